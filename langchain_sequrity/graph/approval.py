@@ -34,9 +34,9 @@ from langchain_sequrity.errors import (
 from langchain_sequrity.graph.analysis.spec import GraphSpec
 from langchain_sequrity.graph.codegen.tools import TAKEN, Namespace
 from langchain_sequrity.graph.journal import (
+    CallResult,
     DeniedCall,
     Journal,
-    JournalEntry,
     ProgramRun,
     digest_of,
 )
@@ -228,7 +228,7 @@ class DenialHandler:
         denial = _with_its_call(error, run, journal)
         index = journal.calls_of(error.tool) + 1
         digest = self._digest(index, denial)
-        return DeniedCall(with_node(denial, self._program), index, digest, step)
+        return DeniedCall(with_node(denial, self._program), index, digest, step=step)
 
     def _check_before(self, error: PolicyDenied, journal: Journal) -> None:
         """Refuse if the program may have made calls that are not in the journal.
@@ -378,17 +378,17 @@ class DenialHandler:
         }
         return text, variables
 
-    def _variable(self, denial: DeniedCall, entry: JournalEntry) -> dict[str, Any]:
+    def _variable(self, denial: DeniedCall, result: CallResult) -> dict[str, Any]:
         """A result with the labels that the service would have given it."""
-        value = loads(entry["result"])
+        value = loads(result.value)
         arguments = {
             name: Argument(one, Labels.from_wire(denial.labels[name]))
             for name, one in denial.arguments.items()
         }
         labels = reduce(Labels.join, (one.labels for one in arguments.values()), Labels())
-        if entry["combine"] != "ignore":
+        if result.combine != "ignore":
             # The service decides whether a tool may replace labels. Joining them is safe.
-            labels = labels.join(Labels.from_wire(entry["labels"]))
+            labels = labels.join(Labels.from_wire(result.labels))
         call = Call(denial.tool, arguments)
         labels, _ = self._engine().after(call, Argument(value, labels), Labels())
         return {"value": value, "meta": labels.to_wire()}
@@ -411,7 +411,7 @@ def _with_its_call(error: PolicyDenied, run: ProgramRun, journal: Journal) -> De
 def _may_have_labels(run: ProgramRun, journal: Journal) -> bool:
     """Whether some data of the run has a key `meta`, like a value with its labels."""
     values = [dumps(one["value"]) for one in loads(run.variables).values()]
-    results = [entry["result"] for _, entry in journal.answered]
+    results = [result.value for _, result in journal.answered]
     return any(_META in text for text in (*values, *results))
 
 

@@ -1,34 +1,37 @@
-"""The journal of a run, as plain JSON: its calls, results, denials and approvals.
+"""The journal of a run: its calls, results, denials and approvals.
 
 The journal is a hidden channel of the graph, so a checkpointer stores it with every step. With it,
 a run can continue in another process, or in a new session if the service has lost the old one.
-Objects that do not become JSON are under `objects`, stored as LangGraph stores a state
-(`docs/security.md`, rule 8). The digest of a call ties a result to its call.
+The channel has plain JSON, one object for each record:
 
-| entry | meaning |
+| record | stored as |
 |---|---|
-| `{number, step, said, calls: [{id, tool, arguments}]}` | a reply that asks for calls |
-| `{id, tool, digest, result, labels, combine}` | the result of a call |
-| `{denied: {…}, step}` | a call that a policy denied, and that a human may approve |
-| `{approved: digest}` | a human approved the call; its result follows |
-| `{rejected: digest, objection}` | a human rejected the call |
-| `{refused: {…}}` | a denial that ends the run with a state |
-| `{reset: session, open?: step}` | a new session began; the entries of older ones no longer count |
-| `{objects: {…}}` | objects of the state at the start |
+| `CallBatch` | `{number, step, said, calls: [{id, tool, arguments}]}` |
+| `CallResult` | `{id, tool, digest, result, labels, combine}`, perhaps more: see `key` there |
+| `DeniedCall` | `{denied: {…}, step}` |
+| `Approval` | `{approved: digest}` |
+| `Rejection` | `{rejected: digest, objection}` |
+| `Refusal` | `{refused: {…}}` |
+| `SessionStart` | `{reset: session, open?: step}`; the records of older sessions no longer count |
+| `StartObjects` | `{objects: {…}}` |
 
-A result may also have `gives` or `handle` (a task beside others), `early` (a router that ran before
-its call), `was` (its id in an older session) and `objects`. Each entry has its session under `in`,
-but for the reset before the first session. The order does not matter: tasks that run side by side
-write entries in any order.
+Each has its session under `in`, but for the start before the first session. The order does not
+matter: tasks that run side by side write records in any order. Objects that do not become JSON are
+under `objects`, stored as LangGraph stores a state (`docs/security.md`, rule 8). The digest of a
+call ties a result to its call. Threads of earlier versions have these objects too, so a new key
+needs a default (`tests/graph/durability/stored_runs.py`).
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import Field, dataclass, field, fields, replace
+from functools import cache
+from typing import Any, Self, cast
 from uuid import uuid4
 
 import orjson
+from typing_extensions import override
 
 from langchain_sequrity.denials import Denial
 from langchain_sequrity.errors import BadReply
@@ -37,7 +40,8 @@ from langchain_sequrity.labels import Combine, Labels
 from langchain_sequrity.strict_json import dumps
 from langchain_sequrity.wire.tool_results import write_labeled
 
-JournalEntry = dict[str, Any]
+StoredRecord = dict[str, Any]
+"""A record as the channel has it."""
 
 
 class ReplayMismatch(BadReply):
@@ -76,120 +80,194 @@ def digest_of(value: Any) -> str:
 def _sorted(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _sorted(value[key]) for key in sorted(value)}
-    return [_sorted(one) for one in value] if isinstance(value, list | tuple) else value
+    return [_sorted(item) for item in value] if isinstance(value, list | tuple) else value
 
 
-def result_entry(
-    call: ProgramCall, wire: Mapping[str, Any], labels: Labels, combine: Combine = "merge"
-) -> JournalEntry:
-    """The entry of a result.
+# Records
 
-    Args:
-        call: The call that it answers.
-        wire: The result.
-        labels: Its labels.
-        combine: How they combine with those of the arguments.
+OPEN_STEP = -1
+"""The step of a record that a task wrote itself: the one that is open."""
+
+
+class _Stored:
+    """A dataclass that is stored. An attribute's key is its name, or `key` of its metadata."""
+
+    __slots__ = ()
+
+    def stored(self) -> StoredRecord:
+        """The record as the channel has it, without attributes that have their default."""
+        return {
+            key: value
+            for key, attribute in _attributes(cast("Any", type(self))).items()
+            if (value := getattr(self, attribute.name)) != attribute.default
+        }
+
+    @classmethod
+    def read(cls, stored: StoredRecord) -> Self:
+        """Read a stored record. Keys that only earlier versions have are left out."""
+        attributes = _attributes(cast("Any", cls))
+        named = {attributes[key].name: value for key, value in stored.items() if key in attributes}
+        return cls(**named)
+
+
+@cache
+def _attributes(record_type: Any) -> Mapping[str, Field[Any]]:
+    """The attributes by their keys."""
+    return {field.metadata.get("key", field.name): field for field in fields(record_type)}
+
+
+@dataclass(slots=True, kw_only=True)
+class _Record(_Stored):
+    """What all records of the journal have.
+
+    Attributes:
+        session: The session.
+        step: The graph's step, counted from 1; 0 for the routers of START.
     """
-    return {
-        "id": call.id,
-        "tool": call.tool,
-        "digest": call.digest,
-        "result": dumps(wire),
-        "labels": labels.to_wire(),
-        "combine": combine,
-    }
 
-
-def entry_for_call(call: ProgramCall, entry: JournalEntry, session: str | None) -> JournalEntry:
-    """The entry of a result, for the call of another session or of another name.
-
-    Args:
-        call: The call that it now answers.
-        entry: The result, from a node's cache or of a handle.
-        session: The session of the call.
-    """
-    found = {key: one for key, one in entry.items() if key != HANDLE}
-    own = {"id": call.id, "tool": call.tool, "digest": call.digest, "in": session}
-    return {**found, **own, "was": entry["id"]}
-
-
-def entry_for_new_session(call: ProgramCall, old: ProgramCall, entry: JournalEntry) -> JournalEntry:
-    """The entry of a result, for the same call in another session.
-
-    Args:
-        call: The call in the new session.
-        old: The recorded call.
-        entry: The result.
-
-    Raises:
-        ReplayMismatch: If the calls differ.
-    """
-    if call.tool != old.tool or call.digest != old.digest:
-        other = "with other arguments than" if call.tool == old.tool else f"instead of `{old.tool}`"
-        msg = (
-            f"In a new session the program asks for `{call.tool}` {other} in the journal: it took "
-            "another path than in the recorded run. No node has run again. Start a new run with "
-            "another `thread_id`."
-        )
-        raise ReplayMismatch(msg)
-    check_answers(entry, old)
-    return {**entry, "id": call.id, "digest": call.digest}
-
-
-def result_content(call: ProgramCall, entry: JournalEntry) -> str:
-    """The content of a result as wire text, with its labels.
-
-    Raises:
-        BadReply: If it is the result of another call.
-    """
-    check_answers(entry, call)
-    return write_labeled(entry["result"], Labels.from_wire(entry["labels"]), entry["combine"])
-
-
-def check_answers(entry: JournalEntry, call: ProgramCall) -> None:
-    """Check that a result belongs to a call: their digests are equal. Their ids may differ."""
-    if entry["tool"] != call.tool or entry["digest"] != call.digest:
-        msg = f"The journal has the result of another call in the place of that of `{call.tool}`."
-        raise BadReply(msg)
-
-
-APPROVED = "approved:"
-"""Prefix of the id of an approved call."""
-
-GIVES = "gives"
-"""Key of an entry: the handle that was the first answer to a call."""
-
-EARLY = "early"
-"""Key of an entry: the place of a router's result that precedes its call."""
-
-OBJECTS = "objects"
-"""Key of an entry: the objects behind the handles in it, or in the state at the start."""
+    session: str | None = field(default=None, metadata={"key": "in"})
+    step: int = OPEN_STEP
 
 
 @dataclass(slots=True)
-class Round:
+class CallResult(_Record):
+    """The result of a call.
+
+    Attributes:
+        id: The id of the call that it answers.
+        tool: The tool of that call.
+        digest: The digest of that call.
+        value: The result as JSON text.
+        labels: Its labels.
+        combine: How they combine with those of the arguments.
+        handle: The handle behind which this is the result; empty if it answers the call at once.
+        given_handle: The handle that is the first answer to the call; empty without one.
+        early_id: The provisional id of a router's call that ran before the service asked for it;
+            empty for other results.
+        previous_id: The id of the call in the session, or under the name, that it had before.
+        objects: The objects behind the handles in the result.
+    """
+
+    id: str
+    tool: str
+    digest: str
+    value: str = field(metadata={"key": "result"})
+    labels: Mapping[str, list[str]]
+    combine: Combine
+    handle: str = ""
+    given_handle: str = field(default="", metadata={"key": "gives"})
+    early_id: str = field(default="", metadata={"key": "early"})
+    previous_id: str = field(default="", metadata={"key": "was"})
+    objects: Mapping[str, Any] | None = None
+
+    @classmethod
+    def for_value(
+        cls,
+        call: ProgramCall,
+        wire: Mapping[str, Any],
+        labels: Labels,
+        combine: Combine = "merge",
+        **options: Any,
+    ) -> "CallResult":
+        """The result of a call.
+
+        Args:
+            call: The call that it answers.
+            wire: The result.
+            labels: Its labels.
+            combine: How they combine with those of the arguments.
+            options: Further attributes.
+        """
+        value = dumps(wire)
+        return cls(call.id, call.tool, call.digest, value, labels.to_wire(), combine, **options)
+
+    def for_call(self, call: ProgramCall, session: str | None) -> "CallResult":
+        """The result for the call of another session or of another name.
+
+        Args:
+            call: The call that it now answers; the result is from a node's cache or of a handle.
+            session: The session of the call.
+        """
+        answer = replace(self, session=session, handle="", previous_id=self.id)
+        answer.id, answer.tool, answer.digest = call.id, call.tool, call.digest
+        return answer
+
+    def in_new_session(
+        self, call: ProgramCall, recorded: ProgramCall, session: str | None
+    ) -> "CallResult":
+        """The result for the same call in another session.
+
+        Args:
+            call: The call in the new session.
+            recorded: The recorded call.
+            session: The new session.
+
+        Raises:
+            ReplayMismatch: If the calls differ.
+        """
+        if call.tool != recorded.tool or call.digest != recorded.digest:
+            is_same_tool = call.tool == recorded.tool
+            difference = (
+                "with other arguments than" if is_same_tool else f"instead of `{recorded.tool}`"
+            )
+            msg = (
+                f"In a new session the program asks for `{call.tool}` {difference} in the journal: "
+                "it took another path than in the recorded run. No node has run again. Start a new "
+                "run with another `thread_id`."
+            )
+            raise ReplayMismatch(msg)
+        self.check_answers(recorded)
+        return replace(self, id=call.id, digest=call.digest, session=session)
+
+    def check_answers(self, call: ProgramCall) -> None:
+        """Check that it belongs to a call: their digests are equal. Their ids may differ.
+
+        Raises:
+            BadReply: If it is the result of another call.
+        """
+        if self.tool != call.tool or self.digest != call.digest:
+            msg = (
+                f"The journal has the result of another call in the place of that of `{call.tool}`."
+            )
+            raise BadReply(msg)
+
+    def content(self, call: ProgramCall) -> str:
+        """Its content as wire text, with its labels.
+
+        Raises:
+            BadReply: If it is the result of another call.
+        """
+        self.check_answers(call)
+        return write_labeled(self.value, Labels.from_wire(self.labels), self.combine)
+
+    @property
+    def is_of_step(self) -> bool:
+        """Whether it belongs to a step, and not only to a later call."""
+        return not (self.handle or self.early_id)
+
+
+@dataclass(slots=True)
+class CallBatch(_Record):
     """A reply that asks for calls, and the results so far.
 
     Attributes:
-        said: The assistant message as wire text.
+        reply: The assistant message as wire text.
         calls: The calls.
         results: Their results so far, by id.
         sent: The results as wire text, once they are sent.
-        step: The graph's step of the calls, counted from 1; 0 for the routers of START.
         number: Its index among the replies.
     """
 
-    said: str
+    reply: str
     calls: tuple[ProgramCall, ...]
-    results: dict[str, JournalEntry] = field(default_factory=dict)
+    results: dict[str, CallResult] = field(default_factory=dict)
     sent: str = ""
-    step: int = 0
     number: int = 0
 
     @property
-    def answered(self) -> list[tuple[ProgramCall, JournalEntry]]:
+    def answered(self) -> list[tuple[ProgramCall, CallResult]]:
         """The calls with a result, and the results."""
-        return [(one, self.results[one.id]) for one in self.calls if one.id in self.results]
+        return [(call, self.results[call.id]) for call in self.calls if call.id in self.results]
 
     @property
     def is_answered(self) -> bool:
@@ -199,32 +277,45 @@ class Round:
     @property
     def waiting(self) -> list[ProgramCall]:
         """The calls without a result."""
-        return [one for one in self.calls if one.id not in self.results]
+        return [call for call in self.calls if call.id not in self.results]
 
-    def entries(self) -> list[JournalEntry]:
-        """The journal entries of the round."""
-        asked = [{"id": one.id, "tool": one.tool, "arguments": one.arguments} for one in self.calls]
-        place = {"step": self.step, "number": self.number}
-        results = [{**entry, "step": self.step} for _, entry in self.answered]
-        return [{"said": self.said, "calls": asked, **place}, *results]
+    def records(self) -> "list[JournalRecord]":
+        """The records of the batch."""
+        return [self, *(replace(result, step=self.step) for _, result in self.answered)]
 
-    def add_result(self, entry: JournalEntry) -> ProgramCall | None:
-        """Add a result. Returns its call, or `None` if the call is not in this round."""
-        call = next((one for one in self.calls if one.id == entry["id"]), None)
+    def add_result(self, result: CallResult) -> ProgramCall | None:
+        """Add a result. Returns its call, or `None` if the call is not in this batch."""
+        call = next((call for call in self.calls if call.id == result.id), None)
         if call is not None:
-            self.results[call.id] = entry
+            self.results[call.id] = result
         return call
+
+    @override
+    def stored(self) -> StoredRecord:
+        calls = [{"id": c.id, "tool": c.tool, "arguments": c.arguments} for c in self.calls]
+        step = {"step": self.step, "in": self.session}
+        return {"said": self.reply, "calls": calls, "number": self.number, **step}
+
+    @override
+    @classmethod
+    def read(cls, stored: StoredRecord) -> Self:
+        calls = tuple(ProgramCall(**call) for call in stored["calls"])
+        number, step = stored["number"], stored["step"]
+        return cls(stored["said"], calls, number=number, step=step, session=stored.get("in"))
+
+
+APPROVED = "approved:"
+"""Prefix of the id of an approved call."""
 
 
 @dataclass(slots=True)
-class DeniedCall:
+class DeniedCall(_Record):
     """A call that a policy denied softly, and a human's decision about it.
 
     Attributes:
         denial: The denial, with the arguments as the service would have sent them.
         index: Its number among the program's calls of this tool, from 1.
         digest: Hash of the call, the policy and the program. An approval is for this hash.
-        step: The graph's step of the call, as in `Round`.
         is_approved: Whether a human approved it.
         objection: The objection of a human who rejected it.
         result: The result of the approved call.
@@ -233,10 +324,9 @@ class DeniedCall:
     denial: Denial
     index: int
     digest: str
-    step: int
     is_approved: bool = False
     objection: str | None = None
-    result: JournalEntry | None = None
+    result: CallResult | None = None
 
     @property
     def tool(self) -> str:
@@ -258,15 +348,102 @@ class DeniedCall:
         """The call as the client makes it."""
         return ProgramCall(f"{APPROVED}{self.digest}", self.tool, dict(self.arguments))
 
-    def entries(self) -> list[JournalEntry]:
-        """The journal entries of the denial."""
-        written = {"denial": self.denial.to_json(), "index": self.index, "digest": self.digest}
-        approved = [{"approved": self.digest}] if self.is_approved else []
-        return [
-            {"denied": written, "step": self.step},
-            *approved,
-            *([self.result] if self.result else []),
-        ]
+    def records(self) -> "list[JournalRecord]":
+        """The records of the denial."""
+        approval = [Approval(self.digest)] if self.is_approved else []
+        return [self, *approval, *([self.result] if self.result else [])]
+
+    @override
+    def stored(self) -> StoredRecord:
+        denied = {"denial": self.denial.to_json(), "index": self.index, "digest": self.digest}
+        return {"denied": denied, "step": self.step, "in": self.session}
+
+    @override
+    @classmethod
+    def read(cls, stored: StoredRecord) -> Self:
+        denied = stored["denied"]
+        denial = Denial.from_json(denied["denial"])
+        record = cls(denial, denied["index"], denied["digest"])
+        record.session, record.step = stored.get("in"), stored["step"]
+        return record
+
+
+@dataclass(slots=True)
+class Approval(_Record):
+    """A human approved a denied call, which has this digest; its result follows."""
+
+    digest: str = field(metadata={"key": "approved"})
+
+
+@dataclass(slots=True)
+class Rejection(_Record):
+    """A human rejected a denied call, which has this digest."""
+
+    digest: str = field(metadata={"key": "rejected"})
+    objection: str
+
+
+@dataclass(slots=True)
+class Refusal(_Record):
+    """A denial that ends the run with a state, which has its facts."""
+
+    facts: dict[str, Any] = field(metadata={"key": "refused"})
+
+
+@dataclass(slots=True)
+class SessionStart(_Record):
+    """The start of a session, or an input before the first one.
+
+    Attributes:
+        started: The session that starts; empty before an input.
+        open_step: The step in which it starts; `None` before an input.
+    """
+
+    started: str = field(metadata={"key": "reset"})
+    open_step: int | None = field(default=None, metadata={"key": "open"})
+
+
+@dataclass(slots=True)
+class StartObjects(_Record):
+    """The objects behind the handles in the state at the start: handle → object."""
+
+    objects: Mapping[str, Any]
+
+
+JournalRecord = (
+    CallBatch
+    | CallResult
+    | DeniedCall
+    | Approval
+    | Rejection
+    | Refusal
+    | SessionStart
+    | StartObjects
+)
+
+_RECORD_TYPES: Mapping[str, Any] = {
+    "result": CallResult, "said": CallBatch, "denied": DeniedCall, "approved": Approval,
+    "rejected": Rejection, "refused": Refusal, "reset": SessionStart, "objects": StartObjects,
+}  # fmt: skip
+"""A key that only one kind of record has → that kind. A result may have `objects` too."""
+
+
+def read_record(stored: StoredRecord) -> JournalRecord:
+    """Read a record of the channel.
+
+    Raises:
+        BadReply: If this version of the package cannot have written it.
+    """
+    for key, record_type in _RECORD_TYPES.items():
+        if key in stored:
+            with suppress(KeyError, TypeError):
+                record: JournalRecord = record_type.read(stored)
+                return record
+    msg = "The journal has a record that this version of the package does not know."
+    raise BadReply(msg)
+
+
+# The journal
 
 
 @dataclass(slots=True)
@@ -274,94 +451,95 @@ class Journal:
     """A parsed journal.
 
     Attributes:
-        rounds: Replies that ask for calls.
+        batches: Replies that ask for calls.
         denials: Denied calls that are offered for approval, in order.
         refused: Facts of a denial that ended the run.
-        handles: Handle → result of the call that was first answered with the handle.
-        made: Handle → that call.
-        early: Place → result of a router that precedes its call.
-        asked: Places of routers that the service has called since.
+        results_by_handle: Handle → result of the call that was first answered with the handle.
+        calls_by_handle: Handle → that call.
+        early_results: Provisional id → result of a router that precedes its call.
+        called_routers: Those ids whose routers the service has called since.
         objects: Handle → object of the initial state.
     """
 
-    rounds: list[Round] = field(default_factory=list)
+    batches: list[CallBatch] = field(default_factory=list)
     denials: list[DeniedCall] = field(default_factory=list)
     refused: dict[str, Any] | None = None
-    handles: dict[str, JournalEntry] = field(default_factory=dict)
-    made: dict[str, ProgramCall] = field(default_factory=dict)
-    early: dict[str, JournalEntry] = field(default_factory=dict)
-    asked: set[str] = field(default_factory=set)
+    results_by_handle: dict[str, CallResult] = field(default_factory=dict)
+    calls_by_handle: dict[str, ProgramCall] = field(default_factory=dict)
+    early_results: dict[str, CallResult] = field(default_factory=dict)
+    called_routers: set[str] = field(default_factory=set)
     objects: dict[str, Any] = field(default_factory=dict)
 
-    def add_result(self, entry: JournalEntry) -> None:
+    def add_result(self, result: CallResult) -> None:
         """Add a result. A result without a call is dropped."""
-        if HANDLE in entry:  # for the later call of `result_of`
-            self.handles[entry[HANDLE]] = entry
+        if result.handle:  # for the later call of `result_of`
+            self.results_by_handle[result.handle] = result
             return
-        if EARLY in entry:
-            self._take_early(entry)
-            if entry["id"] == entry[EARLY]:
+        if result.early_id:
+            self._add_early_result(result)
+            if result.id == result.early_id:
                 return
         for denial in self.denials:
-            if denial.is_approved and denial.call.id == entry["id"]:
-                denial.result = entry
+            if denial.is_approved and denial.call.id == result.id:
+                denial.result = result
                 return
-        for one in reversed(self.rounds):
-            if (call := one.add_result(entry)) is not None:
-                if GIVES in entry:
-                    self.made[entry[GIVES]] = call
+        for batch in reversed(self.batches):
+            if (call := batch.add_result(result)) is not None:
+                if result.given_handle:
+                    self.calls_by_handle[result.given_handle] = call
                 return
 
-    def result_of_handle(self, call: ProgramCall, session: str | None) -> JournalEntry | None:
+    def result_of_handle(self, call: ProgramCall, session: str | None) -> CallResult | None:
         """The result behind the handle that a call names, for that call; `None` if it is missing.
 
         Raises:
             BadReply: If the result belongs to another call than the handle.
         """
         handle = str(call.arguments.get(HANDLE))
-        found, made = self.handles.get(handle), self.made.get(handle)
-        if found is None or made is None:
+        result, answered = self.results_by_handle.get(handle), self.calls_by_handle.get(handle)
+        if result is None or answered is None:
             return None
-        check_answers(found, made)
-        return entry_for_call(call, found, session)
+        result.check_answers(answered)
+        return result.for_call(call, session)
 
-    def early_result(self, call: ProgramCall, session: str | None) -> JournalEntry | None:
+    def early_result(self, call: ProgramCall, session: str | None) -> CallResult | None:
         """The result that precedes a call, if there is one. It is used once."""
-        found = self.result_of_handle(call, session) or self.result_of_router(call, session)
-        if found is not None and EARLY in found:
-            self._take_early(found)
-        return found
+        result = self.result_of_handle(call, session) or self.result_of_router(call, session)
+        if result is not None and result.early_id:
+            self._add_early_result(result)
+        return result
 
-    def _take_early(self, entry: JournalEntry) -> None:
+    def _add_early_result(self, result: CallResult) -> None:
         """Keep a router's result until the service calls the router. It is used once."""
-        place = entry[EARLY]
-        if entry["id"] != place:
-            self.asked.add(place)
-        if place in self.asked:
-            self.early.pop(place, None)
+        early_id = result.early_id
+        if result.id != early_id:
+            self.called_routers.add(early_id)
+        if early_id in self.called_routers:
+            self.early_results.pop(early_id, None)
         else:
-            self.early[place] = entry
+            self.early_results[early_id] = result
 
-    def result_of_router(self, call: ProgramCall, session: str | None) -> JournalEntry | None:
+    def result_of_router(self, call: ProgramCall, session: str | None) -> CallResult | None:
         """The first result of a router that precedes its call, for that call."""
-        places = [place for place, one in self.early.items() if one["tool"] == call.tool]
-        return entry_for_call(call, self.early[min(places)], session) if places else None
+        ids = [early_id for early_id, r in self.early_results.items() if r.tool == call.tool]
+        return self.early_results[min(ids)].for_call(call, session) if ids else None
 
-    def add(self, one: Round) -> None:
+    def add(self, batch: CallBatch) -> None:
         """Add a reply, with the results that it has in a new session."""
-        one.number = len(self.rounds)
-        self.rounds.append(one)
-        self.made |= {entry[GIVES]: call for call, entry in one.answered if GIVES in entry}
+        batch.number = len(self.batches)
+        self.batches.append(batch)
+        handles = {result.given_handle: call for call, result in batch.answered}
+        self.calls_by_handle |= {handle: call for handle, call in handles.items() if handle}
 
     @property
-    def answered(self) -> list[tuple[ProgramCall, JournalEntry]]:
+    def answered(self) -> list[tuple[ProgramCall, CallResult]]:
         """All calls of the program with their results, without approved calls."""
-        return [pair for one in self.rounds for pair in one.answered]
+        return [pair for batch in self.batches for pair in batch.answered]
 
     @property
     def approved(self) -> list[DeniedCall]:
         """The denied calls that were approved and made."""
-        return [one for one in self.denials if one.is_approved and one.result is not None]
+        return [denial for denial in self.denials if denial.is_approved and denial.result]
 
     @property
     def approved_ids(self) -> set[str]:
@@ -371,107 +549,103 @@ class Journal:
     def calls_of(self, tool: str) -> int:
         """The number of the program's calls of a tool."""
         called = sum(call.tool == tool for call, _ in self.answered)
-        return called + sum(one.tool == tool for one in self.approved)
+        return called + sum(denied.tool == tool for denied in self.approved)
 
-    def entries(self) -> list[JournalEntry]:
-        """The journal as entries."""
-        found = [entry for one in self.denials for entry in one.entries()]
-        found += [*self.handles.values(), *self.early.values()]
-        found += [{OBJECTS: self.objects}] if self.objects else []
-        return found + [entry for one in self.rounds for entry in one.entries()]
+    def records(self) -> list[JournalRecord]:
+        """The journal as records."""
+        records = [record for denial in self.denials for record in denial.records()]
+        records += [*self.results_by_handle.values(), *self.early_results.values()]
+        records += [StartObjects(self.objects)] if self.objects else []
+        return records + [record for batch in self.batches for record in batch.records()]
 
 
-def read_journal(entries: Sequence[JournalEntry], session: str | None) -> Journal:
-    """Read a journal.
+def read_journal(records: Iterable[JournalRecord], session: str | None) -> Journal:
+    """Make a journal of records.
 
     Args:
-        entries: Its entries, in any order. After a crash, some may occur twice.
+        records: The records, in any order. After a crash, some may occur twice.
         session: The current session.
 
     Raises:
-        BadReply: If this package cannot have written it.
+        BadReply: If this package cannot have written them.
     """
-    own = [one for one in entries if one.get("in") == session]
-    journal, results = Journal(_rounds(own)), list[JournalEntry]()
-    for entry in own:
-        if "denied" in entry:
-            _add_denial(journal, entry["denied"], entry["step"])
-        elif "refused" in entry:
-            journal.refused = entry["refused"]
-        elif "digest" in entry:
-            results.append(entry)
-        elif OBJECTS in entry:
-            journal.objects |= entry[OBJECTS]
-    for entry in own:
-        if "approved" in entry:
-            _denied_call_of(journal, entry["approved"]).is_approved = True
-        elif "rejected" in entry:
-            _denied_call_of(journal, entry["rejected"]).objection = entry["objection"]
-    for entry in results:
-        journal.add_result(entry)
+    of_session = [record for record in records if record.session == session]
+    batches = {record.number: record for record in of_session if isinstance(record, CallBatch)}
+    journal = Journal([batch for _, batch in sorted(batches.items())])
+    for record in of_session:
+        match record:
+            case DeniedCall() if all(d.digest != record.digest for d in journal.denials):
+                journal.denials.append(record)
+            case Refusal():
+                journal.refused = record.facts
+            case StartObjects():
+                journal.objects |= record.objects
+    for record in of_session:
+        match record:
+            case Approval():
+                _denial_with(journal, record.digest).is_approved = True
+            case Rejection():
+                _denial_with(journal, record.digest).objection = record.objection
+    for record in of_session:
+        if isinstance(record, CallResult):
+            journal.add_result(record)
     return journal
 
 
-def whole_steps(entries: Sequence[JournalEntry], session: str | None) -> list[JournalEntry]:
-    """The entries of finished steps, from those written since the last checkpoint.
+def _denial_with(journal: Journal, digest: str) -> DeniedCall:
+    for denial in journal.denials:
+        if denial.digest == digest:
+            return denial
+    msg = "The journal has an approval of a call that was not denied."
+    raise BadReply(msg)
+
+
+def finished_steps(records: Iterable[JournalRecord], session: str | None) -> list[JournalRecord]:
+    """The records of finished steps, from those written since the last checkpoint.
 
     Args:
-        entries: Entries that were written in the open step.
+        records: Records that were written in the open step.
         session: The session. If it did not begin in that step, there are none.
     """
-    own = [one for one in entries if one.get("in") == session]
-    begun = [one["open"] for one in own if "open" in one]
-    if not begun:
+    of_session = [record for record in records if record.session == session]
+    starts = [record for record in of_session if isinstance(record, SessionStart)]
+    if not starts or (open_step := starts[-1].open_step) is None:
         return []
-    # Entries that a task wrote itself have no step: they belong to the open one.
-    is_over = (one.get("step", begun[-1]) < begun[-1] for one in own)
-    return [one for one, over in zip(own, is_over, strict=True) if over or not _is_of_step(one)]
-
-
-def _is_of_step(entry: JournalEntry) -> bool:
-    return "said" in entry or ("result" in entry and HANDLE not in entry and EARLY not in entry)
-
-
-def _add_denial(journal: Journal, kept: Mapping[str, Any], step: int) -> None:
-    if all(one.digest != kept["digest"] for one in journal.denials):
-        denial = Denial.from_json(kept["denial"])
-        journal.denials.append(DeniedCall(denial, kept["index"], kept["digest"], step))
-
-
-def _rounds(entries: Sequence[JournalEntry]) -> list[Round]:
-    asked = {one["number"]: one for one in entries if "said" in one}
     return [
-        Round(
-            one["said"],
-            tuple(ProgramCall(**call) for call in one["calls"]),
-            step=one["step"],
-            number=number,
-        )
-        for number, one in sorted(asked.items())
+        record
+        for record in of_session
+        if (record.step != OPEN_STEP and record.step < open_step) or not _is_of_step(record)
     ]
 
 
+def _is_of_step(record: JournalRecord) -> bool:
+    return isinstance(record, CallBatch) or (isinstance(record, CallResult) and record.is_of_step)
+
+
+# The channel
+
+
 def add_entries(
-    entries: list[JournalEntry], batch: Sequence[list[JournalEntry]]
-) -> list[JournalEntry]:
-    """The reducer of the channel: adds entries, and drops old sessions when a new one begins.
+    entries: list[StoredRecord], batch: Sequence[list[StoredRecord]]
+) -> list[StoredRecord]:
+    """The reducer of the channel: adds records, and drops old sessions when a new one begins.
 
     LangGraph rebuilds the channel from the writes that are stored with earlier checkpoints. Several
     runs may have continued from one checkpoint, each in its own session, and their writes are in
     one batch, in any order. Another channel says which run this state belongs to
-    (`entries_of_session`). So the entries of all new sessions and of the last one are kept.
+    (`records_of_session`). So the records of all new sessions and of the last one are kept.
     """
-    new = [entry for one in batch for entry in one]
-    if not any("reset" in one for one in new):
+    new = [entry for written in batch for entry in written]
+    if not any(_STARTS in entry for entry in new):
         return [*entries, *new]
-    resets = [place for place, one in enumerate(entries) if "reset" in one]
-    recent = entries[resets[-1] if resets else 0 :]
-    kept = {one.get("in", "") for one in (*recent, *new)}
-    return [*(one for one in entries if one.get("in", "") in kept), *new]
+    starts = [index for index, entry in enumerate(entries) if _STARTS in entry]
+    recent = entries[starts[-1] if starts else 0 :]
+    sessions = {entry.get(_SESSION, "") for entry in (*recent, *new)}
+    return [*(entry for entry in entries if entry.get(_SESSION, "") in sessions), *new]
 
 
-def entries_of_session(entries: Sequence[JournalEntry], session: str | None) -> list[JournalEntry]:
-    """The entries that count if a session was the last one.
+def records_of_session(entries: Iterable[StoredRecord], session: str | None) -> list[JournalRecord]:
+    """The records that count if a session was the last one.
 
     Results of other sessions can come later, if LangGraph applied them without the driver, as after
     `update_state(None, as_node=END)`. They are kept until this session has them too.
@@ -480,37 +654,39 @@ def entries_of_session(entries: Sequence[JournalEntry], session: str | None) -> 
         entries: The content of the channel.
         session: The session; `None` if there was none.
     """
-    begun = [place for place, one in enumerate(entries) if one.get("reset") == (session or "")]
-    told = {one["was"] for one in entries if "was" in one}
+    records = [read_record(entry) for entry in entries]
+    start, answered = 0, set[str]()
+    for index, record in enumerate(records):
+        if isinstance(record, SessionStart) and record.started == (session or ""):
+            start = index
+        elif isinstance(record, CallResult) and record.previous_id:
+            answered.add(record.previous_id)
     return [
-        one
-        for place, one in enumerate(entries)
-        if one.get("in") == session
-        or (place >= (begun[-1] if begun else 0) and "result" in one and one["id"] not in told)
+        record
+        for index, record in enumerate(records)
+        if record.session == session
+        or (index >= start and isinstance(record, CallResult) and record.id not in answered)
     ]
 
 
-def _denied_call_of(journal: Journal, digest: str) -> DeniedCall:
-    for denial in journal.denials:
-        if denial.digest == digest:
-            return denial
-    msg = "The journal has an approval of a call that was not denied."
-    raise BadReply(msg)
+_STARTS, _SESSION = "reset", "in"
+
+
+# The record of a thread
 
 
 @dataclass(frozen=True, slots=True)
-class ProgramRun:
+class ProgramRun(_Stored):
     """A run of the program, as the channel stores it.
 
     Attributes:
-        session: The key of its entries in the journal: the id of its session, and a mark of its own
+        session: The key of its records in the journal: the id of its session, and a mark of its own
             if the session had an earlier turn.
         variables: The context variables as JSON text.
         program: The program, if it differs from the graph's: it takes approved results.
         approvals: The number of approved results that it takes.
         is_labelled: Whether the service reports the labels of the fields at the end.
-        under: Hash of policy and features, which allowed the waiting calls.
-        place: Hash of these and of the service: the location of the session.
+        location: Hash of the service, policy, features and configuration: where the session is.
         begins_at: The start point, which selects the program.
         keeps_history: Whether the service said that it keeps the conversation of the session.
         since: At the start: the newest version of a channel, and the number of writes from outside.
@@ -524,8 +700,7 @@ class ProgramRun:
     program: str | None = None
     approvals: int = 0
     is_labelled: bool = False
-    under: str = ""
-    place: str = ""
+    location: str = field(default="", metadata={"key": "place"})
     begins_at: BeginsAt = "start"
     keeps_history: bool = False
     since: Any = None
@@ -557,8 +732,37 @@ class ProgramRun:
         return replace(self, session=session, keeps_history=keeps_history)
 
 
+@dataclass(frozen=True, slots=True)
+class FinishedRun(_Stored):
+    """What a thread keeps between two runs.
+
+    Attributes:
+        labels: The labels of its fields.
+        session: The newest session of the thread; see `ProgramRun.session`.
+        location: Where that session is; see `ProgramRun.location`.
+        last_session: The key of the last run; `None` before the first one.
+        input_fields: The fields that an input has set since; `None` without an input.
+        number: As for `ProgramRun`.
+    """
+
+    labels: Mapping[str, dict[str, list[str]]] = field(metadata={"key": "kept"})
+    session: str | None = None
+    location: str | None = field(default=None, metadata={"key": "place"})
+    last_session: str | None = field(default=None, metadata={"key": "of"})
+    input_fields: Sequence[str] | None = field(default=None, metadata={"key": "given"})
+    number: int = 0
+
+
+ThreadRecord = ProgramRun | FinishedRun
+
+
+def read_thread_record(stored: StoredRecord) -> ThreadRecord:
+    """Read what a thread has stored of its last run."""
+    return FinishedRun.read(stored) if "kept" in stored else ProgramRun.read(stored)
+
+
 def session_id_of(key: str | None) -> str | None:
-    """The session in the key of a run's entries; see `ProgramRun.session`."""
+    """The session in the key of a run's records; see `ProgramRun.session`."""
     return None if key is None else key.partition(_TURN)[0]
 
 

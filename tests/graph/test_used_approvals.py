@@ -15,7 +15,7 @@ from langgraph.graph import START, StateGraph
 from langgraph.types import Command
 
 from langchain_sequrity import ChatSequrity
-from langchain_sequrity.graph.journal import add_entries, entries_of_session
+from langchain_sequrity.graph.journal import add_entries, read_record, records_of_session
 from langchain_sequrity.graph.program import JOURNAL
 from langchain_sequrity.local import LocalServer
 from tests.graph.going_back import RUNS, THREAD, WAYS, Trip, taken, trip
@@ -226,8 +226,9 @@ def test_a_fork_finds_its_run_among_other_runs_of_the_same_checkpoint(
 def test_entries_of_two_runs_from_one_checkpoint_count_in_any_order() -> None:
     def of(session: str) -> list[list[dict[str, Any]]]:
         first = {"in": session, "step": 2, "reset": session, "open": 0}
-        said = {"in": session, "step": 2, "number": 0, "said": f"of {session}"}
-        result = {"in": session, "id": session, "tool": "t", "result": "1"}
+        said = {"in": session, "step": 2, "number": 0, "said": f"of {session}", "calls": []}
+        result: dict[str, Any] = {"in": session, "id": session, "tool": "t", "result": "1"}
+        result |= {"digest": "", "labels": {}, "combine": "merge"}
         return [[first], [said], [result]]
 
     left: list[dict[str, Any]]
@@ -236,6 +237,6 @@ def test_entries_of_two_runs_from_one_checkpoint_count_in_any_order() -> None:
     for batch in ([*of("a"), *of("b")], [*of("b"), *of("a")]):
         kept = add_entries(before, batch)
         for session in ("a", "b"):
-            own = [one for one in entries_of_session(kept, session) if one["in"] == session]
-            assert own == [entry for new in of(session) for entry in new]
+            records = [one for one in records_of_session(kept, session) if one.session == session]
+            assert records == [read_record(entry) for new in of(session) for entry in new]
         assert not [one for one in kept if one["in"] == "left"]

@@ -4,20 +4,17 @@ LangGraph decides which tasks run. The service decides whether they may run, and
 arguments. Both take the same steps. Before a step, the driver sends the results of the last one,
 and the service asks for the calls of this one. A task waits for its call, runs with the arguments
 of the call, and writes its result to the journal. If LangGraph and the service disagree, no task
-runs.
+runs. `run_state` draws the states of a run.
 
 A state that the service did not make starts a new run: a first input, an edited state, a thread of
 the plain graph. Its fields are context variables, with their known labels (`StateVariables`).
 """
 
-import asyncio
-import threading
 from collections.abc import Callable, Generator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 from uuid import uuid4
 
 from langchain_core.runnables import Runnable, RunnableConfig
-from langgraph.errors import GraphInterrupt
 from langgraph.graph import START
 
 from langchain_sequrity.chat_models.threads import ELSEWHERE
@@ -28,21 +25,20 @@ from langchain_sequrity.errors import (
     ProgramFailed,
     StatusError,
     TurnFailed,
-    UsageError,
 )
 from langchain_sequrity.graph import _compat
 from langchain_sequrity.graph.approval import with_graph_facts
-from langchain_sequrity.graph.codec.channels import copy_ids
 from langchain_sequrity.graph.journal import (
-    EARLY,
-    OBJECTS,
+    Approval,
+    CallResult,
     DeniedCall,
-    JournalEntry,
+    FinishedRun,
     ProgramCall,
     ProgramRun,
-    whole_steps,
+    Rejection,
+    finished_steps,
 )
-from langchain_sequrity.graph.program import ACTIVE, HANDLE, JOURNAL, ToolSpec
+from langchain_sequrity.graph.program import ACTIVE, JOURNAL, ToolSpec
 from langchain_sequrity.graph.runtime.events import RequestWatch
 from langchain_sequrity.graph.runtime.program_calls import DueCall, StepMismatch
 from langchain_sequrity.graph.runtime.requests import (
@@ -57,56 +53,30 @@ from langchain_sequrity.graph.runtime.requests import (
     WireLabels,
     Work,
     check_whole,
-    entries_of,
-    has_asked_nothing,
     in_session_of,
     is_edited,
-    journal_entries_of_step,
+    is_only_begun,
     newest_version,
+    records_of,
+    records_of_step,
     replay,
     send_request,
     send_requests,
     writes_from_outside,
 )
-from langchain_sequrity.graph.runtime.run_log import (
-    INPUT_FIELDS,
-    KEPT_LABELS,
-    LAST_SESSION,
-    PLACE,
-    SESSION,
-    RunLog,
-)
+from langchain_sequrity.graph.runtime.run_log import RunLog
 from langchain_sequrity.graph.runtime.run_session import GONE, RunSession
+from langchain_sequrity.graph.runtime.run_state import RunState
+from langchain_sequrity.graph.runtime.step_results import StepResults
 from langchain_sequrity.graph.runtime.task_calls import RunStopped, TaskCalls
-from langchain_sequrity.interrupts import check_can_ask, drop_answer, is_late
+from langchain_sequrity.graph.runtime.waiting import Waiting
+from langchain_sequrity.interrupts import check_can_ask
 from langchain_sequrity.labels import Labels, labels_given
 from langchain_sequrity.strict_json import dumps
 from langchain_sequrity.sync_or_async import run_to_end
 from langchain_sequrity.wire.error_body import is_session_busy, is_session_gone
 
-if TYPE_CHECKING:
-    from langchain_sequrity.graph.codec.channels import AnyChannel
-    from langchain_sequrity.graph.dispatch import NodeResult
-    from langchain_sequrity.graph.runtime.call_state import CallState
-
 _START_ANEW = "Start a new run with another `thread_id`."
-
-
-class _ThreadCondition:
-    """A condition of threads, used like `asyncio.Condition`. It blocks its thread and no loop."""
-
-    def __init__(self) -> None:
-        self._condition = threading.Condition()
-        self.notify_all = self._condition.notify_all
-
-    async def __aenter__(self) -> None:
-        self._condition.acquire()
-
-    async def __aexit__(self, *_: object) -> None:
-        self._condition.release()
-
-    async def wait(self) -> None:
-        self._condition.wait()
 
 
 class Driver:
@@ -120,39 +90,47 @@ class Driver:
 
     Attributes:
         run_id: The identity of the run, for its events.
+        state: Where the run is.
+        failure: The error that has ended the run; `None` in other states than `FAILED`.
         log: What the thread stores of it.
         tasks: The tasks of the current step.
-        found: The results of their nodes, by task.
-        states: The states of the calls whose nodes have begun, by call.
+        results: The results of their nodes.
+        waiting: Lets the tasks wait.
     """
 
     def __init__(self, parts: ExecutorParts, *, is_timed: bool, is_async: bool) -> None:
-        self._parts, self._is_timed, self.is_async = parts, is_timed, is_async
+        self.parts, self._is_timed, self.is_async = parts, is_timed, is_async
         mode = "async" if is_async else "sync"
         self.run_id = {"id": uuid4().hex, "graph": parts.name, "mode": mode}
         self.log = RunLog()
         self.tasks = TaskCalls(parts, self.log)
-        self._states = StateVariables(parts)
-        self._session = RunSession(parts, self.log, self._states)
-        self.found: dict[str, NodeResult] = {}
-        self.states: dict[str, CallState] = {}
-        self._labels_at_start: dict[str, WireLabels] = {}
-        self._given: list[str] | None = None
-        self._work: Work | None = None
+        self.results = StepResults(parts, self.log, self.tasks)
+        self.waiting = Waiting(self)
+        self._variables = StateVariables(parts)
+        self._session = RunSession(parts, self.log, self._variables)
+        self.state = RunState.UNREAD
+        self.failure: BaseException | None = None
+        self._final_answer: RunFinished | None = None
+        self._continues_stored_run = False
+        self._step_requests: Work | None = None
+        self._labels_before_input: dict[str, WireLabels] = {}
+        self._input_fields: list[str] | None = None
         self._watching: RequestWatch
-        self._ended: RunFinished | None = None
-        self._is_new = True
-        self._is_within = False
-        self._is_resumed = False
-        self._is_unheard = False  # resumed, and the service has not answered since
-        self._broken: BaseException | None = None
-        self._changed = asyncio.Condition() if is_async else _ThreadCondition()
+
+    def _enter(self, state: RunState) -> None:
+        self.state.check_next(state)
+        self.state = state
+
+    def fail(self, error: BaseException) -> None:
+        """End the run with an error."""
+        self._enter(RunState.FAILED)
+        self.failure = error
 
     # Called by the loop
 
     async def run(self, loop: _compat.PregelLoop, work: Work) -> None:
         """Make the requests of a piece of work."""
-        transport, exchange = self._parts.transport(), self._parts.exchange
+        transport, exchange = self.parts.transport(), self.parts.exchange
         with self._watch(loop) as watch, self.log.objects.in_use():
             try:
                 self._watching = watch
@@ -160,7 +138,7 @@ class Driver:
                 await send_requests(work, transport, exchange, is_async=self.is_async)
             except TurnFailed as error:
                 self._session.answered(is_waiting=False)
-                raise with_graph_facts(error, self._parts.program) from None
+                raise with_graph_facts(error, self.parts.program) from None
             finally:
                 await self._session.close(is_async=self.is_async)
         self.log.store(loop)
@@ -176,43 +154,41 @@ class Driver:
         # A checkpointer stores all of the journal, so its serializer decides.
         store = loop.cache if loop.checkpointer is None else loop.checkpointer
         self.log.objects.serde = getattr(store, "serde", None)
-        self.found, self.states = {}, {}
+        self.results.clear()
         self._loop = loop
         due = list(loop.tasks.values())
-        waiting = self._parts.program.waiting
-        if len(due) > 1 and any(one.name in waiting for one in due):
+        waiting = self.parts.program.waiting
+        if len(due) > 1 and any(task.name in waiting for task in due):
             # LangGraph starts tasks in this order, and only as many as it has threads. The task
             # that the program calls first must be among them: the others wait for it.
-            due.sort(key=lambda one: (True, "") if _compat.is_packet(one) else (False, one.name))
-            loop.tasks = {one.id: one for one in due}
-        self.tasks.is_start = [one.name for one in due] == [START]
-        work = self._request_step(loop)
+            due.sort(key=lambda t: (True, "") if _compat.is_packet(t) else (False, t.name))
+            loop.tasks = {task.id: task for task in due}
+        self.tasks.is_start = [task.name for task in due] == [START]
+        requests = self._request_step(loop)
         # A node's cache and timeout start after its call.
-        is_bound = self._is_timed or any(one.cache_key or one.timeout is not None for one in due)
-        is_lazy = any(not one.writes for one in due) and not (is_bound or self.tasks.is_start)
-        self._work = work if is_lazy else None
-        return None if is_lazy else work
+        is_bound = self._is_timed or any(t.cache_key or t.timeout is not None for t in due)
+        is_lazy = any(not t.writes for t in due) and not (is_bound or self.tasks.is_start)
+        self._step_requests = requests if is_lazy else None
+        return None if is_lazy else requests
 
     def _request_step(self, loop: _compat.PregelLoop) -> Work:
         """Request the calls of the due tasks."""
-        if self._is_new:
-            yield from self._restore(loop)
+        is_open = False
+        if self.state is RunState.UNREAD:
+            is_open = yield from self._restore(loop)
         if self.tasks.is_start:
-            self._is_within = False
             return
-        if self.log.record is None:
+        if self.state is RunState.AT_INPUT:
             self.tasks.read(loop)
-            yield from self._begin(loop, self._labels_at_start, is_start=True)
-        elif self._is_within:
-            self._is_within = False
-        elif self.log.record.is_over:
+            yield from self._begin(loop, self._labels_before_input, is_start=True)
+        elif self.state is RunState.LEFT:
             self.tasks.read(loop)
             yield from self._begin_from_state(loop)
-        else:
+        elif not is_open:
             self.tasks.end_step()
             self.tasks.read(loop)
             self.log.step += 1
-        if all(one.writes for one in loop.tasks.values()):
+        if all(task.writes for task in loop.tasks.values()):
             yield from self._catch_up()
             return
         try:
@@ -229,7 +205,8 @@ class Driver:
     @property
     def _may_disagree(self) -> bool:
         """Whether the thread may have changed in a way that the program does not know."""
-        return self._is_resumed or (self.log.run.begins_at != "start" and self.log.step > 1)
+        is_late = self.log.run.begins_at != "start" and self.log.step > 1
+        return self._continues_stored_run or is_late
 
     def _request_due_calls(self, loop: _compat.PregelLoop) -> Work:
         yield from self._send_known_results()
@@ -247,10 +224,15 @@ class Driver:
             yield from self._send_known_results(until=lambda: self.tasks.have_all_calls)
             self.tasks.check_due()
         except (StepMismatch, ProgramFailed):
-            self.log.mark_over()
+            self._leave()
             return
         if not (self.log.is_refused or self.tasks.have_all_calls):
-            self.log.mark_over()
+            self._leave()
+
+    def _leave(self) -> None:
+        """Record that the program does not have the state of the graph after this step."""
+        self.log.mark_over()
+        self._enter(RunState.LEFT)
 
     def _begin_from_state(self, loop: _compat.PregelLoop) -> Work:
         """Start a run from LangGraph's state, within another run."""
@@ -263,49 +245,49 @@ class Driver:
     ) -> Generator[Any, Any, dict[str, WireLabels]]:
         """The labels of the fields after the finished steps of a run."""
         check_whole(loop, run)
-        noted = whole_steps(journal_entries_of_step(loop), run.session)
-        entries = [*entries_of(loop, run.session), *noted]
-        return (yield from self._states.after(run, entries))
+        of_open_step = finished_steps(records_of_step(loop), run.session)
+        records = [*records_of(loop, run.session), *of_open_step]
+        return (yield from self._variables.after(run, records))
 
     def _begin_next_program(self, loop: _compat.PregelLoop) -> Work:
         """Continue with a new program after one has taken its highest number of steps."""
-        while self._ended is not None and not self.log.is_refused:
-            if not self._is_active(self._ended):
+        while self.state is RunState.ENDED and (answer := self._final_answer) is not None:
+            if not self._is_active(answer):
                 msg = (
                     "The program has ended, but LangGraph has tasks left. Its result is not used. "
                     f"{_START_ANEW}"
                 )
-                raise StepMismatch(msg, session_id=self._ended.session_id)
-            labels = self._states.reported(self._ended.result)
+                raise StepMismatch(msg, session_id=answer.session_id)
+            labels = self._variables.reported(answer.result)
             yield from self._begin(loop, labels, is_start=False)
             yield from self._send_known_results()
 
     def after_step(self, loop: _compat.PregelLoop) -> None:
         """Add the results of the step to the journal, before LangGraph applies its writes."""
-        starts = [one for one in loop.tasks.values() if one.name == START]
+        starts = [task for task in loop.tasks.values() if task.name == START]
         if self.tasks.is_start:
             [start] = starts
-            fields = self._parts.spec.channels
-            self._given = [name for name, _ in start.writes if name in fields]
-            if self.log.record is None:
-                self.log.keep_input(self._labels_at_start, self._given)
-        self._take_written(loop)
+            fields = self.parts.spec.channels
+            self._input_fields = [name for name, _ in start.writes if name in fields]
+            if self.state is RunState.AT_INPUT:
+                self.log.keep_input(self._labels_before_input, self._input_fields)
+        self._read_results(loop)
         self.tasks.check_changes()
-        for found in self.found.values():
-            for raw, (_, written) in zip(found.raw, found.writes, strict=True):
-                copy_ids(raw, written)
+        self.results.copy_ids()
         if starts and not self.tasks.is_start and self.log.record is not None:
-            self.log.mark_over()  # an input beside tasks is applied together with their writes
+            self._leave()  # an input beside tasks is applied together with their writes
         elif any(slot.has_lost for slot in self.tasks) and not self.log.is_refused:
-            self.log.mark_over()
-        self.log.note_step()
+            self._leave()
+        self.log.finish_step()
         self.log.store(loop)
 
-    def _take_written(self, loop: _compat.PregelLoop) -> None:
-        written = (one for task in loop.tasks.values() for one in task.writes)
-        for entry in (one for channel, entries in written if channel == JOURNAL for one in entries):
-            if entry["in"] == self.log.session:
-                self.log.journal.add_result(entry)
+    def _read_results(self, loop: _compat.PregelLoop) -> None:
+        """Read the results that the tasks have written to the journal."""
+        written = (write for task in loop.tasks.values() for write in task.writes)
+        for records in (records for channel, records in written if channel == JOURNAL):
+            for result in map(CallResult.read, records):
+                if result.session == self.log.session:
+                    self.log.journal.add_result(result)
         self.tasks.answer_waiting()  # finished tasks may have earlier results
 
     def failed_to_apply(self, loop: _compat.PregelLoop) -> Sequence[tuple[str, Any]]:
@@ -320,9 +302,10 @@ class Driver:
         """
         if loop.durability != "exit" or self.log.record is None:
             return ()
-        self.log.keep_labels(self._states.all_labels(self.log.journal.entries(), self.log.record))
+        records = self.log.journal.records()
+        self.log.keep_labels(self._variables.all_labels(records, self.log.record))
         self.log.store(loop)
-        self.log.note_step()
+        self.log.finish_step()
         return self.log.writes  # this driver writes nothing after them
 
     def close(self) -> None:
@@ -330,40 +313,37 @@ class Driver:
         for name in ("_loop", "_watching"):
             vars(self).pop(name, None)
         self.tasks.clear()
-        self._work = None
+        self._step_requests = None
 
     def finish(self, loop: _compat.PregelLoop) -> Work:
         """Send the last results, and store the labels of the fields."""
         self.log.begin_step()
-        ran_nothing = self._is_new
-        if self._is_new:
-            self._is_new = False
-            record = self.log.stored_record(loop)
-            if record is None or KEPT_LABELS in record or is_edited(loop, record["since"]):
+        has_run_steps = self.state is not RunState.UNREAD
+        if not has_run_steps:
+            record = self.log.read_thread(loop)
+            if not isinstance(record, ProgramRun) or is_edited(loop, record.since):
                 return
-            run = ProgramRun(**record)
-            self._is_within = self.log.load(loop, run)
+            is_open = self.log.load(loop, record)
             self.tasks.read(loop)
-            yield from self._resume(loop, run)
-        if self.log.record is None:  # nothing followed START
-            if self._given is not None:
-                self.log.keep_labels(
-                    self._states.without_replaced(self._labels_at_start, self._given)
-                )
+            yield from self._resume(loop, record, is_open=is_open)
+        if self.state is RunState.AT_INPUT:  # nothing followed START
+            if self._input_fields is not None:
+                labels, fields = self._labels_before_input, self._input_fields
+                self.log.keep_labels(self._variables.without_replaced(labels, fields))
             return
-        is_known = not self.log.run.is_over
-        if is_known:
+        is_known = False
+        if not self.log.run.is_over:
             self.tasks.end_step()
             self.tasks.clear()
             yield from self._send_known_results()
             if self.log.is_refused:
                 return
-            if ran_nothing and self._ended is None:
+            answer = self._final_answer
+            if answer is None and not has_run_steps:
                 return  # LangGraph has left this run: the due tasks were removed from outside
             # A run from a state may have begun with a node whose router LangGraph no longer calls.
             may_disagree = self._may_disagree or self.log.run.begins_at != "start"
-            has_ended = self._ended is not None and not self._is_active(self._ended)
-            is_known = has_ended or not may_disagree
+            is_known = not may_disagree or (answer is not None and not self._is_active(answer))
         if is_known:
             self.log.keep_labels(self._checked_end())
         else:
@@ -375,19 +355,19 @@ class Driver:
         Raises:
             BadReply: If it has not.
         """
-        ended = self._ended
-        if ended is None or self._is_active(ended):
+        answer = self._final_answer
+        if answer is None or self._is_active(answer):
             msg = (
                 "The program has work left, but LangGraph has ended. Its result is not used. "
                 f"{_START_ANEW}"
             )
             raise BadReply(msg, session_id=self.log.session_id)
-        labels = ended.result.labels
+        labels = answer.result.labels
         if labels is None:  # they decide what the next run may do
             msg = "The service reports the final value of the run without its labels."
-            raise BadReply(msg, session_id=ended.session_id)
+            raise BadReply(msg, session_id=answer.session_id)
         labels_given(labels.without_reserved())  # to an executor around this one
-        return self._states.reported(ended.result)
+        return self._variables.reported(answer.result)
 
     def task_ended(self, loop: _compat.PregelLoop, task_id: str, channels: Sequence[str]) -> None:
         """Handle the end of a task: an error, a question, or success."""
@@ -395,249 +375,103 @@ class Driver:
         if slot is not None and _compat.was_interrupted_or_failed(channels):
             slot.is_left = True
             if self.is_async:
-                loop.submit(self.notify)
+                loop.submit(self.waiting.wake_all)
             else:
-                run_to_end(self.notify())
-
-    def writes_as_returned(self, task_id: str, writes: Any) -> Any:
-        """The writes of a task as its node returned them.
-
-        `None` for a task that has not run because the run ends with a denial.
-        """
-        if self.log.is_refused and all(channel == _compat.NO_WRITES for channel, _ in writes):
-            return None
-        found = self.found.get(task_id)
-        if found is None or _compat.was_interrupted_or_failed([channel for channel, _ in writes]):
-            return writes
-        names = (name for name, _ in found.writes)
-        rest = [one for one in writes if one[0] not in self._parts.spec.channels]
-        return [*zip(names, found.raw, strict=True), *rest]
-
-    def writes_to_store(self, task_id: str, writes: Any) -> Any:
-        """The writes of a task as LangGraph stores them: messages get their ids later."""
-        result = self.found.get(task_id) if self._parts.tools.stores_no_ids else None
-        if result is None or _compat.was_interrupted_or_failed([channel for channel, _ in writes]):
-            return writes
-        returned = self._parts.tools.without_ids(result)
-        # The node's code may also write to channels itself (`push_message`).
-        return [(channel, returned.get(id(value), value)) for channel, value in writes]
+                run_to_end(self.waiting.wake_all())
 
     # Called by the tasks
 
-    async def call(self, runnable: Runnable[Any, Any], given: Any, config: RunnableConfig) -> Any:
+    async def call(self, runnable: Runnable[Any, Any], value: Any, config: RunnableConfig) -> Any:
         """Call a part of the graph as the run does: in the event loop, or at once."""
         if self.is_async:
-            return await runnable.ainvoke(given, config)
-        return runnable.invoke(given, config)
+            return await runnable.ainvoke(value, config)
+        return runnable.invoke(value, config)
 
-    async def begin(self, task_id: str) -> None:
-        """Wait until the calls of the step are requested.
-
-        Raises:
-            RunStopped: If the run cannot continue.
-        """
-        await self._wait_until(lambda: self._work is None, task_id)
-
-    async def call_of(self, task_id: str, config: RunnableConfig) -> ProgramCall | None:
-        """Wait for the call of a task.
-
-        If the call is denied and a human may approve it, an interrupt of the task asks.
-
-        Returns:
-            The call; `None` if the run ends with a denial.
-
-        Raises:
-            RunStopped: If the run cannot continue, or a human rejected the call.
-            GraphInterrupt: If another task of the step first needs an answer or another attempt.
-        """
-        await self._wait_until(lambda: self._has_call(task_id), task_id)
-        slot = self.tasks.get(task_id)
-        if self.log.is_refused:
-            return None
-        return await self._approved(slot.call, slot.offered, config)
-
-    def _has_call(self, task_id: str) -> bool:
-        slot = self.tasks.find(self.tasks.origin(task_id))
-        return self.log.is_refused or (slot is not None and (slot.offered or slot.call) is not None)
-
-    async def router_call(
-        self, task_id: str, tool: ToolSpec, config: RunnableConfig
-    ) -> ProgramCall | None:
-        """Wait for the call of a task's router; see `call_of`."""
-        slot = self.tasks.get(task_id)
-        routed = slot.router(tool.name)
-
-        def is_known() -> bool:
-            return self.log.is_refused or (routed.call or slot.offered) is not None
-
-        await self._wait_until(is_known, task_id)
-        return await self._approved(routed.call, slot.offered, config)
-
-    async def _approved(
-        self, call: ProgramCall | None, offered: DeniedCall | None, config: RunnableConfig
-    ) -> ProgramCall | None:
-        """The call, or the denied call after a human has approved it.
-
-        Raises:
-            RunStopped: If it is rejected.
-        """
-        denials = self._parts.denials
-        if call is not None or offered is None:
-            if denials.asks:
-                drop_answer(config)
-            return call
-        if offered.is_approved or offered.objection is not None:
-            drop_answer(config)
-        else:
-            late = await is_late(config, is_async=self.is_async)
-            objection = denials.ask_human(offered, config, is_late=late)
-            offered.is_approved, offered.objection = objection is None, objection
-            with self._watch(self._loop) as watch:
-                watch.report(offered)
-            said = {"approved": offered.digest}
-            if objection is not None:
-                said = {"rejected": offered.digest, "objection": objection}
-            self.log.write_entries([said])
-            self.log.store(self._loop)
-        if offered.objection is not None:
-            self._broken = denials.rejection_error(offered, offered.objection)
-            await self.notify()  # other tasks may wait for calls that do not come now
-            raise RunStopped(self._broken)
-        return offered.call
-
-    def record(self, task_id: str, tool: ToolSpec, entry: JournalEntry) -> None:
+    def record(self, task_id: str, tool: ToolSpec, result: CallResult) -> None:
         """Record the result of a task, or of one of its routers."""
-        if EARLY in entry or HANDLE in entry:
-            self.log.journal.add_result(entry)
+        if result.early_id or result.handle:
+            self.log.journal.add_result(result)
         slot = self.tasks.get(task_id)
-        if EARLY in entry:
-            slot.early.append(entry)
+        if result.early_id:
+            slot.early.append(result)
             return
-        slot.add_result(tool, entry)
+        slot.add_result(tool, result)
         self.tasks.apply_changes(slot, self._loop)
-        self.log.objects.load(entry.get(OBJECTS, {}))
+        self.log.objects.load(result.objects or {})
         if slot.offered is not None and slot.offered.tool == tool.name:
-            slot.offered.result, slot.offered = entry, None
+            slot.offered.result, slot.offered = result, None
 
-    def undo_changes(self, loop: _compat.PregelLoop) -> None:
-        """Undo what the nodes of a step that failed have changed in place, before it is stored.
-
-        No call has reported it, so the state would have it without labels. What finished nodes have
-        changed is in their results.
-        """
-        with self.log.objects.as_stored().in_use():
-            for state in self.states.values():
-                cast("dict[str, AnyChannel]", loop.channels).update(state.before_changes())
-
-    def check_shared(
-        self, task_id: str, state: "CallState", find: Callable[[], Sequence[Any]], verb: str
-    ) -> None:
-        """Check that no node beside a task has an object that its own node changes in place.
-
-        Args:
-            task_id: The task.
-            state: The state of its call.
-            find: Finds the objects in it that it changes.
-            verb: How sure that is.
-
-        Raises:
-            UsageError: If one has.
-        """
-        slot = self.tasks.get(task_id)
-        objects = find() if slot.handle else ()
-        if not objects:
-            return
-        for other in list(self.states.values()):
-            if other is not state and other.shares(objects):
-                msg = (
-                    f"Node `{slot.node}` {verb} a `{type(objects[0]).__name__}` in place, and node "
-                    f"`{other.signature.tool.node}`, which runs beside it, has the same object. "
-                    "Give each its own object, have it outside the state, or run the nodes one "
-                    "after the other."
-                )
-                raise UsageError(msg)
-
-    def call_before(self, task_id: str, tool: ToolSpec) -> ProgramCall:
+    def provisional_call(self, task_id: str, tool: ToolSpec) -> ProgramCall:
         """A provisional call for a router that runs before the service asks for it.
 
         Its id sorts in the order in which the service will ask.
         """
-        at = f"{self.log.step:06}:{self.tasks.index_of(task_id):06}:{tool.name}"
-        return ProgramCall(at, tool.name, {})
+        early_id = f"{self.log.step:06}:{self.tasks.index_of(task_id):06}:{tool.name}"
+        return ProgramCall(early_id, tool.name, {})
 
-    async def keep_output(self, task_id: str, output: Mapping[str, Any]) -> None:
+    async def store_output(self, task_id: str, output: Mapping[str, Any]) -> None:
         """Store the output of a node before its router is called, so the node does not run again.
 
         With durability "sync", it waits until the output is stored.
         """
-        stored = self.tasks.keep_output(self._loop, task_id, output)
+        stored = self.tasks.store_output(self._loop, task_id, output)
         if stored is not None and self.is_async:
             await stored
         elif stored is not None:
             stored.result()
 
-    # Waiting
+    def store_decision(self, offered: DeniedCall, decision: Approval | Rejection) -> None:
+        """Report and store what a human has decided about a denied call."""
+        with self._watch(self._loop) as watch:
+            watch.report(offered)
+        self.log.write_records([decision])
+        self.log.store(self._loop)
 
-    async def _wait_until(self, there: Callable[[], bool], task_id: str) -> None:
-        async with self._changed:
-            while not there():
-                if self._can_continue():
-                    try:
-                        await self.run(self._loop, self._continue_run())
-                    except Exception as error:  # noqa: BLE001 - any error ends the run
-                        self._broken = error
-                        raise RunStopped(error) from None
-                    finally:
-                        self._changed.notify_all()
-                else:
-                    self._check_can_wait(task_id)
-                    await self._changed.wait()
+    # For tasks that wait
 
-    async def notify(self) -> None:
-        """Wake the tasks that wait for the result of another one."""
-        async with self._changed:
-            self._changed.notify_all()
+    @property
+    def has_step_requests(self) -> bool:
+        """Whether the first task of the step still has to make its requests."""
+        return self._step_requests is not None
 
-    def _check_can_wait(self, task_id: str) -> None:
-        if self._broken is not None:
-            raise RunStopped(self._broken)
-        if any(one.is_left for one in self.tasks if one.id != self.tasks.origin(task_id)):
-            # The next call depends on a task that gives no result now.
-            raise GraphInterrupt(())
-        if self._ended is not None:
-            msg = f"The program ended before the call of node `{self.tasks.get(task_id).node}`."
-            raise RunStopped(BadReply(msg, session_id=self.log.session_id))
+    @property
+    def can_continue(self) -> bool:
+        """Whether there are requests that can be made now."""
+        if self.state is RunState.FAILED:
+            return False
+        if self.has_step_requests:
+            return True
+        if self.state is RunState.ENDED or self.tasks.has_offered:
+            return False
+        return all(self.tasks.result_for(call) is not None for call in self.log.waiting)
+
+    async def continue_run(self) -> None:
+        """Make these requests.
+
+        Raises:
+            RunStopped: If the run fails.
+        """
         try:
-            self.tasks.check_due()
-        except BadReply as error:
+            await self.run(self._loop, self._next_requests())
+        except Exception as error:  # noqa: BLE001 - any error ends the run
+            self.fail(error)
             raise RunStopped(error) from None
 
-    def _can_continue(self) -> bool:
-        if self._broken is not None:
-            return False
-        if self._work is not None:
-            return True
-        if self._ended is not None:
-            return False
-        if self.tasks.has_offered:
-            return False
-        return all(self.tasks.entry_for(call) is not None for call in self.log.waiting)
-
-    def _continue_run(self) -> Work:
-        """Continue. If the run has not begun, the routers of START are called first."""
-        work, self._work = self._work, None
-        if work is not None:
-            yield from work
+    def _next_requests(self) -> Work:
+        """The requests of the step. The routers of START are called before the run has begun."""
+        requests, self._step_requests = self._step_requests, None
+        if requests is not None:
+            yield from requests
             return
-        if self.log.record is None:
-            yield from self._begin(self._loop, self._labels_at_start, is_start=True)
+        if self.state is RunState.AT_INPUT:
+            yield from self._begin(self._loop, self._labels_before_input, is_start=True)
         yield from self._send_known_results()
 
     # Requests
 
     def _send_known_results(self, until: Callable[[], bool] = lambda: False) -> Work:
         """Send known results until the service waits for a task or the program ends."""
-        while self._ended is None and not self.log.is_refused and not until():
+        while self.state is RunState.RUNNING and not until():
             self.tasks.answer_waiting()
             if self.tasks.has_offered:
                 return
@@ -646,7 +480,7 @@ class Driver:
                 continue
             if (last := self.log.last) is None or not last.is_answered:
                 return
-            call = self._parts.exchange.next(self.log.run, self.log.journal.rounds)
+            call = self.parts.exchange.next(self.log.run, self.log.journal.batches)
             try:
                 answer = yield from send_request(call)
             except StatusError as error:
@@ -657,7 +491,6 @@ class Driver:
                 else:
                     raise
             else:
-                self._is_unheard = False
                 self._handle_answer(answer, self._due_calls(answer))
 
     def _is_refused_again(self, error: StatusError) -> bool:
@@ -667,7 +500,7 @@ class Driver:
         of a call. A run that is resumed then begins again in a new session.
         """
         is_invalid = isinstance(error, InvalidRequest) and not is_session_busy(error)
-        return is_invalid and self._is_unheard
+        return is_invalid and self._session.is_from_storage
 
     def _due_calls(
         self, answer: ServiceAnswer | PolicyDenied
@@ -686,9 +519,11 @@ class Driver:
             return
         self._watching.report(answer)
         if isinstance(answer, RunFinished):
-            self._ended = answer
+            self._final_answer = answer
+            if not self.log.is_refused:
+                self._enter(RunState.ENDED)
             return
-        self.log.add_round(answer.said, [call for call, _ in due_calls])
+        self.log.add_batch(answer.reply, [call for call, _ in due_calls])
         for call, due in due_calls:
             self.tasks.assign(call, due)
 
@@ -698,28 +533,27 @@ class Driver:
         is_routing = self.tasks.is_start
         if is_routing:
             channels = self._with_input(loop)
-        labels = self._states.without_replaced(labels, self._given or ()) if is_start else labels
-        variables = self._states.variables(channels, labels)
-        program, exchange = self._parts.program, self._parts.exchange
-        entry = self._states.entry(loop, is_routing=is_routing)
+        if is_start:
+            labels = self._variables.without_replaced(labels, self._input_fields or ())
+        variables = self._variables.variables(channels, labels)
+        program, exchange = self.parts.program, self.parts.exchange
+        entry = self._variables.entry(loop, is_routing=is_routing)
         # A structured program can only begin at the targets of START's edges. An input that is a
         # `Command` may lead elsewhere.
-        is_usual = is_start and self._states.is_usual(entry)
+        is_usual = is_start and self._variables.is_usual(entry)
         if not (is_usual and program.kind == "structured"):
             variables |= entry
-        for one in variables.values():  # an outer executor gathers kept labels
-            if one["meta"] != NO_LABELS:
-                labels_given(Labels.from_wire(one["meta"]).without_reserved())
+        for variable in variables.values():  # an outer executor gathers kept labels
+            if variable["meta"] != NO_LABELS:
+                labels_given(Labels.from_wire(variable["meta"]).without_reserved())
         run = ProgramRun(
             None,
             dumps(variables),
             is_labelled=loop.checkpointer is not None,
-            begins_at="start" if is_usual else self._states.begins_at(entry),
-            under=exchange.under,
-            place=exchange.place,
+            begins_at="start" if is_usual else self._variables.begins_at(entry),
+            location=exchange.location,
             since=[newest_version(loop), writes_from_outside(loop)],
         )
-        self._ended = None
         session_id = self._session.to_begin_in(channels)
         try:
             answer = yield from send_request(exchange.first(run, session_id))
@@ -727,6 +561,8 @@ class Driver:
             self._session.accept_loss(error, session_id)
             session_id = None
             answer = yield from send_request(exchange.first(run))
+        self._enter(RunState.RUNNING)
+        self._final_answer = None
         self.tasks.begin(variables, run.begins_at)
         due_calls = self._due_calls(answer)
         self.log.reset(0 if is_routing else 1)
@@ -741,14 +577,13 @@ class Driver:
         Args:
             reason: Why its session is lost; empty if it is there.
         """
-        parts, journal = self._parts, self.log.journal
-        self._is_unheard = False
+        parts, journal = self.parts, self.log.journal
         session_id = self._session.to_begin_again_in(self.log.run, reason)
         for denial in journal.denials:
             if denial.is_approved:
                 parts.denials.check_approval(denial)
-        run = self._states.in_new_session(self.log.run, journal.approved)
-        steps = [turn.step for turn in journal.rounds for _ in turn.answered]
+        run = self._variables.in_new_session(self.log.run, journal.approved)
+        steps = [batch.step for batch in journal.batches for _ in batch.answered]
         steps.append(self.log.step)
         try:
             try:
@@ -759,123 +594,139 @@ class Driver:
         except PolicyDenied as denial:  # the policy is stricter now
             self._deny(denial)
             return
+        is_waiting = isinstance(replayed.answer, CallsRequested)
         if isinstance(replayed.answer, CallsRequested):
             self._watching.report(replayed.answer)
         self._session.continues_in(replayed.run)
-        self._session.answered(is_waiting=isinstance(replayed.answer, CallsRequested))
+        self._session.answered(is_waiting=is_waiting)
         self.tasks.forget_calls()
-        self.log.restart(replayed.run, replayed.rounds)
+        self.log.restart(replayed.run, replayed.batches)
         self.tasks.assign_recorded()
-        if not isinstance(replayed.answer, CallsRequested):
+        if not is_waiting:
             self._handle_answer(replayed.answer, ())
 
     # Denials
 
     def _deny(self, error: PolicyDenied) -> None:
+        """Offer a denied call to a human, or end the run with a state; otherwise raise."""
         self._watching.report(error)
-        found = self._parts.denials.handle(error, self.log.run, self.log.journal, self.log.step)
-        if isinstance(found, DeniedCall):
-            slot = self.tasks.task_of(found)
+        denials = self.parts.denials
+        outcome = denials.handle(error, self.log.run, self.log.journal, self.log.step)
+        if isinstance(outcome, DeniedCall):
+            slot = self.tasks.task_of(outcome)
             if slot.is_done:  # no task runs that could ask a human
                 raise error
-            self.log.add_denial(found)
-            slot.offered = found
+            self.log.add_denial(outcome)
+            slot.offered = outcome
         else:
-            self.log.refuse(found, self._parts.denials.field)
+            self.log.refuse(outcome, denials.field)
+            self._enter(RunState.REFUSED)
 
     def _end_tasks(self, loop: _compat.PregelLoop) -> None:
         """End the run: tasks that have not begun count as done, without writes."""
         for task in loop.tasks.values():
             slot = self.tasks.find(task.id)
-            if not task.writes and (slot is None or slot.entry is None):
+            if not task.writes and (slot is None or slot.result is None):
                 task.writes.append((_compat.NO_WRITES, None))
 
     # Storage
 
-    def _restore(self, loop: _compat.PregelLoop) -> Work:
-        """Continue the thread from its stored state."""
-        self._is_new = False
-        if self._parts.denials.asks:
-            check_can_ask({"configurable": {_compat.CHECKPOINTER: loop.checkpointer}})
-        record = self.log.stored_record(loop)
-        self.log.thread_session = {name: (record or {}).get(name) for name in (SESSION, PLACE)}
-        if record is None:  # a first input, or a thread of the plain graph
-            labels = self._states.with_others(entries_of(loop, None), None, {})
-            yield from self._begin_from_thread(loop, labels)
-        elif KEPT_LABELS in record:
-            kept = self._states.without_replaced(record[KEPT_LABELS], record.get(INPUT_FIELDS, ()))
-            of = record.get(LAST_SESSION)
-            kept = self._states.with_others(entries_of(loop, of), of, kept)
-            if not self.tasks.is_start and (is_edited(loop) or INPUT_FIELDS not in record):
-                kept = self._states.labels_after_edits(loop, kept)
-                yield from self._begin_from_thread(loop, kept)
-            else:
-                self._labels_at_start = kept
-        else:
-            run = ProgramRun(**record)
-            is_known = not (run.is_over or is_edited(loop, run.since))
-            if is_known and not has_asked_nothing(loop, run.session):
-                self._is_within = self.log.load(loop, run)
-                self.tasks.read(loop)
-                if self.tasks.has_changes(loop.channels):
-                    yield from self._resume(loop, run)
-                    return
-            labels = yield from self._labels_after(loop, run)
-            yield from self._begin_from_thread(
-                loop, self._states.labels_after_edits(loop, labels, run.since)
-            )
+    def _restore(self, loop: _compat.PregelLoop) -> Generator[Any, Any, bool]:
+        """Continue the thread from its stored state.
 
-    def _begin_from_thread(self, loop: _compat.PregelLoop, labels: FieldLabels) -> Work:
+        Returns:
+            Whether a program runs whose calls the due tasks make: the step is open.
+        """
+        if self.parts.denials.asks:
+            check_can_ask({"configurable": {_compat.CHECKPOINTER: loop.checkpointer}})
+        record = self.log.read_thread(loop)
+        if record is None:  # a first input, or a thread of the plain graph
+            labels = self._variables.with_other_sessions(records_of(loop, None), None, {})
+            return (yield from self._begin_from_thread(loop, labels))
+        if isinstance(record, FinishedRun):
+            return (yield from self._continue_finished(loop, record))
+        is_known = not (record.is_over or is_edited(loop, record.since))
+        if is_known and not is_only_begun(loop, record.session):
+            is_open = self.log.load(loop, record)
+            self.tasks.read(loop)
+            if self.tasks.has_changes(loop.channels):
+                yield from self._resume(loop, record, is_open=is_open)
+                return True
+        labels = yield from self._labels_after(loop, record)
+        labels = self._variables.labels_after_edits(loop, labels, record.since)
+        return (yield from self._begin_from_thread(loop, labels))
+
+    def _continue_finished(
+        self, loop: _compat.PregelLoop, record: FinishedRun
+    ) -> Generator[Any, Any, bool]:
+        """Continue a thread whose last run has finished."""
+        labels = self._variables.without_replaced(record.labels, record.input_fields or ())
+        session = record.last_session
+        labels = self._variables.with_other_sessions(records_of(loop, session), session, labels)
+        if not self.tasks.is_start and (is_edited(loop) or record.input_fields is None):
+            labels = self._variables.labels_after_edits(loop, labels)
+            return (yield from self._begin_from_thread(loop, labels))
+        self._expect_input(labels)
+        return False
+
+    def _expect_input(self, labels: FieldLabels) -> None:
+        self._labels_before_input = dict(labels)
+        self._enter(RunState.AT_INPUT)
+
+    def _begin_from_thread(
+        self, loop: _compat.PregelLoop, labels: FieldLabels
+    ) -> Generator[Any, Any, bool]:
         """Start a run from the state of the thread, unless START is due first."""
         if self.tasks.is_start:
-            self._labels_at_start = dict(labels)
-            return
+            self._expect_input(labels)
+            return False
         self.tasks.read(loop)
         yield from self._begin(loop, labels, is_start=False)
-        self._is_within = True
+        return True
 
-    def _resume(self, loop: _compat.PregelLoop, run: ProgramRun) -> Work:
-        """Continue a run whose log and tasks are read, before a step or within one."""
-        self._is_resumed = self._is_unheard = True
-        for entry in (one for slot in self.tasks for one in slot.results):
-            if entry.get("in") == self.log.session:  # the others get handles with their calls
-                self.log.journal.add_result(entry)
-        offered = [one for one in self.log.journal.denials if one.result is None]
+    def _resume(self, loop: _compat.PregelLoop, run: ProgramRun, *, is_open: bool) -> Work:
+        """Continue a run whose log and tasks are read, before a step or within an open one."""
+        self._enter(RunState.REFUSED if self.log.is_refused else RunState.RUNNING)
+        self._continues_stored_run = self._session.is_from_storage = True
+        for result in (result for slot in self.tasks for result in slot.results):
+            if result.session == self.log.session:  # the others get handles with their calls
+                self.log.journal.add_result(result)
+        offered = [denial for denial in self.log.journal.denials if denial.result is None]
         for denial in offered:
-            self._parts.denials.check_approval(denial)
-        if not self._is_within:
+            self.parts.denials.check_approval(denial)
+        if not is_open:
             self.log.step += 1
         # The session of a copied checkpoint may have gone on since the checkpoint.
-        is_copy = loop.checkpoint_metadata.get("source") == "fork" and not self._is_within
-        is_moved = run.place != self._parts.exchange.place
+        is_copy = loop.checkpoint_metadata.get("source") == "fork" and not is_open
+        is_moved = run.location != self.parts.exchange.location
         if loop.is_replaying or is_copy or is_moved:
             self._session.has_left_calls = True
             yield from self._replay(ELSEWHERE if is_moved else "")
         else:
             self.tasks.assign_recorded()
-        self._is_within = True
         for denial in offered:
             self.tasks.task_of(denial).offered = denial
 
     def _with_input(self, loop: _compat.PregelLoop) -> Channels:
         """The channels with the input, which LangGraph applies at the end of the first step."""
-        [start] = [one for one in loop.tasks.values() if one.name == START]
-        found = dict(loop.channels)
+        [start] = [task for task in loop.tasks.values() if task.name == START]
+        channels = dict(loop.channels)
         writes = list(start.writes)
-        self._given = [name for name, _ in writes if name in self._parts.spec.channels]
-        plans = self._parts.program.fields.plans
+        self._input_fields = [name for name, _ in writes if name in self.parts.spec.channels]
+        plans = self.parts.program.fields.plans
+        resets = (name for name, plan in plans.items() if plan.resets)
         # Fields that a step without a write changes then lose the value of an earlier run.
-        for name in dict.fromkeys((*self._given, *(one for one in plans if plans[one].resets))):
-            found[name] = found[name].copy()
-            found[name].update([value for one, value in writes if one == name])
-        return found
+        for name in dict.fromkeys((*self._input_fields, *resets)):
+            channels[name] = channels[name].copy()
+            channels[name].update([value for field, value in writes if field == name])
+        return channels
 
-    def _is_active(self, ended: RunFinished) -> bool:
-        value = ended.result.value
+    def _is_active(self, answer: RunFinished) -> bool:
+        value = answer.result.value
         if not isinstance(value, dict) or not isinstance(value.get(ACTIVE), bool):
             msg = "The final value of the run is not the state that the program returns."
-            raise BadReply(msg, session_id=ended.session_id)
+            raise BadReply(msg, session_id=answer.session_id)
         return bool(value[ACTIVE])
 
     def _watch(self, loop: _compat.PregelLoop) -> RequestWatch:
-        return RequestWatch(self._parts.program.tools, self.log, self.run_id, loop)
+        return RequestWatch(self.parts.program.tools, self.log, self.run_id, loop)

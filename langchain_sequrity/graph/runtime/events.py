@@ -254,7 +254,7 @@ class RequestWatch:
         self, events: Sequence[RunEvent], outcome: Heard, *, has_values: bool
     ) -> Iterator[RunEvent]:
         """The events with the details for a callback handler."""
-        made = [call for one in self._log.journal.rounds for call in one.calls]
+        made = [call for batch in self._log.journal.batches for call in batch.calls]
         made += outcome.calls if isinstance(outcome, CallsRequested) else ()
         calls = [call for call in made if not self._is_result(call.tool)]
         index = len(calls) - sum(event["event"] == "allowed" for event in events)

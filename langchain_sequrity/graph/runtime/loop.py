@@ -91,7 +91,7 @@ class _DrivenLoop(PregelLoop):
             except BaseException as failure:  # noqa: BLE001 - raised again below
                 own = failure
         if error is not None and self.checkpointer is not None and self.durability == "exit":
-            self.driver.undo_changes(self)
+            self.driver.results.undo_changes(self)
         if self._has_unseen_changes:
             # The last chunk is the result. In LangGraph an earlier one has the changed objects.
             every_field: Literal[True] = True
@@ -123,7 +123,7 @@ class _DrivenLoop(PregelLoop):
 
     @override
     def put_writes(self, task_id: str, writes: Any, *, cached: bool = False) -> None:
-        super().put_writes(task_id, self.driver.writes_to_store(task_id, writes), cached=cached)
+        super().put_writes(task_id, self.driver.results.to_store(task_id, writes), cached=cached)
         self.driver.task_ended(self, task_id, [channel for channel, _ in writes])
 
     @override
@@ -143,7 +143,7 @@ class _DrivenLoop(PregelLoop):
     @override
     def output_writes(self, task_id: str, writes: Any, *, cached: bool = False) -> None:
         # Streams show the node's own output: messages without the ids that the program knows.
-        shown = self.driver.writes_as_returned(task_id, writes)
+        shown = self.driver.results.as_returned(task_id, writes)
         if shown is not None:
             super().output_writes(task_id, shown, cached=cached)
 

@@ -13,14 +13,7 @@ from typing import Any
 from langgraph.graph import START
 
 from langchain_sequrity.errors import BadReply
-from langchain_sequrity.graph.journal import (
-    EARLY,
-    GIVES,
-    DeniedCall,
-    Journal,
-    JournalEntry,
-    ProgramCall,
-)
+from langchain_sequrity.graph.journal import CallResult, DeniedCall, Journal, ProgramCall
 from langchain_sequrity.graph.program import (
     ABSENT,
     CHANGED,
@@ -53,11 +46,11 @@ class RouterCall:
 
     Attributes:
         call: Its call; `None` until the service asks for it.
-        entry: Its result.
+        result: Its result.
     """
 
     call: ProgramCall | None = None
-    entry: JournalEntry | None = None
+    result: CallResult | None = None
 
 
 @dataclass(slots=True)
@@ -69,7 +62,7 @@ class Task:
         node: Its node.
         is_packet: Whether a `Send` started it.
         call: Its call; `None` until the service asks for it.
-        entry: Its result; `None` until it is known.
+        result: Its result; `None` until it is known.
         routers: Its routers by the names of their tools.
         handle: The first answer to its call if it runs beside others.
         is_collected: Whether the service has asked for the result behind the handle.
@@ -84,11 +77,11 @@ class Task:
     node: str
     is_packet: bool
     call: ProgramCall | None = None
-    entry: JournalEntry | None = None
+    result: CallResult | None = None
     routers: dict[str, RouterCall] = field(default_factory=dict)
     handle: str = ""
     is_collected: bool = False
-    early: list[JournalEntry] = field(default_factory=list)
+    early: list[CallResult] = field(default_factory=list)
     offered: DeniedCall | None = None
     is_left: bool = False
     is_done: bool = False
@@ -105,15 +98,15 @@ class Task:
             routed.call = None
 
     @property
-    def results(self) -> list[JournalEntry]:
+    def results(self) -> list[CallResult]:
         """Its results so far."""
-        return [*([self.entry] if self.entry is not None else []), *self.early]
+        return [*([self.result] if self.result is not None else []), *self.early]
 
     @property
-    def written(self) -> list[JournalEntry]:
+    def written(self) -> list[CallResult]:
         """The results that the task writes itself."""
-        entries = (self.entry, *(routed.entry for routed in self.routers.values()))
-        return [entry for entry in entries if entry is not None]
+        results = (self.result, *(routed.result for routed in self.routers.values()))
+        return [result for result in results if result is not None]
 
     @property
     def calls(self) -> list[ProgramCall]:
@@ -123,41 +116,41 @@ class Task:
 
     def needs_call(self, journal: Journal) -> bool:
         """Whether the program of a run has yet to call its node. It makes no approved calls."""
-        is_approved = self.entry is not None and self.entry["id"] in journal.approved_ids
+        is_approved = self.result is not None and self.result.id in journal.approved_ids
         return self.call is None and not is_approved
 
-    def result_of(self, router: str) -> JournalEntry | None:
+    def result_of(self, router: str) -> CallResult | None:
         """The result of a router; `None` if it is unknown."""
         routed = self.routers.get(router)
-        if routed is not None and routed.entry is not None:
-            return routed.entry
+        if routed is not None and routed.result is not None:
+            return routed.result
         return self.early_result(router)
 
-    def early_result(self, router: str) -> JournalEntry | None:
+    def early_result(self, router: str) -> CallResult | None:
         """The result of a router that precedes its call, if there is one."""
-        return next((entry for entry in self.early if entry["tool"] == router), None)
+        return next((result for result in self.early if result.tool == router), None)
 
     def has_called(self, router: str, journal: Journal) -> bool:
         """Whether the program of a run need not call a router any more."""
         routed, early = self.routers.get(router), self.early_result(router)
         if routed is not None and routed.call is not None:
             return True
-        if routed is not None and routed.entry is not None:
-            return routed.entry["id"] in journal.approved_ids
-        return early is not None and early[EARLY] in journal.asked
+        if routed is not None and routed.result is not None:
+            return routed.result.id in journal.approved_ids
+        return early is not None and early.early_id in journal.called_routers
 
     def has_all_calls(self, journal: Journal) -> bool:
         """Whether the program has made all calls whose results are known."""
-        routers = (name for name, routed in self.routers.items() if routed.entry is not None)
-        is_called = self.entry is not None and not self.needs_call(journal)
+        routers = (name for name, routed in self.routers.items() if routed.result is not None)
+        is_called = self.result is not None and not self.needs_call(journal)
         return is_called and all(self.has_called(name, journal) for name in routers)
 
-    def add_result(self, tool: ToolSpec, entry: JournalEntry) -> None:
+    def add_result(self, tool: ToolSpec, result: CallResult) -> None:
         """Add its own result, or that of one of its routers."""
         if tool.role == "node":
-            self.entry = entry
+            self.result = result
         else:
-            self.router(tool.name).entry = entry
+            self.router(tool.name).result = result
 
 
 @dataclass(frozen=True, slots=True)
@@ -371,13 +364,13 @@ class _RecordedCall:
         step: Its step.
         arguments: Its arguments.
         call: The call; `None` if a human approved it.
-        entry: Its result; `None` until it is known.
+        result: Its result; `None` until it is known.
     """
 
     step: int
     arguments: Mapping[str, Json]
     call: ProgramCall | None
-    entry: JournalEntry | None
+    result: CallResult | None
 
 
 class ProgramCalls:
@@ -435,7 +428,7 @@ class ProgramCalls:
                 for router in self._routers_of(task):
                     if recorded := calls[router.name]:
                         first = recorded.popleft()
-                        task.routers[router.name] = RouterCall(first.call, first.entry)
+                        task.routers[router.name] = RouterCall(first.call, first.result)
                     elif early[router.name]:
                         task.early.append(early[router.name].popleft())
             self.end_step(tasks)
@@ -443,32 +436,32 @@ class ProgramCalls:
     def _recorded_calls(self) -> Mapping[str, deque[_RecordedCall]]:
         """The calls in the journal by tool, in the order of the program."""
         calls = defaultdict[str, deque[_RecordedCall]](deque)
-        for exchange in self._log.journal.rounds:
-            for call in exchange.calls:
-                entry = exchange.results.get(call.id)
-                calls[call.tool].append(_RecordedCall(exchange.step, call.arguments, call, entry))
+        for batch in self._log.journal.batches:
+            for call in batch.calls:
+                result = batch.results.get(call.id)
+                calls[call.tool].append(_RecordedCall(batch.step, call.arguments, call, result))
         for denied in sorted(self._log.journal.approved, key=lambda denied: denied.index):
             approved = _RecordedCall(denied.step, denied.arguments, None, denied.result)
             calls[denied.tool].insert(denied.index - 1, approved)
         return calls
 
-    def _early_results(self) -> Mapping[str, deque[JournalEntry]]:
+    def _early_results(self) -> Mapping[str, deque[CallResult]]:
         """The results of routers that precede their calls, by tool."""
-        early = defaultdict[str, deque[JournalEntry]](deque)
-        for _, entry in sorted(self._log.journal.early.items()):
-            early[entry["tool"]].append(entry)
+        early = defaultdict[str, deque[CallResult]](deque)
+        for _, result in sorted(self._log.journal.early_results.items()):
+            early[result.tool].append(result)
         return early
 
     def _recorded_task(self, tool: ToolSpec, recorded: _RecordedCall) -> Task:
         journal = self._log.journal
-        task = Task("", tool.node, tool.is_sent(recorded.arguments), recorded.call, recorded.entry)
-        if recorded.entry is not None and GIVES in recorded.entry:
-            task.handle = recorded.entry[GIVES]
-            task.entry = journal.handles.get(task.handle)
+        task = Task("", tool.node, tool.is_sent(recorded.arguments), recorded.call, recorded.result)
+        if recorded.result is not None and recorded.result.given_handle:
+            task.handle = recorded.result.given_handle
+            task.result = journal.results_by_handle.get(task.handle)
             task.is_collected = any(
                 call.tool == self._program.result_of and call.arguments[HANDLE] == task.handle
-                for exchange in journal.rounds
-                for call in exchange.calls
+                for batch in journal.batches
+                for call in batch.calls
             )
         return task
 
@@ -485,15 +478,15 @@ class ProgramCalls:
         ]
 
     def _results_of(self, task: Task) -> TaskResults:
-        entries = (task.result_of(router.name) for router in self._routers_of(task))
-        routers = [loads(entry["result"]) for entry in entries if entry is not None]
+        results = (task.result_of(router.name) for router in self._routers_of(task))
+        routers = [loads(result.value) for result in results if result is not None]
         return TaskResults(self._nodes.get(task.node), self._node_result(task), routers)
 
     def _node_result(self, task: Task) -> Mapping[str, Json]:
         tool = self._nodes.get(task.node)
         if tool is not None and tool.is_handover:  # its call brings the answer
             return {} if task.call is None else task.call.arguments
-        return {} if task.entry is None else loads(task.entry["result"])
+        return {} if task.result is None else loads(task.result.value)
 
     def _routers_of(self, task: Task) -> list[ToolSpec]:
         """The routers that the program calls after a task, whose result is known."""
@@ -539,7 +532,7 @@ class ProgramCalls:
                     yield self._node_call(task, packet, current)
                 continue
             due = self._next_call(task, packet, current)
-            if task.entry is not None and CHANGES in task.entry["result"]:
+            if task.result is not None and CHANGES in task.result.value:
                 current = current.changed_by(self._node_result(task))
             if due is not None:
                 yield due
@@ -548,7 +541,7 @@ class ProgramCalls:
 
     def _is_over(self, task: Task) -> bool:
         """Whether a task without routers and without a handle has been called and answered."""
-        is_answered = task.call is not None and task.entry is not None
+        is_answered = task.call is not None and task.result is not None
         return is_answered and not task.handle and task.node not in self._routers
 
     def _next_call(
@@ -560,7 +553,7 @@ class ProgramCalls:
         if task.handle and not task.is_collected:
             tool = self._program.tools[str(self._program.result_of)]
             return DueCall(task, tool, {HANDLE: task.handle})
-        if task.entry is None and task.node != START:
+        if task.result is None and task.node != START:
             return None
         for router in self._routers_of(task):
             if not task.has_called(router.name, self._log.journal):
@@ -572,7 +565,7 @@ class ProgramCalls:
         return None
 
     def _has_all_results(self, task: Task) -> bool:
-        if task.entry is None and task.node != START:
+        if task.result is None and task.node != START:
             return False
         return all(task.result_of(router.name) is not None for router in self._routers_of(task))
 

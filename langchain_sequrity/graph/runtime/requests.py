@@ -14,7 +14,8 @@ again.
 """
 
 import hashlib
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial, reduce
@@ -42,18 +43,19 @@ from langchain_sequrity.graph.approval import DenialHandler
 from langchain_sequrity.graph.dispatch import ClientTools
 from langchain_sequrity.graph.journal import (
     APPROVED,
+    CallBatch,
+    CallResult,
     DeniedCall,
     Journal,
-    JournalEntry,
+    JournalRecord,
     ProgramCall,
     ProgramRun,
+    Refusal,
     ReplayMismatch,
-    Round,
     digest_of,
-    entries_of_session,
-    entry_for_new_session,
     read_journal,
-    result_content,
+    read_record,
+    records_of_session,
 )
 from langchain_sequrity.graph.limits import STEPS_PER_PROGRAM
 from langchain_sequrity.graph.program import HANDLE, JOURNAL, RUN, STEP, BeginsAt, GraphProgram
@@ -89,13 +91,13 @@ class CallsRequested:
     """A reply that asks for calls.
 
     Attributes:
-        said: The assistant message as wire text.
+        reply: The assistant message as wire text.
         calls: The calls.
         session_id: The session, as the service named it.
         keeps_history: Whether the service said that it keeps the conversation of the session.
     """
 
-    said: str
+    reply: str
     calls: tuple[ProgramCall, ...]
     session_id: str
     keeps_history: bool = False
@@ -120,9 +122,11 @@ ServiceAnswer = CallsRequested | RunFinished
 def reporting_labels(connection: Connection) -> Connection:
     """The connection of runs that report the labels of each field, for the thread to keep."""
     config = connection.config or ConfigHeader()
-    shown = config.response_format or ResponseFormatConfig()
-    shown = shown.model_copy(update={"include_namespace_snapshot": True})
-    return replace(connection, config=config.model_copy(update={"response_format": shown}))
+    response_format = config.response_format or ResponseFormatConfig()
+    response_format = response_format.model_copy(update={"include_namespace_snapshot": True})
+    return replace(
+        connection, config=config.model_copy(update={"response_format": response_format})
+    )
 
 
 class RunExchange:
@@ -137,8 +141,7 @@ class RunExchange:
 
     Attributes:
         connection: The target of the requests.
-        under: Hash of policy and features.
-        place: Hash of these and of the service.
+        location: Hash of the service, policy, features and configuration: where its sessions are.
     """
 
     def __init__(
@@ -150,12 +153,11 @@ class RunExchange:
     ) -> None:
         self.connection: Connection = settings.connection
         self._labelled = reporting_labels(settings.connection)
-        one = settings.connection
-        headers = [head and head.to_header() for head in (one.policy, one.features, one.config)]
-        self.under = digest_of(headers[:2])
-        self.place = digest_of([one.base_url, one.path, *headers])
+        to = settings.connection
+        headers = [header and header.to_header() for header in (to.policy, to.features, to.config)]
+        self.location = digest_of([to.base_url, to.path, *headers])
         self._wire = settings.wire
-        self._is_chat = one.suffix == "chat/completions"
+        self._is_chat = to.suffix == "chat/completions"
         self._history = history
         self._params, self._program = params, program
         short = self._wire.write_request([HumanMessage(_WORDS)], {**params})
@@ -173,8 +175,8 @@ class RunExchange:
         """The digest that ties a session to the connection and the model."""
         return self.connection.seal(self._params["model"], session_id)
 
-    def next(self, run: ProgramRun, rounds: Sequence[Round]) -> ServiceCall:
-        """The request with the results of the last round.
+    def next(self, run: ProgramRun, batches: Sequence[CallBatch]) -> ServiceCall:
+        """The request with the results of the last batch of calls.
 
         The transport does not retry it, because the service may have processed it. A process that
         resumes the run sends it again with the same key, and the service gives its stored reply
@@ -182,27 +184,27 @@ class RunExchange:
 
         Args:
             run: The run, in a session.
-            rounds: The replies so far, with all results.
+            batches: The replies so far, with all results.
 
         Raises:
             UsageError: If the conversation is needed, and the checkpointer has lost a part of it.
         """
-        results = self._results(rounds[-1])
+        results = self._results(batches[-1])
         body = b'%b,"messages":[%b]}' % (self._short_head, results.encode())
-        tells_all = self._tells_all(run)
-        mode = "whole:" if tells_all else ""
+        sends_all = self._sends_all(run)
+        mode = "whole:" if sends_all else ""
         # The session has the rest of the conversation, so the key need not cover it.
-        text = f"{run.session}:{len(rounds)}:{mode}".encode() + body
+        text = f"{run.session}:{len(batches)}:{mode}".encode() + body
         key = hashlib.blake2b(text, digest_size=16).hexdigest()
-        if tells_all:
-            if rounds[-1].number >= len(rounds):
+        if sends_all:
+            if batches[-1].number >= len(batches):
                 raise UsageError(LOST)
-            told = [text for one in rounds for text in (one.said, self._results(one))]
-            body = self._body(run, [self._words, ",".join(told).encode()])
+            messages = [text for b in batches for text in (b.reply, self._results(b))]
+            body = self._body(run, [self._words, ",".join(messages).encode()])
         connection = self._connection(run)
         return connection.call(body, session_id=run.session_id, resend=False, idempotency_key=key)
 
-    def _tells_all(self, run: ProgramRun) -> bool:
+    def _sends_all(self, run: ProgramRun) -> bool:
         """Whether each request of a run has the whole conversation."""
         return self._history == "whole" or (self._history == "auto" and not run.keeps_history)
 
@@ -220,19 +222,19 @@ class RunExchange:
 
     def _head(self, begins_at: BeginsAt) -> tuple[bytes, bytes]:
         """The start of the first request, with its tools, and the program."""
-        found = self._program.that_begins_at(begins_at)
-        tools = [tool.schema() for tool in found.tools.values()]
+        program = self._program.that_begins_at(begins_at)
+        tools = [tool.schema() for tool in program.tools.values()]
         body = self._wire.write_request([HumanMessage(_WORDS)], {**self._params, "tools": tools})
         body.pop("messages")
-        self._heads[begins_at] = orjson.dumps(body)[:-1], orjson.dumps(found.text)
+        self._heads[begins_at] = orjson.dumps(body)[:-1], orjson.dumps(program.text)
         return self._heads[begins_at]
 
-    def _results(self, one: Round) -> str:
-        """The results of a round as wire text, which is written once."""
-        if not one.sent:
-            contents = [(call.id, result_content(call, entry)) for call, entry in one.answered]
-            one.sent = orjson.dumps(self._wire.write_results(contents))[1:-1].decode()
-        return one.sent
+    def _results(self, batch: CallBatch) -> str:
+        """The results of a batch of calls as wire text, which is written once."""
+        if not batch.sent:
+            contents = [(call.id, result.content(call)) for call, result in batch.answered]
+            batch.sent = orjson.dumps(self._wire.write_results(contents))[1:-1].decode()
+        return batch.sent
 
     def read(self, reply: Reply, session_id: str | None) -> ServiceAnswer:
         """Read a reply.
@@ -256,22 +258,23 @@ class RunExchange:
             )
             raise BadReply(msg, session_id=session_id)
         keeps_history = reply.headers.get(KEEPS_HISTORY) == "true"
-        if self._is_chat and (plainly := read_calls(reply)) is not None:
-            return _asking(*plainly, session, keeps_history=keeps_history)
+        if self._is_chat and (message_and_calls := read_calls(reply)) is not None:
+            return _calls_requested(*message_and_calls, session, keeps_history=keeps_history)
         facts = {METADATA_KEY: {"session_id": session}}
         message = self._wire.read_reply(reply, lambda _: facts)[0]
         if message.invalid_tool_calls:
-            bad = message.invalid_tool_calls[0]
-            name, reason = plain(str(bad["name"])), plain(str(bad["error"])).rstrip(".")
+            call = message.invalid_tool_calls[0]
+            name, reason = plain(str(call["name"])), plain(str(call["error"])).rstrip(".")
             msg = f"The arguments of a call of `{name}` are not a JSON object: {reason}."
             raise BadReply(msg, session_id=session)
         if message.tool_calls:
             body = read_object(reply.body, exact=True)
             if self._is_chat:
-                said = body["choices"][0]["message"]
+                answer = body["choices"][0]["message"]
             else:
-                said = {"role": "assistant", "content": body["content"]}
-            return _asking(said, message.tool_calls, session, keeps_history=keeps_history)
+                answer = {"role": "assistant", "content": body["content"]}
+            calls = message.tool_calls
+            return _calls_requested(answer, calls, session, keeps_history=keeps_history)
         result = dual_llm_result(
             unwrap_envelope(message, certain=True, told=self.connection.with_author_place)
         )
@@ -281,19 +284,19 @@ class RunExchange:
         return RunFinished(result, session)
 
 
-def _asking(
-    said: Any, given: Sequence[ToolCall], session: str, *, keeps_history: bool
+def _calls_requested(
+    message: Any, tool_calls: Sequence[ToolCall], session: str, *, keeps_history: bool
 ) -> CallsRequested:
     """The calls of a reply, with its message, which must be sent back unchanged.
 
     A service may compare histories as text; differently written arguments would be another history
     (`docs/behaviour.md`, G9).
     """
-    calls = tuple(ProgramCall(call["id"] or "", call["name"], call["args"]) for call in given)
+    calls = tuple(ProgramCall(call["id"] or "", call["name"], call["args"]) for call in tool_calls)
     if len({call.id for call in calls}) < len(calls):
         msg = "The reply asks for several calls with one id."
         raise BadReply(msg, session_id=session)
-    return CallsRequested(dumps(said), calls, session, keeps_history)
+    return CallsRequested(dumps(message), calls, session, keeps_history)
 
 
 def in_session_of(
@@ -360,12 +363,12 @@ class Replay:
 
     Attributes:
         run: The run.
-        rounds: The journal's rounds, with the calls of the new session.
-        answer: The last answer of the service. If it asks for calls, they are the last round.
+        batches: The journal's calls, as the new session has them.
+        answer: The last answer of the service. If it asks for calls, they are the last batch.
     """
 
     run: ProgramRun
-    rounds: list[Round]
+    batches: list[CallBatch]
     answer: ServiceAnswer | PolicyDenied
 
 
@@ -389,33 +392,32 @@ def replay(
         Requests.
 
     Returns:
-        The run where the journal ends. Its last round is open, perhaps with some of its results.
+        The run where the journal ends. Its last batch is open, perhaps with some of its results.
 
     Raises:
         ReplayMismatch: If the program asks for other calls than the recorded ones.
         PolicyDenied: If a policy denies what it allowed when it was recorded.
         SessionExpired: If the new session is lost as well.
     """
-    rest, rounds = journal.answered, list[Round]()
-    step = iter(steps)
-    number = next(step)
+    recorded, batches = deque(journal.answered), list[CallBatch]()
+    later_steps = iter(steps)
+    step = next(later_steps)
     answer = yield from send_request(exchange.first(run, session_id))
     run = in_session_of(run, answer, continues=session_id is not None)
     while isinstance(answer, CallsRequested):
-        rounds.append(Round(answer.said, answer.calls, step=number))
+        batch = CallBatch(answer.reply, answer.calls, step=step)
+        batches.append(batch)
         for call in answer.calls:
-            if rest and not (HANDLE in call.arguments and call.digest != rest[0][0].digest):
-                old, entry = rest.pop(0)
-                rounds[-1].add_result(
-                    {**entry_for_new_session(call, old, entry), "in": run.session}
-                )
-                number = next(step, number)
+            if recorded and not (HANDLE in call.arguments and call.digest != recorded[0][0].digest):
+                recorded_call, result = recorded.popleft()
+                batch.add_result(result.in_new_session(call, recorded_call, run.session))
+                step = next(later_steps, step)
             elif (early := journal.early_result(call, run.session)) is not None:
-                rounds[-1].add_result(early)
-        if not rounds[-1].is_answered:
+                batch.add_result(early)
+        if not batch.is_answered:
             break
         try:
-            answer = yield from send_request(exchange.next(run, rounds))
+            answer = yield from send_request(exchange.next(run, batches))
         except StatusError as error:
             if not is_session_gone(error, run.session_id):
                 raise
@@ -424,16 +426,16 @@ def replay(
                 "Resume the run later; no result is lost."
             )
             raise SessionExpired(msg, session_id=run.session_id) from None
-    if rest and isinstance(answer, PolicyDenied):
+    if recorded and isinstance(answer, PolicyDenied):
         raise answer
-    if rest:
+    if recorded:
         msg = (
-            f"In a new session the program ends before the call of `{rest[0][0].tool}` that the "
-            "journal has: it took another path than in the recorded run. No node has run again. "
-            "Start a new run with another `thread_id`."
+            f"In a new session the program ends before the call of `{recorded[0][0].tool}` that "
+            "the journal has: it took another path than in the recorded run. No node has run "
+            "again. Start a new run with another `thread_id`."
         )
         raise ReplayMismatch(msg)
-    return Replay(run, rounds, answer)
+    return Replay(run, batches, answer)
 
 
 # Variables and labels
@@ -484,8 +486,8 @@ class StateVariables:
     def __init__(self, parts: ExecutorParts) -> None:
         self._parts = parts
         self._program = parts.program
-        self._sent = Labels()
-        self._unasked: dict[str, WireLabels] = {}
+        self._packet_labels = Labels()
+        self._unsent_labels: dict[str, WireLabels] = {}
 
     def in_new_session(self, run: ProgramRun, approved: list[DeniedCall]) -> ProgramRun:
         """The run as it begins again in a new session; its program takes results of approved calls.
@@ -494,7 +496,7 @@ class StateVariables:
             run: The run. Its variables have no results of approved calls, or those of `approved`.
             approved: Calls that were approved and made.
         """
-        here, program, variables = self._parts.exchange, None, run.variables
+        program, variables = None, run.variables
         if approved:
             base = self._program.that_begins_at(run.begins_at).text
             program, results = self._parts.denials.program_after(approved, base)
@@ -505,14 +507,13 @@ class StateVariables:
             program=program,
             variables=variables,
             approvals=len(approved),
-            under=here.under,
-            place=here.place,
+            location=self._parts.exchange.location,
         )
 
     # Labels
 
     def after(
-        self, run: ProgramRun, entries: Sequence[JournalEntry]
+        self, run: ProgramRun, records: Sequence[JournalRecord]
     ) -> Generator[tuple[ServiceCall, str | None], ServiceAnswer, dict[str, WireLabels]]:
         """The labels of the fields after the last finished step of a run.
 
@@ -522,14 +523,14 @@ class StateVariables:
 
         Args:
             run: The run.
-            entries: Its journal.
+            records: Its journal.
 
         Raises:
             PolicyDenied: If a policy now denies a recorded call.
         """
         parts = self._parts
-        journal = read_journal(entries, run.session)
-        done = max((one.step for one in journal.rounds), default=0)
+        journal = read_journal(records, run.session)
+        done = max((batch.step for batch in journal.batches), default=0)
         query = replace(
             run,
             variables=dumps(self._variables_up_to(run, done)),
@@ -543,39 +544,43 @@ class StateVariables:
         if isinstance(answer, PolicyDenied):
             raise answer
         if not isinstance(answer, RunFinished):  # or LangGraph counts an unfinished step
-            self._unasked = self.all_labels(entries, run)
-            return self._unasked
+            self._unsent_labels = self.all_labels(records, run)
+            return self._unsent_labels
         labels = self.reported(answer.result)
         if journal.refused is not None:  # it quotes arguments
             labels[parts.denials.field] = _join_all(labels.values()).to_wire()
-        self._unasked = self._labels_of_unasked(journal, entries, run, labels)
-        return self.with_others(entries, run.session, labels)
+        self._unsent_labels = self._labels_of_unsent(journal, records, run, labels)
+        return self.with_other_sessions(records, run.session, labels)
 
-    def with_others(
-        self, entries: Sequence[JournalEntry], session: str | None, labels: Mapping[str, WireLabels]
+    def with_other_sessions(
+        self, records: Iterable[JournalRecord], session: str | None, labels: FieldLabels
     ) -> dict[str, WireLabels]:
         """The labels, with those of results from other sessions.
 
         The labels of the arguments of their calls are unknown. So all fields get all labels.
         """
-        others = [one for one in entries if "result" in one and one.get("in") != session]
-        if not others:
+        results = [result for result in _results_in(records) if result.session != session]
+        if not results:
             return dict(labels)
-        self._unasked = self._all_labels(others, labels.values())
-        return self._unasked
+        self._unsent_labels = self._all_labels(results, labels.values())
+        return self._unsent_labels
 
-    def all_labels(self, entries: Sequence[JournalEntry], run: ProgramRun) -> dict[str, WireLabels]:
+    def all_labels(
+        self, records: Iterable[JournalRecord], run: ProgramRun
+    ) -> dict[str, WireLabels]:
         """All labels of a run, for each field; used if the labels per field are unknown."""
-        return self._all_labels(entries, (one["meta"] for one in loads(run.variables).values()))
+        metas = (variable["meta"] for variable in loads(run.variables).values())
+        return self._all_labels(_results_in(records), metas)
 
     def _all_labels(
-        self, entries: Iterable[JournalEntry], known: Iterable[WireLabels]
+        self, results: Iterable[CallResult], of_variables: Iterable[WireLabels]
     ) -> dict[str, WireLabels]:
-        joined = _join_all(known).join(self._sent)
-        for one in (entry for entry in entries if "result" in entry):
-            labels = joined.join(Labels.from_wire(one["labels"]))
-            joined = self._parts.denials.labels_after(one["tool"], loads(one["result"]), labels)
-        self._sent = joined
+        joined = _join_all(of_variables).join(self._packet_labels)
+        for result in results:
+            labels = joined.join(Labels.from_wire(result.labels))
+            value = loads(result.value)
+            joined = self._parts.denials.labels_after(result.tool, value, labels)
+        self._packet_labels = joined
         return {name: joined.to_wire() for name in self._parts.spec.channels}
 
     def _variables_up_to(self, run: ProgramRun, done: int) -> dict[str, Any]:
@@ -593,10 +598,10 @@ class StateVariables:
         variables[entry.stop_after] = {"value": done, "meta": NO_LABELS}
         return variables
 
-    def _labels_of_unasked(
+    def _labels_of_unsent(
         self,
         journal: Journal,
-        entries: Sequence[JournalEntry],
+        records: Iterable[JournalRecord],
         run: ProgramRun,
         labels: FieldLabels,
     ) -> dict[str, WireLabels]:
@@ -608,18 +613,19 @@ class StateVariables:
         Raises:
             UsageError: If the policy's labels are unknown.
         """
-        asked = {call.id for one in journal.rounds for call in one.calls}
-        own = [one for one in entries if one.get("in") == run.session and "result" in one]
-        left = [
-            one
-            for one in own
-            if (one[HANDLE] not in journal.made if HANDLE in one else one["id"] not in asked)
-            and not str(one["id"]).startswith(APPROVED)
+        calls = {call.id for batch in journal.batches for call in batch.calls}
+        handles = journal.calls_by_handle
+        unsent = [
+            result
+            for result in _results_in(records)
+            if result.session == run.session
+            and (result.handle not in handles if result.handle else result.id not in calls)
+            and not result.id.startswith(APPROVED)
         ]
-        if not left:
+        if not unsent:
             return {}
-        joined = self._all_labels(left, labels.values())
-        written = {name for one in left for name in self._program.tools[one["tool"]].writes}
+        joined = self._all_labels(unsent, labels.values())
+        written = {name for result in unsent for name in self._program.tools[result.tool].writes}
         return {name: meta for name, meta in joined.items() if name in written}
 
     def reported(self, result: DualLLMResult) -> dict[str, WireLabels]:
@@ -635,7 +641,7 @@ class StateVariables:
         }
         packets = snapshot.get(self._program.packets)
         sent = whole if packets is None else _meta_of(packets, self._program.packets)
-        self._sent = _join_all([*labels.values(), sent])
+        self._packet_labels = _join_all([*labels.values(), sent])
         return labels
 
     def labels_after_edits(
@@ -643,16 +649,20 @@ class StateVariables:
     ) -> dict[str, WireLabels]:
         """The labels after edits from outside. By default a new value has no labels."""
         versions: Mapping[str, Any] = loop.checkpoint["channel_versions"]
-        known = _newest_known(versions, since)
-        self._sent = self._sent.join(_join_all(labels.values()))  # packets may hold them
-        if known is not None and not self._parts.keeps_labels:
-            newer = (name for name, version in versions.items() if _number(version) > known)
+        of_run = _newest_of_run(versions, since)
+        self._packet_labels = self._packet_labels.join(
+            _join_all(labels.values())
+        )  # packets may hold them
+        if of_run is not None and not self._parts.keeps_labels:
+            newer = (name for name, version in versions.items() if _number(version) > of_run)
             labels = self.without_replaced(labels, newer)
-        return {**labels, **self._unasked}
+        return {**labels, **self._unsent_labels}
 
-    def without_replaced(self, labels: FieldLabels, given: Iterable[str]) -> dict[str, WireLabels]:
+    def without_replaced(
+        self, labels: FieldLabels, replaced: Iterable[str]
+    ) -> dict[str, WireLabels]:
         """The labels without those of replaced fields. A field that only adds keeps its labels."""
-        plans, replaced = self._program.fields.plans, frozenset(given)
+        plans, replaced = self._program.fields.plans, frozenset(replaced)
         return {
             name: meta
             for name, meta in labels.items()
@@ -689,11 +699,11 @@ class StateVariables:
             is_routing: Whether the routers of START decide it.
         """
         parts, entry = self._parts, self._program.entry
-        due = [one for one in loop.tasks.values() if one.name in parts.spec.nodes]
-        sent = [one for one in due if _compat.is_packet(one)]
-        packets = [parts.tools.pack(one.name, one.input) for one in sent]
+        tasks = [task for task in loop.tasks.values() if task.name in parts.spec.nodes]
+        sent = [task for task in tasks if _compat.is_packet(task)]
+        packets = [parts.tools.pack(task.name, task.input) for task in sent]
         waiting = _compat.waiting_nodes(loop.channels, parts.spec.nodes)
-        pulled = [one.name for one in due if one not in sent]
+        pulled = [task.name for task in tasks if task not in sent]
         names = dict.fromkeys((*pulled, *waiting))
         tokens = [self._program.tokens[name] for name in names]
         came = {
@@ -702,7 +712,7 @@ class StateVariables:
         }
         came |= {flag: True for name, flag in self._program.ready.items() if name in pulled}
         if is_routing:
-            [start] = [one for one in loop.tasks.values() if one.name == START]
+            [start] = [task for task in loop.tasks.values() if task.name == START]
             tokens += [*self.first_tokens(), *_compat.started_nodes(start, self._program.tokens)]
         values = {
             entry.begins: is_routing,
@@ -711,10 +721,10 @@ class StateVariables:
             entry.came: came,
             entry.stop_after: STEPS_PER_PROGRAM,
         }
-        found = {name: {"value": value, "meta": NO_LABELS} for name, value in values.items()}
+        variables = {name: {"value": value, "meta": NO_LABELS} for name, value in values.items()}
         if packets:  # they were made from some fields, and it is unknown from which
-            found[entry.packets]["meta"] = self._sent.to_wire()
-        return found
+            variables[entry.packets]["meta"] = self._packet_labels.to_wire()
+        return variables
 
     def is_usual(self, entry: Mapping[str, Any]) -> bool:
         """Whether a run begins at the targets of START's edges."""
@@ -726,7 +736,7 @@ class StateVariables:
         """The program that a run from a state needs."""
         program = self._program
         receivers = {program.tokens[node] for node in program.receivers}
-        sent = {one["node"] for one in entry[program.entry.packets]["value"]}
+        sent = {packet["node"] for packet in entry[program.entry.packets]["value"]}
         return "state" if sent <= receivers else "packets"
 
     def first_tokens(self) -> list[str]:
@@ -745,8 +755,11 @@ def is_edited(loop: _compat.PregelLoop, since: Any = None) -> bool:
         loop: LangGraph's loop.
         since: See `ProgramRun`.
     """
-    known, newest = _newest_known(loop.checkpoint["channel_versions"], since), newest_version(loop)
-    if known is None or (newest is not None and newest > known):
+    of_run, newest = (
+        _newest_of_run(loop.checkpoint["channel_versions"], since),
+        newest_version(loop),
+    )
+    if of_run is None or (newest is not None and newest > of_run):
         return True
     return since is not None and writes_from_outside(loop) > since[1]
 
@@ -775,11 +788,10 @@ def _number(version: Any) -> Any:
     return version.partition(".")[0] if isinstance(version, str) else version
 
 
-def _newest_known(versions: Mapping[str, Any], since: Any) -> Any:
-    """The newest version that a run knows."""
-    of_run = None if since is None else since[0]
-    known = (versions.get(STEP), of_run)
-    return max((_number(one) for one in known if one is not None), default=None)
+def _newest_of_run(versions: Mapping[str, Any], since: Any) -> Any:
+    """The newest version that a run has seen: at its start, or after its last step."""
+    seen = (versions.get(STEP), None if since is None else since[0])
+    return max((_number(version) for version in seen if version is not None), default=None)
 
 
 def check_whole(loop: _compat.PregelLoop, run: ProgramRun) -> None:
@@ -791,29 +803,43 @@ def check_whole(loop: _compat.PregelLoop, run: ProgramRun) -> None:
     record = loop.channels[RUN]
     if not record.is_available() or record.get().get("session") != run.session:
         return  # it began in the step that is open
-    own = [one for one in entries_of(loop, run.session) if one.get("in") == run.session]
-    if len({one["number"] for one in own if "said" in one}) < loop.channels[STEP].get():
+    batches = [
+        record.number
+        for record in records_of(loop, run.session)
+        if record.session == run.session and isinstance(record, CallBatch)
+    ]
+    if len(set(batches)) < loop.channels[STEP].get():
         raise UsageError(LOST)
 
 
-def has_asked_nothing(loop: _compat.PregelLoop, session: str | None) -> bool:
-    """Whether the journal of a session has only its beginning."""
-    entries = [*entries_of(loop, session), *journal_entries_of_step(loop)]
-    own = [one for one in entries if one.get("in") == session]
-    return bool(own) and not any(key in one for one in own for key in ("said", "denied", "refused"))
+def is_only_begun(loop: _compat.PregelLoop, session: str | None) -> bool:
+    """Whether the journal of a session has its beginning, and no call or denial."""
+    records = [*records_of(loop, session), *records_of_step(loop)]
+    of_session = [record for record in records if record.session == session]
+    return bool(of_session) and not any(
+        isinstance(record, CallBatch | DeniedCall | Refusal) for record in of_session
+    )
 
 
-def entries_of(loop: _compat.PregelLoop, session: str | None) -> list[JournalEntry]:
+def records_of(loop: _compat.PregelLoop, session: str | None) -> list[JournalRecord]:
     """The journal of a session after the last step."""
     channel = loop.channels[JOURNAL]
-    return entries_of_session(channel.get(), session) if channel.is_available() else []
+    return records_of_session(channel.get(), session) if channel.is_available() else []
 
 
-def journal_entries_of_step(loop: _compat.PregelLoop) -> list[JournalEntry]:
-    """The driver's journal entries of the open step."""
+def records_of_step(loop: _compat.PregelLoop) -> list[JournalRecord]:
+    """The driver's journal records of the open step."""
     pending = () if loop.is_replaying else loop.checkpoint_pending_writes
-    own = [new for task, channel, new in pending if channel == JOURNAL and task not in loop.tasks]
-    return [entry for entries in own for entry in entries]
+    return [
+        read_record(record)
+        for task, channel, written in pending
+        if channel == JOURNAL and task not in loop.tasks
+        for record in written
+    ]
+
+
+def _results_in(records: Iterable[JournalRecord]) -> Iterator[CallResult]:
+    return (record for record in records if isinstance(record, CallResult))
 
 
 def _join_all(labels: Iterable[WireLabels]) -> Labels:

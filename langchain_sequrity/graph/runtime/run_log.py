@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 from uuid import NAMESPACE_OID, uuid5
 
@@ -10,32 +10,31 @@ from langchain_sequrity.errors import UsageError
 from langchain_sequrity.graph import _compat
 from langchain_sequrity.graph.codec.values import ObjectHandles, current_objects
 from langchain_sequrity.graph.journal import (
-    OBJECTS,
+    CallBatch,
+    CallResult,
     DeniedCall,
+    FinishedRun,
     Journal,
-    JournalEntry,
+    JournalRecord,
     ProgramCall,
     ProgramRun,
-    Round,
+    Refusal,
+    SessionStart,
+    StartObjects,
+    ThreadRecord,
     read_journal,
+    read_thread_record,
 )
 from langchain_sequrity.graph.program import JOURNAL, RUN, STEP
 from langchain_sequrity.graph.runtime.requests import (
     LOST,
     FieldLabels,
-    entries_of,
-    journal_entries_of_step,
+    records_of,
+    records_of_step,
 )
 
 OWN_WRITES = str(uuid5(NAMESPACE_OID, "sequrity"))
 """The task id of the driver's own writes."""
-
-KEPT_LABELS, INPUT_FIELDS, LAST_SESSION = "kept", "given", "of"
-"""Keys of the record of a thread without a run: labels of its fields, fields of its input, and the
-key of its last run.
-"""
-SESSION, PLACE = "session", "place"
-"""Keys of every record: the newest session of the thread, and where it is (`ProgramRun`)."""
 
 
 class RunLog:
@@ -47,7 +46,7 @@ class RunLog:
         step: The number of the step, counted from 1; 0 for the routers of START.
         writes: Writes of the driver, to apply with the step.
         objects: The objects behind the handles in the journal.
-        thread_session: The thread's newest session and its place, as every record has them.
+        newest: The newest record of the thread; it has the thread's newest session.
     """
 
     def __init__(self) -> None:
@@ -56,8 +55,8 @@ class RunLog:
         self.step = 0
         self.writes: list[tuple[str, Any]] = []
         self.objects = ObjectHandles()
-        self.thread_session: dict[str, Any] = {}
-        self._stored = 0
+        self.newest: ThreadRecord = FinishedRun({})
+        self._stored_writes = 0
         self._number = 0
 
     @property
@@ -82,9 +81,9 @@ class RunLog:
         return self.journal.refused is not None
 
     @property
-    def last(self) -> Round | None:
+    def last(self) -> CallBatch | None:
         """The last reply that asks for calls."""
-        return self.journal.rounds[-1] if self.journal.rounds else None
+        return self.journal.batches[-1] if self.journal.batches else None
 
     @property
     def waiting(self) -> list[ProgramCall]:
@@ -94,44 +93,45 @@ class RunLog:
 
     def begin_step(self) -> None:
         """Forget the writes of the last step, which LangGraph has applied."""
-        self.writes, self._stored = [], 0
+        self.writes, self._stored_writes = [], 0
 
-    def write_entries(self, entries: Sequence[JournalEntry]) -> None:
-        """Write entries to the journal's channel."""
-        noted = [{"step": self.step, **one, "in": self.session} for one in entries]
-        self.writes.append((JOURNAL, noted))
+    def write_records(self, records: Iterable[JournalRecord]) -> None:
+        """Write records of this session to the journal's channel."""
+        defaults, session = {"step": self.step}, {"in": self.session}
+        stored = [{**defaults, **record.stored(), **session} for record in records]
+        self.writes.append((JOURNAL, stored))
 
-    def note_step(self) -> None:
+    def finish_step(self) -> None:
         """Write that a step is finished."""
-        self.writes.append((STEP, len(self.journal.rounds)))
+        self.writes.append((STEP, len(self.journal.batches)))
 
-    def add_result(self, entry: JournalEntry) -> None:
+    def add_result(self, result: CallResult) -> None:
         """Add a result, and write it down."""
-        self.journal.add_result(entry)
-        self.write_entries([entry])
+        self.journal.add_result(result)
+        self.write_records([result])
 
-    def add_round(self, said: str, calls: Sequence[ProgramCall]) -> None:
-        """Add a reply that asks for calls, and write it down; see `Round`."""
-        one = Round(said, tuple(calls), step=self.step)
-        self.journal.add(one)
-        self.write_entries(one.entries())
+    def add_batch(self, reply: str, calls: Sequence[ProgramCall]) -> None:
+        """Add a reply that asks for calls, and write it down; see `CallBatch`."""
+        batch = CallBatch(reply, tuple(calls), step=self.step)
+        self.journal.add(batch)
+        self.write_records(batch.records())
 
     def add_denial(self, denied: DeniedCall) -> None:
         """Add a denied call that a human may approve, and write it down."""
         self.journal.denials.append(denied)
-        self.write_entries(denied.entries())
+        self.write_records(denied.records())
 
     def refuse(self, facts: dict[str, Any], field: str) -> None:
         """End the run with a denial, whose facts become the value of a state field."""
         self.journal.refused = facts
-        self.write_entries([{"refused": facts}])
+        self.write_records([Refusal(facts)])
         self.writes.append((field, facts))
 
     def reset(self, step: int) -> None:
         """Empty the journal for a run that begins with this step."""
         self.journal, self.step = Journal(), step
 
-    def start(self, run: ProgramRun, early: Iterable[Sequence[JournalEntry]]) -> None:
+    def start(self, run: ProgramRun, early: Iterable[Sequence[CallResult]]) -> None:
         """Begin a run in its session.
 
         Args:
@@ -139,24 +139,24 @@ class RunLog:
             early: Results of routers that precede their calls, by task.
         """
         self._write(run)
-        self.write_entries([{"reset": run.session or "", "open": self.step}])
-        if (here := current_objects()) is not None and here.fresh:
-            self.journal.objects = dict(here.fresh)
-            self.write_entries([{OBJECTS: self.journal.objects}])
+        self.write_records([SessionStart(run.session or "", self.step)])
+        if (objects := current_objects()) is not None and objects.fresh:
+            self.journal.objects = dict(objects.fresh)
+            self.write_records([StartObjects(self.journal.objects)])
             self.objects.load(self.journal.objects)
-        for entries in early:
-            for entry in entries:
-                self.journal.add_result(entry)
-            self.write_entries(entries)
+        for results in early:
+            for result in results:
+                self.journal.add_result(result)
+            self.write_records(results)
 
-    def restart(self, run: ProgramRun, rounds: Sequence[Round]) -> None:
+    def restart(self, run: ProgramRun, batches: Iterable[CallBatch]) -> None:
         """Continue the run in a new session, with the recorded calls as that session has them."""
-        self.journal.rounds[:] = []
-        for one in rounds:
-            self.journal.add(one)
+        self.journal.batches[:] = []
+        for batch in batches:
+            self.journal.add(batch)
         self._write(run)
-        begun = {"reset": run.session or "", "open": self.step}
-        self.write_entries([begun, *self.journal.entries()])
+        start = SessionStart(run.session or "", self.step)
+        self.write_records([start, *self.journal.records()])
 
     def mark_over(self) -> None:
         """Record that the program does not know the state after this step; a new run follows."""
@@ -165,41 +165,47 @@ class RunLog:
     def _write(self, run: ProgramRun) -> None:
         self._number += 1
         self.record = run = replace(run, number=self._number)
-        self.thread_session = {SESSION: run.session, PLACE: run.place}
-        self.writes.append((RUN, asdict(run)))
+        self.newest = run
+        self.writes.append((RUN, run.stored()))
 
     def keep_labels(self, labels: FieldLabels) -> None:
         """Record the labels of the fields; they replace the journal of the run."""
-        place = {LAST_SESSION: self.session, "number": self._number + 1}
-        record = {KEPT_LABELS: labels, **place, **self.thread_session}
-        self.writes, self._stored = [(RUN, record)], 0
+        record = self._between_runs(labels, last_session=self.session, number=self._number + 1)
+        self.writes, self._stored_writes = [(RUN, record.stored())], 0
 
     def keep_input(self, labels: FieldLabels, names: Sequence[str]) -> None:
         """Record the labels of the fields before an input, and the fields that it sets."""
-        self.writes += [
-            (RUN, {KEPT_LABELS: labels, INPUT_FIELDS: names, **self.thread_session}),
-            (JOURNAL, [{"reset": ""}]),
-        ]
+        record = self._between_runs(labels, input_fields=names)
+        self.writes += [(RUN, record.stored()), (JOURNAL, [SessionStart("").stored()])]
+
+    def _between_runs(self, labels: FieldLabels, **facts: Any) -> FinishedRun:
+        return FinishedRun(dict(labels), self.newest.session, self.newest.location, **facts)
 
     def store(self, loop: _compat.PregelLoop) -> None:
         """Store the writes with the checkpoint before the step."""
-        if len(self.writes) > self._stored and loop.checkpointer is not None:
-            self._stored = len(self.writes)
+        if len(self.writes) > self._stored_writes and loop.checkpointer is not None:
+            self._stored_writes = len(self.writes)
             key = str(uuid5(NAMESPACE_OID, f"{OWN_WRITES}:{self.session}"))
             loop.put_writes(key, list(self.writes))
 
-    def stored_record(self, loop: _compat.PregelLoop) -> Any:
-        """The record of a thread: a run, or the labels of its fields between two runs."""
-        noted = [one for _, channel, one in loop.checkpoint_pending_writes if channel == RUN]
-        if noted and not loop.is_replaying:
-            newest = max(noted, key=lambda one: one.get("number", 0))
-            self._number = newest.get("number", 0)
-            return newest
+    def read_thread(self, loop: _compat.PregelLoop) -> ThreadRecord | None:
+        """The record of a thread: a run, or what it keeps between two runs.
+
+        `None` for a thread that no executor has run.
+        """
+        written = [value for _, channel, value in loop.checkpoint_pending_writes if channel == RUN]
         channel = loop.channels[RUN]
-        return channel.get() or None if channel.is_available() else None
+        if written and not loop.is_replaying:
+            stored = max(written, key=lambda record: record.get("number", 0))
+            self._number = stored.get("number", 0)
+        else:
+            stored = channel.get() if channel.is_available() else None
+        record = read_thread_record(stored) if stored else None
+        self.newest = record or FinishedRun({})
+        return record
 
     def load(self, loop: _compat.PregelLoop, run: ProgramRun) -> bool:
-        """Read the stored journal of a run: the channel, and the entries of an open step.
+        """Read the stored journal of a run: the channel, and the records of an open step.
 
         Returns:
             Whether a step is open.
@@ -210,21 +216,22 @@ class RunLog:
         self.record = run
         pending = () if loop.is_replaying else loop.checkpoint_pending_writes
         writes = [
-            (channel, written)
-            for task, channel, written in pending
+            (channel, value)
+            for task, channel, value in pending
             if channel in (RUN, JOURNAL) and task not in loop.tasks
         ]
         # The last record counts, and a checkpointer gives back those of several runs in any order.
         writes.sort(key=lambda write: write[1].get("number", 0) if write[0] == RUN else math.inf)
-        noted = journal_entries_of_step(loop)
-        entries = [*entries_of(loop, self.session), *noted]
-        for one in entries:
-            self.objects.load(one.get(OBJECTS, {}))
-        self.journal = read_journal(entries, self.session)
-        if not (self.journal.rounds or self.journal.denials or self.is_refused):
+        of_step = records_of_step(loop)
+        records = [*records_of(loop, self.session), *of_step]
+        for record in records:
+            if isinstance(record, CallResult | StartObjects):
+                self.objects.load(record.objects or {})
+        self.journal = read_journal(records, self.session)
+        if not (self.journal.batches or self.journal.denials or self.is_refused):
             raise UsageError(LOST)
         self.writes = writes
-        self._stored = len(self.writes)
-        steps = [one.get("step", 0) for one in entries if one.get("in") == self.session]
-        self.step = max(steps, default=0)
-        return bool(noted)
+        self._stored_writes = len(self.writes)
+        steps = (record.step for record in records if record.session == self.session)
+        self.step = max([0, *steps])
+        return bool(of_step)

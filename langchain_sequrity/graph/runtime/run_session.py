@@ -9,10 +9,10 @@ from typing import Any
 from langchain_sequrity.chat_models.threads import ELSEWHERE, ThreadMemory
 from langchain_sequrity.errors import StatusError
 from langchain_sequrity.graph import _compat
-from langchain_sequrity.graph.journal import ProgramRun, session_id_of
+from langchain_sequrity.graph.journal import ProgramRun, read_thread_record, session_id_of
 from langchain_sequrity.graph.program import RUN
 from langchain_sequrity.graph.runtime.requests import Channels, ExecutorParts, StateVariables
-from langchain_sequrity.graph.runtime.run_log import PLACE, SESSION, RunLog
+from langchain_sequrity.graph.runtime.run_log import RunLog
 from langchain_sequrity.wire.error_body import is_session_gone
 
 GONE = "The service no longer knows the session of this thread."
@@ -29,13 +29,14 @@ class RunSession:
     Attributes:
         has_left_calls: Whether the session may have calls that the journal of the run does not
             have: it has gone on since the checkpoint from which the run continues.
+        is_from_storage: Whether the run continues a stored session that has not answered since.
     """
 
     def __init__(self, parts: ExecutorParts, log: RunLog, states: StateVariables) -> None:
         self._exchange, self._on_lost = parts.exchange, parts.on_session_lost
         self._log, self._states = log, states
         self._memory: ThreadMemory | None = None
-        self.has_left_calls = False
+        self.has_left_calls = self.is_from_storage = False
 
     async def recall(self, loop: _compat.PregelLoop, *, is_async: bool) -> None:
         """Ask store and checkpoints about the thread, once in a run."""
@@ -50,9 +51,10 @@ class RunSession:
 
     def _in_checkpoint(self, saved: Any) -> str | None:
         """The session of the executor's thread in one of its checkpoints, if it can be used."""
-        record = saved.checkpoint["channel_values"].get(RUN) or {}
-        is_usable = record.get(PLACE) == self._exchange.place
-        return session_id_of(record.get(SESSION)) if is_usable else None
+        stored = saved.checkpoint["channel_values"].get(RUN)
+        if not stored or (record := read_thread_record(stored)).location != self._exchange.location:
+            return None
+        return session_id_of(record.session)
 
     def to_begin_in(self, channels: Channels) -> str | None:
         """The session of the thread, in which a run begins; `None` to start a new one.
@@ -60,11 +62,11 @@ class RunSession:
         Raises:
             SessionLost: If it cannot be continued.
         """
-        memory, stored = self._memory, self._log.thread_session
+        memory, newest = self._memory, self._log.newest
         if memory is None:
             return None
-        session_id = session_id_of(stored.get(SESSION))
-        if session_id is not None and stored.get(PLACE) != self._exchange.place:
+        session_id = session_id_of(newest.session)
+        if session_id is not None and newest.location != self._exchange.location:
             memory.lose(ELSEWHERE, session_id)
             session_id = None
         messages = self._states.messages(channels)
@@ -83,6 +85,7 @@ class RunSession:
         Raises:
             SessionLost: If it cannot be continued.
         """
+        self.is_from_storage = False
         if self._memory is None or not (run.continues_session or self.has_left_calls):
             return None
         if reason:
@@ -105,6 +108,7 @@ class RunSession:
 
     def answered(self, *, is_waiting: bool) -> None:
         """Remember whether the session waits for the result of a call."""
+        self.is_from_storage = False
         if self._memory is not None:
             self._memory.ended(is_waiting=is_waiting)
 

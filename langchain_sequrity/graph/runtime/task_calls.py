@@ -1,6 +1,7 @@
 """The tasks of a step of LangGraph, and which call of the service belongs to which task."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import count
 from typing import Any, cast
 from uuid import NAMESPACE_OID, uuid5
@@ -14,14 +15,10 @@ from langchain_sequrity.graph import _compat
 from langchain_sequrity.graph.codec.channels import AnyChannel
 from langchain_sequrity.graph.dispatch import refuse_arguments
 from langchain_sequrity.graph.journal import (
-    EARLY,
-    GIVES,
-    OBJECTS,
+    CallResult,
     DeniedCall,
-    JournalEntry,
     ProgramCall,
-    entry_for_call,
-    result_entry,
+    StoredRecord,
 )
 from langchain_sequrity.graph.program import HANDLE, JOURNAL, OUTPUT, BeginsAt, ToolSpec
 from langchain_sequrity.graph.runtime.program_calls import (
@@ -102,9 +99,9 @@ class TaskCalls:
         """Read the tasks of a step, with the results that an earlier attempt stored."""
         self.has_changed_state = False
         nodes = self._parts.spec.nodes
-        found = {
+        tasks = {
             task.id: Task(task.id, task.name, _compat.is_packet(task))
-            for task in sorted(loop.tasks.values(), key=self._place)
+            for task in sorted(loop.tasks.values(), key=self._order_of)
             if task.name in nodes
         }
         pending = () if loop.is_replaying else loop.checkpoint_pending_writes
@@ -112,44 +109,45 @@ class TaskCalls:
         by_number = sorted(outputs, key=lambda output: output["number"])
         self._outputs = {output["task"]: output for output in by_number}
         for task in loop.tasks.values():
-            if (slot := found.get(task.id)) is None:
+            if (slot := tasks.get(task.id)) is None:
                 continue
-            kept = self._outputs.get(task.id)
-            writes = [*task.writes, *(kept["writes"] if kept else ())]
-            for channel, entries in writes:
+            output = self._outputs.get(task.id)
+            writes = [*task.writes, *(output["writes"] if output else ())]
+            for channel, records in writes:
                 if channel == JOURNAL:
-                    self._keep(slot, [one for one in entries if EARLY not in one])
-                    slot.early += [one for one in entries if EARLY in one]
+                    results = list(map(CallResult.read, records))
+                    self._add_results(slot, [result for result in results if not result.early_id])
+                    slot.early += [result for result in results if result.early_id]
             self.apply_changes(slot, loop)
-            if slot.entry is not None:
-                self._parts.tools.give_ids(task.writes, slot.entry["result"])
+            if slot.result is not None:
+                self._parts.tools.give_ids(task.writes, slot.result.value)
             slot.is_done = bool(task.writes)
             slot.has_lost = self._has_lost(slot, writes)
-        self._tasks, self._of_step = found, loop.tasks
+        self._tasks, self._of_step = tasks, loop.tasks
 
-    def _place(self, task: Any) -> tuple[bool, int]:
+    def _order_of(self, task: Any) -> tuple[bool, int]:
         is_packet = _compat.is_packet(task)
         return is_packet, 0 if is_packet else self._calls.order_of(task.name)
 
     def _has_lost(self, slot: Task, writes: Sequence[tuple[str, Any]]) -> bool:
         """Whether a task has results with values that LangGraph does not store."""
         unsaved = self._parts.tools.unsaved
-        if not unsaved or any(_compat.writes_any(one, unsaved) for one in writes):
+        if not unsaved or any(_compat.writes_any(write, unsaved) for write in writes):
             return False
-        results = (loads(entry["result"]) for entry in (*slot.written, *slot.early))
+        results = (loads(result.value) for result in (*slot.written, *slot.early))
         return any(map(self._parts.tools.has_unsaved, results))
 
-    def _keep(self, slot: Task, entries: Sequence[JournalEntry]) -> None:
-        for entry in entries:
-            self._log.objects.load(entry.get(OBJECTS, {}))
-            slot.add_result(self.tool(entry["tool"]), entry)
+    def _add_results(self, slot: Task, results: Iterable[CallResult]) -> None:
+        for result in results:
+            self._log.objects.load(result.objects or {})
+            slot.add_result(self.tool(result.tool), result)
 
     def apply_changes(self, slot: Task, loop: _compat.PregelLoop) -> None:
         """Change the fields of LangGraph's state that a node has changed in place."""
-        if slot.entry is not None and CHANGES in slot.entry["result"]:
+        if slot.result is not None and CHANGES in slot.result.value:
             self.has_changed_state = True
             channels = cast("dict[str, AnyChannel]", loop.channels)
-            self._parts.tools.apply_changes(loads(slot.entry["result"]), channels)
+            self._parts.tools.apply_changes(loads(slot.result.value), channels)
 
     def check_changes(self) -> None:
         """Check that no node of the step has lost what it wrote or changed in place.
@@ -157,9 +155,9 @@ class TaskCalls:
         Raises:
             UsageError: If one has.
         """
-        entries = [(slot.node, slot.entry["result"]) for slot in self if slot.entry is not None]
-        if len(entries) > 1 and any(CHANGES in result for _, result in entries):
-            results = [(node, loads(result)) for node, result in entries]
+        texts = [(slot.node, slot.result.value) for slot in self if slot.result is not None]
+        if len(texts) > 1 and any(CHANGES in text for _, text in texts):
+            results = [(node, loads(text)) for node, text in texts]
             is_parallel = any(slot.handle for slot in self)
             self._parts.tools.check_changes(results, is_parallel=is_parallel)
 
@@ -168,15 +166,15 @@ class TaskCalls:
 
         Some checkpointers store a field only if it was written.
         """
-        results = [entry["result"] for _, entry in self._log.journal.answered]
-        if not any(CHANGES in result for result in results):
+        texts = [result.value for _, result in self._log.journal.answered]
+        if not any(CHANGES in text for text in texts):
             return True
-        return self._parts.tools.has_changes(map(loads, results), channels)
+        return self._parts.tools.has_changes(map(loads, texts), channels)
 
     @property
     def has_offered(self) -> bool:
         """Whether a human must first decide about a denied call."""
-        return any(one.offered is not None for one in self)
+        return any(slot.offered is not None for slot in self)
 
     @property
     def have_all_calls(self) -> bool:
@@ -223,16 +221,18 @@ class TaskCalls:
             return None
         return self._outputs.get(origin)
 
-    def keep_output(self, loop: _compat.PregelLoop, task_id: str, output: Mapping[str, Any]) -> Any:
+    def store_output(
+        self, loop: _compat.PregelLoop, task_id: str, output: Mapping[str, Any]
+    ) -> Any:
         """Store the output of a node before its router is called, so the node does not run again.
 
         Returns:
             A future that is done when it is stored; `None` if there is no need to wait.
         """
         task = self.origin(task_id)
-        before = self._outputs.get(task)
+        earlier = self._outputs.get(task)
         # Checkpointers ignore a second write with the same key.
-        number = 0 if before is None else before["number"] + 1
+        number = 0 if earlier is None else earlier["number"] + 1
         self._outputs[task] = {**output, "task": task, "number": number}
         key = str(uuid5(NAMESPACE_OID, f"{OUTPUT}:{task}:{number}"))
         return _compat.keep_writes(loop, key, [(OUTPUT, self._outputs[task])])
@@ -241,21 +241,21 @@ class TaskCalls:
         """Use the results in a node's cache for the calls of these tasks."""
         for task in tasks:
             slot = self.find(task.id)
-            for index, (channel, entries) in enumerate(task.writes):
+            for index, (channel, records) in enumerate(task.writes):
                 if channel == JOURNAL and slot is not None:
-                    task.writes[index] = (JOURNAL, self._cached_results(slot, entries))
+                    task.writes[index] = (JOURNAL, self._cached_results(slot, records))
         return tasks
 
-    def _cached_results(self, slot: Task, entries: Sequence[JournalEntry]) -> list[JournalEntry]:
-        self._keep(slot, entries)
-        if slot.call is None or slot.entry is None:
+    def _cached_results(self, slot: Task, records: Sequence[StoredRecord]) -> list[StoredRecord]:
+        self._add_results(slot, map(CallResult.read, records))
+        if slot.call is None or slot.result is None:
             return []
-        if CHANGES in slot.entry["result"]:  # a node that does not run changes nothing
-            result = self._parts.tools.without_changes(loads(slot.entry["result"]))
-            slot.entry = {**slot.entry, "result": dumps(result)}
-        named = {HANDLE: slot.handle} if slot.handle else {}
-        slot.entry = {**self._entry_for(slot.call, slot.entry), **named}
-        return [slot.entry]
+        value = slot.result.value
+        if CHANGES in value:  # a node that does not run changes nothing
+            value = dumps(self._parts.tools.without_changes(loads(value)))
+        result = self._result_for(slot.call, replace(slot.result, value=value))
+        slot.result = replace(result, handle=slot.handle or result.handle)
+        return [slot.result.stored()]
 
     # Calls
 
@@ -321,9 +321,9 @@ class TaskCalls:
                 slot.router(tool.name).call = call
             return
         slot.call = call
-        made = {one.id: handle for handle, one in self._log.journal.made.items()}
-        if call.id in made or (self._calls.is_wide(list(self)) and not tool.not_split):
-            slot.handle = made.get(call.id) or self._new_handle()
+        handles = {c.id: handle for handle, c in self._log.journal.calls_by_handle.items()}
+        if call.id in handles or (self._calls.is_wide(list(self)) and not tool.not_split):
+            slot.handle = handles.get(call.id) or self._new_handle()
             self._take_over(slot, call)
 
     def assign_recorded(self) -> None:
@@ -331,9 +331,9 @@ class TaskCalls:
         self._calls.rebuild()
         if self.is_start:
             self.get(START)
-        for one in self._log.journal.rounds:
-            waiting = one.waiting
-            for call in one.calls if one.step == self._log.step else ():
+        for batch in self._log.journal.batches:
+            waiting = batch.waiting
+            for call in batch.calls if batch.step == self._log.step else ():
                 due = next(self._calls.due(list(self)), None)
                 is_waiting = call in waiting
                 if due is not None and due.tool.name == call.tool:
@@ -345,13 +345,13 @@ class TaskCalls:
 
     def answer(self, call: ProgramCall) -> None:
         """Add the result of a call to the journal, if it is known."""
-        entry = self.entry_for(call)
-        if entry is None:
+        result = self.result_for(call)
+        if result is None:
             return
-        if any(entry is own for one in self for own in one.written):
-            self._log.journal.add_result(entry)
+        if any(result is written for slot in self for written in slot.written):
+            self._log.journal.add_result(result)
         else:
-            self._log.add_result(entry)
+            self._log.add_result(result)
 
     def answer_waiting(self) -> None:
         """Add all known results of the last calls to the journal."""
@@ -384,21 +384,22 @@ class TaskCalls:
     def _is_due(self, call: ProgramCall) -> bool:
         if self.tool(call.tool).role == "result":
             handle = call.arguments.get(HANDLE)
-            return any(one.handle == handle for one in self)
-        return any(call.id == one.id for slot in self for one in slot.calls)
+            return any(slot.handle == handle for slot in self)
+        return any(call.id == task_call.id for slot in self for task_call in slot.calls)
 
     def _new_handle(self) -> str:
-        used = {*self._log.journal.made, *(one.handle for one in self)}
-        return next(one for n in count() if (one := f"{self._log.step}:{n}") not in used)
+        used = {*self._log.journal.calls_by_handle, *(slot.handle for slot in self)}
+        handles = (f"{self._log.step}:{number}" for number in count())
+        return next(handle for handle in handles if handle not in used)
 
     def _take_over(self, slot: Task, call: ProgramCall) -> None:
         """Use an earlier result of a task, for example from before an edit, for its new handle."""
-        entry = slot.entry
-        if entry is not None and (entry.get(HANDLE) != slot.handle or entry["id"] != call.id):
-            slot.entry = {**entry_for_call(call, entry, self._log.session), HANDLE: slot.handle}
-            self._log.add_result(slot.entry)
+        result = slot.result
+        if result is not None and (result.handle != slot.handle or result.id != call.id):
+            slot.result = replace(result.for_call(call, self._log.session), handle=slot.handle)
+            self._log.add_result(slot.result)
 
-    def entry_for(self, call: ProgramCall) -> JournalEntry | None:
+    def result_for(self, call: ProgramCall) -> CallResult | None:
         """The result of a call; `None` if it is not known yet."""
         log = self._log
         if self.tool(call.tool).role == "result":
@@ -408,17 +409,18 @@ class TaskCalls:
         for slot in self:
             if slot.call is not None and slot.call.id == call.id:
                 if slot.handle:
-                    entry = result_entry(call, {HANDLE: slot.handle}, Labels())
-                    return {**entry, GIVES: slot.handle, "in": log.session}
-                return None if slot.entry is None else self._entry_for(call, slot.entry)
+                    value = {HANDLE: slot.handle}
+                    result = CallResult.for_value(call, value, Labels(), session=log.session)
+                    return replace(result, given_handle=slot.handle)
+                return None if slot.result is None else self._result_for(call, slot.result)
             for routed in slot.routers.values():
-                is_asked = routed.call is not None and routed.call.id == call.id
-                if is_asked and routed.entry is not None:
-                    return self._entry_for(call, routed.entry)
+                is_called = routed.call is not None and routed.call.id == call.id
+                if is_called and routed.result is not None:
+                    return self._result_for(call, routed.result)
         return None
 
-    def _entry_for(self, call: ProgramCall, entry: JournalEntry) -> JournalEntry:
+    def _result_for(self, call: ProgramCall, result: CallResult) -> CallResult:
         """A result for a call. A cached one was for another call of the same tool."""
-        if entry["id"] == call.id or entry["tool"] != call.tool:
-            return entry
-        return entry_for_call(call, entry, self._log.session)
+        if result.id == call.id or result.tool != call.tool:
+            return result
+        return result.for_call(call, self._log.session)

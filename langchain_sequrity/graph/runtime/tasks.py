@@ -5,7 +5,7 @@ service's call, which the policy has checked.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -20,17 +20,9 @@ from langchain_sequrity.graph.analysis.reads_and_writes import field_router_of
 from langchain_sequrity.graph.analysis.spec import Branch, GraphSpec, NodeSpec
 from langchain_sequrity.graph.codec.values import current_objects
 from langchain_sequrity.graph.dispatch import Arguments, ClientTools, NodeResult
-from langchain_sequrity.graph.journal import (
-    EARLY,
-    OBJECTS,
-    JournalEntry,
-    ProgramCall,
-    digest_of,
-    result_entry,
-)
+from langchain_sequrity.graph.journal import CallResult, ProgramCall, digest_of
 from langchain_sequrity.graph.program import (
     DRIVER,
-    HANDLE,
     JOURNAL,
     REPORT,
     GraphProgram,
@@ -65,9 +57,9 @@ class GraphTasks:
         self.spec = spec
         self.program = program
         self.tools = tools
-        self.nodes = {one.node: one for one in program.tools.values() if one.role == "node"}
-        routers = (one for one in program.tools.values() if one.role == "router")
-        self.routers = {(one.node, one.branch): one for one in routers}
+        specs = program.tools.values()
+        self.nodes = {tool.node: tool for tool in specs if tool.role == "node"}
+        self.routers = {(tool.node, tool.branch): tool for tool in specs if tool.role == "router"}
 
     def attach(self, graph: _compat.Compiled) -> None:
         """Make the nodes of a compiled graph answer calls."""
@@ -94,9 +86,9 @@ class GraphTasks:
         policy = spec.cache_policy
         if policy is None:
             return None
-        of_program = digest_of(self.program.text)
+        program_digest = digest_of(self.program.text)
         return CachePolicy(
-            key_func=lambda given: f"{of_program}:{policy.key_func(given)!r}", ttl=policy.ttl
+            key_func=lambda state: f"{program_digest}:{policy.key_func(state)!r}", ttl=policy.ttl
         )
 
     # Inputs and configs
@@ -119,7 +111,7 @@ class GraphTasks:
     def explain(self, tool: ToolSpec, error: KeyError) -> None:
         """Add a note to the `KeyError` of a node that reads an undetected field."""
         field = error.args[0] if error.args else None
-        reads = [one.field for one in tool.parameters if one.field is not None]
+        reads = [p.field for p in tool.parameters if p.field is not None]
         schema = self.spec.nodes[tool.node].input_fields
         if not isinstance(field, str) or field in reads or field not in schema:
             return
@@ -149,7 +141,7 @@ class _NodeTask(Runnable[Any, Any]):
         self._is_handler = name != node.name
         self._trace_policy = None if self._is_handler else node.trace_policy
         routers = calls.routers.items()
-        self._routers = [one.name for (source, _), one in routers if source == node.name]
+        self._routers = [tool.name for (source, _), tool in routers if source == node.name]
         self.tool = calls.nodes[node.name]
 
     @override
@@ -181,25 +173,25 @@ class _NodeTask(Runnable[Any, Any]):
 
     async def _run(self, config: RunnableConfig, *, streams: bool = False) -> Any:
         driver, task = _driver_and_task(config)
-        await driver.begin(task)
-        if kept := driver.tasks.output_of(task):  # continue after an earlier attempt
-            _compat.write(config, [tuple(one) for one in kept["writes"]])
-            return await self.follow(kept["goto"], config)
-        call = await driver.call_of(task, config)
+        await driver.waiting.for_step(task)
+        if output := driver.tasks.output_of(task):  # continue after an earlier attempt
+            _compat.write(config, list(map(tuple, output["writes"])))
+            return await self.follow(output["goto"], config)
+        call = await driver.waiting.for_call(task, config)
         if call is None:
             return None
         watch = call_watch(call, driver.run_id, config)
         with watch, GatheredLabels() as gathered, driver.log.objects.in_use():
-            state = driver.states.get(call.id)
+            state = driver.results.states.get(call.id)
             if state is None:  # attempts share what they change in place, as in LangGraph
                 state = self._calls.state_of(self.tool, call.arguments, config)
-                driver.states[call.id] = state
+                driver.results.states[call.id] = state
             report = _ResultWriter(self, call, state, gathered, config)
             settings = self._settings(state, config)
             if self.tool.is_handover:
                 return await report.report(call.arguments, settings)
             node_input = self._calls.input_of(state, config)
-            driver.check_shared(task, state, state.opaque_objects, "may change")
+            driver.results.check_shared(task, state, state.opaque_objects, "may change")
             sequence = _compat.sequence(self._runnable, report, self._trace_policy)
             try:
                 if streams:
@@ -229,8 +221,8 @@ class _NodeTask(Runnable[Any, Any]):
     def _settings(self, state: CallState, config: RunnableConfig) -> RunnableConfig:
         if self._is_handler:
             # The error may quote values that the node had labelled before it failed.
-            for one in config.get("configurable", {}).values():
-                labels = labels_of_error(one.error) if isinstance(one, NodeError) else None
+            for value in config.get("configurable", {}).values():
+                labels = labels_of_error(value.error) if isinstance(value, NodeError) else None
                 if labels is not None:
                     labels_given(labels)
         if self.tool.is_handover:
@@ -244,14 +236,16 @@ class _NodeTask(Runnable[Any, Any]):
             return tools.handover_result(self.tool, output)
         return tools.node_result(self.tool, output, state.changes(), handled=self._is_handler)
 
-    def stored_output(self, writes: Sequence[tuple[str, Any]], found: NodeResult) -> dict[str, Any]:
+    def stored_output(
+        self, writes: Sequence[tuple[str, Any]], result: NodeResult
+    ) -> dict[str, Any]:
         """The part of an output that is stored before a router is called."""
         unsaved, channels = self._calls.tools.unsaved, self._calls.spec.channels
         return {
-            "writes": [list(one) for one in writes if one[0] not in unsaved],
+            "writes": [[channel, value] for channel, value in writes if channel not in unsaved],
             "goto": [
-                _compat.storable(one, channels) if isinstance(one, Send) else one
-                for one in found.goto
+                _compat.storable(target, channels) if isinstance(target, Send) else target
+                for target in result.goto
             ],
         }
 
@@ -262,29 +256,28 @@ class _NodeTask(Runnable[Any, Any]):
         early = self._calls.program.early if handle else frozenset()
         return not early.issuperset(self._routers)
 
-    def entry(
+    def call_result(
         self,
         call: ProgramCall,
-        found: NodeResult,
+        result: NodeResult,
         gathered: GatheredLabels,
-        driver: Driver,
+        session: str | None,
         handle: str,
-    ) -> JournalEntry:
-        """The journal's entry of a result.
+    ) -> CallResult:
+        """The journal's record of a result.
 
         A node's "replace" for its own result is final. Otherwise the result may contain anything
         that was labelled while the node ran.
         """
-        labels, combine = found.labels or Labels(), found.combine
+        labels, combine = result.labels or Labels(), result.combine
         if gathered.labels is not None and combine != "replace":
             labels = labels.join(gathered.labels)
         if handle and combine == "replace":
             combine = "merge"  # the handle already has the labels of the arguments
         labels = Labels(producers=frozenset({self._node.name})).join(labels)
         gathered.tell(labels)  # the run may end without a report
-        named = {HANDLE: handle} if handle else {}
-        entry = result_entry(call, found.wire, labels, combine)
-        return {**entry, "in": driver.log.session, **named, **_objects()}
+        facts: dict[str, Any] = {"session": session, "handle": handle, "objects": _new_objects()}
+        return CallResult.for_value(call, result.wire, labels, combine, **facts)
 
 
 class _ResultWriter(Runnable[Any, Any]):
@@ -302,11 +295,11 @@ class _ResultWriter(Runnable[Any, Any]):
         self.name: str = node.name
         self.call = call
         self._state = state
-        self.found = NodeResult({}, ())
+        self.result = NodeResult({}, ())
         self._node = node
         self._gathered = gathered
         self._driver, self._task = _driver_and_task(config)
-        self._given = config["configurable"]
+        self._configurable = config["configurable"]
         self._asks_routers = node.asks_routers(call, self._driver.tasks.get(self._task).handle)
 
     @property
@@ -325,36 +318,39 @@ class _ResultWriter(Runnable[Any, Any]):
     async def report(self, output: Any, config: RunnableConfig) -> Any:
         """Write the node's updates and their entry, and run the writers of the node."""
         note_call(self.call, config)
-        found = self.found = self._node.result_of(output, self._state)
-        self._driver.check_shared(self._task, self._state, self._state.changed_objects, "changed")
-        self._driver.found[self._task] = found
-        _compat.write(config, found.writes)
+        result = self.result = self._node.result_of(output, self._state)
+        self._driver.results.check_shared(
+            self._task, self._state, self._state.changed_objects, "changed"
+        )
+        self._driver.results.by_task[self._task] = result
+        _compat.write(config, result.writes)
         if self._asks_routers:
-            await self._keep_output(found, config)
+            await self._store_output(result, config)
         # The task's own config, which the node's code does not see.
-        own: RunnableConfig = {**config, "configurable": {**self._given, REPORT: self}}
+        configurable = {**self._configurable, REPORT: self}
         try:
-            await self._node.follow(found.goto, own)
+            await self._node.follow(result.goto, {**config, "configurable": configurable})
         except Exception:
             if not (self._asks_routers or self.fused):  # a router that runs before its call failed
-                await self._keep_output(found, config)
+                await self._store_output(result, config)
             raise
         if not self._asks_routers:
-            self._write_entry(self.found, config)  # a fused router may have changed the result
-        await self._driver.notify()
+            self._write_result(self.result, config)  # a fused router may have changed it
+        await self._driver.waiting.wake_all()
         return output
 
-    async def _keep_output(self, found: NodeResult, config: RunnableConfig) -> None:
+    async def _store_output(self, result: NodeResult, config: RunnableConfig) -> None:
         """Store the output, so that the node does not run again if a router does not finish."""
-        self._write_entry(found, config)
-        kept = self._node.stored_output(_compat.task_writes(config), found)
-        await self._driver.keep_output(self._task, kept)
+        self._write_result(result, config)
+        output = self._node.stored_output(_compat.task_writes(config), result)
+        await self._driver.store_output(self._task, output)
 
-    def _write_entry(self, found: NodeResult, config: RunnableConfig) -> None:
-        handle = self._driver.tasks.get(self._task).handle
-        entry = self._node.entry(self.call, found, self._gathered, self._driver, handle)
-        self._driver.record(self._task, self._node.tool, entry)
-        _compat.write_first(config, (JOURNAL, [entry]))
+    def _write_result(self, result: NodeResult, config: RunnableConfig) -> None:
+        driver, handle = self._driver, self._driver.tasks.get(self._task).handle
+        session = driver.log.session
+        record = self._node.call_result(self.call, result, self._gathered, session, handle)
+        driver.record(self._task, self._node.tool, record)
+        _compat.write_first(config, (JOURNAL, [record.stored()]))
 
 
 class _RouterTask(Runnable[Any, Any]):
@@ -394,8 +390,9 @@ class _RouterTask(Runnable[Any, Any]):
         path, tool = self._branch.path, self._tool
         report: _ResultWriter | None = config["configurable"].get(REPORT)
         if report is not None:
-            for router in (one for one in report.fused if one.branch == self._branch.name):
-                return await self._route_within(report, router, config)
+            for router in report.fused:
+                if router.branch == self._branch.name:
+                    return await self._route_within(report, router, config)
         assert tool is not None  # noqa: S101 - otherwise it is fused
         if tool.name in self._calls.program.early and driver.tasks.get(task).handle:
             # It runs with its node, before its own call.
@@ -403,19 +400,19 @@ class _RouterTask(Runnable[Any, Any]):
                 before = self._calls.tools.snapshots(state)
                 answer = await driver.call(path, state, for_user(config))
                 changes = [field for field, snapshot in before.items() if snapshot.is_changed()]
-                early = driver.call_before(task, tool)
-                self._finish(tool, early, answer, gathered, config, EARLY, changes=changes)
+                call = driver.provisional_call(task, tool)
+                self._finish(tool, call, answer, gathered, config, changes=changes, is_early=True)
             return answer
-        call = await driver.router_call(task, tool, config)
-        if call is None:
+        router_call = await driver.waiting.for_router_call(task, tool, config)
+        if router_call is None:
             return []
-        watch = call_watch(call, driver.run_id, config)
+        watch = call_watch(router_call, driver.run_id, config)
         with watch, GatheredLabels() as gathered, driver.log.objects.in_use():
-            state = self._calls.state_of(tool, call.arguments, config)
-            given = self._calls.input_of(state, config)
-            answer = await driver.call(path, given, state.config(config))
-            self._finish(tool, call, answer, gathered, config, changes=state.changes())
-        await driver.notify()
+            state = self._calls.state_of(tool, router_call.arguments, config)
+            router_input = self._calls.input_of(state, config)
+            answer = await driver.call(path, router_input, state.config(config))
+            self._finish(tool, router_call, answer, gathered, config, changes=state.changes())
+        await driver.waiting.wake_all()
         return answer
 
     async def _route_within(
@@ -423,15 +420,15 @@ class _RouterTask(Runnable[Any, Any]):
     ) -> Any:
         """Run within the call of the node."""
         tools, node = self._calls.tools, self._calls.nodes[router.node]
-        fresh = tools.fused_arguments(node, router, report.call.arguments, report.found)
-        state = self._calls.state_of(router, fresh, config)
-        given = self._calls.input_of(state, config)
+        arguments = tools.fused_arguments(node, router, report.call.arguments, report.result)
+        state = self._calls.state_of(router, arguments, config)
+        router_input = self._calls.input_of(state, config)
         driver, _ = _driver_and_task(config)
-        answer = await driver.call(self._branch.path, given, for_user(config))
+        answer = await driver.call(self._branch.path, router_input, for_user(config))
         route = tools.router_result(router, answer, state.changes())
-        found = tools.with_route(report.found, route)
+        result = tools.with_route(report.result, route)
         # "replace" of a node is about its own writes, not about the packets of its router.
-        report.found = replace(found, combine="merge")
+        report.result = replace(result, combine="merge")
         return answer
 
     def _finish(
@@ -441,23 +438,25 @@ class _RouterTask(Runnable[Any, Any]):
         answer: Any,
         gathered: GatheredLabels,
         config: RunnableConfig,
-        *marks: str,
+        *,
         changes: Iterable[str],
+        is_early: bool = False,
     ) -> None:
         driver, task = _driver_and_task(config)
         wire = self._calls.tools.router_result(tool, answer, changes)
-        entry = result_entry(call, wire, gathered.labels or Labels())
-        entry = {**entry, "in": driver.log.session, **dict.fromkeys(marks, call.id), **_objects()}
-        driver.record(task, tool, entry)
-        _compat.write_first(config, (JOURNAL, [entry]))
+        facts: dict[str, Any] = {"session": driver.log.session, "objects": _new_objects()}
+        facts["early_id"] = call.id if is_early else ""
+        result = CallResult.for_value(call, wire, gathered.labels or Labels(), **facts)
+        driver.record(task, tool, result)
+        _compat.write_first(config, (JOURNAL, [result.stored()]))
 
 
 def _driver_and_task(config: RunnableConfig) -> tuple[Driver, str]:
-    given = config["configurable"]
-    return given[DRIVER], given[_compat.TASK_ID]
+    configurable = config["configurable"]
+    return configurable[DRIVER], configurable[_compat.TASK_ID]
 
 
-def _objects() -> dict[str, Any]:
-    """The part of an entry with the objects behind its handles."""
-    here = current_objects()
-    return {OBJECTS: here.fresh} if here is not None and here.fresh else {}
+def _new_objects() -> Mapping[str, Any] | None:
+    """The objects that a result has made, behind its handles."""
+    objects = current_objects()
+    return (objects.fresh or None) if objects is not None else None

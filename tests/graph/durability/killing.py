@@ -24,7 +24,7 @@ from urllib.parse import urlsplit
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.types import Command
 
-from langchain_sequrity.graph.journal import GIVES, add_entries
+from langchain_sequrity.graph.journal import add_entries
 from langchain_sequrity.graph.program import HANDLE, JOURNAL, OUTPUT
 from langchain_sequrity.local import LocalServer
 from langchain_sequrity.local.services import RequestRecord
@@ -149,7 +149,7 @@ def recorded(saver: str, thread: str) -> Recorded:
     made = {
         (entry["tool"], entry.get(HANDLE) or entry["id"])
         for entry in own
-        if "result" in entry and GIVES not in entry and entry["tool"] != "result_of"
+        if "result" in entry and "gives" not in entry and entry["tool"] != "result_of"
     }
     return Recorded(len(replies), Counter(tool for tool, _ in made))
 

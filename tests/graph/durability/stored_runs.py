@@ -226,7 +226,7 @@ def dumped(saver: InMemorySaver) -> dict[str, Any]:
             return {"items": [[plain(key), plain(item)] for key, item in value.items()]}
         return {"tuple": [plain(item) for item in value]} if isinstance(value, tuple) else value
 
-    parts = {"storage": saver.storage, "writes": saver.writes, "blobs": saver.blobs}
+    parts: dict[str, Any] = {"storage": saver.storage, "writes": saver.writes, "blobs": saver.blobs}
     return {name: plain(dict(part)) for name, part in parts.items()}
 
 

@@ -1,0 +1,167 @@
+"""What the tasks of a step wait for: their calls, a human's decision, the results of other tasks.
+
+A task waits until the service has asked for its call. The service asks when it has the results that
+come before, so the first task that finds them all sends them, for all tasks. A task that waits for
+a result that does not come now is interrupted, and runs again when the graph is resumed.
+"""
+
+import asyncio
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from langchain_core.runnables import RunnableConfig
+from langgraph.errors import GraphInterrupt
+
+from langchain_sequrity.errors import BadReply
+from langchain_sequrity.graph.journal import Approval, DeniedCall, ProgramCall, Rejection
+from langchain_sequrity.graph.program import ToolSpec
+from langchain_sequrity.graph.runtime.run_state import RunState
+from langchain_sequrity.graph.runtime.task_calls import RunStopped
+from langchain_sequrity.interrupts import drop_answer, is_late
+
+if TYPE_CHECKING:
+    from langchain_sequrity.graph.runtime.driver import Driver
+
+
+class _ThreadCondition:
+    """A condition of threads, used like `asyncio.Condition`. It blocks its thread and no loop."""
+
+    def __init__(self) -> None:
+        self._condition = threading.Condition()
+        self.notify_all = self._condition.notify_all
+
+    async def __aenter__(self) -> None:
+        self._condition.acquire()
+
+    async def __aexit__(self, *_: object) -> None:
+        self._condition.release()
+
+    async def wait(self) -> None:
+        self._condition.wait()
+
+
+class Waiting:
+    """Lets the tasks of a run wait.
+
+    Args:
+        driver: The driver of the run.
+    """
+
+    def __init__(self, driver: "Driver") -> None:
+        self._driver, self._log, self._tasks = driver, driver.log, driver.tasks
+        self._changed = asyncio.Condition() if driver.is_async else _ThreadCondition()
+
+    async def for_step(self, task_id: str) -> None:
+        """Wait until the calls of the step are requested.
+
+        Raises:
+            RunStopped: If the run cannot continue.
+        """
+        await self._until(lambda: not self._driver.has_step_requests, task_id)
+
+    async def for_call(self, task_id: str, config: RunnableConfig) -> ProgramCall | None:
+        """Wait for the call of a task.
+
+        If the call is denied and a human may approve it, an interrupt of the task asks.
+
+        Returns:
+            The call; `None` if the run ends with a denial.
+
+        Raises:
+            RunStopped: If the run cannot continue, or a human rejected the call.
+            GraphInterrupt: If another task of the step first needs an answer or another attempt.
+        """
+
+        def has_call() -> bool:
+            slot = self._tasks.find(self._tasks.origin(task_id))
+            return self._log.is_refused or (
+                slot is not None and (slot.offered or slot.call) is not None
+            )
+
+        await self._until(has_call, task_id)
+        slot = self._tasks.get(task_id)
+        return (
+            None if self._log.is_refused else await self._approved(slot.call, slot.offered, config)
+        )
+
+    async def for_router_call(
+        self, task_id: str, tool: ToolSpec, config: RunnableConfig
+    ) -> ProgramCall | None:
+        """Wait for the call of a task's router; see `for_call`."""
+        slot = self._tasks.get(task_id)
+        router = slot.router(tool.name)
+
+        def has_call() -> bool:
+            return self._log.is_refused or (router.call or slot.offered) is not None
+
+        await self._until(has_call, task_id)
+        return await self._approved(router.call, slot.offered, config)
+
+    async def wake_all(self) -> None:
+        """Wake the tasks that wait for the result of another one."""
+        async with self._changed:
+            self._changed.notify_all()
+
+    async def _until(self, has_come: Callable[[], bool], task_id: str) -> None:
+        async with self._changed:
+            while not has_come():
+                if self._driver.can_continue:
+                    try:
+                        await self._driver.continue_run()
+                    finally:
+                        self._changed.notify_all()
+                else:
+                    self._check_can_wait(task_id)
+                    await self._changed.wait()
+
+    def _check_can_wait(self, task_id: str) -> None:
+        """Check that what a task waits for may come.
+
+        Raises:
+            RunStopped: If the run has ended.
+            GraphInterrupt: If another task gives no result now.
+        """
+        if self._driver.failure is not None:
+            raise RunStopped(self._driver.failure)
+        if any(slot.is_left for slot in self._tasks if slot.id != self._tasks.origin(task_id)):
+            raise GraphInterrupt(())
+        if self._driver.state is RunState.ENDED:
+            msg = f"The program ended before the call of node `{self._tasks.get(task_id).node}`."
+            raise RunStopped(BadReply(msg, session_id=self._log.session_id))
+        try:
+            self._tasks.check_due()
+        except BadReply as error:
+            raise RunStopped(error) from None
+
+    async def _approved(
+        self, call: ProgramCall | None, offered: DeniedCall | None, config: RunnableConfig
+    ) -> ProgramCall | None:
+        """The call, or the denied call after a human has approved it.
+
+        Raises:
+            RunStopped: If it is rejected.
+        """
+        denials = self._driver.parts.denials
+        if call is not None or offered is None:
+            if denials.asks:
+                drop_answer(config)
+            return call
+        if offered.is_approved or offered.objection is not None:
+            drop_answer(config)
+        else:
+            late = await is_late(config, is_async=self._driver.is_async)
+            objection = denials.ask_human(offered, config, is_late=late)
+            offered.is_approved, offered.objection = objection is None, objection
+            decision = (
+                Approval(offered.digest)
+                if objection is None
+                else Rejection(offered.digest, objection)
+            )
+            self._driver.store_decision(offered, decision)
+        if offered.objection is not None:
+            error = denials.rejection_error(offered, offered.objection)
+            self._driver.fail(error)
+            await self.wake_all()  # other tasks may wait for calls that do not come now
+            raise RunStopped(error)
+        return offered.call
