@@ -264,7 +264,7 @@ class ToolInput:
             rest = dict(argument)
             for name, field, about in self._parts:
                 if field in rest:
-                    found[name] = encode(rest.pop(field), f"{where}, key `{field}`", about.kinds)
+                    found[name] = encode(rest.pop(field), f"{where}, key `{field}`", about.allowed)
                     fields.append(field)
         is_done = type(rest) is dict and not rest
         packed = ABSENT if is_done else encode(rest, where, self._send_types)
@@ -298,7 +298,7 @@ class ToolInput:
         values: dict[str, Any] = {}
         for name, field, about in () if self.tool.sees_state else self._parts:
             if arguments[name] != ABSENT:
-                values[field] = decode(arguments[name], f"{where}, key `{field}`", about.kinds)
+                values[field] = decode(arguments[name], f"{where}, key `{field}`", about.allowed)
         if not values:
             return rest
         try:
@@ -458,7 +458,7 @@ class ClientTools:
         self._updates = _compat.output_reader(spec.builder)
         self._branches = {(one.source, one.name): one for one in spec.branches}
         self._types = send_types = reduce(
-            AllowedTypes.join, (one.kinds for one in self._fields.values()), AllowedTypes()
+            AllowedTypes.join, (one.allowed for one in self._fields.values()), AllowedTypes()
         )
         tools = [tool for tool in program.tools.values() if tool.role != "result"]
         tools += [router for tool in tools for router in tool.fused]

@@ -51,7 +51,7 @@ from langchain_sequrity.graph.analysis.reads_and_writes import (
 from langchain_sequrity.graph.analysis.source import union
 from langchain_sequrity.graph.analysis.spec import Branch, GraphSpec
 from langchain_sequrity.graph.codec.channels import field_plan
-from langchain_sequrity.graph.codec.values import BY_CLASS, encode, object_kind
+from langchain_sequrity.graph.codec.values import ENCODING_OF_CLASS, encode, object_kind
 from langchain_sequrity.graph.limits import TOOL_NAME_CHARACTERS
 from langchain_sequrity.graph.options import FieldRouter, NodeOptions
 from langchain_sequrity.graph.program import (
@@ -451,7 +451,7 @@ def _plain(kind: Any) -> list[Schema] | None:
         return [known] if kind not in (str, int) else [known, _FORM]
     if not inspect.isclass(kind) or kind is BaseModel:
         return None
-    is_object = is_typeddict(kind) or kind in BY_CLASS or object_kind(kind) is not None
+    is_object = is_typeddict(kind) or kind in ENCODING_OF_CLASS or object_kind(kind) is not None
     return [_FORM] if is_object else None
 
 
