@@ -212,7 +212,7 @@ class ToolInput:
         return {
             field: snapshot
             for _, field, codec in self._parts
-            if (self.tool.own is None or field in self.tool.own)
+            if (self.tool.own_reads is None or field in self.tool.own_reads)
             and (snapshot := codec.snapshot(channels[field])) is not None
         }
 
@@ -277,7 +277,7 @@ class ToolInput:
         """The input that an edge gives, from a call with the state; see `read`."""
         values: dict[str, Any] = {name: managed[name] for name in self.managed if name in managed}
         for field, channel in channels.items():
-            if self.tool.own is not None and field not in self.tool.own:
+            if self.tool.own_reads is not None and field not in self.tool.own_reads:
                 continue
             if channel.is_available():
                 values[field] = channel.get()

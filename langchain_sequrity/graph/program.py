@@ -132,7 +132,7 @@ class ToolSpec(Access):
         node: LangGraph's name of the node; of a router, of the node it follows (START possible).
         branch: Name of the router's branch, as LangGraph knows it.
         parameters: One per state field in `reads`, in this order, and what a `Send` carries.
-        own: The parameters that the node's code gets; `None` for all. The others are for its
+        own_reads: The fields that the node's code gets; `None` for all. The others are for its
             fused routers and a handler with another schema.
         fused: Routers that run inside this node's call.
         changes: Fields that the node may change in place, so that the program looks for it.
@@ -148,7 +148,7 @@ class ToolSpec(Access):
     node: str
     branch: str | None
     parameters: tuple[Parameter, ...]
-    own: frozenset[str] | None = None
+    own_reads: frozenset[str] | None = None
     fused: "tuple[ToolSpec, ...]" = ()
     changes: tuple[str, ...] = ()
     sees_state: bool = False

@@ -321,7 +321,7 @@ class _StructuredWriter(_ProgramWriter):
         if not task.is_routed:
             return
         if task.has_lookup_router:
-            text.add(f"{local.value} = {self.fields.state[task.routers[0].looked_up]}")
+            text.add(f"{local.value} = {self.fields.state[task.routers[0].field]}")
         for router in task.routers:
             if router.tool is not None:
                 text.add(
@@ -655,7 +655,7 @@ class _SuperstepWriter(_ProgramWriter):
 
     def _field_router(self, task: ProgramTask, router: ProgramRouter) -> None:
         text, value = self.text, self.local.value
-        text.add(f"{value} = {self.fields.with_own_writes(router.looked_up, task.tool)}")
+        text.add(f"{value} = {self.fields.with_own_writes(router.field, task.tool)}")
         for target, ones in router.values.items():
             if target in self.go:
                 flag = self.go[target]
