@@ -157,7 +157,7 @@ class ToolSpec(Access):
 
     def is_sent(self, arguments: Mapping[str, Any]) -> bool:
         """Whether a call with these arguments is for a `Send`."""
-        return any(one.kind == "send" and one.name in arguments for one in self.parameters)
+        return any(p.kind == "send" and p.name in arguments for p in self.parameters)
 
     def fused_in(self, arguments: Mapping[str, Any]) -> "tuple[ToolSpec, ...]":
         """The routers that run inside a call with these arguments.
