@@ -373,7 +373,7 @@ LangGraphExecutor.__signature__ = executor_signature(  # type: ignore[attr-defin
 
 
 # Arguments of a model's call, which a run of a graph does not have.
-_OF_CALLS = ("extra_headers", "extra_body", "session_id")
+_CALL_ARGUMENTS = ("extra_headers", "extra_body", "session_id")
 
 
 def _refuse_call_arguments(options: Mapping[str, Any]) -> None:
@@ -383,7 +383,7 @@ def _refuse_call_arguments(options: Mapping[str, Any]) -> None:
         UsageError: For such an option.
     """
     refuse_setting_names(options)
-    for name in _OF_CALLS:
+    for name in _CALL_ARGUMENTS:
         if name in options:
             msg = (
                 f"`{name}` is an argument of a model's call, and has no effect on the run of a "

@@ -49,8 +49,8 @@ class Listener(BaseCallbackHandler):
     ignore_retry = True
 
 
-_AGAIN = "\r\x1b[2K"
-_LONGEST = 120
+_REWRITE_LINE = "\r\x1b[2K"
+_LINE_CHARACTERS = 120
 
 
 class Progress(Listener):
@@ -97,18 +97,17 @@ class Progress(Listener):
 
     @staticmethod
     def _write(stream: TextIO, line: str, *, is_last: bool) -> None:
+        line = plain(line, limit=_LINE_CHARACTERS)
         if not stream.isatty():
-            stream.write(f"{plain(line, limit=_LONGEST)}\n")
+            stream.write(f"{line}\n")
         else:
-            room = shutil.get_terminal_size().columns - 1
-            stream.write(
-                f"{_AGAIN}{plain(line, limit=_LONGEST)[:room]}{chr(10) if is_last else ''}"
-            )
+            width = shutil.get_terminal_size().columns - 1
+            stream.write(f"{_REWRITE_LINE}{line[:width]}{chr(10) if is_last else ''}")
         stream.flush()
 
 
-_SHORT = 60
-_SESSION_SHOWN = 8
+_VALUE_CHARACTERS = 60
+_SESSION_CHARACTERS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +175,7 @@ class TracedRun:
     def table(self) -> Table:
         """The run as a table."""
         session = (
-            f"session {self.session_id[:_SESSION_SHOWN]}…" if self.session_id else "no session"
+            f"session {self.session_id[:_SESSION_CHARACTERS]}…" if self.session_id else "no session"
         )
         ended = self.outcome if self.error is None else f"{self.outcome} ({self.error})"
         return Table(
@@ -214,18 +213,18 @@ def _argument(name: str, call: TracedCall) -> str:
     return f"{name}{value}{_labels(labels[name]) if name in labels else ''}"
 
 
-def _labels(meta: WireLabels) -> str:
+def _labels(labels: WireLabels) -> str:
     """Labels in one line: producers, tags, consumers; empty parts are left out."""
-    tags = [tag for tag in meta["tags"] if not tag.startswith(RESERVED_PREFIX)]
-    parts = [f" ← {', '.join(meta['producers'])}"] if meta["producers"] else []
+    tags = [tag for tag in labels["tags"] if not tag.startswith(RESERVED_PREFIX)]
+    parts = [f" ← {', '.join(labels['producers'])}"] if labels["producers"] else []
     parts += [f" [{', '.join(tags)}]"] if tags else []
-    if meta["consumers"] != [ALL]:
-        parts.append(f" → {', '.join(meta['consumers']) or 'nobody'}")
+    if labels["consumers"] != [ALL]:
+        parts.append(f" → {', '.join(labels['consumers']) or 'nobody'}")
     return "".join(parts)
 
 
 def _shortened(value: Any) -> str:
-    return plain(json.dumps(value, ensure_ascii=False, default=str), limit=_SHORT)
+    return plain(json.dumps(value, ensure_ascii=False, default=str), limit=_VALUE_CHARACTERS)
 
 
 def _time(seconds: float | None) -> str:
@@ -233,13 +232,13 @@ def _time(seconds: float | None) -> str:
 
 
 _HARMLESS = frozenset(" _.,-")
-_LONGEST_LABEL = 80
+_LABEL_CHARACTERS = 80
 _DENIED = "classDef denied stroke:#c00,stroke-width:3px,stroke-dasharray:4"
-# The brackets around the label of a vertex, by its kind.
+# The brackets around the label of a vertex.
 _SHAPES = {"node": ("[", "]"), "router": ("{", "}"), "source": ("([", "])")}
 
 Vertex = tuple[str, str]
-"""Kind and name: two vertices of different kinds may have the same name."""
+"""Shape and name: two vertices of different shapes may have the same name."""
 
 
 def mermaid(runs: Sequence[TracedRun]) -> str:
@@ -267,11 +266,14 @@ def _mermaid_part(prefix: str, run: TracedRun) -> Iterator[str]:
         return vertices.setdefault((shape, name), f"{prefix}n{len(vertices)}")
 
     for call in run.calls:
-        target = vertex(*_vertex(call))
+        shape, name = "node", call.node or call.tool
+        if call.role == "router":
+            shape, name = "router", call.tool
+        target = vertex(shape, name)
         if call.verdict in {"denied", "rejected"}:
             denied.add(target)
-        for argument, meta in (call.labels or {}).items():
-            for producer in meta["producers"]:
+        for argument, labels in (call.labels or {}).items():
+            for producer in labels["producers"]:
                 source = vertex("node" if producer in nodes else "source", producer)
                 arrows[source, target].add(argument)
     yield f'subgraph {prefix}["{_escaped(f"{run.graph}, {run.outcome}")}"]'
@@ -283,14 +285,8 @@ def _mermaid_part(prefix: str, run: TracedRun) -> Iterator[str]:
     yield "end"
 
 
-def _vertex(call: TracedCall) -> Vertex:
-    if call.role == "router":
-        return "router", call.tool
-    return "node", call.node or call.tool
-
-
 def _escaped(text: str) -> str:
-    label = plain(text, limit=_LONGEST_LABEL)
+    label = plain(text, limit=_LABEL_CHARACTERS)
     return "".join(
         char if char in _HARMLESS or char.isalnum() else f"#{ord(char)};" for char in label
     )

@@ -82,9 +82,8 @@ def prebuilt_access(
     certain = [access for access in accesses if access is not None]
     if not certain or len(certain) < len(accesses):
         return None
-    return PrebuiltAccess(
-        union_of(access.reads for access in certain), either(access.returns for access in certain)
-    )
+    reads = union_of(access.reads for access in certain)
+    return PrebuiltAccess(reads, either(access.returns for access in certain))
 
 
 def response_formats(runnable: Any) -> Mapping[str, Any]:

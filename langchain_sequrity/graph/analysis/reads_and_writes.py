@@ -54,7 +54,7 @@ from langchain_sequrity.graph.options import FieldRouter, NodeOptions
 from langchain_sequrity.graph.program import Access, KnownFrom
 from langchain_sequrity.sqrt.coerce import INTERNAL_ARGUMENTS, OPEN_TOOLS
 
-_LONGEST_DESCRIPTION = 1_000
+_DESCRIPTION_CHARACTERS = 1_000
 
 
 def whole_state(verb: str, schema: type[Any] | None = None, *, is_router: bool = False) -> str:
@@ -103,7 +103,7 @@ def description_of(runnable: Any) -> str:
     """The docstring of a node or a router, or nothing."""
     functions = functions_of(runnable)
     text = inspect.getdoc(functions[0]) if functions and inspect.isroutine(functions[0]) else None
-    return (text or "").strip()[:_LONGEST_DESCRIPTION]
+    return (text or "").strip()[:_DESCRIPTION_CHARACTERS]
 
 
 def annotations_of_fields(spec: GraphSpec) -> Mapping[str, list[Any]]:

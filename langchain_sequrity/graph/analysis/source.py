@@ -468,9 +468,9 @@ def assigned_values(source: FunctionSource, name: str) -> list[ast.expr] | None:
                 | ast.AnnAssign(target=ast.Name(id=target), value=ast.expr() as value)
             ) if target == name:
                 values.append(value)
-    bound = sum(name in bound_names(node) for node in ast.walk(source.tree.args))
-    bound += source.count_bindings(name)
-    return values if values and bound == len(values) else None
+    binding_count = sum(name in bound_names(node) for node in ast.walk(source.tree.args))
+    binding_count += source.count_bindings(name)
+    return values if values and binding_count == len(values) else None
 
 
 def keys_added_later(source: FunctionSource, name: str) -> frozenset[str] | None:

@@ -217,7 +217,7 @@ SumTypes = tuple[type, ...]
 _SUM_TYPES: dict[type, SumTypes] = {int: (int, float, bool), str: (str,), list: (list,)}
 """Type of a sum → types that its field may hold. A sum of integers may become a float: 1 + 1.5."""
 
-_KEEPING_CHANNELS = (LastValue, BinaryOperatorAggregate, DeltaChannel, UntrackedValue)
+_KEEPING = (LastValue, BinaryOperatorAggregate, DeltaChannel, UntrackedValue)
 """Channels that a step without a write does not change."""
 
 _UNSAVED = (DeltaChannel, UntrackedValue)
@@ -247,9 +247,7 @@ def field_plan(channel: AnyChannel) -> FieldPlan:
             "reducer."
         )
         raise GraphNotSupported(msg)
-    keeps = cls in _KEEPING_CHANNELS
-    if isinstance(channel, Topic) and cls is Topic:
-        keeps = channel.accumulate
+    keeps = channel.accumulate if isinstance(channel, Topic) and cls is Topic else cls in _KEEPING
     return FieldPlan("log", resets=not keeps)
 
 

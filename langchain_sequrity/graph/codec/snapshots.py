@@ -104,12 +104,12 @@ class Snapshot:
             self._walk(value, digest_of)
 
     def _walk(self, value: Any, digest_of: Callable[[Any], bytes | None]) -> None:
-        seen: dict[int, Any] = {}  # the values are alive, so no id is used twice
+        visited: dict[int, Any] = {}  # the values are alive, so no id is used twice
         todo = [value]
         for reachable in todo:
-            if type(reachable) in SCALARS or id(reachable) in seen:
+            if type(reachable) in SCALARS or id(reachable) in visited:
                 continue
-            seen[id(reachable)] = reachable
+            visited[id(reachable)] = reachable
             if stays_on_client(reachable, self._allowed):
                 self.objects.append(reachable)
                 self._digests.append(digest_of(reachable))

@@ -96,7 +96,7 @@ def compile_graph(
             return ProgramText(wide_text, tools)
         return ProgramText(write_superstep(widest, local, toolbox.names)[0], tools)
 
-    routers = [tool.name for tool in tools.values() if tool.role == "router" and widest.split]
+    routers = [tool.name for tool in tools.values() if tool.role == "router" and widest.split_nodes]
     early = frozenset(name for name in routers if not why_not_split(name, name))
     return GraphProgram(
         that_begins_at=that_begins_at,
@@ -109,7 +109,7 @@ def compile_graph(
         tokens=graph.tokens,
         kind="superstep" if structured is None else "structured",
         packets=local.packets,
-        result_of=local.result_of if widest.split else None,
+        result_of=local.result_of if widest.split_nodes else None,
         early=early,
         waiting=_waiting_nodes(wide, early),
         parses=any(option.internal_tool == PARSE_WITH_AI for option in options.values()),
@@ -118,11 +118,10 @@ def compile_graph(
 
 def _waiting_nodes(graph: TaskGraph, early: Collection[str]) -> frozenset[str]:
     """Nodes that wait for others of their step, or whose routers wait."""
-    split = graph.split
     return frozenset(
         node
         for node, task in graph.tasks.items()
-        if node not in split
+        if node not in graph.split_nodes
         or any(
             router.tool is not None and router.tool.name not in early
             for router in (*task.routers, *task.fused)
@@ -132,7 +131,7 @@ def _waiting_nodes(graph: TaskGraph, early: Collection[str]) -> frozenset[str]:
 
 def _tools(graph: TaskGraph, local: LocalVariables) -> dict[str, ToolSpec]:
     tools = {tool.name: tool for tool in graph.tools}
-    if graph.split:
+    if graph.split_nodes:
         tools[local.result_of] = _result_of(local.result_of)
     return tools
 

@@ -389,15 +389,16 @@ class _SuperstepWriter(_ProgramWriter):
             for field in graph.spec.channels
             if field in graph.written or self.fields.plans[field].resets
         }
-        self.split = graph.split
+        self.split_nodes = graph.split_nodes
         self.handle = {
-            node: names.unique_name(f"handle_{stems[node]}") for node in graph.in_order(self.split)
+            node: names.unique_name(f"handle_{stems[node]}")
+            for node in graph.in_order(self.split_nodes)
         }
-        several = graph.written_by_several()
+        shared = graph.written_by_several()
         self.over = {
             field: names.unique_name(f"over_{keys[field]}")
             for field in self.fields.state
-            if field in self.fields.overwritable & several
+            if field in self.fields.overwritable & shared
         }
 
     def write(self) -> CodeWriter:
@@ -449,11 +450,11 @@ class _SuperstepWriter(_ProgramWriter):
         text, local = self.text, self.local
         for join, flag in self.full.items():
             text.add(f"{flag} = {' and '.join(self.came[join, source] for source in join[0])}")
-        normal = [node for node, task in self.tasks.items() if not task.is_deferred]
-        for node in normal:
+        immediate = [node for node, task in self.tasks.items() if not task.is_deferred]
+        for node in immediate:
             triggers = [self.go[node], *self._goto_conditions(node), *self._joins(node)]
             text.add(f"{self.run[node]} = {any_of(triggers)}", f"{self.go[node]} = False")
-        self._choose_deferred(normal)
+        self._choose_deferred(immediate)
         for join, flag in self.full.items():
             if self.tasks[join[1]].is_deferred:
                 text.add(f"{flag} = {flag} and {self.run[join[1]]}")
@@ -465,12 +466,12 @@ class _SuperstepWriter(_ProgramWriter):
         within_limit = f"{local.steps} < {local.entry.stop_after}"
         text.add(f"{local.active} = ({any_of(due)}) and {within_limit}")
 
-    def _choose_deferred(self, normal: list[str]) -> None:
+    def _choose_deferred(self, immediate: list[str]) -> None:
         text, local, busy = self.text, self.local, self.local.busy
         deferred = [node for node, task in self.tasks.items() if task.is_deferred]
         if deferred:
             # A ready node runs before nodes that have started to wait since.
-            busy_flags = [*(self.run[node] for node in normal), *self.ready.values()]
+            busy_flags = [*(self.run[node] for node in immediate), *self.ready.values()]
             if self.receivers:  # a command from outside that adds to packets does not end a step
                 busy_flags.append(f"({local.steps} == 0 and not {local.entry.begins})")
             text.add(f"{busy} = {any_of(busy_flags)}")
@@ -496,7 +497,7 @@ class _SuperstepWriter(_ProgramWriter):
         for field, new in self.new.items():
             text.add(f"{new} = {'[]' if fields.is_log(field) else fields.state[field]}")
         text.add(*(f"{flag} = False" for flag in self.over.values()))
-        if self.split:
+        if self.split_nodes:
             self._call_all()
         for node, task in self.tasks.items():
             text.add(f"# Node {for_comment(node)}.")
@@ -531,12 +532,12 @@ class _SuperstepWriter(_ProgramWriter):
 
     def _call_packet(self) -> None:
         text, local = self.text, self.local
-        for task in self._packet_cases(self.receivers & self.split):
+        for task in self._packet_cases(self.receivers & self.split_nodes):
             if task.tool is not None:
                 arguments = self.packet_arguments(task.tool, local.packet)
                 text.add(f"{local.answer} = {call(task.tool.name, arguments)}")
                 text.add(f"{local.handles} = {local.handles} + [{local.answer}]")
-        if self.receivers & self.split:
+        if self.receivers & self.split_nodes:
             with text.block("else:"):
                 text.add(f"{local.handles} = {local.handles} + [{{}}]")
 
@@ -552,12 +553,12 @@ class _SuperstepWriter(_ProgramWriter):
     def _packets(self) -> None:
         packet = self.local.packet
         self.text.add("# Packets, in the order they were sent.")
-        if self.split & self.receivers:
+        if self.split_nodes & self.receivers:
             self.text.add(f"{self.local.number} = 0")
         with self.text.block(f"for {packet} in {self.local.sent}:"):
             for task in self._packet_cases(self.receivers):
                 self._task(task, packet)
-            if self.split & self.receivers:
+            if self.split_nodes & self.receivers:
                 self.text.add(f"{self.local.number} = {self.local.number} + 1")
 
     def _task(self, task: ProgramTask, packet: str | None = None) -> None:
@@ -572,7 +573,7 @@ class _SuperstepWriter(_ProgramWriter):
             if packet is None
             else self.packet_arguments(task.tool, packet)
         )
-        if task.node in self.split:
+        if task.node in self.split_nodes:
             packet_handle = f"{local.handles}[{local.number}]"
             handle = self.handle[task.node] if packet is None else packet_handle
             with text.block(f"if {local.wide}:"):

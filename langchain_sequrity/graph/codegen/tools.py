@@ -611,7 +611,7 @@ class TaskGraph:
         return frozenset(field for field, count in writers.items() if count > 1)
 
     @cached_property
-    def split(self) -> frozenset[str]:
+    def split_nodes(self) -> frozenset[str]:
         """Nodes whose calls precede all nodes of their step, if several are due."""
         if not self.is_parallel:
             return frozenset()
