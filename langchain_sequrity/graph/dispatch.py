@@ -800,17 +800,13 @@ class ClientTools:
             arguments: Those of the node's call.
             result: The node's result.
         """
-        node_parameters = self.inputs[tool.name].parameter_of
-        return {
-            parameter: self._field_after(field, arguments[node_parameters[field]], result.wire)
-            for field, parameter in self.inputs[router.name].parameter_of.items()
-        }
-
-    def _field_after(self, field: str, before: Json, wire: Mapping[str, Json]) -> Json:
-        """A field after a result, as the program has it."""
-        fields = self._program.fields
-        before = wire.get(CHANGED + fields.keys[field], before)
-        return fields.value_after(field, before, wire)
+        fields, node_parameters = self._program.fields, self.inputs[tool.name].parameter_of
+        router_arguments = {}
+        for field, parameter in self.inputs[router.name].parameter_of.items():
+            before = arguments[node_parameters[field]]
+            before = result.wire.get(CHANGED + fields.keys[field], before)
+            router_arguments[parameter] = fields.value_after(field, before, result.wire)
+        return router_arguments
 
     def with_route(self, result: NodeResult, route: Mapping[str, Json]) -> NodeResult:
         """A node's result with the targets of a router within its call."""

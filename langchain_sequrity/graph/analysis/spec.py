@@ -15,7 +15,7 @@ from langgraph.graph.state import CompiledStateGraph
 
 from langchain_sequrity.errors import GraphNotSupported
 from langchain_sequrity.graph import _compat
-from langchain_sequrity.graph.program import OWN_PREFIX, is_executor_name
+from langchain_sequrity.graph.program import OWN_PREFIX, Join, is_executor_name
 from langchain_sequrity.labels import ALL, RESERVED_PREFIX
 
 ROOT = "__root__"
@@ -81,7 +81,7 @@ class GraphSpec:
     Attributes:
         nodes: By name, in the order in which they were added, without error handlers.
         edges: Pairs, sorted; START and END as LangGraph names them.
-        joins: (sources, target), sorted.
+        joins: Edges from several nodes, sorted.
         branches: Conditional edges in the order in which they were added.
         channels: State field → channel.
         managed: State field → kind of managed value.
@@ -92,7 +92,7 @@ class GraphSpec:
 
     nodes: dict[str, NodeSpec]
     edges: tuple[tuple[str, str], ...]
-    joins: tuple[tuple[tuple[str, ...], str], ...]
+    joins: tuple[Join, ...]
     branches: tuple[Branch, ...]
     channels: dict[str, BaseChannel[Any, Any, Any]]
     managed: dict[str, Any]
@@ -139,7 +139,7 @@ def read_graph(graph: Any) -> GraphSpec:
         nodes=_nodes(builder, schemas),
         edges=tuple(sorted((_text(start), _text(end)) for start, end in builder.edges)),
         joins=tuple(
-            sorted((tuple(map(_text, starts)), _text(end)) for starts, end in builder.waiting_edges)
+            sorted(Join(tuple(map(_text, s)), _text(end)) for s, end in builder.waiting_edges)
         ),
         branches=_branches(builder, schemas),
         channels=dict(builder.channels),

@@ -46,6 +46,7 @@ from langchain_sequrity.graph.program import (
     OVERWRITE,
     SEND,
     EntryVariables,
+    Join,
     ToolSpec,
 )
 
@@ -341,13 +342,9 @@ class _StructuredWriter(_ProgramWriter):
         return f'"{token}" in {self.fields.result}.get("{GOTO}", [])'
 
 
-JoinFlags = dict[tuple[tuple[tuple[str, ...], str], str], str]
-"""A join and a source → the flag that the source has finished."""
-
-
 def write_superstep(
     graph: TaskGraph, local: LocalVariables, names: Namespace
-) -> tuple[str, JoinFlags, dict[str, str]]:
+) -> tuple[str, dict[tuple[Join, str], str], dict[str, str]]:
     """Write the program.
 
     Args:
@@ -370,9 +367,9 @@ class _SuperstepWriter(_ProgramWriter):
         self.go = {node: names.unique_name(f"go_{stem}") for node, stem in stems.items()}
         self.run = {node: names.unique_name(f"run_{stem}") for node, stem in stems.items()}
         self.came = {
-            (join, source): names.unique_name(f"{stems[source]}_came_for_{stems[join[1]]}")
+            (join, source): names.unique_name(f"{stems[source]}_came_for_{stems[join.target]}")
             for join in graph.joins
-            for source in join[0]
+            for source in join.sources
         }
         self.ready = {
             node: names.unique_name(f"{stems[node]}_is_ready")
@@ -380,7 +377,7 @@ class _SuperstepWriter(_ProgramWriter):
             if task.is_deferred
         }
         self.full = {
-            join: names.unique_name(f"all_came_for_{stems[join[1]]}") for join in graph.joins
+            join: names.unique_name(f"all_came_for_{stems[join.target]}") for join in graph.joins
         }
         self.has_gotos = graph.has_undeclared_targets
         self.receivers = graph.receivers
@@ -449,16 +446,16 @@ class _SuperstepWriter(_ProgramWriter):
         """Decide which nodes run in this step."""
         text, local = self.text, self.local
         for join, flag in self.full.items():
-            text.add(f"{flag} = {' and '.join(self.came[join, source] for source in join[0])}")
+            text.add(f"{flag} = {' and '.join(self.came[join, source] for source in join.sources)}")
         immediate = [node for node, task in self.tasks.items() if not task.is_deferred]
         for node in immediate:
             triggers = [self.go[node], *self._goto_conditions(node), *self._joins(node)]
             text.add(f"{self.run[node]} = {any_of(triggers)}", f"{self.go[node]} = False")
         self._choose_deferred(immediate)
         for join, flag in self.full.items():
-            if self.tasks[join[1]].is_deferred:
-                text.add(f"{flag} = {flag} and {self.run[join[1]]}")
-            for source in join[0]:
+            if self.tasks[join.target].is_deferred:
+                text.add(f"{flag} = {flag} and {self.run[join.target]}")
+            for source in join.sources:
                 text.add(f"{self.came[join, source]} = {self.came[join, source]} and not {flag}")
         if self.has_gotos:
             text.add(f"{local.gotos} = []")
@@ -487,7 +484,7 @@ class _SuperstepWriter(_ProgramWriter):
         return [f'"{self.graph.tokens[node]}" in {self.local.gotos}'] if self.has_gotos else []
 
     def _joins(self, node: str) -> list[str]:
-        return [flag for join, flag in self.full.items() if join[1] == node]
+        return [flag for join, flag in self.full.items() if join.target == node]
 
     def _step(self) -> None:
         text, local, fields = self.text, self.local, self.fields

@@ -59,6 +59,7 @@ from langchain_sequrity.graph.program import (
     Access,
     FieldPlan,
     FieldVariables,
+    Join,
     Parameter,
     ToolSpec,
 )
@@ -551,12 +552,12 @@ class TaskGraph:
         return (self.start, *self.tasks.values())
 
     @cached_property
-    def joins(self) -> tuple[tuple[tuple[str, ...], str], ...]:
+    def joins(self) -> tuple[Join, ...]:
         """The joins that start a node, each source once."""
         return tuple(
-            (tuple(dict.fromkeys(sources)), target)
-            for sources, target in self.spec.joins
-            if target in self.tasks
+            Join(tuple(dict.fromkeys(join.sources)), join.target)
+            for join in self.spec.joins
+            if join.target in self.tasks
         )
 
     @cached_property
@@ -663,7 +664,7 @@ class TaskGraph:
                 for names in (tool.targets, tool.sends):
                     targets |= self.tasks.keys() if names is None else names
             targets |= {node for router in task.routers for node in router.values}
-            targets |= {target for sources, target in self.joins if task.node in sources}
+            targets |= {join.target for join in self.joins if task.node in join.sources}
             successors[task.node] = self.in_order(targets)
         return successors
 
