@@ -32,7 +32,7 @@ from langchain_sequrity.errors import (
     ordinary,
 )
 from langchain_sequrity.graph.analysis.spec import GraphSpec
-from langchain_sequrity.graph.codegen.tools import TAKEN, Namespace
+from langchain_sequrity.graph.codegen.tools import RESERVED_NAMES, Namespace
 from langchain_sequrity.graph.journal import (
     CallResult,
     DeniedCall,
@@ -70,7 +70,7 @@ def _with_approved(
     """
     tree = ast.parse(text)
     taken = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
-    names = Namespace(TAKEN | taken)
+    names = Namespace(RESERVED_NAMES | taken)
     variables = {
         (one.tool, one.index): names.unique_name(f"approved_{one.tool}_{one.index}")
         for one in approved

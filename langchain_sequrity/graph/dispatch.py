@@ -79,15 +79,15 @@ def _targets_of(output: Any) -> list[Send | str]:
     """
     if isinstance(output, Send):
         return [output]
-    found: list[Send | str] = []
+    targets: list[Send | str] = []
     for command in output if isinstance(output, list | tuple) else [output]:
         if not isinstance(command, Command):
             continue
         if command.graph == Command.PARENT:
             raise ParentCommand(command)
         goto = [command.goto] if isinstance(command.goto, Send | str) else command.goto
-        found += [one for one in goto if isinstance(one, Send | str) and one != END]
-    return found
+        targets += [target for target in goto if isinstance(target, Send | str) and target != END]
+    return targets
 
 
 def _labels_in(output: Any) -> tuple[Labels | None, Combine]:
@@ -98,8 +98,8 @@ def _labels_in(output: Any) -> tuple[Labels | None, Combine]:
     """
     labels: Labels | None = None
     combine: Combine = "merge"
-    for one in output if isinstance(output, list | tuple) else [output]:
-        update = one.update if isinstance(one, Command) else one
+    for part in output if isinstance(output, list | tuple) else [output]:
+        update = part.update if isinstance(part, Command) else part
         if not isinstance(update, LabeledUpdate):
             continue
         if labels is not None and combine != update.combine:
@@ -146,21 +146,17 @@ class ToolInput:
         self._mapper = mapper
         self._send_types = send_types
         self._is_root = tuple(schema_fields) == (ROOT,)
-        self._rank = {name: place for place, name in enumerate(schema_fields)}
+        self._position = {name: index for index, name in enumerate(schema_fields)}
         self.managed = tuple(name for name in schema_fields if name in managed)
-        self._parts = sorted(
-            (
-                (one.name, one.field, fields[one.field])
-                for one in tool.parameters
-                if one.field is not None
-            ),
-            key=lambda part: self._rank.get(part[1], len(self._rank)),
+        self._parameters = sorted(
+            ((p.name, p.field, fields[p.field]) for p in tool.parameters if p.field is not None),
+            key=lambda parameter: self._position.get(parameter[1], len(self._position)),
         )
-        self.send = next((one.name for one in tool.parameters if one.kind == "send"), None)
-        self.is_whole = len(self._parts) == len(fields)
-        self._names = frozenset(name for name, _, _ in self._parts)
-        self._names_of_send = self._names | {self.send} if self.send else self._names
-        self.parameter_of = {field: name for name, field, _ in self._parts}
+        self.send_parameter = next((p.name for p in tool.parameters if p.kind == "send"), None)
+        self.is_whole = len(self._parameters) == len(fields)
+        self._names = frozenset(name for name, _, _ in self._parameters)
+        self._names_of_send = frozenset(p.name for p in tool.parameters)
+        self.parameter_of = {field: name for name, field, _ in self._parameters}
 
     def read(
         self, arguments: Arguments, channels: Mapping[str, AnyChannel], managed: Mapping[str, Any]
@@ -181,8 +177,8 @@ class ToolInput:
         names = arguments.keys()
         if names == self._names:
             return self.state(channels, managed)
-        if self.send is not None and names == self._names_of_send:
-            return self._read_send(arguments, arguments[self.send])
+        if self.send_parameter is not None and names == self._names_of_send:
+            return self._read_send(arguments, arguments[self.send_parameter])
         return self._refuse(names)
 
     def brings_state(self, arguments: Arguments) -> bool:
@@ -197,7 +193,7 @@ class ToolInput:
             unsaved: LangGraph's values of fields that no checkpoint has; `MISSING` for none.
         """
         channels = {}
-        for name, field, codec in self._parts:
+        for name, field, codec in self._parameters:
             value = unsaved.get(field, _UNKNOWN)
             try:  # a thread that was interrupted has lost the value
                 channels[field] = codec.read_channel(arguments[name], is_lost=value is MISSING)
@@ -211,8 +207,8 @@ class ToolInput:
         """The fields that the code gets and can change, before it runs."""
         return {
             field: snapshot
-            for _, field, codec in self._parts
-            if (self.tool.own is None or field in self.tool.own)
+            for _, field, codec in self._parameters
+            if (self.tool.own_reads is None or field in self.tool.own_reads)
             and (snapshot := codec.snapshot(channels[field])) is not None
         }
 
@@ -224,7 +220,7 @@ class ToolInput:
     ) -> dict[str, Json]:
         """The fields that the code has changed in place, with their new content."""
         changes = {}
-        for name, field, codec in self._parts:
+        for name, field, codec in self._parameters:
             snapshot = snapshots.get(field)
             if snapshot is None:
                 continue
@@ -248,7 +244,7 @@ class ToolInput:
         """
         if arguments.keys() != self._names:
             self._refuse(arguments.keys())
-        return {field: about.read_value(arguments[name]) for name, field, about in self._parts}
+        return {field: codec.read_value(arguments[name]) for name, field, codec in self._parameters}
 
     def pack(self, argument: Any, where: str) -> dict[str, Json]:
         """Encode the argument of a `Send` for this tool, by its fields.
@@ -257,34 +253,34 @@ class ToolInput:
             argument: Any value; `read` gives an equal one.
             where: The place, as the start of a sentence.
         """
-        found: dict[str, Json] = {}
-        fields: list[str] = []
+        fields: dict[str, Json] = {}
+        order: list[str] = []
         rest: Any = argument
         if type(argument) is dict and not self._is_root and not self.tool.sees_state:
             rest = dict(argument)
-            for name, field, about in self._parts:
+            for name, field, codec in self._parameters:
                 if field in rest:
-                    found[name] = encode(rest.pop(field), f"{where}, key `{field}`", about.kinds)
-                    fields.append(field)
-        is_done = type(rest) is dict and not rest
-        packed = ABSENT if is_done else encode(rest, where, self._send_types)
-        if fields and list(argument) != [*fields, *rest]:
+                    fields[name] = encode(rest.pop(field), f"{where}, key `{field}`", codec.allowed)
+                    order.append(field)
+        is_empty = type(rest) is dict and not rest
+        packed = ABSENT if is_empty else encode(rest, where, self._send_types)
+        if order and list(argument) != [*order, *rest]:
             keys = encode(list(argument), where, self._send_types)
             packed = {TYPE: _ORDERED, _KEYS: keys, VALUE: packed}
-        return {"fields": found, "input": packed}
+        return {"fields": fields, "input": packed}
 
     def state(self, channels: Mapping[str, AnyChannel], managed: Mapping[str, Any]) -> Any:
         """The input that an edge gives, from a call with the state; see `read`."""
         values: dict[str, Any] = {name: managed[name] for name in self.managed if name in managed}
         for field, channel in channels.items():
-            if self.tool.own is not None and field not in self.tool.own:
+            if self.tool.own_reads is not None and field not in self.tool.own_reads:
                 continue
             if channel.is_available():
                 values[field] = channel.get()
         if managed:
-            values = dict(sorted(values.items(), key=lambda one: self._rank[one[0]]))
+            values = dict(sorted(values.items(), key=lambda pair: self._position[pair[0]]))
         if self._is_root:
-            if ROOT not in values and any(field == ROOT for _, field, _ in self._parts):
+            if ROOT not in values and any(field == ROOT for _, field, _ in self._parameters):
                 raise EmptyChannelError
             return values.get(ROOT)  # `None` for a node that does not read it
         return values if self._mapper is None else self._mapper(values)
@@ -296,22 +292,22 @@ class ToolInput:
             keys, packed = packed.get(_KEYS), packed.get(VALUE)
         rest = {} if packed == ABSENT else decode(packed, where, self._send_types)
         values: dict[str, Any] = {}
-        for name, field, about in () if self.tool.sees_state else self._parts:
+        for name, field, codec in () if self.tool.sees_state else self._parameters:
             if arguments[name] != ABSENT:
-                values[field] = decode(arguments[name], f"{where}, key `{field}`", about.kinds)
+                values[field] = decode(arguments[name], f"{where}, key `{field}`", codec.allowed)
         if not values:
             return rest
         try:
-            whole = {**values, **rest}
-            order = whole if keys is None else decode(keys, where, self._send_types)
-            found = {key: whole[key] for key in order}
-            is_whole = len(values) + len(rest) == len(whole) == len(found)
+            merged = {**values, **rest}
+            order = merged if keys is None else decode(keys, where, self._send_types)
+            ordered = {key: merged[key] for key in order}
+            is_consistent = len(values) + len(rest) == len(merged) == len(ordered)
         except (KeyError, TypeError):
-            is_whole = False
-        if not is_whole:
+            is_consistent = False
+        if not is_consistent:
             msg = f"{where} is not what was sent there."
             raise BadReply(msg)
-        return found
+        return ordered
 
     def _refuse(self, names: AbstractSet[str]) -> NoReturn:
         refuse_arguments(self.tool.name, names, self._names, names - self._names_of_send)
@@ -334,12 +330,12 @@ def refuse_arguments(
         session_id: The session.
     """
     missing = sorted(needed - names)
-    what = (
+    problem = (
         f"lacks `{missing[0]}`"
         if missing
         else f"has `{plain(min(unknown))}`, which it does not take"
     )
-    msg = f"The service's call of `{tool}` {what}. The call is not made."
+    msg = f"The service's call of `{tool}` {problem}. The call is not made."
     raise BadReply(msg, session_id=session_id)
 
 
@@ -361,16 +357,16 @@ _DECLARE = {
 }
 
 
-def _named(tool: ToolSpec) -> str:
+def _title(tool: ToolSpec) -> str:
     if tool.role == "node":
         return f"node `{tool.node}`"
     return f"router `{tool.branch}` of `{tool.node}`"
 
 
-def _refuse_change(who: str, field: str, way_out: str) -> NoReturn:
+def _refuse_change(subject: str, field: str, way_out: str) -> NoReturn:
     msg = (
-        f"The {who} changed the field `{field}` in place, and the program does not look for that. "
-        f"{way_out}"
+        f"The {subject} changed the field `{field}` in place, and the program does not look for "
+        f"that. {way_out}"
     )
     raise UsageError(msg)
 
@@ -378,7 +374,7 @@ def _refuse_change(who: str, field: str, way_out: str) -> NoReturn:
 def _check_target(node: str, declared: frozenset[str] | None, verb: str, tool: ToolSpec) -> None:
     if declared is not None and node not in declared:
         msg = (
-            f"The {_named(tool)} {verb} `{node}`, which is not among its declared or detected "
+            f"The {_title(tool)} {verb} `{node}`, which is not among its declared or detected "
             f"targets, so the program does not look for it. Declare it: {_DECLARE[tool.role]}."
         )
         raise GraphNotSupported(msg, node=tool.node)
@@ -400,12 +396,13 @@ def with_tool_labels(labels: Labels | None, values: Iterable[Any]) -> Labels | N
     """
     for value in values:
         is_overwrite, inner = _compat.read_overwrite(value)
-        held = inner if is_overwrite else value
-        for message in held if isinstance(held, list | tuple) else [held]:
-            found = read_artifact(message.artifact) if isinstance(message, ToolMessage) else None
-            if found is None or found[1] == "ignore":
+        written = inner if is_overwrite else value
+        for message in written if isinstance(written, list | tuple) else [written]:
+            if not isinstance(message, ToolMessage):
                 continue
-            labels = found[0] if labels is None else labels.join(found[0])
+            tool_labels, combine = read_artifact(message.artifact) or (None, "ignore")
+            if tool_labels is not None and combine != "ignore":
+                labels = tool_labels if labels is None else labels.join(tool_labels)
     return labels
 
 
@@ -447,7 +444,7 @@ class ClientTools:
         self._program = program
         self._fields = field_codecs(spec.channels, annotations_of_fields(spec))
         self.unsaved = [
-            name for name, one in spec.channels.items() if isinstance(one, UntrackedValue)
+            name for name, channel in spec.channels.items() if isinstance(channel, UntrackedValue)
         ]
         self._without_ids = frozenset(
             name
@@ -456,9 +453,9 @@ class ClientTools:
         )
         self._is_root = tuple(spec.channels) == (ROOT,)
         self._updates = _compat.output_reader(spec.builder)
-        self._branches = {(one.source, one.name): one for one in spec.branches}
+        self._branches = {(branch.source, branch.name): branch for branch in spec.branches}
         self._types = send_types = reduce(
-            AllowedTypes.join, (one.kinds for one in self._fields.values()), AllowedTypes()
+            AllowedTypes.join, (codec.allowed for codec in self._fields.values()), AllowedTypes()
         )
         tools = [tool for tool in program.tools.values() if tool.role != "result"]
         tools += [router for tool in tools for router in tool.fused]
@@ -491,7 +488,7 @@ class ClientTools:
 
     def pack(self, node: str, argument: Any) -> dict[str, Json]:
         """A packet for a node, as in the variables of a run."""
-        if self._receivers[node].send is None:
+        if self._receivers[node].send_parameter is None:
             msg = (
                 f"A `Send` from outside names node `{node}`, which is one of the service's own "
                 f"tools: it cannot take a packet. Use its name: `Command(goto={node!r}, update=…)`."
@@ -508,7 +505,7 @@ class ClientTools:
         Args:
             values: A channel for each field.
         """
-        written = {name: field.write(values[name]) for name, field in self._fields.items()}
+        written = {name: codec.write(values[name]) for name, codec in self._fields.items()}
         if self._program.parses:
             _check_schema(written[OUTPUT_SCHEMA], "The field")
         return {self._program.fields.variables[name]: value for name, value in written.items()}
@@ -547,14 +544,14 @@ class ClientTools:
             GraphNotSupported: For an undeclared target.
         """
         updates, targets = self._updates(output) or (), _targets_of(output)
-        own_labels, combine = _labels_in(output)
+        update_labels, combine = _labels_in(output)
         by_field: dict[str, list[Any]] = {
             field: [] for field in tool.writes if self._fields[field].plan.kind == "log"
         }
         writes, raw = [], []
         for name, value in updates:
-            field = self._fields.get(name)
-            if field is None:  # for example a managed value
+            codec = self._fields.get(name)
+            if codec is None:  # for example a managed value
                 _log.warning("Node %s wrote to unknown channel %s, ignoring it.", tool.node, name)
                 continue
             if name not in tool.writes:
@@ -567,11 +564,11 @@ class ClientTools:
             if self._is_root and isinstance(value, LabeledUpdate):
                 value = dict(value)  # noqa: PLW2901 - the update without its labels
             raw.append(value)
-            value = field.with_ids(value)  # noqa: PLW2901 - the same update, with ids
+            value = codec.with_ids(value)  # noqa: PLW2901 - the same update, with ids
             writes.append((name, value))
             by_field.setdefault(name, []).append(value)
         wire = self._encode(tool, by_field)
-        wire |= self._changed(tool, changes)
+        wire |= self._encode_changes(tool, changes)
         if not handled:
             self._check_definite(tool, wire)
         else:
@@ -581,8 +578,8 @@ class ClientTools:
         # "ignore" is not sent, or the program would also ignore the node's name and the labels of
         # its tools.
         if combine == "ignore":
-            own_labels, combine = None, "merge"
-        labels = with_tool_labels(own_labels, (value for _, value in writes))
+            update_labels, combine = None, "merge"
+        labels = with_tool_labels(update_labels, (value for _, value in writes))
         return NodeResult(wire, tuple(writes), labels, combine, tuple(raw), tuple(targets))
 
     @property
@@ -607,10 +604,10 @@ class ClientTools:
         for field in self._without_ids.intersection(fields):
             wire = wire or loads(result)
             updates = wire.get(self._program.fields.keys[field], [])
-            places = [place for place, name in enumerate(fields) if name == field]
+            indices = [index for index, name in enumerate(fields) if name == field]
             # What the node's code wrote itself (`push_message`) precedes what it returned.
-            for place, update in zip(places[len(places) - len(updates) :], updates, strict=True):
-                writes[place] = (field, self._fields[field].read_value(update))
+            for index, update in zip(indices[len(indices) - len(updates) :], updates, strict=True):
+                writes[index] = (field, self._fields[field].read_value(update))
 
     def has_unsaved(self, wire: Mapping[str, Json]) -> bool:
         """Whether a result has, or may have, values of fields that no checkpoint has."""
@@ -634,13 +631,13 @@ class ClientTools:
             wire[prefix + self._program.fields.keys[name]] = value
         return wire
 
-    def _changed(self, tool: ToolSpec, changes: Mapping[str, Json]) -> dict[str, Json]:
+    def _encode_changes(self, tool: ToolSpec, changes: Mapping[str, Json]) -> dict[str, Json]:
         wire = {}
         for field, value in changes.items():
             if field in tool.changes:
                 wire[CHANGED + self._program.fields.keys[field]] = value
             elif field not in tool.definite:
-                _refuse_change(_named(tool), field, f"Return it, as in `return {{{field!r}: …}}`.")
+                _refuse_change(_title(tool), field, f"Return it, as in `return {{{field!r}: …}}`.")
         return wire
 
     def check_changes(self, results: Sequence[tuple[str, Json]], *, is_parallel: bool) -> None:
@@ -654,21 +651,21 @@ class ClientTools:
             UsageError: If two nodes wrote or changed a field and one of them would be lost.
         """
         for field, key in self._program.fields.keys.items():
-            kind, others = self._fields[field].plan.kind, list[str]()
-            replaces = {"last": key, "sum": OVERWRITE + key}.get(kind)
-            if sum(replaces in result for _, result in results) > 1:
+            plan, writers = self._fields[field].plan, list[str]()
+            replacing_key = {"last": key, "sum": OVERWRITE + key}.get(plan.kind)
+            if sum(replacing_key in result for _, result in results) > 1:
                 continue  # LangGraph refuses that
             for node, result in results:
-                is_changed, is_replaced = CHANGED + key in result, replaces in result
-                if others and (is_changed or (is_replaced and is_parallel)):
+                is_changed, is_replaced = CHANGED + key in result, replacing_key in result
+                if writers and (is_changed or (is_replaced and is_parallel)):
                     msg = (
-                        f"The nodes `{others[0]}` and `{node}` of one step wrote the field "
+                        f"The nodes `{writers[0]}` and `{node}` of one step wrote the field "
                         f"`{field}`, and one of them changed it in place. Return the values that "
                         "they write and use a reducer, or run the nodes one after the other."
                     )
                     raise UsageError(msg)
                 if is_replaced or (is_changed and is_parallel):
-                    others.append(node)
+                    writers.append(node)
 
     def snapshots(self, state: Any) -> dict[str, Snapshot]:
         """Snapshots of the fields of a state as LangGraph has it."""
@@ -741,18 +738,18 @@ class ClientTools:
             GraphNotSupported: For an undeclared target.
         """
         for field in changes:
-            _refuse_change(_named(tool), field, "Change it in a node.")
+            _refuse_change(_title(tool), field, "Change it in a node.")
         ends = self._branch(tool).ends
         answers = output if isinstance(output, list | tuple) else [output]
         if ends:
-            answers = [one if isinstance(one, Send) else ends[one] for one in answers]
-        if any(one is None or one == START for one in answers):
+            answers = [answer if isinstance(answer, Send) else ends[answer] for answer in answers]
+        if any(answer is None or answer == START for answer in answers):
             msg = "Branch did not return a valid destination"
             raise ValueError(msg)
-        if any(isinstance(one, Send) and one.node == END for one in answers):
+        if any(isinstance(answer, Send) and answer.node == END for answer in answers):
             msg = "Cannot send a packet to the END node"
             raise InvalidUpdateError(msg)
-        return self._route(tool, [one for one in answers if one != END])
+        return self._route(tool, [answer for answer in answers if answer != END])
 
     def _route(self, tool: ToolSpec, targets: Iterable[Any]) -> dict[str, list[Json]]:
         """Encode names of nodes and packets; unknown nodes are dropped and logged, as in LangGraph.
@@ -774,19 +771,19 @@ class ClientTools:
                     _log.warning("Ignoring unknown node name %s in pending sends", target.node)
                     continue
                 _check_target(target.node, tool.sends, "sends a packet to", tool)
-                where = f"The argument of a `Send` to `{target.node}` by the {_named(tool)}"
+                where = f"The argument of a `Send` to `{target.node}` by the {_title(tool)}"
                 packets.append(self._packet(target.node, target.arg, where))
                 continue
             # As in LangGraph, it need not be a text; a member of an enum may be one.
             name = str.__str__(target) if isinstance(target, str) else f"{target}"
             if name not in tokens:
-                _log.warning("The %s goes to unknown node %s, ignoring it.", _named(tool), name)
+                _log.warning("The %s goes to unknown node %s, ignoring it.", _title(tool), name)
                 continue
             _check_target(name, tool.targets, "goes to", tool)
             gotos[tokens[name]] = None
         if tool.single and len(gotos) + len(packets) > 1:
             msg = (
-                f"The {_named(tool)} named several targets, but its source shows at most one. "
+                f"The {_title(tool)} named several targets, but its source shows at most one. "
                 "Annotate it `-> list[str]`."
             )
             raise GraphNotSupported(msg, node=tool.node)
@@ -803,17 +800,13 @@ class ClientTools:
             arguments: Those of the node's call.
             result: The node's result.
         """
-        of_node = self.inputs[tool.name].parameter_of
-        return {
-            parameter: self._field_after(field, arguments[of_node[field]], result.wire)
-            for field, parameter in self.inputs[router.name].parameter_of.items()
-        }
-
-    def _field_after(self, field: str, before: Json, wire: Mapping[str, Json]) -> Json:
-        """A field after a result, as the program has it."""
-        fields = self._program.fields
-        before = wire.get(CHANGED + fields.keys[field], before)
-        return fields.value_after(field, before, wire)
+        fields, node_parameters = self._program.fields, self.inputs[tool.name].parameter_of
+        router_arguments = {}
+        for field, parameter in self.inputs[router.name].parameter_of.items():
+            before = arguments[node_parameters[field]]
+            before = result.wire.get(CHANGED + fields.keys[field], before)
+            router_arguments[parameter] = fields.value_after(field, before, result.wire)
+        return router_arguments
 
     def with_route(self, result: NodeResult, route: Mapping[str, Json]) -> NodeResult:
         """A node's result with the targets of a router within its call."""
@@ -824,7 +817,7 @@ class ClientTools:
         return replace(result, wire=wire)
 
 
-def _check_schema(value: Json, what: str) -> None:
+def _check_schema(value: Json, subject: str) -> None:
     """Refuse a schema that the service does not accept for `parse_with_ai`.
 
     `None` and an unset field are allowed: a node may set the field before it is read.
@@ -833,7 +826,7 @@ def _check_schema(value: Json, what: str) -> None:
         return
     if not has_enough_flag(value):
         msg = (
-            f"{what} `{OUTPUT_SCHEMA}` has no boolean property `{ENOUGH}`, which the service "
+            f"{subject} `{OUTPUT_SCHEMA}` has no boolean property `{ENOUGH}`, which the service "
             "requires in a schema for `parse_with_ai`: with it the model says whether the query "
             f"has enough information. Add `{ENOUGH}: bool` to the pydantic model whose "
             "`model_json_schema()` it is."

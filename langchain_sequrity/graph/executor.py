@@ -68,14 +68,14 @@ def warn_of_mismatch(model: SequrityChatModel, program: GraphProgram, *, is_stri
     Raises:
         UsageError: If it is strict.
     """
-    connection, way = model.prepared.settings.connection, WAYS["executor"]
+    connection, graph_way = model.prepared.settings.connection, WAYS["executor"]
     model_way = way_of(connection)
     findings_of_model = problems(connection.policy, model_way, labels=model.labels)
     tools = [_definition(tool) for tool in program.offered.values() if tool.role != "result"]
-    findings = problems(connection.policy, way, tools, labels=model.labels)
+    findings = problems(connection.policy, graph_way, tools, labels=model.labels)
     text = describe(
-        news(findings, way, findings_of_model, model_way),
-        way,
+        news(findings, graph_way, findings_of_model, model_way),
+        graph_way,
         "The policy has rules for tools or arguments that this graph does not have, so they have "
         "no effect here",
         "Correct them, unless they are for another graph. `explain()` shows the tools of this one.",
@@ -85,14 +85,14 @@ def warn_of_mismatch(model: SequrityChatModel, program: GraphProgram, *, is_stri
 
 def _definition(tool: ToolSpec) -> dict[str, Any]:
     """A tool as `check` takes it: its arguments have the types of the fields' annotations."""
-    written = tool.schema()
-    parameters = written["function"]["parameters"]
+    definition = tool.schema()
+    parameters = definition["function"]["parameters"]
     parameters["properties"] = {
         name: _annotated(schema) for name, schema in parameters["properties"].items()
     }
     if tool.role == "node":  # its result has the fields that it writes
-        written["function"]["output_schema"] = {"type": "object"}
-    return written
+        definition["function"]["output_schema"] = {"type": "object"}
+    return definition
 
 
 def _annotated(schema: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -250,8 +250,8 @@ class LangGraphExecutor(Guarded[Any, Any], CompiledStateGraph[Any, Any, Any, Any
             on_session_lost=self._model.on_session_lost,
         )
         compiled = _compiled(graph, spec, GraphTasks(spec, self._program, tools))
-        chosen = {"checkpointer": checkpointer, "store": store, "cache": cache, "name": name}
-        compiled.__dict__.update({key: one for key, one in chosen.items() if one is not None})
+        options = {"checkpointer": checkpointer, "store": store, "cache": cache, "name": name}
+        compiled.__dict__.update({k: v for k, v in options.items() if v is not None})
         self.__dict__.update(vars(compiled))
 
     @property
@@ -274,10 +274,10 @@ class LangGraphExecutor(Guarded[Any, Any], CompiledStateGraph[Any, Any, Any, Any
         self, input: Any, config: RunnableConfig | None = None, **options: Any
     ) -> Iterator[Any]:
         _refuse_call_arguments(options)
-        found: Iterator[Any] = loop.stream(
+        chunks: Iterator[Any] = loop.stream(
             self, _check_input(input), self._driven(config), **options
         )
-        return found
+        return chunks
 
     @override
     async def astream(
@@ -294,12 +294,12 @@ class LangGraphExecutor(Guarded[Any, Any], CompiledStateGraph[Any, Any, Any, Any
     def _driven(self, config: RunnableConfig | None, *, is_async: bool = False) -> RunnableConfig:
         refuse_settings(config, self._model)
         _compat.check_config(self, config)
-        given: RunnableConfig = config or {}
+        run_config: RunnableConfig = config or {}
         # Not `merge_configs` of LangChain, which drops a `recursion_limit` equal to its default.
         is_timed = self.step_timeout is not None
         driver = Driver(self._parts, is_timed=is_timed, is_async=is_async)
-        configurable = {**(given.get("configurable") or {}), DRIVER: driver}
-        return {**given, "configurable": configurable}
+        configurable = {**(run_config.get("configurable") or {}), DRIVER: driver}
+        return {**run_config, "configurable": configurable}
 
     @override
     def bind(self, **kwargs: Any) -> Any:
@@ -340,8 +340,8 @@ class LangGraphExecutor(Guarded[Any, Any], CompiledStateGraph[Any, Any, Any, Any
         self, config: RunnableConfig, **options: Any
     ) -> AsyncIterator[StateSnapshot]:
         async with aclosing(super().aget_state_history(config, **options)) as history:  # type: ignore[type-var] # a generator
-            async for found in history:
-                yield _without_own_metadata(found)
+            async for snapshot in history:
+                yield _without_own_metadata(snapshot)
 
     # Copies share all attributes, because the object holds no data of runs
 
@@ -373,7 +373,7 @@ LangGraphExecutor.__signature__ = executor_signature(  # type: ignore[attr-defin
 
 
 # Arguments of a model's call, which a run of a graph does not have.
-_OF_CALLS = ("extra_headers", "extra_body", "session_id")
+_CALL_ARGUMENTS = ("extra_headers", "extra_body", "session_id")
 
 
 def _refuse_call_arguments(options: Mapping[str, Any]) -> None:
@@ -383,7 +383,7 @@ def _refuse_call_arguments(options: Mapping[str, Any]) -> None:
         UsageError: For such an option.
     """
     refuse_setting_names(options)
-    for name in _OF_CALLS:
+    for name in _CALL_ARGUMENTS:
         if name in options:
             msg = (
                 f"`{name}` is an argument of a model's call, and has no effect on the run of a "
@@ -393,7 +393,7 @@ def _refuse_call_arguments(options: Mapping[str, Any]) -> None:
             raise UsageError(msg)
 
 
-def _check_input(given: Any) -> Any:
+def _check_input(graph_input: Any) -> Any:
     """Check that an input or an update from outside does not write channels of the executor.
 
     Inputs may come from clients, for example of LangGraph's server, which must not write labels,
@@ -403,12 +403,12 @@ def _check_input(given: Any) -> Any:
     Raises:
         UsageError: If it writes one.
     """
-    if isinstance(given, Command):
-        own = [key for key, _ in _compat.command_writes(given) if is_executor_name(str(key))]
-        if own:
-            msg = f"`{own[0]}` is not a state field. Update only state fields."
+    if isinstance(graph_input, Command):
+        keys = [key for key, _ in _compat.command_writes(graph_input) if is_executor_name(str(key))]
+        if keys:
+            msg = f"`{keys[0]}` is not a state field. Update only state fields."
             raise UsageError(msg)
-    return given
+    return graph_input
 
 
 def _without_own_metadata(snapshot: StateSnapshot) -> StateSnapshot:
@@ -416,7 +416,7 @@ def _without_own_metadata(snapshot: StateSnapshot) -> StateSnapshot:
 
 
 def _compiled(
-    given: StateGraph[Any, Any, Any, Any] | CompiledStateGraph[Any, Any, Any, Any],
+    graph: StateGraph[Any, Any, Any, Any] | CompiledStateGraph[Any, Any, Any, Any],
     spec: GraphSpec,
     calls: GraphTasks,
 ) -> CompiledStateGraph[Any, Any, Any, Any]:
@@ -428,9 +428,9 @@ def _compiled(
         old = builder.branches[branch.source][branch.name]
         builder.branches[branch.source][branch.name] = old._replace(path=calls.router(branch))
     compiled = builder.compile(name=spec.name)
-    if isinstance(given, CompiledStateGraph):  # with its options of `compile`
-        own = {"nodes", "channels", "builder", "node_error_handler_map", "trigger_to_nodes"}
-        compiled.__dict__.update({key: one for key, one in vars(given).items() if key not in own})
+    if isinstance(graph, CompiledStateGraph):  # with its options of `compile`
+        excluded = {"nodes", "channels", "builder", "node_error_handler_map", "trigger_to_nodes"}
+        compiled.__dict__.update({k: v for k, v in vars(graph).items() if k not in excluded})
     _compat.add_channel(compiled, RUN, BinaryOperatorAggregate(dict[str, Any], lambda _, new: new))
     _compat.add_channel(compiled, STEP, BinaryOperatorAggregate(int, lambda _, new: new))
     _compat.add_channel(
@@ -527,24 +527,24 @@ def graph_settings(settings: TurnSettings, tools: int) -> TurnSettings:
 def _graph_config(config: ConfigHeader, tools: int) -> ConfigHeader:
     fsm = config.fsm or FsmConfig()
     for name, needed in _FSM.items():
-        found = getattr(fsm, name)
-        if found in (None, needed) or name == "disable_rllm":
+        setting = getattr(fsm, name)
+        if setting in (None, needed) or name == "disable_rllm":
             continue
         # Above the number of tools it has no effect: one configuration can serve chats too.
-        if name == _FILTER and found > tools + len(INTERNAL_TOOLS):
+        if name == _FILTER and setting > tools + len(INTERNAL_TOOLS):
             continue
         msg = (
-            f"`session_config.fsm.{name}` is {found!r}, but a graph's results must reach its "
+            f"`session_config.fsm.{name}` is {setting!r}, but a graph's results must reach its "
             f"program as they are, and if a model drops one of its {tools} tools, a node could not "
             f"be called. Leave it out; the executor sets it to {needed!r}."
         )
         raise UsageError(msg)
     unset = {name: value for name, value in _DEFAULTS.items() if getattr(fsm, name) is None}
     fsm = fsm.model_copy(update={**_FSM, **unset})
-    shown = config.response_format or ResponseFormatConfig()
-    if shown.include_policy_check_history is None:
-        shown = shown.model_copy(update={"include_policy_check_history": True})
-    return config.model_copy(update={"fsm": fsm, "response_format": shown})
+    response_format = config.response_format or ResponseFormatConfig()
+    if response_format.include_policy_check_history is None:
+        response_format = response_format.model_copy(update={"include_policy_check_history": True})
+    return config.model_copy(update={"fsm": fsm, "response_format": response_format})
 
 
 def check_history(history: object) -> None:

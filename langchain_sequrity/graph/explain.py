@@ -73,17 +73,17 @@ class GraphExplanation:
 
     def to_dict(self) -> dict[str, Any]:
         """All of it as JSON data."""
-        found: dict[str, Any] = to_jsonable_python(self, fallback=dict)
-        return found
+        json_data: dict[str, Any] = to_jsonable_python(self, fallback=dict)
+        return json_data
 
     def _table(self) -> Table:
-        notes = [f"{_tool_owner(one)}: {note}" for one in self.tools for note in one.notes]
-        sent = ", ".join(f"{name}={value!r}" for name, value in self.fsm.items())
-        notes.append(f"X-Config, fsm: {sent}.")
+        notes = [f"{_tool_owner(tool)}: {note}" for tool in self.tools for note in tool.notes]
+        fsm_fields = ", ".join(f"{name}={value!r}" for name, value in self.fsm.items())
+        notes.append(f"X-Config, fsm: {fsm_fields}.")
         return Table(
             title=f"{self.graph}: {self.program} program",
             columns=("node", "tool", "reads", "writes", "then"),
-            rows=tuple(_row(one) for one in self.tools),
+            rows=tuple(_row(tool) for tool in self.tools),
             notes=tuple(notes),
         )
 
@@ -115,29 +115,29 @@ def explain(
     """
     offered = program.offered.values()
     tools = {(tool.node, tool.branch): tool for tool in offered}
-    tools |= {(one.node, one.branch): one for tool in offered for one in tool.fused}
-    found = list(_routers(spec, START, program, tools))
+    tools |= {(router.node, router.branch): router for tool in offered for router in tool.fused}
+    explained = list(_routers(spec, START, program, tools))
     for name, node in spec.nodes.items():
         tool = tools.get((name, None))
         option = options.get(name, NodeOptions())
-        found.append(
+        explained.append(
             _node(spec, node, tool)
             if tool and not tool.is_handover
             else _internal(spec, node, option)
         )
-        found += _routers(spec, name, program, tools)
-    return GraphExplanation(spec.name, program.kind, tuple(found), MappingProxyType(dict(fsm)))
+        explained += _routers(spec, name, program, tools)
+    return GraphExplanation(spec.name, program.kind, tuple(explained), MappingProxyType(dict(fsm)))
 
 
 def _node(spec: GraphSpec, node: NodeSpec, tool: ToolSpec) -> ExplainedTool:
     edges = _edges(spec, node.name)
-    goes_on = None if tool.targets is None else (*edges, *sorted(tool.targets - set(edges)))
+    followers = None if tool.targets is None else (*edges, *sorted(tool.targets - set(edges)))
     return replace(
         _explained(tool),
         writes=tool.writes,
         definite=tuple(field for field in tool.writes if field in tool.definite),
         writes_from=tool.writes_from,
-        follows=goes_on,
+        follows=followers,
         notes=tuple(_notes(spec, node, tool)),
     )
 
@@ -165,7 +165,7 @@ def _routers(
     program: GraphProgram,
     tools: Mapping[tuple[str, str | None], ToolSpec],
 ) -> Iterator[ExplainedTool]:
-    for branch in (one for one in spec.branches if one.source == source):
+    for branch in (b for b in spec.branches if b.source == source):
         field_router = field_router_of(branch)
         if field_router is not None:
             yield ExplainedTool(
@@ -195,7 +195,7 @@ def _routers(
 def _routes(branch: Branch, tool: ToolSpec) -> dict[str, str] | None:
     if branch.ends is not None:
         ends = branch.ends.items()
-        return {one if isinstance(one, str) else repr(one): node for one, node in ends}
+        return {answer if isinstance(answer, str) else repr(answer): node for answer, node in ends}
     return None if tool.targets is None else {node: node for node in sorted(tool.targets)}
 
 
@@ -205,7 +205,7 @@ def _notes(spec: GraphSpec, node: NodeSpec, tool: ToolSpec) -> Iterator[str]:
     if tool.writes_from == "everything" and len(spec.channels) > 1:
         yield f"It {whole_state('writes')}"
     if tool.fused:
-        names = ", ".join(str(one.branch) for one in tool.fused)
+        names = ", ".join(str(router.branch) for router in tool.fused)
         yield f"Its call also runs the routers ({names}), so it reads what they read."
     if node.error_handler is not None:
         yield "Its error handler runs within its call, so none of its writes is definite."
@@ -221,13 +221,13 @@ def _edges(spec: GraphSpec, node: str) -> tuple[str, ...]:
 
 
 def _explained(tool: ToolSpec) -> ExplainedTool:
-    named = {one.name: one.field or _SENT for one in tool.parameters}
+    parameters = {p.name: p.field or _SENT for p in tool.parameters}
     return ExplainedTool(
         node=tool.node,
         router=tool.branch,
         tool=tool.name,
-        parameters=MappingProxyType(named),
-        reads=tuple(one.field for one in tool.parameters if one.field is not None),
+        parameters=MappingProxyType(parameters),
+        reads=tuple(p.field for p in tool.parameters if p.field is not None),
         reads_from=tool.reads_from,
     )
 
@@ -235,43 +235,43 @@ def _explained(tool: ToolSpec) -> ExplainedTool:
 # How it is shown.
 
 
-def _row(one: ExplainedTool) -> tuple[Cell, ...]:
-    is_router = one.router is not None
-    writes = tuple(field if field in one.definite else f"{field} (maybe)" for field in one.writes)
+def _row(tool: ExplainedTool) -> tuple[Cell, ...]:
+    is_router = tool.router is not None
+    writes = tuple(field if field in tool.definite else f"{field} (maybe)" for field in tool.writes)
     return (
-        (f"  {_tool_owner(one)}" if is_router else one.node,),
-        (one.tool or "no call of its own",),
-        _reads_cell(one),
-        () if is_router else (*writes, f"({one.writes_from})") if writes else ("nothing",),
-        _next_nodes(one),
+        (f"  {_tool_owner(tool)}" if is_router else tool.node,),
+        (tool.tool or "no call of its own",),
+        _reads_cell(tool),
+        () if is_router else (*writes, f"({tool.writes_from})") if writes else ("nothing",),
+        _next_nodes(tool),
     )
 
 
-def _reads_cell(one: ExplainedTool) -> Cell:
+def _reads_cell(tool: ExplainedTool) -> Cell:
     """The fields that are read, with the name of a parameter that differs."""
-    names = {field: name for name, field in one.parameters.items()}
-    others = {field: name for field, name in names.items() if name != field}
+    names = {field: name for name, field in tool.parameters.items()}
+    renamed = {field: name for field, name in names.items() if name != field}
     fields = tuple(
-        f"{field} as {others[field]}" if field in others else field for field in one.reads
+        f"{field} as {renamed[field]}" if field in renamed else field for field in tool.reads
     )
-    sent = (f"{names[_SENT]}: {_SENT}",) if _SENT in names else ()
-    return (*(fields or ("nothing",)), f"({one.reads_from})", *sent)
+    send_input = (f"{names[_SENT]}: {_SENT}",) if _SENT in names else ()
+    return (*(fields or ("nothing",)), f"({tool.reads_from})", *send_input)
 
 
-def _next_nodes(one: ExplainedTool) -> Cell:
-    if one.router is None:
-        return ("any node",) if one.follows is None else tuple(map(_named, one.follows))
-    if one.routes is None:
+def _next_nodes(tool: ExplainedTool) -> Cell:
+    if tool.router is None:
+        return ("any node",) if tool.follows is None else tuple(map(_node_title, tool.follows))
+    if tool.routes is None:
         return ("any node",)
     return tuple(
-        _named(node) if answer == node else f"{answer} → {_named(node)}"
-        for answer, node in one.routes.items()
+        _node_title(node) if answer == node else f"{answer} → {_node_title(node)}"
+        for answer, node in tool.routes.items()
     )
 
 
-def _named(node: str) -> str:
+def _node_title(node: str) -> str:
     return "END" if node == END else node
 
 
-def _tool_owner(one: ExplainedTool) -> str:
-    return one.node if one.router is None else f"{one.router} after {one.node}"
+def _tool_owner(tool: ExplainedTool) -> str:
+    return tool.node if tool.router is None else f"{tool.router} after {tool.node}"

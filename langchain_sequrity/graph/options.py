@@ -49,9 +49,9 @@ class NodeOptions:
         internal_tool: str | None = None,
     ) -> None:
         """Check and store the options; a single string for `reads` or `writes` is an error."""
-        for name, given in (("reads", reads), ("writes", writes)):
-            if isinstance(given, str):
-                msg = f"`{name}` must be a list of state fields, not one string. Write [{given!r}]."
+        for name, names in (("reads", reads), ("writes", writes)):
+            if isinstance(names, str):
+                msg = f"`{name}` must be a list of state fields, not one string. Write [{names!r}]."
                 raise UsageError(msg)
         object.__setattr__(self, "reads", None if reads is None else tuple(reads))
         object.__setattr__(self, "writes", None if writes is None else tuple(writes))

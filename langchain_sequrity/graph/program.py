@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from dataclasses import field as with_default
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 OWN_PREFIX = "__sequrity_"
 """Prefix of the executor's channels and `configurable` keys. No user's graph has such names."""
@@ -132,7 +132,7 @@ class ToolSpec(Access):
         node: LangGraph's name of the node; of a router, of the node it follows (START possible).
         branch: Name of the router's branch, as LangGraph knows it.
         parameters: One per state field in `reads`, in this order, and what a `Send` carries.
-        own: The parameters that the node's code gets; `None` for all. The others are for its
+        own_reads: The fields that the node's code gets; `None` for all. The others are for its
             fused routers and a handler with another schema.
         fused: Routers that run inside this node's call.
         changes: Fields that the node may change in place, so that the program looks for it.
@@ -148,7 +148,7 @@ class ToolSpec(Access):
     node: str
     branch: str | None
     parameters: tuple[Parameter, ...]
-    own: frozenset[str] | None = None
+    own_reads: frozenset[str] | None = None
     fused: "tuple[ToolSpec, ...]" = ()
     changes: tuple[str, ...] = ()
     sees_state: bool = False
@@ -157,7 +157,7 @@ class ToolSpec(Access):
 
     def is_sent(self, arguments: Mapping[str, Any]) -> bool:
         """Whether a call with these arguments is for a `Send`."""
-        return any(one.kind == "send" and one.name in arguments for one in self.parameters)
+        return any(p.kind == "send" and p.name in arguments for p in self.parameters)
 
     def fused_in(self, arguments: Mapping[str, Any]) -> "tuple[ToolSpec, ...]":
         """The routers that run inside a call with these arguments.
@@ -292,6 +292,13 @@ class EntryVariables:
     stop_after: str
 
 
+class Join(NamedTuple):
+    """Nodes that must all finish before the target starts."""
+
+    sources: tuple[str, ...]
+    target: str
+
+
 BeginsAt = Literal["start", "state", "packets"]
 """Start of a run: START; any nodes, perhaps several; any nodes and packets for any node."""
 
@@ -317,7 +324,7 @@ class GraphProgram:
         that_begins_at: Gives the program for a start point. From a state, any node may start beside
             others; from packets, a packet may also start any node.
         entry: The variables with the start point.
-        flags: (sources, target) of a join, and a source → its flag in `EntryVariables.came`.
+        flags: A join and a source → the flag in `EntryVariables.came` that it has finished.
         ready: Deferred node → its flag there.
         tools: All tools, by name; each takes a packet if it can.
         receivers: Nodes that may get a packet from within the graph.
@@ -335,7 +342,7 @@ class GraphProgram:
 
     that_begins_at: Callable[[BeginsAt], ProgramText]
     entry: EntryVariables
-    flags: Mapping[tuple[tuple[tuple[str, ...], str], str], str]
+    flags: Mapping[tuple[Join, str], str]
     ready: Mapping[str, str]
     tools: Mapping[str, ToolSpec]
     receivers: frozenset[str]

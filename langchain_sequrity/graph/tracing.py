@@ -49,8 +49,8 @@ class Listener(BaseCallbackHandler):
     ignore_retry = True
 
 
-_AGAIN = "\r\x1b[2K"
-_LONGEST = 120
+_REWRITE_LINE = "\r\x1b[2K"
+_LINE_CHARACTERS = 120
 
 
 class Progress(Listener):
@@ -85,8 +85,8 @@ class Progress(Listener):
         match event["event"]:
             case "allowed":
                 self._calls[run] = event["index"] + 1
-                kind = "router after" if event["role"] == "router" else "node"
-                end = f"call {event['index'] + 1}, {kind} {event['node']}"
+                role = "router after" if event["role"] == "router" else "node"
+                end = f"call {event['index'] + 1}, {role} {event['node']}"
             case "finished" | "denied" | "failed" as outcome:
                 end = f"{outcome} after {self._calls.pop(run, 0)} calls"
             case "ran" if event["error"] is not None:
@@ -97,18 +97,17 @@ class Progress(Listener):
 
     @staticmethod
     def _write(stream: TextIO, line: str, *, is_last: bool) -> None:
+        line = plain(line, limit=_LINE_CHARACTERS)
         if not stream.isatty():
-            stream.write(f"{plain(line, limit=_LONGEST)}\n")
+            stream.write(f"{line}\n")
         else:
-            room = shutil.get_terminal_size().columns - 1
-            stream.write(
-                f"{_AGAIN}{plain(line, limit=_LONGEST)[:room]}{chr(10) if is_last else ''}"
-            )
+            width = shutil.get_terminal_size().columns - 1
+            stream.write(f"{_REWRITE_LINE}{line[:width]}{chr(10) if is_last else ''}")
         stream.flush()
 
 
-_SHORT = 60
-_SESSION_SHOWN = 8
+_VALUE_CHARACTERS = 60
+_SESSION_CHARACTERS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +175,7 @@ class TracedRun:
     def table(self) -> Table:
         """The run as a table."""
         session = (
-            f"session {self.session_id[:_SESSION_SHOWN]}…" if self.session_id else "no session"
+            f"session {self.session_id[:_SESSION_CHARACTERS]}…" if self.session_id else "no session"
         )
         ended = self.outcome if self.error is None else f"{self.outcome} ({self.error})"
         return Table(
@@ -214,18 +213,18 @@ def _argument(name: str, call: TracedCall) -> str:
     return f"{name}{value}{_labels(labels[name]) if name in labels else ''}"
 
 
-def _labels(meta: WireLabels) -> str:
+def _labels(labels: WireLabels) -> str:
     """Labels in one line: producers, tags, consumers; empty parts are left out."""
-    tags = [tag for tag in meta["tags"] if not tag.startswith(RESERVED_PREFIX)]
-    parts = [f" ← {', '.join(meta['producers'])}"] if meta["producers"] else []
+    tags = [tag for tag in labels["tags"] if not tag.startswith(RESERVED_PREFIX)]
+    parts = [f" ← {', '.join(labels['producers'])}"] if labels["producers"] else []
     parts += [f" [{', '.join(tags)}]"] if tags else []
-    if meta["consumers"] != [ALL]:
-        parts.append(f" → {', '.join(meta['consumers']) or 'nobody'}")
+    if labels["consumers"] != [ALL]:
+        parts.append(f" → {', '.join(labels['consumers']) or 'nobody'}")
     return "".join(parts)
 
 
 def _shortened(value: Any) -> str:
-    return plain(json.dumps(value, ensure_ascii=False, default=str), limit=_SHORT)
+    return plain(json.dumps(value, ensure_ascii=False, default=str), limit=_VALUE_CHARACTERS)
 
 
 def _time(seconds: float | None) -> str:
@@ -233,13 +232,13 @@ def _time(seconds: float | None) -> str:
 
 
 _HARMLESS = frozenset(" _.,-")
-_LONGEST_LABEL = 80
+_LABEL_CHARACTERS = 80
 _DENIED = "classDef denied stroke:#c00,stroke-width:3px,stroke-dasharray:4"
-# The brackets around the label of a vertex, by its kind.
+# The brackets around the label of a vertex.
 _SHAPES = {"node": ("[", "]"), "router": ("{", "}"), "source": ("([", "])")}
 
 Vertex = tuple[str, str]
-"""Kind and name: two vertices of different kinds may have the same name."""
+"""Shape and name: two vertices of different shapes may have the same name."""
 
 
 def mermaid(runs: Sequence[TracedRun]) -> str:
@@ -251,10 +250,10 @@ def mermaid(runs: Sequence[TracedRun]) -> str:
     Returns:
         Mermaid text.
     """
-    parts = [
+    lines = [
         line for number, run in enumerate(runs, 1) for line in _mermaid_part(f"r{number}", run)
     ]
-    return "\n".join(["flowchart LR", *(f"  {line}" for line in [*parts, _DENIED])])
+    return "\n".join(["flowchart LR", *(f"  {line}" for line in [*lines, _DENIED])])
 
 
 def _mermaid_part(prefix: str, run: TracedRun) -> Iterator[str]:
@@ -263,36 +262,33 @@ def _mermaid_part(prefix: str, run: TracedRun) -> Iterator[str]:
     arrows: dict[tuple[str, str], set[str]] = defaultdict(set)
     denied = set()
 
-    def vertex(kind: str, name: str) -> str:
-        return vertices.setdefault((kind, name), f"{prefix}n{len(vertices)}")
+    def vertex(shape: str, name: str) -> str:
+        return vertices.setdefault((shape, name), f"{prefix}n{len(vertices)}")
 
     for call in run.calls:
-        target = vertex(*_vertex(call))
+        shape, name = "node", call.node or call.tool
+        if call.role == "router":
+            shape, name = "router", call.tool
+        target = vertex(shape, name)
         if call.verdict in {"denied", "rejected"}:
             denied.add(target)
-        for argument, meta in (call.labels or {}).items():
-            for producer in meta["producers"]:
+        for argument, labels in (call.labels or {}).items():
+            for producer in labels["producers"]:
                 source = vertex("node" if producer in nodes else "source", producer)
                 arrows[source, target].add(argument)
     yield f'subgraph {prefix}["{_escaped(f"{run.graph}, {run.outcome}")}"]'
-    for (kind, name), key in vertices.items():
-        opening, closing = _SHAPES[kind]
+    for (shape, name), key in vertices.items():
+        opening, closing = _SHAPES[shape]
         yield f'  {key}{opening}"{_escaped(name)}"{closing}{":::denied" if key in denied else ""}'
     for (source, target), arguments in arrows.items():
         yield f'  {source} -->|"{_escaped(", ".join(sorted(arguments)))}"| {target}'
     yield "end"
 
 
-def _vertex(call: TracedCall) -> Vertex:
-    if call.role == "router":
-        return "router", call.tool
-    return "node", call.node or call.tool
-
-
 def _escaped(text: str) -> str:
-    shown = plain(text, limit=_LONGEST_LABEL)
+    label = plain(text, limit=_LABEL_CHARACTERS)
     return "".join(
-        char if char in _HARMLESS or char.isalnum() else f"#{ord(char)};" for char in shown
+        char if char in _HARMLESS or char.isalnum() else f"#{ord(char)};" for char in label
     )
 
 
@@ -359,11 +355,11 @@ class Trace(Listener):
 
     @override
     def heard(self, event: RunEvent) -> None:
-        found = event["run"]
+        run_info = event["run"]
         with self._lock:
-            run = self._runs.get(found["id"])
+            run = self._runs.get(run_info["id"])
             if run is None:
-                run = self._runs[found["id"]] = _RunBuilder(found["graph"], found["mode"])
+                run = self._runs[run_info["id"]] = _RunBuilder(run_info["graph"], run_info["mode"])
             run.add(event)
 
     def __str__(self) -> str:
@@ -398,21 +394,21 @@ class _RunBuilder:
     outcome: Literal["open", "finished", "denied", "failed"] = "open"
     error: str | None = None
     calls: list[_Facts] = field(default_factory=list)
-    placed: dict[int, _Facts] = field(default_factory=dict)
-    others: list[_Facts] = field(default_factory=list)
-    ran: dict[str, RunEvent] = field(default_factory=dict)
+    calls_by_index: dict[int, _Facts] = field(default_factory=dict)
+    other_calls: list[_Facts] = field(default_factory=list)
+    ran_events: dict[str, RunEvent] = field(default_factory=dict)
 
     def add(self, event: RunEvent) -> None:
         """Add an event."""
         self.session_id = event.get("session_id") or self.session_id
         match event["event"]:
             case "ran":
-                self.ran[event["call"]] = event
+                self.ran_events[event["call"]] = event
             case "allowed" | "approved" | "rejected" as verdict:
                 call = _call(event, verdict, event["seconds"])
                 self.calls.append(call)
                 if verdict == "allowed":
-                    self.placed[event["index"]] = call
+                    self.calls_by_index[event["index"]] = call
                 elif verdict == "rejected":
                     self.outcome = "denied"
             case "finished" | "denied" | "failed" as outcome:
@@ -422,23 +418,23 @@ class _RunBuilder:
     def _settle(self, event: RunEvent) -> None:
         """Add the last reply's report on all calls, including those from before a resume."""
         earlier = []
-        for index, found in enumerate(event["calls"]):
-            if index in self.placed:
-                _add_check(self.placed[index], found["check"])
+        for index, report in enumerate(event["calls"]):
+            if index in self.calls_by_index:
+                _add_check(self.calls_by_index[index], report["check"])
             else:
-                earlier.append(_call(found, "allowed"))
+                earlier.append(_call(report, "allowed"))
         self.calls[:0] = earlier
-        self.others = [_call(one, one["check"]["verdict"]) for one in event["other_checks"]]
+        self.other_calls = [_call(call, call["check"]["verdict"]) for call in event["other_checks"]]
         if event["event"] == "denied":
             self._deny(event)
 
     def _deny(self, event: RunEvent) -> None:
         """Add the facts of the denied call that its check does not report."""
-        found = [one for one in self.others if one["verdict"] == "denied"]
-        if not found:
-            found = [_call(event, "denied")]
-            self.others += found
-        last = found[-1]
+        denied = [call for call in self.other_calls if call["verdict"] == "denied"]
+        if not denied:
+            denied = [_call(event, "denied")]
+            self.other_calls += denied
+        last = denied[-1]
         last["request_seconds"] = event["seconds"]
         for name in ("rule", "reason"):
             if last.get(name, NOT_REPORTED) == NOT_REPORTED:
@@ -450,10 +446,10 @@ class _RunBuilder:
         return TracedRun(self.graph, self.mode, self.session_id, self.outcome, self.error, calls)
 
     def _traced(self) -> Iterator[TracedCall]:
-        for call in (*self.calls, *self.others):
-            ran = self.ran.get(call["id"], {})
-            facts = {name: one for name, one in call.items() if name != "id"}
-            yield TracedCall(**facts, node_seconds=ran.get("seconds"), error=ran.get("error"))
+        for call in (*self.calls, *self.other_calls):
+            event = self.ran_events.get(call["id"], {})
+            facts = {name: fact for name, fact in call.items() if name != "id"}
+            yield TracedCall(**facts, node_seconds=event.get("seconds"), error=event.get("error"))
 
 
 def _call(event: RunEvent, verdict: str, seconds: float | None = None) -> _Facts:

@@ -488,7 +488,7 @@ def test_the_schemas_of_a_graph_say_which_fields_may_hold_messages() -> None:
     graph.add_node("a", lambda _: None, input_schema=Private).add_edge(START, "a")
     spec = read_graph(graph)
     fields = field_codecs(spec.channels, annotations_of_fields(spec))
-    holds = {name for name, field in fields.items() if field.kinds.messages}
+    holds = {name for name, field in fields.items() if field.allowed.messages}
     assert holds == {"chat", "delta", "added", "bag"}
 
 
@@ -499,7 +499,7 @@ def test_a_state_that_is_one_value_has_one_field() -> None:
     spec = read_graph(graph)
     fields = field_codecs(spec.channels, annotations_of_fields(spec))
     assert set(fields) == {"__root__"}
-    assert fields["__root__"].kinds.messages
+    assert fields["__root__"].allowed.messages
 
 
 def test_two_reads_of_a_log_do_not_share_their_values() -> None:

@@ -461,7 +461,7 @@ def test_an_object_without_a_json_form_stays_local_and_policies_see_a_view_of_it
         assert view.items() <= seen.items() if isinstance(view, dict) else str(view) in str(seen)
         found = decode(json.loads(json.dumps(written)), WHERE)
         assert found == value if isinstance(value, list) else found is value
-        assert one["handle"] in objects.known
+        assert one["handle"] in objects.by_handle
 
 
 def test_each_object_has_a_handle_and_stored_objects_are_not_stored_again() -> None:

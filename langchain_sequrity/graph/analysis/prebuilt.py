@@ -16,7 +16,7 @@ from langgraph.types import Command
 
 from langchain_sequrity.graph import _compat
 from langchain_sequrity.graph.analysis.source import (
-    ANYTHING,
+    ANY_RETURN,
     ReturnSummary,
     either,
     fields_read,
@@ -37,7 +37,7 @@ _ANSWER = "structured_response"
 _REACT_FIELDS = frozenset(
     ("messages", "llm_input_messages", "remaining_steps", "is_last_step", _ANSWER)
 )
-_TRUSTED = frozenset(
+_TRUSTED_MIDDLEWARE = frozenset(
     _MIDDLEWARE + name
     for name in (
         "context_editing", "human_in_the_loop", "model_call_limit", "model_fallback", "model_retry",
@@ -47,8 +47,10 @@ _TRUSTED = frozenset(
 )  # fmt: skip
 """Middleware that only reads and writes the fields of its own schema."""
 
-_TODO = (_MIDDLEWARE + "todo", ReturnSummary(keys=frozenset({"messages", "todos"})))
-"""Module of the to-do tool, which reads nothing, and its returns."""
+_TODO_MODULE = _MIDDLEWARE + "todo"
+"""Module of the to-do tool, which reads nothing."""
+
+_TODO_RETURNS = ReturnSummary(keys=frozenset({"messages", "todos"}))
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,12 +78,12 @@ def prebuilt_access(
     """
     if _is_from(type(runnable), _TOOL_NODE, "ToolNode"):
         return _tool_node_access(runnable, fields, is_dict=is_dict)
-    functions = functions_of(runnable)
-    found = [_function_access(one, fields) for one in functions]
-    if not found or None in found:
+    accesses = [_function_access(f, fields) for f in functions_of(runnable)]
+    certain = [access for access in accesses if access is not None]
+    if not certain or len(certain) < len(accesses):
         return None
-    ones = [one for one in found if one is not None]
-    return PrebuiltAccess(union_of(one.reads for one in ones), either(one.returns for one in ones))
+    reads = union_of(access.reads for access in certain)
+    return PrebuiltAccess(reads, either(access.returns for access in certain))
 
 
 def response_formats(runnable: Any) -> Mapping[str, Any]:
@@ -90,15 +92,16 @@ def response_formats(runnable: Any) -> Mapping[str, Any]:
     The agent's own schema leaves the type of that field open.
     """
     for function in functions_of(runnable):
-        held = _closure_variables(function)
-        told = {
-            _AGENTS: held.get("initial_response_format"),
-            _REACT: held.get("response_format"),
+        variables = _closure_variables(function)
+        schema = {
+            _AGENTS: variables.get("initial_response_format"),
+            _REACT: variables.get("response_format"),
         }.get(function.__module__)
-        told = told[-1] if isinstance(told, tuple) else told
-        if told is not None:
+        schema = schema[-1] if isinstance(schema, tuple) else schema
+        if schema is not None:
             # A strategy has a schema. In a pydantic class, `schema` is a method.
-            return {_ANSWER: told if inspect.isclass(told) else getattr(told, "schema", told)}
+            is_class = inspect.isclass(schema)
+            return {_ANSWER: schema if is_class else getattr(schema, "schema", schema)}
     return {}
 
 
@@ -107,45 +110,46 @@ def _function_access(function: Any, fields: Collection[str]) -> PrebuiltAccess |
         function.func, _TOOL_NODE, "tools_condition"
     ):
         key = function.keywords.get("messages_key", "messages")
-        return PrebuiltAccess(frozenset({key}), ANYTHING)
+        return PrebuiltAccess(frozenset({key}), ANY_RETURN)
     if _is_from(function, _TOOL_NODE, "tools_condition"):
-        return PrebuiltAccess(frozenset({"messages"}), ANYTHING)
+        return PrebuiltAccess(frozenset({"messages"}), ANY_RETURN)
     if isinstance(function, MethodType):
-        known = _fields_of_middleware(function.__self__)
-        return None if known is None else PrebuiltAccess(known, ReturnSummary(keys=known))
+        keys = _fields_of_middleware(function.__self__)
+        return None if keys is None else PrebuiltAccess(keys, ReturnSummary(keys=keys))
     if getattr(function, "__module__", None) == _REACT:
-        return PrebuiltAccess(frozenset(fields) if set(fields) <= _REACT_FIELDS else None, ANYTHING)
+        reads = frozenset(fields) if set(fields) <= _REACT_FIELDS else None
+        return PrebuiltAccess(reads, ANY_RETURN)
     if any(_is_from(function, _AGENTS, f"create_agent.<locals>.{name}") for name in _MODEL_NODES):
         return _model_node_access(_closure_variables(function))
     return None
 
 
-def _is_from(thing: Any, module: str, name: str) -> bool:
+def _is_from(obj: Any, module: str, name: str) -> bool:
     """Whether something is the class or function of that name."""
-    found = getattr(thing, "__module__", None), getattr(thing, "__qualname__", None)
-    return found == (module, name)
+    origin = getattr(obj, "__module__", None), getattr(obj, "__qualname__", None)
+    return origin == (module, name)
 
 
 def _closure_variables(function: Any) -> Mapping[str, Any]:
     """The variables in a function's closure, as far as they are set."""
     if not inspect.isfunction(function):
         return {}
-    held = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
-    return {name: _compat.cell_value(cell) for name, cell in held}
+    cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
+    return {name: _compat.cell_value(cell) for name, cell in cells}
 
 
 # Agents and their middleware.
 
 
-def _model_node_access(held: Mapping[str, Any]) -> PrebuiltAccess:
-    wrappers = [held.get("wrap_model_call_handler"), held.get("awrap_model_call_handler")]
-    around = _fields_of_wrappers(one for one in wrappers if one is not None)
-    if around is None:
-        return PrebuiltAccess(None, ANYTHING)
-    said = {"messages"} if held["initial_response_format"] is None else {"messages", _ANSWER}
+def _model_node_access(variables: Mapping[str, Any]) -> PrebuiltAccess:
+    wrappers = [variables.get("wrap_model_call_handler"), variables.get("awrap_model_call_handler")]
+    wrapper_fields = _fields_of_wrappers(w for w in wrappers if w is not None)
+    if wrapper_fields is None:
+        return PrebuiltAccess(None, ANY_RETURN)
+    keys = {"messages"} if variables["initial_response_format"] is None else {"messages", _ANSWER}
     return PrebuiltAccess(
-        frozenset({"messages"}) | around,
-        ReturnSummary(keys=frozenset(said) | around, sure=frozenset({"messages"})),
+        frozenset({"messages"}) | wrapper_fields,
+        ReturnSummary(keys=frozenset(keys) | wrapper_fields, definite=frozenset({"messages"})),
     )
 
 
@@ -165,10 +169,10 @@ def _fields_of_wrapper(wrapper: Any) -> frozenset[str] | None:
 
 def _fields_of_middleware(middleware: Any) -> frozenset[str] | None:
     """The fields of a middleware of LangChain; `None` if it passes the state to user code."""
-    if type(middleware).__module__ not in _TRUSTED:
+    if type(middleware).__module__ not in _TRUSTED_MIDDLEWARE:
         return None
-    asks = getattr(middleware, "interrupt_on", {}).values()
-    if any(callable(one.get(key)) for one in asks for key in ("when", "description")):
+    reviews = getattr(middleware, "interrupt_on", {}).values()
+    if any(callable(review.get(key)) for review in reviews for key in ("when", "description")):
         return None  # they get the state
     return frozenset(get_type_hints(middleware.state_schema)) - {_ANSWER}
 
@@ -178,18 +182,18 @@ def _fields_of_middleware(middleware: Any) -> frozenset[str] | None:
 
 def _tool_node_access(node: Any, fields: Collection[str], *, is_dict: bool) -> PrebuiltAccess:
     key, tools, wrappers = _compat.parts_of_tool_node(node)
-    around = _fields_of_wrappers(wrappers)
-    if around is None:
-        return PrebuiltAccess(None, ANYTHING)
-    reads: list[frozenset[str] | None] = [frozenset({key}), around]
+    wrapper_fields = _fields_of_wrappers(wrappers)
+    if wrapper_fields is None:
+        return PrebuiltAccess(None, ANY_RETURN)
+    reads: list[frozenset[str] | None] = [frozenset({key}), wrapper_fields]
     returns = ReturnSummary(keys=frozenset({key}))
     for tool, states, runtime in tools:
         functions = _functions_of_tool(tool)
-        if all(getattr(one, "__module__", None) == _TODO[0] for one in functions):
-            returns = returns.either(_TODO[1])
+        if all(getattr(f, "__module__", None) == _TODO_MODULE for f in functions):
+            returns = returns.either(_TODO_RETURNS)
             continue
         for parameter, field in states.items():
-            if field is None and any(_is_validated(one, parameter) for one in functions):
+            if field is None and any(_is_validated(f, parameter) for f in functions):
                 reads.append(frozenset(fields))
             elif field is None:
                 reads.append(_reads_of_tools(functions, parameter, fields, is_dict=is_dict))
@@ -197,17 +201,17 @@ def _tool_node_access(node: Any, fields: Collection[str], *, is_dict: bool) -> P
                 reads.append(frozenset({field}))
         if runtime is not None:
             reads.append(
-                _reads_of_tools(functions, runtime, fields, is_dict=is_dict, through="state")
+                _reads_of_tools(functions, runtime, fields, is_dict=is_dict, attribute="state")
             )
         for function in functions:
-            returns = returns.together(_tool_answer(function)).either(returns)
+            returns = returns.together(_tool_returns(function)).either(returns)
     return PrebuiltAccess(union_of(reads), returns)
 
 
 def _functions_of_tool(tool: Any) -> list[Callable[..., Any]]:
     """The functions that a tool runs."""
-    made_of = [getattr(tool, name, None) for name in ("func", "coroutine")]
-    return [one for one in made_of if one is not None] or [tool._run, tool._arun]  # noqa: SLF001 - which subclasses of BaseTool define
+    functions = [getattr(tool, name, None) for name in ("func", "coroutine")]
+    return [f for f in functions if f is not None] or [tool._run, tool._arun]  # noqa: SLF001 - which subclasses of BaseTool define
 
 
 def _is_validated(function: Any, parameter: str) -> bool:
@@ -222,22 +226,22 @@ def _reads_of_tools(
     fields: Collection[str],
     *,
     is_dict: bool,
-    through: str | None = None,
+    attribute: str | None = None,
 ) -> frozenset[str] | None:
     """What tools read of a state, or of a runtime with the state."""
-    sources = [source_of(one, parameter) for one in functions]
+    sources = [source_of(f, parameter) for f in functions]
     return union_of(
-        None if one is None else fields_read(one, fields, is_dict=is_dict, through=through)
-        for one in sources
+        None if s is None else fields_read(s, fields, is_dict=is_dict, attribute=attribute)
+        for s in sources
     )
 
 
-def _tool_answer(function: Any) -> ReturnSummary:
+def _tool_returns(function: Any) -> ReturnSummary:
     """The returns of a tool besides its message: nothing, unless it may return a `Command`."""
     if not _may_command(function):
         return ReturnSummary()
     source = source_of(function)
-    return ANYTHING if source is None else node_returns(source)
+    return ANY_RETURN if source is None else node_returns(source)
 
 
 def _may_command(function: Any) -> bool:
@@ -246,12 +250,13 @@ def _may_command(function: Any) -> bool:
     It does not if its annotation is something else, or if it cannot see the class. A `Command` from
     elsewhere is an error when it runs, because it writes fields that the analysis did not find.
     """
-    plain = getattr(function, "__func__", function)
-    if not inspect.isfunction(plain):
+    function = getattr(function, "__func__", function)
+    if not inspect.isfunction(function):
         return True
-    hint = hints_of(plain).get("return", Any)
+    hint = hints_of(function).get("return", Any)
     if inspect.isclass(hint) and hint is not Any and not issubclass(Command, hint):
         return False
-    inner = getattr(plain, "__wrapped__", None)
-    is_held = any(one is Command for one in _closure_variables(plain).values())
-    return is_held or may_reference(plain, Command) or (inner is not None and _may_command(inner))
+    wrapped = getattr(function, "__wrapped__", None)
+    closure = _closure_variables(function).values()
+    is_visible = any(v is Command for v in closure) or may_reference(function, Command)
+    return is_visible or (wrapped is not None and _may_command(wrapped))

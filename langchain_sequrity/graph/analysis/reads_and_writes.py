@@ -40,7 +40,7 @@ from langchain_sequrity.graph.analysis.source import (
     fields_read,
     functions_of,
     input_hint,
-    return_kinds,
+    return_types,
     returns_of_node,
     returns_of_router,
     returns_one_literal,
@@ -54,7 +54,7 @@ from langchain_sequrity.graph.options import FieldRouter, NodeOptions
 from langchain_sequrity.graph.program import Access, KnownFrom
 from langchain_sequrity.sqrt.coerce import INTERNAL_ARGUMENTS, OPEN_TOOLS
 
-_LONGEST_DESCRIPTION = 1_000
+_DESCRIPTION_CHARACTERS = 1_000
 
 
 def whole_state(verb: str, schema: type[Any] | None = None, *, is_router: bool = False) -> str:
@@ -84,14 +84,14 @@ def in_graph_order(graph: GraphSpec, fields: Collection[str]) -> tuple[str, ...]
     return tuple(field for field in (*graph.channels, *graph.managed) if field in fields)
 
 
-def nodes_among(graph: GraphSpec, named: Collection[Any]) -> frozenset[str]:
+def nodes_among(graph: GraphSpec, names: Collection[Any]) -> frozenset[str]:
     """The graph's nodes that are named."""
-    return frozenset(node for node in graph.nodes if node in named)
+    return frozenset(node for node in graph.nodes if node in names)
 
 
-def only_nodes(graph: GraphSpec, named: frozenset[Any] | None) -> bool:
+def only_nodes(graph: GraphSpec, names: frozenset[Any] | None) -> bool:
     """Whether the names are known, and all are nodes."""
-    return named is not None and named <= graph.nodes.keys()
+    return names is not None and names <= graph.nodes.keys()
 
 
 def quoted(names: Collection[str]) -> str:
@@ -103,21 +103,21 @@ def description_of(runnable: Any) -> str:
     """The docstring of a node or a router, or nothing."""
     functions = functions_of(runnable)
     text = inspect.getdoc(functions[0]) if functions and inspect.isroutine(functions[0]) else None
-    return (text or "").strip()[:_LONGEST_DESCRIPTION]
+    return (text or "").strip()[:_DESCRIPTION_CHARACTERS]
 
 
 def annotations_of_fields(spec: GraphSpec) -> Mapping[str, list[Any]]:
     """State field → its annotations in the schemas and in the nodes that write it."""
-    found: dict[str, list[Any]] = {field: [] for field in spec.channels}
+    annotations: dict[str, list[Any]] = {field: [] for field in spec.channels}
     for schema in spec.schemas:
         hints = _hints(schema) if hasattr(schema, "__annotations__") else {ROOT: schema}
-        _add_annotations(found, hints)
+        _add_annotations(annotations, hints)
     for node in spec.nodes.values():
         for runnable in (node.runnable, node.error_handler):
-            for kind in filter(inspect.isclass, return_kinds(runnable)):
-                _add_annotations(found, _hints(kind))
-        _add_annotations(found, response_formats(node.runnable))
-    return found
+            for cls in filter(inspect.isclass, return_types(runnable)):
+                _add_annotations(annotations, _hints(cls))
+        _add_annotations(annotations, response_formats(node.runnable))
+    return annotations
 
 
 def annotations_of_packets(node: NodeSpec) -> list[Any]:
@@ -125,9 +125,9 @@ def annotations_of_packets(node: NodeSpec) -> list[Any]:
     return [node.input_schema, *map(input_hint, functions_of(node.runnable))]
 
 
-def _add_annotations(found: Mapping[str, list[Any]], hints: Mapping[str, Any]) -> None:
-    for field in found.keys() & hints.keys():
-        found[field].append(hints[field])
+def _add_annotations(annotations: Mapping[str, list[Any]], hints: Mapping[str, Any]) -> None:
+    for field in annotations.keys() & hints.keys():
+        annotations[field].append(hints[field])
 
 
 def _hints(schema: Any) -> Mapping[str, Any]:
@@ -171,17 +171,17 @@ class StateReader:
         # A state that is not a dict of fields is read as a whole, or not at all. To set a key of it
         # changes it in place.
         is_used = bool(keys) or any(map(uses_state, sources_of(self.runnable)))
-        named = frozenset({ROOT}) if self.fields == (ROOT,) and is_used else keys
-        return (named & set(self.fields)) | self.needed
+        keys = frozenset({ROOT}) if self.fields == (ROOT,) and is_used else keys
+        return (keys & set(self.fields)) | self.needed
 
     @cached_property
     def keys(self) -> frozenset[str] | None:
         """The keys that its source reads, fields or not; `None` if unknown."""
         sources = sources_of(self.runnable)
-        found = [fields_read(one, self.fields, is_dict=self._is_dict) for one in sources]
-        if not found or any(map(uses_tool_node, sources)):
+        key_sets = [fields_read(source, self.fields, is_dict=self._is_dict) for source in sources]
+        if not key_sets or any(map(uses_tool_node, sources)):
             return None
-        return union_of(found)
+        return union_of(key_sets)
 
     @property
     def needed(self) -> frozenset[str]:
@@ -197,11 +197,11 @@ class StateReader:
         if hasattr(self.schema, "__post_init__"):
             return frozenset(self.fields)
         return frozenset(
-            one.name
-            for one in dataclasses.fields(self.schema)
-            if one.name in self.fields
-            and one.default is dataclasses.MISSING
-            and one.default_factory is dataclasses.MISSING
+            field.name
+            for field in dataclasses.fields(self.schema)
+            if field.name in self.fields
+            and field.default is dataclasses.MISSING
+            and field.default_factory is dataclasses.MISSING
         )
 
     @property
@@ -241,8 +241,8 @@ def node_access(graph: GraphSpec, node: NodeSpec, options: NodeOptions) -> Acces
     if options.internal_tool is not None:
         return _internal_tool_access(graph, node, options)
     # An error handler gets the input of its node, whatever its own schema is.
-    runnables = [one for one in (node.runnable, node.error_handler) if one is not None]
-    readers = [StateReader(one, node.input_schema, node.input_fields) for one in runnables]
+    runnables = [r for r in (node.runnable, node.error_handler) if r is not None]
+    readers = [StateReader(r, node.input_schema, node.input_fields) for r in runnables]
     returns = either(map(_returns, readers))
     reads, reads_from = _reads(graph, node, options, readers)
     writes, writes_from = _writes(graph, node, options, returns)
@@ -256,13 +256,13 @@ def node_access(graph: GraphSpec, node: NodeSpec, options: NodeOptions) -> Acces
     return Access(
         reads=in_graph_order(graph, reads),
         writes=writes,
-        definite=frozenset(writes) & (returns.sure or frozenset()) if is_sure else frozenset(),
+        definite=frozenset(writes) & (returns.definite or frozenset()) if is_sure else frozenset(),
         reads_from=reads_from,
         writes_from=writes_from,
         targets=ends if targets is None else nodes_among(graph, targets),
         sends=ends if returns.sends is None else nodes_among(graph, returns.sends),
-        single=returns.most <= 1,
-        may_end=returns.least == 0 or not only_nodes(graph, returns.targets),
+        single=returns.max_targets <= 1,
+        may_end=returns.min_targets == 0 or not only_nodes(graph, returns.targets),
         overwrites=returns.overwrites,
         description=description_of(node.runnable),
     )
@@ -279,10 +279,10 @@ def _returns(reader: StateReader) -> ReturnSummary:
 def _reads(
     graph: GraphSpec, node: NodeSpec, options: NodeOptions, readers: list[StateReader]
 ) -> tuple[Collection[str], KnownFrom]:
-    everything = {field for one in readers for field in one.fields}
+    everything = {field for reader in readers for field in reader.fields}
     if options.reads is not None:
         _check_fields(node, "reads", options.reads, everything)
-        needed = {field for one in readers for field in one.needed}
+        needed = {field for reader in readers for field in reader.needed}
         if missing := needed - set(options.reads):
             msg = (
                 f"`NodeOptions(reads=…)` of node {node.name!r} leaves out {quoted(missing)}, which "
@@ -291,11 +291,11 @@ def _reads(
             )
             raise UsageError(msg)
         return options.reads, "declared"
-    found = union_of(one.reads for one in readers)
-    if found is not None:
-        return found, "source"
-    is_own = node.input_schema is not graph.state_schema
-    return everything, "schema" if is_own else "everything"
+    reads = union_of(reader.reads for reader in readers)
+    if reads is not None:
+        return reads, "source"
+    has_own_schema = node.input_schema is not graph.state_schema
+    return everything, "schema" if has_own_schema else "everything"
 
 
 def _writes(
@@ -338,8 +338,8 @@ def _internal_tool_access(graph: GraphSpec, node: NodeSpec, options: NodeOptions
 def _check_parameters(node: NodeSpec, tool: str, reads: Collection[str]) -> None:
     """Check the fields that an internal tool reads: they are its parameters, by name."""
     needed = INTERNAL_ARGUMENTS[tool]
-    fits = set(needed) <= set(reads) if tool in OPEN_TOOLS else set(needed) == set(reads)
-    if not fits and tool != "complete_turn":  # which may end a turn with any values
+    is_complete = set(needed) <= set(reads) if tool in OPEN_TOOLS else set(needed) == set(reads)
+    if not is_complete and tool != "complete_turn":  # which may end a turn with any values
         msg = (
             f"Node {node.name!r} is the internal tool `{tool}`, which takes {quoted(needed)}, and "
             f"its `reads` are {quoted(reads) or 'empty'}. Its parameters are state fields of these "
@@ -349,12 +349,12 @@ def _check_parameters(node: NodeSpec, tool: str, reads: Collection[str]) -> None
 
 
 def _check_fields(
-    node: NodeSpec, option: str, given: Iterable[str], possible: Collection[str]
+    node: NodeSpec, option: str, fields: Iterable[str], allowed: Collection[str]
 ) -> None:
-    if unknown := set(given) - set(possible):
+    if unknown := set(fields) - set(allowed):
         msg = (
             f"`NodeOptions({option}=…)` of node {node.name!r} names {quoted(unknown)}; it can be "
-            f"one of {quoted(possible)}."
+            f"one of {quoted(allowed)}."
         )
         raise UsageError(msg)
 
@@ -373,34 +373,34 @@ def router_access(graph: GraphSpec, branch: Branch) -> Access:
     keys = reader.keys
     if keys is not None and not branch.is_typed:
         _check_no_passthrough(graph, branch, keys)
-    found = reader.reads
-    reads = branch.input_fields if found is None else found
+    known_reads = reader.reads
+    reads = branch.input_fields if known_reads is None else known_reads
     returns = returns_of_router(branch.path)
-    if found is None and len(reads) > 1:
-        place = f"The router {branch.name!r} after {branch.source!r}"
-        warn(f"{place} {whole_state('reads', branch.schema, is_router=True)}", UnknownAccess)
-    named = _router_targets(branch, returns)
-    targets = None if named is None else nodes_among(graph, named)
+    if known_reads is None and len(reads) > 1:
+        subject = f"The router {branch.name!r} after {branch.source!r}"
+        warn(f"{subject} {whole_state('reads', branch.schema, is_router=True)}", UnknownAccess)
+    names = _router_targets(branch, returns)
+    targets = None if names is None else nodes_among(graph, names)
     # A Literal means one name, and its function returns no Send.
     is_literal = returns.sends == frozenset() and returns_one_literal(branch.path)
     return Access(
         reads=in_graph_order(graph, reads),
         writes=(),
         definite=frozenset(),
-        reads_from="everything" if found is None else "source",
+        reads_from="everything" if known_reads is None else "source",
         writes_from="source",
         targets=targets,
         sends=_sends(graph, branch, returns, targets),
-        single=returns.most <= 1 or is_literal,
-        may_end=(returns.least == 0 and not is_literal) or not only_nodes(graph, named),
+        single=returns.max_targets <= 1 or is_literal,
+        may_end=(returns.min_targets == 0 and not is_literal) or not only_nodes(graph, names),
         description=description_of(branch.path),
     )
 
 
 def field_router_of(branch: Branch) -> FieldRouter | None:
     """The `FieldRouter` behind a conditional edge, if it is one."""
-    found = functions_of(branch.path)
-    return found[0] if len(found) == 1 and isinstance(found[0], FieldRouter) else None
+    functions = functions_of(branch.path)
+    return functions[0] if len(functions) == 1 and isinstance(functions[0], FieldRouter) else None
 
 
 def _check_no_passthrough(graph: GraphSpec, branch: Branch, keys: frozenset[str]) -> None:
@@ -434,4 +434,4 @@ def _router_targets(branch: Branch, returns: ReturnSummary) -> frozenset[str] | 
         return returns.targets
     if returns.targets is None:
         return frozenset(branch.ends.values())
-    return frozenset(branch.ends[one] for one in returns.targets if one in branch.ends)
+    return frozenset(branch.ends[answer] for answer in returns.targets if answer in branch.ends)

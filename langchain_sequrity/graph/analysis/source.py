@@ -48,12 +48,12 @@ class FunctionSource:
     Attributes:
         function: The function.
         tree: Its syntax tree.
-        state: Name of the parameter that gets the state.
+        state_name: Name of the parameter that gets the state.
     """
 
     function: FunctionType
     tree: Function
-    state: str
+    state_name: str
 
     @property
     def body(self) -> list[ast.AST]:
@@ -62,14 +62,14 @@ class FunctionSource:
 
     def walk(self) -> Iterator[ast.AST]:
         """All syntax nodes of the body."""
-        for part in self.body:
-            yield from ast.walk(part)
+        for node in self.body:
+            yield from ast.walk(node)
 
     def parents(self) -> dict[ast.AST, ast.AST]:
         """Syntax node of the body → the node around it."""
         return {child: node for node in self.walk() for child in ast.iter_child_nodes(node)}
 
-    def binds(self, name: str) -> int:
+    def count_bindings(self, name: str) -> int:
         """How often the body binds or declares a name."""
         return sum(name in bound_names(node) for node in self.walk())
 
@@ -100,17 +100,17 @@ def functions_of(runnable: Any) -> list[Callable[..., Any]]:
     """The functions that a node or a router runs, sync and async; none for other runnables."""
     if not isinstance(runnable, RunnableLambda) and not _compat.is_function_node(runnable):
         return []
-    function, other = getattr(runnable, "func", None), getattr(runnable, "afunc", None)
+    func, afunc = getattr(runnable, "func", None), getattr(runnable, "afunc", None)
     # A sync function has an async twin that runs it in a thread.
-    is_twin = isinstance(other, functools.partial) and other.func is run_in_executor
-    found = (function, None if is_twin else other)
-    return [one for one in found if one is not None]
+    if isinstance(afunc, functools.partial) and afunc.func is run_in_executor:
+        afunc = None
+    return [f for f in (func, afunc) if f is not None]
 
 
 def sources_of(runnable: Any) -> list[FunctionSource]:
     """The sources of all functions that may run; none if one of them is unknown."""
-    found = [source_of(function) for function in functions_of(runnable)]
-    return [one for one in found if one is not None] if None not in found else []
+    sources = [source_of(function) for function in functions_of(runnable)]
+    return [source for source in sources if source is not None] if None not in sources else []
 
 
 def source_of(function: Any, parameter: str | None = None) -> FunctionSource | None:
@@ -120,18 +120,18 @@ def source_of(function: Any, parameter: str | None = None) -> FunctionSource | N
         function: Any callable.
         parameter: The parameter that gets the state; by default the first one.
     """
-    plain = _plain_function(function)
-    tree = None if plain is None else _tree(plain)
-    if plain is None or tree is None:
+    plain_function = _plain_function(function)
+    tree = None if plain_function is None else _tree(plain_function)
+    if plain_function is None or tree is None:
         return None
     parameters = _signature_of(function, follow_wrapped=False)
-    first = next(iter(parameters.values()), None)
-    if parameter is None and first is not None and first.kind in _POSITIONAL:
-        parameter = first.name
-    known = {one.arg for one in (*tree.args.posonlyargs, *tree.args.args, *tree.args.kwonlyargs)}
-    if parameter is None or parameter not in known & parameters.keys():
+    first_parameter = next(iter(parameters.values()), None)
+    if parameter is None and first_parameter is not None and first_parameter.kind in _POSITIONAL:
+        parameter = first_parameter.name
+    arguments = (*tree.args.posonlyargs, *tree.args.args, *tree.args.kwonlyargs)
+    if parameter is None or parameter not in {a.arg for a in arguments} & parameters.keys():
         return None
-    return FunctionSource(plain, tree, parameter)
+    return FunctionSource(plain_function, tree, parameter)
 
 
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
@@ -181,10 +181,11 @@ def _tree(function: FunctionType) -> Function | None:
     trees, codes = _functions_in(text, code.co_flags & __future__.annotations.compiler_flag)
     if code not in codes:
         return None
-    fits = trees.get((code.co_name, code.co_firstlineno), [])
-    if len(fits) > 1:
-        fits = [tree for tree in fits if _contains_code(tree, code)]
-    return fits[-1] if fits else None  # the walk goes inwards, and the innermost fits best
+    candidates = trees.get((code.co_name, code.co_firstlineno), [])
+    if len(candidates) > 1:
+        candidates = [tree for tree in candidates if _contains_code(tree, code)]
+    # The walk goes inwards, and the innermost fits best.
+    return candidates[-1] if candidates else None
 
 
 @functools.lru_cache(maxsize=64)
@@ -203,8 +204,8 @@ def _functions_in(
         if isinstance(node, ast.Lambda):
             trees["<lambda>", node.lineno].append(node)
         elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            first = min([node.lineno, *(one.lineno for one in node.decorator_list)])
-            trees[node.name, first].append(node)
+            first_line = min([node.lineno, *(d.lineno for d in node.decorator_list)])
+            trees[node.name, first_line].append(node)
     return trees, frozenset(_codes_in(module))
 
 
@@ -220,13 +221,13 @@ def _contains_code(tree: Function, code: CodeType) -> bool:
     inner = tree.body if isinstance(tree, ast.Lambda) else tree
     start = (inner.lineno, inner.col_offset)
     end = (inner.end_lineno or 0, inner.end_col_offset or 0)
-    places = [
+    spans = [
         ((line, column), (end_line, end_column))
         for line, end_line, column, end_column in code.co_positions()
         if line and end_line and end_column and column is not None
     ]
-    return bool(places) and all(
-        start <= first and last <= end for first, last in places if first != last
+    return bool(spans) and all(
+        start <= first and last <= end for first, last in spans if first != last
     )
 
 
@@ -234,14 +235,14 @@ def _contains_code(tree: Function, code: CodeType) -> bool:
 
 _TOOL_NODE = "ToolNode"
 
-_RUNS = frozenset({"invoke", "stream", "batch"})
+_RUN_METHODS = frozenset({"invoke", "stream", "batch"})
 """Methods that run a runnable; the names of the async ones start with an `a`."""
 
-_LOOKS_AROUND = frozenset({"locals", "vars", "eval", "exec", "dir"})
+_REFLECTION = frozenset({"locals", "vars", "eval", "exec", "dir"})
 
 
 def fields_read(
-    source: FunctionSource, fields: Collection[str], *, is_dict: bool, through: str | None = None
+    source: FunctionSource, fields: Collection[str], *, is_dict: bool, attribute: str | None = None
 ) -> frozenset[str] | None:
     """The keys or attributes of the state that a function reads.
 
@@ -249,17 +250,17 @@ def fields_read(
         source: The function.
         fields: Fields that its state has.
         is_dict: Whether the state is a dict, not an object.
-        through: Attribute of the parameter that is the state, if the parameter itself is not.
+        attribute: Attribute of the parameter that is the state, if the parameter itself is not.
 
     Returns:
         The keys, fields or not; `None` if unknown.
     """
     names = [node for node in source.walk() if isinstance(node, ast.Name)]
-    if any(node.id in _LOOKS_AROUND for node in names) or source.binds(source.state):
+    if any(node.id in _REFLECTION for node in names) or source.count_bindings(source.state_name):
         return None
     parents = source.parents()
-    uses = [node for node in names if node.id == source.state]
-    states = uses if through is None else _attribute_uses(through, uses, parents)
+    uses = [node for node in names if node.id == source.state_name]
+    states = uses if attribute is None else _attribute_uses(attribute, uses, parents)
     return union_of(
         None if use is None else _keys_of_use(use, parents, fields, is_dict=is_dict)
         for use in states
@@ -268,22 +269,22 @@ def fields_read(
 
 def uses_state(source: FunctionSource) -> bool:
     """Whether a function names its state at all."""
-    return any(isinstance(node, ast.Name) and node.id == source.state for node in source.walk())
+    return any(isinstance(n, ast.Name) and n.id == source.state_name for n in source.walk())
 
 
 def uses_tool_node(source: FunctionSource) -> bool:
     """Whether a function may run a `ToolNode`, whose tools read the whole state."""
     nodes = list(source.walk())
-    looked_at = {
+    attribute_owners = {
         node.value
         for node in nodes
-        if isinstance(node, ast.Attribute) and node.attr.lstrip("a") not in _RUNS
+        if isinstance(node, ast.Attribute) and node.attr.lstrip("a") not in _RUN_METHODS
     }
     for node in nodes:
         if isinstance(node, ast.alias) and node.name == _TOOL_NODE:
             return True
-        found = UNKNOWN if node in looked_at else source.resolve(node)
-        if _compat.is_tool_node(found if isinstance(found, type) else type(found)):
+        resolved = UNKNOWN if node in attribute_owners else source.resolve(node)
+        if _compat.is_tool_node(resolved if isinstance(resolved, type) else type(resolved)):
             return True
     return False
 
@@ -305,8 +306,8 @@ def bound_names(node: ast.AST) -> Iterator[str]:
             | ast.MatchMapping(rest=str(name))
         ):
             yield name
-        case ast.alias(name=name, asname=other):
-            yield (other or name).partition(".")[0]
+        case ast.alias(name=name, asname=alias):
+            yield (alias or name).partition(".")[0]
         case ast.Global(names=names) | ast.Nonlocal(names=names):
             yield from names
 
@@ -337,8 +338,8 @@ def _keys_of_use(
             return frozenset({key}) if is_dict else None
         case ast.Attribute(attr="get") if is_dict:
             match outer:  # state.get("x", …)
-                case ast.Call(func=called, args=[ast.Constant(value=str(key)), *_], keywords=[]):
-                    return frozenset({key}) if called is parent else None
+                case ast.Call(func=callee, args=[ast.Constant(value=str(key)), *_], keywords=[]):
+                    return frozenset({key}) if callee is parent else None
     return None
 
 
@@ -357,54 +358,57 @@ class ReturnSummary:
 
     Attributes:
         keys: Keys that a node may return; `None` for any.
-        sure: Keys that are always returned; `None` if no return is reached.
+        definite: Keys that are always returned; `None` if no return is reached.
         targets: Names that a router or a `goto` may give; `None` for any.
         sends: Nodes that packets may go to; `None` for any.
-        most: Highest number of targets; 2 means several.
-        least: Lowest number of targets.
+        max_targets: Highest number of targets; 2 means several.
+        min_targets: Lowest number of targets.
         overwrites: Whether an update may be an `Overwrite`.
     """
 
     keys: frozenset[str] | None = frozenset()
-    sure: frozenset[str] | None = frozenset()
+    definite: frozenset[str] | None = frozenset()
     targets: frozenset[Any] | None = frozenset()
     sends: frozenset[str] | None = frozenset()
-    most: int = 0
-    least: int = 0
+    max_targets: int = 0
+    min_targets: int = 0
     overwrites: bool = False
 
     def either(self, other: "ReturnSummary") -> "ReturnSummary":
         """The summary of one or the other."""
         return ReturnSummary(
             keys=union(self.keys, other.keys),
-            sure=_intersection(self.sure, other.sure),
+            definite=_intersection(self.definite, other.definite),
             targets=union(self.targets, other.targets),
             sends=union(self.sends, other.sends),
-            most=max(self.most, other.most),
-            least=min(self.least, other.least),
+            max_targets=max(self.max_targets, other.max_targets),
+            min_targets=min(self.min_targets, other.min_targets),
             overwrites=self.overwrites or other.overwrites,
         )
 
     def together(self, other: "ReturnSummary") -> "ReturnSummary":
         """The summary of both together."""
-        sure = None if self.sure is None or other.sure is None else self.sure | other.sure
-        most, least = min(2, self.most + other.most), self.least + other.least
-        return replace(self.either(other), sure=sure, most=most, least=least)
+        return replace(
+            self.either(other),
+            definite=union(self.definite, other.definite),
+            max_targets=min(2, self.max_targets + other.max_targets),
+            min_targets=self.min_targets + other.min_targets,
+        )
 
 
 def one_target(target: Any) -> ReturnSummary:
     """One target."""
-    return ReturnSummary(targets=frozenset({target}), most=1, least=1)
+    return ReturnSummary(targets=frozenset({target}), max_targets=1, min_targets=1)
 
 
 def either(summaries: Iterable[ReturnSummary]) -> ReturnSummary:
-    """The summary of any one of these; `NEVER` without any."""
-    return functools.reduce(ReturnSummary.either, summaries, NEVER)
+    """The summary of any one of these; `NO_RETURN` without any."""
+    return functools.reduce(ReturnSummary.either, summaries, NO_RETURN)
 
 
-def union(some: frozenset[Any] | None, others: frozenset[Any] | None) -> frozenset[Any] | None:
+def union(first: frozenset[Any] | None, second: frozenset[Any] | None) -> frozenset[Any] | None:
     """The union, where `None` is everything."""
-    return None if some is None or others is None else some | others
+    return None if first is None or second is None else first | second
 
 
 def union_of(sets: Iterable[frozenset[Any] | None]) -> frozenset[Any] | None:
@@ -414,24 +418,24 @@ def union_of(sets: Iterable[frozenset[Any] | None]) -> frozenset[Any] | None:
 
 
 def _intersection(
-    some: frozenset[str] | None, others: frozenset[str] | None
+    first: frozenset[str] | None, second: frozenset[str] | None
 ) -> frozenset[str] | None:
-    if some is None or others is None:
-        return others if some is None else some
-    return some & others
+    if first is None or second is None:
+        return second if first is None else first
+    return first & second
 
 
-ANYTHING = ReturnSummary(None, frozenset(), None, None, most=2, overwrites=True)
+ANY_RETURN = ReturnSummary(None, frozenset(), None, None, max_targets=2, overwrites=True)
 
-NOTHING = ReturnSummary()
+EMPTY_RETURN = ReturnSummary()
 
-NEVER = ReturnSummary(sure=None, least=2)
+NO_RETURN = ReturnSummary(definite=None, min_targets=2)
 """No return: `Command.PARENT` leaves the graph."""
 
-ANY_ONE = ReturnSummary(targets=None, most=1, least=1)
+SINGLE_TARGET = ReturnSummary(targets=None, max_targets=1, min_targets=1)
 """Exactly one target, unknown: a computed name, or whether something holds."""
 
-ANY_NAMES = ReturnSummary(targets=None, most=2)
+UNKNOWN_TARGETS = ReturnSummary(targets=None, max_targets=2)
 """Unknown targets, but no packets."""
 
 _SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)
@@ -460,13 +464,13 @@ def assigned_values(source: FunctionSource, name: str) -> list[ast.expr] | None:
     for node in scope_nodes(source):
         match node:
             case (
-                ast.Assign(targets=[ast.Name(id=place)], value=value)
-                | ast.AnnAssign(target=ast.Name(id=place), value=ast.expr() as value)
-            ) if place == name:
+                ast.Assign(targets=[ast.Name(id=target)], value=value)
+                | ast.AnnAssign(target=ast.Name(id=target), value=ast.expr() as value)
+            ) if target == name:
                 values.append(value)
-    bound = sum(name in bound_names(node) for node in ast.walk(source.tree.args))
-    bound += source.binds(name)
-    return values if values and bound == len(values) else None
+    binding_count = sum(name in bound_names(node) for node in ast.walk(source.tree.args))
+    binding_count += source.count_bindings(name)
+    return values if values and binding_count == len(values) else None
 
 
 def keys_added_later(source: FunctionSource, name: str) -> frozenset[str] | None:
@@ -504,25 +508,25 @@ def _keys_added_by(
             )
             return frozenset() if is_copied else None
         case ast.keyword(arg="update" | "goto"):
-            made = parents[outer]
-            is_command = isinstance(made, ast.Call) and source.resolve(made.func) is Command
+            call = parents[outer]
+            is_command = isinstance(call, ast.Call) and source.resolve(call.func) is Command
             return frozenset() if is_command else None
-    is_looked_at = isinstance(outer, ast.Return | ast.Compare | ast.If) or (
+    is_only_read = isinstance(outer, ast.Return | ast.Compare | ast.If) or (
         isinstance(outer, ast.UnaryOp) and isinstance(outer.op, ast.Not)
     )
-    return frozenset() if is_looked_at else None
+    return frozenset() if is_only_read else None
 
 
-_Read = Callable[[Any], ReturnSummary]
+_Visit = Callable[[Any], ReturnSummary]
 
 
 def node_returns(source: FunctionSource) -> ReturnSummary:
     """The possible returns of a node's function."""
-    reader = _ReturnAnalysis(source)
+    analysis = _ReturnAnalysis(source)
     # An `Overwrite` of a function that cannot see the class is an error when it runs.
-    is_dict = "__overwrite__" in source.function.__code__.co_consts
-    overwrites = is_dict or may_reference(source.function, Overwrite)
-    return replace(reader.summary(reader.update), overwrites=overwrites)
+    has_dict_form = "__overwrite__" in source.function.__code__.co_consts
+    overwrites = has_dict_form or may_reference(source.function, Overwrite)
+    return replace(analysis.summary(analysis.update), overwrites=overwrites)
 
 
 def leaves_graph(source: FunctionSource) -> bool:
@@ -530,11 +534,11 @@ def leaves_graph(source: FunctionSource) -> bool:
     return any(isinstance(node, ast.Attribute) and node.attr == "PARENT" for node in source.walk())
 
 
-def may_reference(function: FunctionType, kind: type) -> bool:
+def may_reference(function: FunctionType, cls: type) -> bool:
     """Whether a function's code names a class, or its module has it under another name."""
     code = function.__code__
-    seen = (*code.co_names, *code.co_freevars, *code.co_consts)
-    return kind.__name__ in seen or any(one is kind for one in function.__globals__.values())
+    names = (*code.co_names, *code.co_freevars, *code.co_consts)
+    return cls.__name__ in names or any(value is cls for value in function.__globals__.values())
 
 
 class _ReturnAnalysis:
@@ -543,142 +547,138 @@ class _ReturnAnalysis:
     def __init__(self, source: FunctionSource) -> None:
         self.source = source
         self.following: set[str] = set()
-        self.updates: Mapping[type[ast.expr], _Read] = {
-            ast.Constant: lambda value: NOTHING if value.value is None else ANYTHING,
-            ast.IfExp: lambda value: self.update(value.body).either(self.update(value.orelse)),
+        self.update_visitors: Mapping[type[ast.expr], _Visit] = {
+            ast.Constant: lambda expr: EMPTY_RETURN if expr.value is None else ANY_RETURN,
+            ast.IfExp: lambda expr: self.update(expr.body).either(self.update(expr.orelse)),
             ast.Dict: self._dict,
             ast.Call: self._call,
-            ast.List: lambda value: self._all(value.elts, self.update) if value.elts else ANYTHING,
-            ast.Tuple: lambda value: self._all(value.elts, self.update) if value.elts else ANYTHING,
-            ast.Name: self._updated_variable,
+            ast.List: lambda expr: self._all(expr.elts, self.update) if expr.elts else ANY_RETURN,
+            ast.Tuple: lambda expr: self._all(expr.elts, self.update) if expr.elts else ANY_RETURN,
+            ast.Name: self._update_variable,
         }
-        self.routes: Mapping[type[ast.expr], _Read] = {
-            ast.Constant: lambda value: one_target(value.value),
-            ast.IfExp: lambda value: self.route(value.body).either(self.route(value.orelse)),
-            ast.List: lambda value: self._all(value.elts, self.route),
-            ast.Tuple: lambda value: self._all(value.elts, self.route),
-            ast.ListComp: lambda value: replace(self.route(value.elt), most=2, least=0),
-            ast.Compare: lambda _: ANY_ONE,
-            ast.UnaryOp: lambda value: ANY_ONE if isinstance(value.op, ast.Not) else ANYTHING,
-            ast.BoolOp: lambda value: either(map(self.route, value.values)),
-            ast.JoinedStr: lambda _: ANY_ONE,
-            ast.Subscript: self._looked_up,
+        self.route_visitors: Mapping[type[ast.expr], _Visit] = {
+            ast.Constant: lambda expr: one_target(expr.value),
+            ast.IfExp: lambda expr: self.route(expr.body).either(self.route(expr.orelse)),
+            ast.List: lambda expr: self._all(expr.elts, self.route),
+            ast.Tuple: lambda expr: self._all(expr.elts, self.route),
+            ast.ListComp: lambda expr: replace(self.route(expr.elt), max_targets=2, min_targets=0),
+            ast.Compare: lambda _: SINGLE_TARGET,
+            ast.UnaryOp: lambda expr: SINGLE_TARGET if isinstance(expr.op, ast.Not) else ANY_RETURN,
+            ast.BoolOp: lambda expr: either(map(self.route, expr.values)),
+            ast.JoinedStr: lambda _: SINGLE_TARGET,
+            ast.Subscript: self._subscript,
             ast.Call: self._routing_call,
-            ast.Name: self._named,
-            ast.Attribute: self._named,
+            ast.Name: self._route_variable,
+            ast.Attribute: self._route_variable,
         }
 
-    def summary(self, read: _Read) -> ReturnSummary:
+    def summary(self, visit: _Visit) -> ReturnSummary:
         """The summary of all returns."""
         if isinstance(self.source.tree, ast.Lambda):
-            return read(self.source.tree.body)
-        own = list(scope_nodes(self.source))
-        if any(isinstance(node, ast.Yield | ast.YieldFrom) for node in own):
-            return ANYTHING
-        values = [node.value for node in own if isinstance(node, ast.Return)]
-        summaries = [NOTHING if value is None else read(value) for value in values]
+            return visit(self.source.tree.body)
+        nodes = list(scope_nodes(self.source))
+        if any(isinstance(node, ast.Yield | ast.YieldFrom) for node in nodes):
+            return ANY_RETURN
+        values = [node.value for node in nodes if isinstance(node, ast.Return)]
+        summaries = [EMPTY_RETURN if value is None else visit(value) for value in values]
         if _falls_through(self.source.tree.body):
-            summaries.append(NOTHING)
+            summaries.append(EMPTY_RETURN)
         return either(summaries)
 
-    def update(self, value: ast.expr) -> ReturnSummary:
+    def update(self, expr: ast.expr) -> ReturnSummary:
         """An expression as the update of a node."""
-        read = self.updates.get(type(value))
-        return ANYTHING if read is None else read(value)
+        visit = self.update_visitors.get(type(expr))
+        return ANY_RETURN if visit is None else visit(expr)
 
-    def route(self, value: ast.expr) -> ReturnSummary:
+    def route(self, expr: ast.expr) -> ReturnSummary:
         """An expression as the answer of a router, or as a `goto`."""
-        read = self.routes.get(type(value))
-        return ANYTHING if read is None else read(value)
+        visit = self.route_visitors.get(type(expr))
+        return ANY_RETURN if visit is None else visit(expr)
 
-    def _all(self, values: list[ast.expr], read: _Read) -> ReturnSummary:
-        summary = NOTHING
-        for value in values:
-            summary = summary.together(read(value))
+    def _all(self, exprs: list[ast.expr], visit: _Visit) -> ReturnSummary:
+        summary = EMPTY_RETURN
+        for expr in exprs:
+            summary = summary.together(visit(expr))
         return summary
 
-    def _variable(self, name: str, read: _Read) -> ReturnSummary:
+    def _variable(self, name: str, visit: _Visit) -> ReturnSummary:
         """The summary of a local variable's values."""
         values = assigned_values(self.source, name)
         if values is None or name in self.following:
-            return ANYTHING
+            return ANY_RETURN
         self.following.add(name)
-        summary = either(map(read, values))
+        summary = either(map(visit, values))
         self.following.discard(name)
         return summary
 
-    def _updated_variable(self, value: ast.Name) -> ReturnSummary:
-        keys = keys_added_later(self.source, value.id)
+    def _update_variable(self, expr: ast.Name) -> ReturnSummary:
+        keys = keys_added_later(self.source, expr.id)
         if keys is None:
-            return ANYTHING
-        summary = self._variable(value.id, self.update)
+            return ANY_RETURN
+        summary = self._variable(expr.id, self.update)
         return replace(summary, keys=union(summary.keys, keys))
 
-    def _dict(self, value: ast.Dict) -> ReturnSummary:
-        summary = NOTHING
-        for key, item in zip(value.keys, value.values, strict=True):
+    def _dict(self, expr: ast.Dict) -> ReturnSummary:
+        summary = EMPTY_RETURN
+        for key, item in zip(expr.keys, expr.values, strict=True):
             if key is None:  # {**item}
                 summary = summary.together(self.update(item))
             elif isinstance(key, ast.Constant) and isinstance(key.value, str):
-                summary = summary.together(_keys([key.value]))
+                summary = summary.together(_definite_keys([key.value]))
             else:
-                return ANYTHING
+                return ANY_RETURN
         return summary
 
-    def _call(self, value: ast.Call) -> ReturnSummary:
-        made = self.source.resolve(value.func)
-        named = {one.arg: one.value for one in value.keywords if one.arg is not None}
-        if len(named) < len(value.keywords):  # f(**options)
-            return ANYTHING
-        if made is with_labels and value.args:
-            return self.update(value.args[0])
-        if made is Command and not value.args:
-            return self._command(named)
-        is_dict = (made is dict or is_typeddict(made)) and not value.args
-        return _keys(named) if is_dict else ANYTHING
+    def _call(self, expr: ast.Call) -> ReturnSummary:
+        callee = self.source.resolve(expr.func)
+        arguments = {k.arg: k.value for k in expr.keywords if k.arg is not None}
+        if len(arguments) < len(expr.keywords):  # f(**options)
+            return ANY_RETURN
+        if callee is with_labels and expr.args:
+            return self.update(expr.args[0])
+        if callee is Command and not expr.args:
+            return self._command(arguments)
+        is_dict = (callee is dict or is_typeddict(callee)) and not expr.args
+        return _definite_keys(arguments) if is_dict else ANY_RETURN
 
-    def _command(self, named: Mapping[str, ast.expr]) -> ReturnSummary:
-        graph, goto = named.get("graph"), named.get("goto")
+    def _command(self, arguments: Mapping[str, ast.expr]) -> ReturnSummary:
+        graph, goto = arguments.get("graph"), arguments.get("goto")
         if isinstance(graph, ast.Attribute) and graph.attr == "PARENT":
-            return NEVER
+            return NO_RETURN
         if graph is not None and not (isinstance(graph, ast.Constant) and graph.value is None):
-            return ANYTHING
-        updated = self.update(named["update"]) if "update" in named else NOTHING
-        summary = ReturnSummary(keys=updated.keys, sure=updated.sure)
+            return ANY_RETURN
+        update = self.update(arguments["update"]) if "update" in arguments else EMPTY_RETURN
+        summary = ReturnSummary(keys=update.keys, definite=update.definite)
         return summary if goto is None else summary.together(self.route(goto))
 
-    def _looked_up(self, value: ast.Subscript) -> ReturnSummary:
-        is_state = isinstance(value.value, ast.Name) and value.value.id == self.source.state
-        return ANY_NAMES if is_state else ANYTHING  # no state field holds a Send
+    def _subscript(self, expr: ast.Subscript) -> ReturnSummary:
+        is_state = isinstance(expr.value, ast.Name) and expr.value.id == self.source.state_name
+        return UNKNOWN_TARGETS if is_state else ANY_RETURN  # no state field holds a Send
 
-    def _routing_call(self, value: ast.Call) -> ReturnSummary:
-        made = self.source.resolve(value.func)
-        if made is bool or made is str:
-            return ANY_ONE
-        return self._send(value) if made is Send else ANYTHING
+    def _routing_call(self, expr: ast.Call) -> ReturnSummary:
+        callee = self.source.resolve(expr.func)
+        if callee is bool or callee is str:
+            return SINGLE_TARGET
+        return self._send(expr) if callee is Send else ANY_RETURN
 
-    def _send(self, value: ast.Call) -> ReturnSummary:
-        named = [one.value for one in value.keywords if one.arg == "node"]
-        for node in [*value.args[:1], *named]:
+    def _send(self, expr: ast.Call) -> ReturnSummary:
+        for node in [*expr.args[:1], *(k.value for k in expr.keywords if k.arg == "node")]:
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
-                return ReturnSummary(sends=frozenset({node.value}), most=2)
-        return ReturnSummary(sends=None, most=2)
+                return ReturnSummary(sends=frozenset({node.value}), max_targets=2)
+        return ReturnSummary(sends=None, max_targets=2)
 
-    def _named(self, value: ast.Name | ast.Attribute) -> ReturnSummary:
-        constant = self.source.resolve(value)
+    def _route_variable(self, expr: ast.Name | ast.Attribute) -> ReturnSummary:
+        constant = self.source.resolve(expr)
         if isinstance(constant, str):
             return one_target(constant)
-        if (
-            isinstance(value, ast.Attribute)
-            or keys_added_later(self.source, value.id) != frozenset()
-        ):
-            return ANYTHING
-        return self._variable(value.id, self.route)
+        if isinstance(expr, ast.Attribute) or keys_added_later(self.source, expr.id) != frozenset():
+            return ANY_RETURN
+        return self._variable(expr.id, self.route)
 
 
-def _keys(names: Any) -> ReturnSummary:
+def _definite_keys(names: Any) -> ReturnSummary:
     keys = frozenset(names)
-    return ReturnSummary(keys=keys, sure=keys)
+    return ReturnSummary(keys=keys, definite=keys)
 
 
 def _falls_through(body: list[ast.stmt]) -> bool:
@@ -686,16 +686,16 @@ def _falls_through(body: list[ast.stmt]) -> bool:
     match body[-1]:
         case ast.Return() | ast.Raise():
             return False
-        case ast.If(body=inner, orelse=other) if other:
-            return _falls_through(inner) or _falls_through(other)
+        case ast.If(body=inner, orelse=orelse) if orelse:
+            return _falls_through(inner) or _falls_through(orelse)
         case ast.Match(cases=cases):
             last = cases[-1]
-            is_full = last.guard is None and ast.unparse(last.pattern) == "_"
-            return not is_full or any(_falls_through(case.body) for case in cases)
-        case ast.Try(body=inner, handlers=handlers, orelse=other, finalbody=final):
-            inside = [other or inner, *(handler.body for handler in handlers)]
-            ends = final and not _falls_through(final)
-            return not ends and any(map(_falls_through, inside))
+            is_exhaustive = last.guard is None and ast.unparse(last.pattern) == "_"
+            return not is_exhaustive or any(_falls_through(case.body) for case in cases)
+        case ast.Try(body=inner, handlers=handlers, orelse=orelse, finalbody=final):
+            bodies = [orelse or inner, *(handler.body for handler in handlers)]
+            finally_returns = final and not _falls_through(final)
+            return not finally_returns and any(map(_falls_through, bodies))
     return True
 
 
@@ -711,11 +711,11 @@ def returns_of_node(runnable: Any) -> ReturnSummary:
     if isinstance(runnable, RunnableBindingBase):
         return returns_of_node(runnable.bound)
     if isinstance(runnable, RunnableParallel):
-        return _keys(runnable.steps__)
+        return _definite_keys(runnable.steps__)
     if isinstance(runnable, BaseLanguageModel | BaseOutputParser):
         return ReturnSummary(keys=None)
     sources = sources_of(runnable)
-    return either(node_returns(one) for one in sources) if sources else ANYTHING
+    return either(map(node_returns, sources)) if sources else ANY_RETURN
 
 
 def _subgraph_returns(graph: CompiledStateGraph[Any, Any, Any, Any]) -> ReturnSummary:
@@ -724,41 +724,41 @@ def _subgraph_returns(graph: CompiledStateGraph[Any, Any, Any, Any]) -> ReturnSu
     for spec in builder.nodes.values():
         sources = sources_of(spec.runnable)
         if not sources or any(map(leaves_graph, sources)):
-            return ANYTHING
-        if either(node_returns(one) for one in sources).targets is None:
-            return ANYTHING
+            return ANY_RETURN
+        if either(map(node_returns, sources)).targets is None:
+            return ANY_RETURN
     return ReturnSummary(keys=frozenset(builder.schemas[builder.output_schema]))
 
 
 def returns_of_router(runnable: Any) -> ReturnSummary:
     """The possible returns of a router."""
     sources = sources_of(runnable)
-    readers = map(_ReturnAnalysis, sources)
-    return either(one.summary(one.route) for one in readers) if sources else ANYTHING
+    analyses = map(_ReturnAnalysis, sources)
+    return either(a.summary(a.route) for a in analyses) if sources else ANY_RETURN
 
 
 def returns_one_literal(runnable: Any) -> bool:
     """Whether the return annotation of each function of a router is a Literal, not a list."""
     functions = functions_of(runnable)
-    return bool(functions) and all(get_origin(_return_hint(one)) is Literal for one in functions)
+    return bool(functions) and all(get_origin(_return_hint(f)) is Literal for f in functions)
 
 
 def annotated_keys(runnable: Any, state_schema: type[Any]) -> frozenset[str] | None:
     """Keys of return annotations that are TypedDicts other than the state's; `None` for others."""
     # `-> None` means nothing: many functions with it return something.
-    kinds = [kind for kind in return_kinds(runnable) if kind is not type(None)]
-    if not kinds or not all(is_typeddict(one) and one is not state_schema for one in kinds):
+    schemas = [cls for cls in return_types(runnable) if cls is not type(None)]
+    if not schemas or not all(is_typeddict(cls) and cls is not state_schema for cls in schemas):
         return None
-    return frozenset(key for one in kinds for key in get_type_hints(one))
+    return frozenset(key for cls in schemas for key in get_type_hints(cls))
 
 
-def return_kinds(runnable: Any) -> list[Any]:
+def return_types(runnable: Any) -> list[Any]:
     """The classes in the return annotations of a node's functions, with all members of unions."""
     hints = map(_return_hint, functions_of(runnable))
-    return [kind for hint in hints for kind in _alternatives(hint)]
+    return [cls for hint in hints for cls in _union_members(hint)]
 
 
-def _alternatives(hint: Any) -> Iterable[Any]:
+def _union_members(hint: Any) -> Iterable[Any]:
     return get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
 
 

@@ -15,7 +15,7 @@ from langgraph.graph.state import CompiledStateGraph
 
 from langchain_sequrity.errors import GraphNotSupported
 from langchain_sequrity.graph import _compat
-from langchain_sequrity.graph.program import OWN_PREFIX, is_executor_name
+from langchain_sequrity.graph.program import OWN_PREFIX, Join, is_executor_name
 from langchain_sequrity.labels import ALL, RESERVED_PREFIX
 
 ROOT = "__root__"
@@ -81,7 +81,7 @@ class GraphSpec:
     Attributes:
         nodes: By name, in the order in which they were added, without error handlers.
         edges: Pairs, sorted; START and END as LangGraph names them.
-        joins: (sources, target), sorted.
+        joins: Edges from several nodes, sorted.
         branches: Conditional edges in the order in which they were added.
         channels: State field → channel.
         managed: State field → kind of managed value.
@@ -92,7 +92,7 @@ class GraphSpec:
 
     nodes: dict[str, NodeSpec]
     edges: tuple[tuple[str, str], ...]
-    joins: tuple[tuple[tuple[str, ...], str], ...]
+    joins: tuple[Join, ...]
     branches: tuple[Branch, ...]
     channels: dict[str, BaseChannel[Any, Any, Any]]
     managed: dict[str, Any]
@@ -137,9 +137,9 @@ def read_graph(graph: Any) -> GraphSpec:
     schemas = {schema: tuple(fields) for schema, fields in builder.schemas.items()}
     return GraphSpec(
         nodes=_nodes(builder, schemas),
-        edges=tuple(sorted((_text(one), _text(other)) for one, other in builder.edges)),
+        edges=tuple(sorted((_text(start), _text(end)) for start, end in builder.edges)),
         joins=tuple(
-            sorted((tuple(map(_text, some)), _text(one)) for some, one in builder.waiting_edges)
+            sorted(Join(tuple(map(_text, s)), _text(end)) for s, end in builder.waiting_edges)
         ),
         branches=_branches(builder, schemas),
         channels=dict(builder.channels),
@@ -173,10 +173,10 @@ def _check_names(builder: StateGraph[Any, Any, Any, Any]) -> None:
 
 
 def _check_managed(managed: Mapping[str, Any]) -> None:
-    for field, kind in managed.items():
-        if kind not in _compat.STEP_COUNTERS:
+    for field, spec in managed.items():
+        if spec not in _compat.STEP_COUNTERS:
             msg = (
-                f"Field `{field}` is the managed value {getattr(kind, '__name__', kind)}, which "
+                f"Field `{field}` is the managed value {getattr(spec, '__name__', spec)}, which "
                 "only LangGraph's own loop can give. `RemainingSteps` and `IsLastStep` work; "
                 "make anything else an ordinary field, or read it from the runtime context."
             )
@@ -187,14 +187,14 @@ def _nodes(
     builder: StateGraph[Any, Any, Any, Any], schemas: Mapping[type[Any], tuple[str, ...]]
 ) -> dict[str, NodeSpec]:
     defaults = _compat.node_defaults(builder)
-    found = {}
-    for given, spec in builder.nodes.items():
+    nodes = {}
+    for node, spec in builder.nodes.items():
         if spec.is_error_handler:
             continue
-        name = _text(given)
+        name = _text(node)
         if (spec.timeout or defaults.timeout) is not None:
             _compat.check_timeout(spec.runnable, name)
-        found[name] = NodeSpec(
+        nodes[name] = NodeSpec(
             name=name,
             runnable=spec.runnable,
             input_schema=spec.input_schema,
@@ -205,7 +205,7 @@ def _nodes(
             trace_policy=spec.trace_policy,
             error_handler=_handler(builder, spec, defaults.error_handler),
         )
-    return found
+    return nodes
 
 
 def _text(name: str) -> str:
@@ -222,14 +222,14 @@ def _handler(builder: StateGraph[Any, Any, Any, Any], spec: Any, default: Any) -
 def _branches(
     builder: StateGraph[Any, Any, Any, Any], schemas: Mapping[type[Any], tuple[str, ...]]
 ) -> tuple[Branch, ...]:
-    found = []
+    conditional_edges = []
     for source, branches in builder.branches.items():
-        follows = builder.nodes.get(source)
-        inherited = follows.input_schema if follows is not None else builder.state_schema
+        node = builder.nodes.get(source)
+        inherited = node.input_schema if node is not None else builder.state_schema
         for name, branch in branches.items():
             schema = branch.input_schema or inherited
             ends = {key: _text(end) for key, end in (branch.ends or {}).items()}
-            found.append(
+            conditional_edges.append(
                 Branch(
                     source=_text(source),
                     name=name,
@@ -240,4 +240,4 @@ def _branches(
                     is_typed=branch.input_schema is not None,
                 )
             )
-    return tuple(found)
+    return tuple(conditional_edges)

@@ -53,7 +53,7 @@ from langchain_sequrity.graph.codec.values import (
 from langchain_sequrity.graph.program import ABSENT, OVERWRITE, FieldPlan
 
 GiveIds = Callable[[Any], Any]
-_PLAIN_ADD = add_messages().func  # type: ignore[call-arg, union-attr] # without arguments: a partial
+_ADD_MESSAGES = add_messages().func  # type: ignore[call-arg, union-attr] # without arguments: a partial
 
 
 def id_giver(channel: BaseChannel[Any, Any, Any]) -> GiveIds | None:
@@ -71,16 +71,16 @@ def id_giver(channel: BaseChannel[Any, Any, Any]) -> GiveIds | None:
     return None
 
 
-def copy_ids(raw: Any, written: Any) -> None:
+def copy_ids(returned: Any, written: Any) -> None:
     """Give the messages that a node returned the ids of their written copies.
 
     LangGraph sets ids on the messages themselves when it applies a step, and streams show them.
     """
-    given = raw if isinstance(raw, list | tuple) else [raw]
+    messages = returned if isinstance(returned, list | tuple) else [returned]
     copies = written if isinstance(written, list | tuple) else [written]
-    for one, copy in zip(given, copies, strict=False):
-        if isinstance(one, BaseMessage) and isinstance(copy, BaseMessage) and one.id is None:
-            one.id = copy.id
+    for old, copy in zip(messages, copies, strict=False):
+        if isinstance(old, BaseMessage) and isinstance(copy, BaseMessage) and old.id is None:
+            old.id = copy.id
 
 
 def joins_additions(channel: BaseChannel[Any, Any, Any]) -> bool:
@@ -101,16 +101,16 @@ def has_message_reducer(channel: BaseChannel[Any, Any, Any]) -> bool:
 
 
 def _adds_messages(reducer: Any) -> bool:
-    return reducer is add_messages or getattr(reducer, "func", None) is _PLAIN_ADD
+    return reducer is add_messages or getattr(reducer, "func", None) is _ADD_MESSAGES
 
 
 def _calls_add_messages(reducer: Any) -> bool:
     """Whether a reducer is a function that uses `add_messages` directly."""
     if not inspect.isfunction(reducer):
         return False
-    held = [_compat.cell_value(cell) for cell in reducer.__closure__ or ()]
-    named = [reducer.__globals__.get(name) for name in reducer.__code__.co_names]
-    return any(map(_adds_messages, [*held, *named]))
+    closure = [_compat.cell_value(cell) for cell in reducer.__closure__ or ()]
+    globals_used = [reducer.__globals__.get(name) for name in reducer.__code__.co_names]
+    return any(map(_adds_messages, [*closure, *globals_used]))
 
 
 def _as_messages(update: Any) -> Any:
@@ -118,8 +118,8 @@ def _as_messages(update: Any) -> Any:
         return update  # it bypasses the reducer, which would set the ids
     items = update if isinstance(update, list) else [update]
     return [
-        _with_id(message_chunk_to_message(one) if isinstance(one, BaseMessageChunk) else one)
-        for one in convert_to_messages(items)
+        _with_id(message_chunk_to_message(item) if isinstance(item, BaseMessageChunk) else item)
+        for item in convert_to_messages(items)
     ]
 
 
@@ -146,19 +146,19 @@ Batch = Sequence[Any]
 
 
 def apply_steps(
-    channel: BaseChannel[Any, Any, Any], batches: Sequence[Batch], so_far: Callable[[int], str]
+    channel: BaseChannel[Any, Any, Any], batches: Sequence[Batch], prefix_text: Callable[[int], str]
 ) -> None:
     """Apply the steps in a log to a channel.
 
     Args:
         channel: The channel with what it held before; it is changed.
         batches: The steps.
-        so_far: Gives a text of all that precedes a step. It differs for each place in each log.
+        prefix_text: Gives a text of all before a step. It differs for each place in each log.
     """
     gives_ids = isinstance(channel, BinaryOperatorAggregate) and id_giver(channel) is not None
     for number, batch in _merged_steps(channel, batches):
         if gives_ids and batch:
-            _give_ids(channel, so_far, number)
+            _give_ids(channel, prefix_text, number)
         is_changed = bool(batch) and channel.update(batch)
         if not is_changed and channel.is_available():
             channel.update(())
@@ -187,12 +187,12 @@ def _merged_steps(
 def _only_adds(update: Any) -> bool:
     """Whether an update is a list of messages that removes none."""
     return type(update) is list and all(
-        isinstance(one, BaseMessage) and not isinstance(one, RemoveMessage) for one in update
+        isinstance(m, BaseMessage) and not isinstance(m, RemoveMessage) for m in update
     )
 
 
 def _give_ids(
-    channel: BaseChannel[Any, Any, Any], so_far: Callable[[int], str], number: int
+    channel: BaseChannel[Any, Any, Any], prefix_text: Callable[[int], str], number: int
 ) -> None:
     """Give ids to messages without one, as `add_messages` does in the next step.
 
@@ -202,22 +202,22 @@ def _give_ids(
     if not channel.is_available():
         return
     value = channel.get()
-    held = value if isinstance(value, list) else [value]
-    if all(not isinstance(one, BaseMessage) or one.id is not None for one in held):
+    messages = value if isinstance(value, list) else [value]
+    if all(not isinstance(m, BaseMessage) or m.id is not None for m in messages):
         return
-    text = so_far(number)
-    for place, one in enumerate(held):
-        if isinstance(one, BaseMessage) and one.id is None:
-            one.id = str(uuid5(NAMESPACE_OID, f"{place} {text}"))
+    text = prefix_text(number)
+    for index, message in enumerate(messages):
+        if isinstance(message, BaseMessage) and message.id is None:
+            message.id = str(uuid5(NAMESPACE_OID, f"{index} {text}"))
 
 
 AnyChannel = BaseChannel[Any, Any, Any]
-Held = tuple[type, ...]
+SumTypes = tuple[type, ...]
 
-_SUMS: dict[type, Held] = {int: (int, float, bool), str: (str,), list: (list,)}
+_SUM_TYPES: dict[type, SumTypes] = {int: (int, float, bool), str: (str,), list: (list,)}
 """Type of a sum → types that its field may hold. A sum of integers may become a float: 1 + 1.5."""
 
-_KEEPS = (LastValue, BinaryOperatorAggregate, DeltaChannel, UntrackedValue)
+_KEEPING = (LastValue, BinaryOperatorAggregate, DeltaChannel, UntrackedValue)
 """Channels that a step without a write does not change."""
 
 _UNSAVED = (DeltaChannel, UntrackedValue)
@@ -233,31 +233,31 @@ def field_plan(channel: AnyChannel) -> FieldPlan:
     Raises:
         GraphNotSupported: If the channel waits for the run to end or for a node to read it.
     """
-    kind = type(channel)
-    if kind is LastValue:
+    cls = type(channel)
+    if cls is LastValue:
         return FieldPlan("last")
-    if isinstance(channel, BinaryOperatorAggregate) and kind is BinaryOperatorAggregate:
-        zero: Any = channel.value
-        if channel.operator is operator.add and type(zero) in _SUMS:
-            return FieldPlan("sum", zero=type(zero)())
-    if kind.consume is not BaseChannel.consume or kind.finish is not BaseChannel.finish:
+    if isinstance(channel, BinaryOperatorAggregate) and cls is BinaryOperatorAggregate:
+        initial: Any = channel.value
+        if channel.operator is operator.add and type(initial) in _SUM_TYPES:
+            return FieldPlan("sum", zero=type(initial)())
+    if cls.consume is not BaseChannel.consume or cls.finish is not BaseChannel.finish:
         msg = (
-            f"Field `{channel.key}` has the channel {kind.__name__}, which depends on LangGraph's "
+            f"Field `{channel.key}` has the channel {cls.__name__}, which depends on LangGraph's "
             "own loop: it changes when a node reads it or the run ends. Use `LastValue` or a "
             "reducer."
         )
         raise GraphNotSupported(msg)
-    keeps = channel.accumulate if isinstance(channel, Topic) and kind is Topic else kind in _KEEPS
+    keeps = channel.accumulate if isinstance(channel, Topic) and cls is Topic else cls in _KEEPING
     return FieldPlan("log", resets=not keeps)
 
 
-def copy_with_content(channel: AnyChannel, held: Any) -> AnyChannel:
+def copy_with_content(channel: AnyChannel, content: Any) -> AnyChannel:
     """A copy of a channel with exactly this content."""
-    if held is MISSING or not _is_unsaved(type(channel)):
-        return channel.from_checkpoint(held)
-    new: Any = channel.copy()
-    new.value = held
-    return cast("AnyChannel", new)
+    if content is MISSING or not _is_unsaved(type(channel)):
+        return channel.from_checkpoint(content)
+    copy: Any = channel.copy()
+    copy.value = content
+    return cast("AnyChannel", copy)
 
 
 def _content(channel: AnyChannel) -> Any:
@@ -265,8 +265,8 @@ def _content(channel: AnyChannel) -> Any:
 
 
 @cache
-def _is_unsaved(kind: type[Any]) -> bool:
-    return issubclass(kind, _UNSAVED)  # slow for an abstract class
+def _is_unsaved(cls: type[Any]) -> bool:
+    return issubclass(cls, _UNSAVED)  # slow for an abstract class
 
 
 class FieldCodec:
@@ -279,30 +279,31 @@ class FieldCodec:
 
     Attributes:
         plan: How a program keeps it.
-        kinds: Which objects it may hold.
+        allowed: Which objects it may hold.
     """
 
     def __init__(self, name: str, channel: AnyChannel, annotations: Iterable[Any]) -> None:
         self.plan = field_plan(channel)
         self._empty = channel
         self._give_ids = id_giver(channel)
-        self._sums = _SUMS.get(type(self.plan.zero), ())
-        kinds = allowed_types([*annotations, getattr(channel, "typ", None)])
-        self.kinds = kinds.join(AllowedTypes(messages=has_message_reducer(channel)))
+        self._sum_types = _SUM_TYPES.get(type(self.plan.zero), ())
+        allowed = allowed_types([*annotations, getattr(channel, "typ", None)])
+        self.allowed = allowed.join(AllowedTypes(messages=has_message_reducer(channel)))
         self._where = f"Field `{name}`"
 
     def snapshot(self, channel: AnyChannel) -> Snapshot | None:
         """A snapshot of the content of a channel; `None` if it cannot change."""
-        held = _content(channel)
-        if type(held) in SCALARS or held is MISSING:
+        content = _content(channel)
+        if type(content) in SCALARS or content is MISSING:
             return None
-        here = current_objects()
-        return Snapshot(held, self.kinds, content_digest if here is None else here.digest_given)
+        objects = current_objects()
+        digest_of = content_digest if objects is None else objects.digest_when_read
+        return Snapshot(content, self.allowed, digest_of)
 
     def write(self, channel: AnyChannel) -> Json:
         """Write the content of a channel of this field."""
-        held = _content(channel)
-        if held is MISSING:
+        content = _content(channel)
+        if content is MISSING:
             if channel.is_available():
                 msg = (
                     f"{self._where} has the channel {type(channel).__name__}, whose `checkpoint` "
@@ -311,8 +312,8 @@ class FieldCodec:
                 raise UsageError(msg)
             return ABSENT if self.plan.kind == "last" else []
         if self.plan.kind == "sum":
-            return self._summand(held, self._where)
-        value = encode(held, self._where, self.kinds)
+            return self._summand(content, self._where)
+        value = encode(content, self._where, self.allowed)
         return value if self.plan.kind == "last" else [{"value": value}]
 
     def read(self, value: Json) -> Any:
@@ -321,7 +322,7 @@ class FieldCodec:
             channel = self.read_channel(value)
             return channel.get() if channel.is_available() else MISSING
         if self.plan.kind == "sum":  # it may be any text, also `ABSENT`
-            if type(value) not in self._sums:
+            if type(value) not in self._sum_types:
                 msg = f"{self._where} is not the sum that the program keeps."
                 raise BadReply(msg)
             return self.read_value(value)
@@ -329,7 +330,7 @@ class FieldCodec:
 
     def read_value(self, value: Json) -> Any:
         """Read a single value of the field, as in a `Send`."""
-        return decode(value, self._where, self.kinds)
+        return decode(value, self._where, self.allowed)
 
     def read_channel(self, value: Json, *, is_lost: bool = False) -> AnyChannel:
         """Read the field as a channel with its content.
@@ -346,11 +347,11 @@ class FieldCodec:
             return copy_with_content(self._empty, MISSING)
         if self.plan.kind != "log":
             return copy_with_content(self._empty, self.read(value))
-        held, batches = self._read_log(value)
+        content, batches = self._read_log(value)
         # A fold may change what it holds, and must not change the empty channel.
-        channel = copy_with_content(self._empty, held)
-        head = len(value) - len(batches)
-        apply_steps(channel, batches, lambda number: json.dumps(value[: head + number]))
+        channel = copy_with_content(self._empty, content)
+        first_step = len(value) - len(batches)
+        apply_steps(channel, batches, lambda number: json.dumps(value[: first_step + number]))
         return channel
 
     def rewrite(self, value: Json) -> Json:
@@ -372,12 +373,12 @@ class FieldCodec:
             The prefix of the key in the result (`OVERWRITE` or nothing), and the JSON.
         """
         if self.plan.kind == "log":
-            return "", [encode(value, where, self.kinds) for value in values]
+            return "", [encode(value, where, self.allowed) for value in values]
         if self.plan.kind == "sum":
             return self._update_sum(values, where)
         if len(values) > 1:
             self._empty.copy().update(values)  # raises LangGraph's own error
-        return "", encode(values[0], where, self.kinds)
+        return "", encode(values[0], where, self.allowed)
 
     def with_ids(self, value: Any) -> Any:
         """The update with an id on each message that would get one from LangGraph.
@@ -389,7 +390,7 @@ class FieldCodec:
 
     def _update_sum(self, values: Sequence[Any], where: str) -> tuple[str, Json]:
         overwrites = [_compat.read_overwrite(value) for value in values]
-        if any(is_one for is_one, _ in overwrites):
+        if any(is_overwrite for is_overwrite, _ in overwrites):
             channel = self._empty.copy()
             channel.update(values)  # as LangGraph: at most one, and the values after it are dropped
             return OVERWRITE, self._summand(channel.get(), where)
@@ -400,24 +401,24 @@ class FieldCodec:
 
     def _summand(self, value: Any, where: str) -> Json:
         """Write a value that the program adds; nothing in it may be escaped."""
-        written = value
+        summand = value
         if not (type(value) is str and value == ABSENT):
-            written = encode(value, where, self.kinds)
-        if type(written) in self._sums:
-            return written
-        wanted = type(self.plan.zero).__name__
+            summand = encode(value, where, self.allowed)
+        if type(summand) in self._sum_types:
+            return summand
+        sum_type = type(self.plan.zero).__name__
         msg = (
-            f"{where} is a sum of `{wanted}` that the service adds up, and the value is a "
-            f"{type(value).__name__}, which is not plain JSON. Use a `{wanted}` of usual size, or "
-            "a reducer of your own: `Annotated[…, lambda a, b: a + b]`."
+            f"{where} is a sum of `{sum_type}` that the service adds up, and the value is a "
+            f"{type(value).__name__}, which is not plain JSON. Use a `{sum_type}` of usual size, "
+            "or a reducer of your own: `Annotated[…, lambda a, b: a + b]`."
         )
         raise UsageError(msg)
 
     def _read_log(self, log: Json) -> tuple[Any, list[list[Any]]]:
         """What the field held before the run, and the updates of each step since then."""
         first = log[0] if isinstance(log, list) and log else None
-        before = [first] if isinstance(first, dict) and first.keys() == {"value"} else []
-        steps = log[len(before) :] if isinstance(log, list) else None
+        initial = [first] if isinstance(first, dict) and first.keys() == {"value"} else []
+        steps = log[len(initial) :] if isinstance(log, list) else None
         if steps is None or not all(isinstance(batch, list) for batch in steps):
             msg = f"{self._where} is not the list of updates that the program keeps."
             raise BadReply(msg)
@@ -425,9 +426,9 @@ class FieldCodec:
             # Only the last update counts. Objects of earlier ones are lost if a thread continues,
             # so they are only counted.
             last = max(number for number, batch in enumerate(steps) if batch)
-            before, steps = [], [*([None] * len(batch) for batch in steps[:last]), *steps[last:]]
-        held = self.read_value(before[0]["value"]) if before else MISSING
-        return held, [[self.read_value(update) for update in batch] for batch in steps]
+            initial, steps = [], [*([None] * len(batch) for batch in steps[:last]), *steps[last:]]
+        content = self.read_value(initial[0]["value"]) if initial else MISSING
+        return content, [[self.read_value(update) for update in batch] for batch in steps]
 
 
 def field_codecs(

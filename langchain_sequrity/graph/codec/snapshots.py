@@ -15,25 +15,25 @@ from langchain_sequrity.graph.codec.values import (
     AllowedTypes,
     content_digest,
     plain_bytes,
-    stays_here,
+    stays_on_client,
 )
 
 _Items = tuple[Any, ...]
 
 
-def _of_mapping(value: Mapping[Any, Any]) -> _Items:
+def _mapping_items(value: Mapping[Any, Any]) -> _Items:
     return (*value, *value.values())
 
 
-def _of_model(value: BaseModel) -> _Items:
+def _model_items(value: BaseModel) -> _Items:
     parts = (value.__dict__, value.__pydantic_extra__ or {}, value.__pydantic_private__ or {})
-    return tuple(item for part in parts for item in _of_mapping(part))
+    return tuple(item for part in parts for item in _mapping_items(part))
 
 
-def _of_record(value: Any) -> _Items:
+def _record_items(value: Any) -> _Items:
     names = [field.name for field in dataclasses.fields(value)]
     attributes = getattr(value, "__dict__", {})
-    return (*(getattr(value, name, None) for name in names), *_of_mapping(attributes))
+    return (*(getattr(value, name, None) for name in names), *_mapping_items(attributes))
 
 
 _ITEMS: dict[type, Callable[[Any], _Items]] = {
@@ -42,9 +42,9 @@ _ITEMS: dict[type, Callable[[Any], _Items]] = {
     set: tuple,
     frozenset: tuple,
     deque: tuple,
-    dict: _of_mapping,
-    OrderedDict: _of_mapping,
-    Counter: _of_mapping,
+    dict: _mapping_items,
+    OrderedDict: _mapping_items,
+    Counter: _mapping_items,
     bytearray: lambda value: (bytes(value),),
     Overwrite: lambda value: (value.value,),
 }
@@ -55,18 +55,18 @@ def _items_of(value: Any) -> _Items | None:
     if (items := _ITEMS.get(type(value))) is not None:
         return items(value)
     if isinstance(value, BaseModel):
-        return _of_model(value)
+        return _model_items(value)
     if isinstance(value, tuple):
         return tuple(value)
-    return _of_record(value) if dataclasses.is_dataclass(value) else None
+    return _record_items(value) if dataclasses.is_dataclass(value) else None
 
 
-def _dump(value: Any, types: AllowedTypes) -> bytes | None:
+def _dump(value: Any, allowed: AllowedTypes) -> bytes | None:
     """Plain data, or a list of messages with plain data, as bytes; `None` for other values.
 
     It is much faster than a walk.
     """
-    if type(value) is list and types.messages:
+    if type(value) is list and allowed.messages:
         value = [
             [vars(item), item.__pydantic_extra__] if type(item) in MESSAGE_CLASSES else item
             for item in value
@@ -82,7 +82,7 @@ class Snapshot:
 
     Args:
         value: The value.
-        types: What the field may hold.
+        allowed: What the field may hold.
         digest_of: Gives the digest of an object that stays on the client.
 
     Attributes:
@@ -92,25 +92,25 @@ class Snapshot:
     def __init__(
         self,
         value: Any,
-        types: AllowedTypes,
+        allowed: AllowedTypes,
         digest_of: Callable[[Any], bytes | None] = content_digest,
     ) -> None:
-        self._value, self._types = value, types
+        self._value, self._allowed = value, allowed
         self.objects: list[Any] = []
         self._digests: list[bytes | None] = []
         self._contents: list[tuple[Any, _Items]] = []
-        self._dumped = _dump(value, types)
+        self._dumped = _dump(value, allowed)
         if self._dumped is None:
             self._walk(value, digest_of)
 
     def _walk(self, value: Any, digest_of: Callable[[Any], bytes | None]) -> None:
-        seen: dict[int, Any] = {}  # the values are alive, so no id is used twice
+        visited: dict[int, Any] = {}  # the values are alive, so no id is used twice
         todo = [value]
         for reachable in todo:
-            if type(reachable) in SCALARS or id(reachable) in seen:
+            if type(reachable) in SCALARS or id(reachable) in visited:
                 continue
-            seen[id(reachable)] = reachable
-            if stays_here(reachable, self._types):
+            visited[id(reachable)] = reachable
+            if stays_on_client(reachable, self._allowed):
                 self.objects.append(reachable)
                 self._digests.append(digest_of(reachable))
             elif (items := _items_of(reachable)) is not None:
@@ -130,7 +130,7 @@ class Snapshot:
     def is_changed(self) -> bool:
         """Whether something in it is another object now. It may be an equal one."""
         if self._dumped is not None:
-            return _dump(self._value, self._types) != self._dumped
+            return _dump(self._value, self._allowed) != self._dumped
         is_same = all(_are_same(items, _items_of(value)) for value, items in self._contents)
         return not is_same or bool(self.changed_objects())
 

@@ -71,13 +71,13 @@ class Encoding(NamedTuple):
     """How objects of one class become JSON."""
 
     name: str
-    payload: type | None  # type of `value`; `None` for any
+    payload_type: type | None  # type of `value`; `None` for any
     write: Callable[[Any], Any]
     read: Callable[[Any], Any]
     is_unordered: bool = False
 
 
-def _unchanged(value: Any) -> Any:
+def _identity(value: Any) -> Any:
     return value
 
 
@@ -104,9 +104,9 @@ def _read_datetime(text: str) -> dt.datetime:
     value = dt.datetime.fromisoformat(iso)
     if not zone:
         return value
-    first = value.replace(tzinfo=zoneinfo.ZoneInfo(zone.removesuffix("]")))
+    earlier = value.replace(tzinfo=zoneinfo.ZoneInfo(zone.removesuffix("]")))
     # The offset distinguishes the two hours with one name when clocks go back.
-    return first if first.utcoffset() == value.utcoffset() else first.replace(fold=1)
+    return earlier if earlier.utcoffset() == value.utcoffset() else earlier.replace(fold=1)
 
 
 def _read_absent(text: str) -> str:
@@ -117,14 +117,14 @@ def _read_absent(text: str) -> str:
 
 
 _ENCODINGS: dict[type | None, Encoding] = {
-    None: Encoding("str", str, _unchanged, _read_absent),
+    None: Encoding("str", str, _identity, _read_absent),
     int: Encoding("int", str, hex, lambda text: int(text, 16)),
     dict: Encoding("dict", list, _pairs, dict),
     tuple: Encoding("tuple", list, list, tuple),
     set: Encoding("set", list, list, set, is_unordered=True),
     frozenset: Encoding("frozenset", list, list, frozenset, is_unordered=True),
     deque: Encoding(
-        "deque", list, lambda one: [one.maxlen, *one], lambda row: deque(row[1:], row[0])
+        "deque", list, lambda d: [d.maxlen, *d], lambda parts: deque(parts[1:], parts[0])
     ),
     OrderedDict: Encoding("OrderedDict", list, _pairs, OrderedDict),
     Counter: Encoding("Counter", list, _pairs, lambda pairs: Counter(dict(pairs))),
@@ -134,7 +134,7 @@ _ENCODINGS: dict[type | None, Encoding] = {
     dt.date: Encoding("date", str, dt.date.isoformat, dt.date.fromisoformat),
     dt.time: Encoding("time", str, dt.time.isoformat, dt.time.fromisoformat),
     dt.timedelta: Encoding(
-        "timedelta", list, lambda one: [one.days, one.seconds, one.microseconds],
+        "timedelta", list, lambda d: [d.days, d.seconds, d.microseconds],
         lambda parts: dt.timedelta(*parts),
     ),
     Decimal: Encoding("Decimal", str, str, Decimal),
@@ -143,9 +143,9 @@ _ENCODINGS: dict[type | None, Encoding] = {
     Overwrite: Encoding("overwrite", None, lambda value: value.value, Overwrite),
 }  # fmt: skip
 
-BY_CLASS = {cls: form for cls, form in _ENCODINGS.items() if cls is not None}
+ENCODING_OF_CLASS = {cls: encoding for cls, encoding in _ENCODINGS.items() if cls is not None}
 
-BY_NAME = {form.name: form for form in _ENCODINGS.values()}
+_ENCODING_OF_NAME = {encoding.name: encoding for encoding in _ENCODINGS.values()}
 
 ObjectKind = Literal["model", "record", "tuple", "enum"]
 
@@ -161,44 +161,44 @@ class AllowedTypes:
 
     messages: bool = False
     classes: frozenset[type] = frozenset()
-    _names: dict[str, type] = field(default_factory=dict, compare=False, repr=False)
+    _class_of_name: dict[str, type] = field(default_factory=dict, compare=False, repr=False)
 
     def join(self, other: "AllowedTypes") -> "AllowedTypes":
         """The union of both."""
         return AllowedTypes(self.messages or other.messages, self.classes | other.classes)
 
-    def name(self, cls: type) -> str | None:
+    def name_of(self, cls: type) -> str | None:
         """The name of a class in JSON; `None` if the field may not hold it."""
-        return cls.__name__ if self.find(cls.__name__) is cls else None
+        return cls.__name__ if self.class_named(cls.__name__) is cls else None
 
-    def find(self, name: str) -> type | None:
+    def class_named(self, name: str) -> type | None:
         """The class with this name; `None` if there is not exactly one."""
-        if name not in self._names:
-            found = {cls for cls in _with_subclasses(self.classes) if cls.__name__ == name}
-            if len(found) != 1:
+        if name not in self._class_of_name:
+            matches = {cls for cls in _with_subclasses(self.classes) if cls.__name__ == name}
+            if len(matches) != 1:
                 return None
-            self._names[name] = found.pop()
-        return self._names[name]
+            self._class_of_name[name] = matches.pop()
+        return self._class_of_name[name]
 
 
 def allowed_types(annotations: Iterable[Any]) -> AllowedTypes:
     """Find out what a field with these annotations may hold."""
-    seen: set[int] = set()
+    seen_ids: set[int] = set()
     classes: set[type] = set()
     messages = False
     # The list keeps every annotation alive, so no id is used twice.
     todo = list(annotations)
-    for one in todo:
-        if id(one) in seen:
+    for annotation in todo:
+        if id(annotation) in seen_ids:
             continue
-        seen.add(id(one))
-        if inspect.isclass(one) and get_origin(one) is None:
-            if issubclass(one, lc.BaseMessage):
+        seen_ids.add(id(annotation))
+        if inspect.isclass(annotation) and get_origin(annotation) is None:
+            if issubclass(annotation, lc.BaseMessage):
                 messages = True
                 continue
-            if object_kind(one) is not None:
-                classes.add(one)
-        todo.extend(_inner_annotations(one))
+            if object_kind(annotation) is not None:
+                classes.add(annotation)
+        todo.extend(_inner_annotations(annotation))
     return AllowedTypes(messages, frozenset(classes))
 
 
@@ -215,9 +215,9 @@ def object_kind(cls: type) -> ObjectKind | None:
     return None
 
 
-def object_fields(value: Any, form: ObjectKind) -> Mapping[str, Any] | None:
+def object_fields(value: Any, kind: ObjectKind) -> Mapping[str, Any] | None:
     """The fields of an object; `None` if they are not all of its content."""
-    match form:
+    match kind:
         case "model":
             return _model_fields(value)
         case "record":
@@ -251,7 +251,7 @@ def _model_fields(value: BaseModel) -> Mapping[str, Any] | None:
     for name, attribute in cls.__private_attributes__.items():
         if attribute.default_factory or private.get(name, attribute.default) != attribute.default:
             return None
-    if _attributes_beside(value, cls.model_fields):
+    if _extra_attributes(value, cls.model_fields):
         return None
     # Unset fields stay unset, as in `model_dump(exclude_unset=True)`.
     fields = {
@@ -272,40 +272,40 @@ def _make_model(cls: Any, fields: Mapping[str, Any]) -> Any:
 
 def _record_fields(value: Any) -> Mapping[str, Any] | None:
     cls = type(value)
-    names = {one.name for one in dataclasses.fields(cls)}
+    names = {f.name for f in dataclasses.fields(cls)}
     parameters: Mapping[str, Any] = inspect.signature(cls).parameters
     for name, parameter in parameters.items():
         if name not in names and parameter.default is inspect.Parameter.empty:
             return None
     fields = {name: getattr(value, name) for name in names if hasattr(value, name)}
-    if beside := _attributes_beside(value, names):
+    if extra := _extra_attributes(value, names):
         with suppress(Exception):  # the class's own code may raise anything
-            if beside == _attributes_beside(_make_record(cls, fields), names):
+            if extra == _extra_attributes(_make_record(cls, fields), names):
                 return fields  # `__post_init__` sets them again
         return None
     return fields
 
 
-def _attributes_beside(value: Any, fields: Container[str]) -> dict[str, Any]:
+def _extra_attributes(value: Any, fields: Container[str]) -> dict[str, Any]:
     """The attributes of an object that are not fields, without the caches of its properties."""
     cls = type(value)
     return {
-        name: one
-        for name, one in getattr(value, "__dict__", {}).items()
+        name: attribute
+        for name, attribute in getattr(value, "__dict__", {}).items()
         if name not in fields and not isinstance(getattr(cls, name, None), cached_property)
     }
 
 
 def _make_record(cls: Any, fields: Mapping[str, Any]) -> Any:
-    known = {one.name: one.init for one in dataclasses.fields(cls)}
-    if unknown := fields.keys() - known.keys():
+    init_by_field = {f.name: f.init for f in dataclasses.fields(cls)}
+    if unknown := fields.keys() - init_by_field.keys():
         msg = f"unknown fields {sorted(unknown)}"
         raise ValueError(msg)
-    made = cls(**{name: value for name, value in fields.items() if known[name]})
+    record = cls(**{name: value for name, value in fields.items() if init_by_field[name]})
     for name, value in fields.items():
-        if not known[name]:
-            object.__setattr__(made, name, value)
-    return made
+        if not init_by_field[name]:
+            object.__setattr__(record, name, value)
+    return record
 
 
 def _with_subclasses(classes: Iterable[type]) -> Iterator[type]:
@@ -328,7 +328,7 @@ def _inner_annotations(annotation: Any) -> Iterator[Any]:
     elif hasattr(annotation, "__supertype__"):
         yield annotation.__supertype__
     elif inspect.isclass(annotation) and get_origin(annotation) is None:
-        yield from _fields(annotation)
+        yield from _field_annotations(annotation)
     else:
         yield get_origin(annotation)
         for argument in get_args(annotation):
@@ -336,7 +336,7 @@ def _inner_annotations(annotation: Any) -> Iterator[Any]:
             yield from argument if isinstance(argument, list) else [argument]
 
 
-def _fields(cls: Any) -> Iterable[Any]:
+def _field_annotations(cls: Any) -> Iterable[Any]:
     if issubclass(cls, BaseModel):
         return [info.annotation for info in cls.model_fields.values()]
     if is_typeddict(cls) or object_kind(cls) in {"record", "tuple"}:
@@ -349,7 +349,7 @@ def _fields(cls: Any) -> Iterable[Any]:
 
 _SERDE = JsonPlusSerializer()  # as the checkpointer's: equal bytes mean equal objects
 
-_here: ContextVar["ObjectHandles | None"] = ContextVar("objects of the run", default=None)
+_current: ContextVar["ObjectHandles | None"] = ContextVar("objects of the run", default=None)
 
 
 _PLAIN_ONLY = (
@@ -387,7 +387,7 @@ class _ContentPickler(pickle.Pickler):
         if isinstance(obj, types.FunctionType):
             return object, (), (id(obj), _variables_of(obj))
         cls = type(obj)
-        if all(getattr(cls, name) is getattr(object, name) for name in _PICKLING):
+        if all(getattr(cls, name) is getattr(object, name) for name in _PICKLE_METHODS):
             return NotImplemented
         if cls.__module__.partition(".")[0] in sys.stdlib_module_names:
             return NotImplemented  # all of their content; other attributes are caches
@@ -399,7 +399,7 @@ class _ContentPickler(pickle.Pickler):
         return object, (), (reduced, attributes)
 
 
-_PICKLING = ("__reduce_ex__", "__reduce__", "__getstate__")
+_PICKLE_METHODS = ("__reduce_ex__", "__reduce__", "__getstate__")
 
 
 def _variables_of(function: types.FunctionType) -> list[Any]:
@@ -418,14 +418,14 @@ def _slots_of(value: Any) -> list[Any]:
     ]
 
 
-class _Attributes:
+class _OnlyAttributes:
     """The size of an object that has nothing but attributes."""
 
 
 def _has_only_attributes(cls: type) -> bool:
     """Whether all of an object of a class is in its `__dict__`: no slots, no data of C code."""
     sizes = (cls.__basicsize__, cls.__itemsize__, cls.__dictoffset__)
-    if sizes != (_Attributes.__basicsize__, 0, _Attributes.__dictoffset__):
+    if sizes != (_OnlyAttributes.__basicsize__, 0, _OnlyAttributes.__dictoffset__):
         return False
     # A slot may have the place of the list of weak references.
     return not any(vars(base).get("__slots__") for base in cls.__mro__)
@@ -454,71 +454,71 @@ def content_digest(value: Any) -> bytes | None:
     return hashlib.sha256(data.getbuffer()).digest()
 
 
-_NEVER = object()
+_NOT_READ = object()
 
 
 class ObjectHandles:
     """The objects of a run, by handle. A handle is for an object with its content.
 
     Attributes:
-        known: Handle → object.
+        by_handle: Handle → object.
         fresh: Those of them that must be stored, as copies: a node may change the object.
         serde: The serializer of the checkpointer; without one, that of the cache.
     """
 
     def __init__(self) -> None:
-        self.known: dict[str, Any] = {}
+        self.by_handle: dict[str, Any] = {}
         self.serde: Any = None
         self._stored: dict[str, Any] = {}
         self._handles: dict[tuple[int, str, bytes | None], str] = {}
         self._contents: dict[str, bytes | None] = {}
-        self._given: dict[int, Any] = {}
-        self._numbers: Counter[str] = Counter()
+        self._content_when_read: dict[int, Any] = {}
+        self._digest_counts: Counter[str] = Counter()
         self.fresh: dict[str, Any] = {}
 
     @contextmanager
     def in_use(self) -> Iterator["ObjectHandles"]:
         """Make these the current objects. `fresh` has those that must be stored."""
-        in_use = object.__new__(ObjectHandles)  # `copy.copy` takes several times as long
-        in_use.__dict__ = {**self.__dict__, "fresh": {}}
-        token = _here.set(in_use)
+        active = object.__new__(ObjectHandles)  # `copy.copy` takes several times as long
+        active.__dict__ = {**self.__dict__, "fresh": {}}
+        token = _current.set(active)
         try:
-            yield in_use
+            yield active
         finally:
-            _here.reset(token)
+            _current.reset(token)
 
     def load(self, stored: Mapping[str, Any]) -> None:
         """Add stored objects. A node gets a copy, so what is stored stays as it is."""
         for handle, value in stored.items():
-            if handle not in self.known:
-                copied = self._stored_form(value)[1]
-                self.known[handle] = value if copied is None else copied()
+            if handle not in self.by_handle:
+                make_copy = self._digest_and_copier(value)[1]
+                self.by_handle[handle] = value if make_copy is None else make_copy()
         self._stored.update(stored)
 
     def as_stored(self) -> "ObjectHandles":
         """The objects as they were before a node changed them."""
         stored = ObjectHandles()
-        stored.known = self._stored
+        stored.by_handle = self._stored
         return stored
 
     def handle(self, value: Any) -> str:
         """The handle of an object with its content. Equal objects have handles of their own."""
-        digest, copied = self._stored_form(value)
+        digest, make_copy = self._digest_and_copier(value)
         content = content_digest(value)
         handle = self._handles.get((id(value), digest, content))
-        if handle is None or self.known[handle] is not value:
+        if handle is None or self.by_handle[handle] is not value:
             handle = self._new_handle(digest)
             self._handles[id(value), digest, content] = handle
-        if copied is not None and handle not in self._stored:
-            self.fresh[handle] = value if self.serde is None else copied()
-        self.known[handle], self._contents[handle] = value, content
+        if make_copy is not None and handle not in self._stored:
+            self.fresh[handle] = value if self.serde is None else make_copy()
+        self.by_handle[handle], self._contents[handle] = value, content
         return handle
 
     def _new_handle(self, digest: str) -> str:
         if not digest:
             return uuid4().hex
-        number = self._numbers[digest]
-        self._numbers[digest] += 1
+        number = self._digest_counts[digest]
+        self._digest_counts[digest] += 1
         return f"{digest}.{number}" if number else digest
 
     def find(self, handle: str) -> Any:
@@ -528,47 +528,47 @@ class ObjectHandles:
             KeyError: If the run does not have it.
             _ChangedObjectError: If its content is no longer that of the handle.
         """
-        value = self.known[handle]
+        value = self.by_handle[handle]
         content = content_digest(value)
         if self._contents.setdefault(handle, content) != content:
             raise _ChangedObjectError(type(value).__name__)
-        self._given[id(value)] = content
+        self._content_when_read[id(value)] = content
         return value
 
-    def digest_given(self, value: Any) -> bytes | None:
+    def digest_when_read(self, value: Any) -> bytes | None:
         """The digest of an object when `find` last gave it."""
-        content = self._given.get(id(value), _NEVER)
-        return content_digest(value) if content is _NEVER else content
+        content = self._content_when_read.get(id(value), _NOT_READ)
+        return content_digest(value) if content is _NOT_READ else content
 
-    def _stored_form(self, value: Any) -> tuple[str, Callable[[], Any] | None]:
+    def _digest_and_copier(self, value: Any) -> tuple[str, Callable[[], Any] | None]:
         """The digest of what is stored of an object, and how to copy it; "" if it is not stored.
 
         Then LangGraph raises an error if the object has to be stored.
         """
         for serde in (_SERDE, self.serde):
             with suppress(Exception):  # it may raise anything, also because there is none
-                kind, data = serde.dumps_typed(value)
-                digest = hashlib.sha256(kind.encode() + data).hexdigest()[:32]
-                return digest, partial(serde.loads_typed, (kind, data))
+                type_name, data = serde.dumps_typed(value)
+                digest = hashlib.sha256(type_name.encode() + data).hexdigest()[:32]
+                return digest, partial(serde.loads_typed, (type_name, data))
         return "", None
 
 
 def current_objects() -> ObjectHandles | None:
     """The objects of the current run; `None` outside a run."""
-    return _here.get()
+    return _current.get()
 
 
 def view_for_policies(value: Any) -> Any:
     """What policies see of an object: its fields as plain data, or its class's name."""
     try:
         return to_jsonable_python(
-            value, bytes_mode="base64", inf_nan_mode="strings", fallback=_name_of
+            value, bytes_mode="base64", inf_nan_mode="strings", fallback=_class_name_of
         )
     except Exception:  # noqa: BLE001 - the object's own code may raise anything
-        return _name_of(value)
+        return _class_name_of(value)
 
 
-def _name_of(value: Any) -> str:
+def _class_name_of(value: Any) -> str:
     return type(value).__name__
 
 
@@ -594,7 +594,7 @@ _MESSAGES: dict[str, type[lc.BaseMessage]] = {
 
 MESSAGE_CLASSES = frozenset(_MESSAGES.values())
 
-_DEFAULTS: dict[type, dict[str, Any]] = {
+_MESSAGE_DEFAULTS: dict[type, dict[str, Any]] = {
     cls: {
         name: info.get_default(call_default_factory=True)
         for name, info in cls.model_fields.items()
@@ -603,7 +603,7 @@ _DEFAULTS: dict[type, dict[str, Any]] = {
     for cls in _MESSAGES.values()
 }
 
-_DEFAULTS[lc.RemoveMessage]["content"] = ""  # its constructor does not take it
+_MESSAGE_DEFAULTS[lc.RemoveMessage]["content"] = ""  # its constructor does not take it
 
 _SAFE_INT = range(-(2**63), 2**63)  # every JSON library keeps these exact
 
@@ -616,67 +616,67 @@ class _ChangedObjectError(_CodecError):
     """An object that no longer has the content of its handle."""
 
 
-def encode(value: Any, where: str, kinds: AllowedTypes = PLAIN) -> Json:
+def encode(value: Any, where: str, allowed: AllowedTypes = PLAIN) -> Json:
     """Write a value as JSON. The value is copied, never changed.
 
     Args:
         value: Any value.
         where: The place, as the start of a sentence: "Field `x` of node `a`".
-        kinds: Which objects the place may hold.
+        allowed: Which objects the place may hold.
 
     Raises:
         UsageError: If the value cannot become JSON. The text names the place and a way out, and
             does not show the value.
     """
     try:
-        return _encode(value, 0, kinds)
-    except _CodecError as refused:
-        msg = f"{where} cannot be sent: {refused}."
+        return _encode(value, 0, allowed)
+    except _CodecError as error:
+        msg = f"{where} cannot be sent: {error}."
         raise UsageError(msg) from None
 
 
-def decode(value: Json, where: str = "A value", kinds: AllowedTypes = PLAIN) -> Any:
+def decode(value: Json, where: str = "A value", allowed: AllowedTypes = PLAIN) -> Any:
     """Read the JSON that `encode` wrote. It is copied, so a node may change the value.
 
     Args:
         value: The JSON; it is not trusted.
         where: The place, as the start of a sentence.
-        kinds: Which objects the place may hold.
+        allowed: Which objects the place may hold.
 
     Raises:
         BadReply: If `encode` cannot have written it for this place.
         UsageError: If an object in it was changed in place, and the service does not know that.
     """
     try:
-        return _decode(value, 0, kinds)
-    except _ChangedObjectError as changed:
+        return _decode(value, 0, allowed)
+    except _ChangedObjectError as error:
         msg = (
-            f"{where} holds a `{changed}` that other code has changed in place since it was "
+            f"{where} holds a `{error}` that other code has changed in place since it was "
             "written: the policy has not seen this content. Change an object only in a node that "
             "reads it from this field, and have no other field or parallel node with it."
         )
         raise UsageError(msg) from None
-    except _CodecError as refused:
-        msg = f"{where} is not what was sent there: {refused}."
-        raise BadReply(msg) from refused.__cause__
+    except _CodecError as error:
+        msg = f"{where} is not what was sent there: {error}."
+        raise BadReply(msg) from error.__cause__
 
 
-def _encode(value: Any, depth: int, kinds: AllowedTypes) -> Json:
-    kind = type(value)
-    if (scalar := SCALARS.get(kind)) is not None:
-        return scalar(value)
+def _encode(value: Any, depth: int, allowed: AllowedTypes) -> Json:
+    cls = type(value)
+    if (encode_scalar := SCALARS.get(cls)) is not None:
+        return encode_scalar(value)
     if depth > VALUE_DEPTH:
         _refuse(f"it is nested deeper than {VALUE_DEPTH} levels, or holds itself. Flatten it")
-    if kind is list:
-        return [_encode(item, depth + 1, kinds) for item in value]
-    if kind is dict:
-        return _encode_dict(value, depth, kinds)
-    if (form := BY_CLASS.get(kind)) is None:
-        return _encode_object(value, kind, depth, kinds)
-    written = _encode(form.write(value), depth + 1, kinds)
-    if form.is_unordered:  # a value that is sent twice must be the same
-        written.sort(key=lambda one: json.dumps(one, sort_keys=True))
-    return {TYPE: form.name, VALUE: written}
+    if cls is list:
+        return [_encode(item, depth + 1, allowed) for item in value]
+    if cls is dict:
+        return _encode_dict(value, depth, allowed)
+    if (encoding := ENCODING_OF_CLASS.get(cls)) is None:
+        return _encode_object(value, cls, depth, allowed)
+    payload = _encode(encoding.write(value), depth + 1, allowed)
+    if encoding.is_unordered:  # a value that is sent twice must be the same
+        payload.sort(key=lambda item: json.dumps(item, sort_keys=True))
+    return {TYPE: encoding.name, VALUE: payload}
 
 
 def _encode_int(value: int) -> Json:
@@ -706,137 +706,137 @@ def _check_utf8(value: str) -> None:
 
 SCALARS: dict[type, Callable[[Any], Json]] = {
     str: _encode_text,
-    type(None): _unchanged,
-    bool: _unchanged,
+    type(None): _identity,
+    bool: _identity,
     int: _encode_int,
     float: _encode_float,
 }
 
 
-def _encode_dict(value: dict[Any, Any], depth: int, kinds: AllowedTypes) -> Json:
-    written = {}
+def _encode_dict(value: dict[Any, Any], depth: int, allowed: AllowedTypes) -> Json:
+    encoded = {}
     for key, item in value.items():
         if type(key) is not str or key == TYPE:
-            pairs = [[_encode(one, depth + 2, kinds) for one in pair] for pair in value.items()]
+            pairs = [[_encode(part, depth + 2, allowed) for part in pair] for pair in value.items()]
             return {TYPE: "dict", VALUE: pairs}
         if not key.isascii():
             _check_utf8(key)
-        written[key] = _encode(item, depth + 1, kinds)
-    return written
+        encoded[key] = _encode(item, depth + 1, allowed)
+    return encoded
 
 
-def _encode_object(value: Any, kind: type, depth: int, kinds: AllowedTypes) -> Json:
-    if kind is LabeledUpdate:
+def _encode_object(value: Any, cls: type, depth: int, allowed: AllowedTypes) -> Json:
+    if cls is LabeledUpdate:
         _refuse(
             "`with_labels` is within a value. Put it around the whole update of the node; labels "
             "of one field need a node of their own"
         )
     if isinstance(value, lc.BaseMessage):
-        if kinds.messages and _MESSAGES.get(kind.__name__) is kind:
-            return _encode_message(value, kind, depth, kinds)
-    elif form := object_kind(kind):
-        name = kinds.name(kind)
-        if name is not None and (items := object_fields(value, form)) is not None:
-            fields = {key: _encode(item, depth + 2, kinds) for key, item in items.items()}
-            return {TYPE: "object", "class": name, "fields": fields}
+        if allowed.messages and _MESSAGES.get(cls.__name__) is cls:
+            return _encode_message(value, cls, depth, allowed)
+    elif kind := object_kind(cls):
+        name = allowed.name_of(cls)
+        if name is not None and (fields := object_fields(value, kind)) is not None:
+            encoded = {key: _encode(item, depth + 2, allowed) for key, item in fields.items()}
+            return {TYPE: "object", "class": name, "fields": encoded}
     else:
         for base in (str, int, float):  # for example the text of a message; equal to its copy
             if isinstance(value, base):
-                return _encode(base(value), depth, kinds)
-    return _encode_handle(value, kind, depth)
+                return _encode(base(value), depth, allowed)
+    return _encode_handle(value, cls, depth)
 
 
-def stays_here(value: Any, types: AllowedTypes) -> bool:
+def stays_on_client(value: Any, allowed: AllowedTypes) -> bool:
     """Whether a value is an object that stays on the client."""
     cls = type(value)
-    if cls in SCALARS or cls is list or cls is dict or cls in BY_CLASS:
+    if cls in SCALARS or cls is list or cls is dict or cls in ENCODING_OF_CLASS:
         return False
     if isinstance(value, lc.BaseMessage):
-        return not (types.messages and _MESSAGES.get(cls.__name__) is cls)
-    if form := object_kind(cls):
-        return types.name(cls) is None or object_fields(value, form) is None
+        return not (allowed.messages and _MESSAGES.get(cls.__name__) is cls)
+    if kind := object_kind(cls):
+        return allowed.name_of(cls) is None or object_fields(value, kind) is None
     return not isinstance(value, str | int | float)
 
 
-def _encode_handle(value: Any, kind: type, depth: int) -> Json:
+def _encode_handle(value: Any, cls: type, depth: int) -> Json:
     objects = current_objects()
     if objects is None:
-        _refuse(f"it holds a `{kind.__module__}.{kind.__qualname__}`, which has no form in JSON")
+        _refuse(f"it holds a `{cls.__module__}.{cls.__qualname__}`, which has no form in JSON")
     view = _encode(view_for_policies(value), depth + 1, PLAIN)
     return {
         TYPE: OBJECT_HANDLE,
-        "class": kind.__name__,
+        "class": cls.__name__,
         "handle": objects.handle(value),
         VALUE: view,
     }
 
 
-def _encode_message(value: lc.BaseMessage, kind: type, depth: int, kinds: AllowedTypes) -> Json:
-    usual = _DEFAULTS[kind]
-    said = {
+def _encode_message(value: lc.BaseMessage, cls: type, depth: int, allowed: AllowedTypes) -> Json:
+    defaults = _MESSAGE_DEFAULTS[cls]
+    set_fields = {
         name: item
         for name, item in value.__dict__.items()
-        if name not in usual or item != usual[name]
+        if name not in defaults or item != defaults[name]
     }
-    said |= value.__pydantic_extra__ or {}
-    fields = {name: _encode(item, depth + 2, kinds) for name, item in said.items()}
-    return {TYPE: "message", "class": kind.__name__, "fields": fields}
+    set_fields |= value.__pydantic_extra__ or {}
+    fields = {name: _encode(item, depth + 2, allowed) for name, item in set_fields.items()}
+    return {TYPE: "message", "class": cls.__name__, "fields": fields}
 
 
-def _decode(value: Json, depth: int, kinds: AllowedTypes) -> Any:
-    kind = type(value)
-    if kind is not dict and kind is not list:
+def _decode(value: Json, depth: int, allowed: AllowedTypes) -> Any:
+    cls = type(value)
+    if cls is not dict and cls is not list:
         return value
     if depth > 2 * VALUE_DEPTH:
         _refuse("it is nested too deeply")
-    if kind is list:
-        return [_decode(item, depth + 1, kinds) for item in value]
+    if cls is list:
+        return [_decode(item, depth + 1, allowed) for item in value]
     if TYPE in value:
-        return _decode_tagged(value, depth, kinds)
-    return {key: _decode(item, depth + 1, kinds) for key, item in value.items()}
+        return _decode_tagged(value, depth, allowed)
+    return {key: _decode(item, depth + 1, allowed) for key, item in value.items()}
 
 
-def _decode_tagged(value: dict[str, Json], depth: int, kinds: AllowedTypes) -> Any:
-    name = value[TYPE]
+def _decode_tagged(value: dict[str, Json], depth: int, allowed: AllowedTypes) -> Any:
+    tag = value[TYPE]
     try:
-        if name in {"message", "object"}:
-            return _decode_object(name, value, depth, kinds)
-        if name == OBJECT_HANDLE:
+        if tag in {"message", "object"}:
+            return _decode_object(tag, value, depth, allowed)
+        if tag == OBJECT_HANDLE:
             return _decode_handle(value)
-        form, payload = BY_NAME[name], value[VALUE]
-        if len(value) == 2 and (form.payload is None or type(payload) is form.payload):  # noqa: PLR2004
-            return form.read(_decode(payload, depth + 1, kinds))
+        encoding, payload = _ENCODING_OF_NAME[tag], value[VALUE]
+        if len(value) == 2 and encoding.payload_type in (None, type(payload)):  # noqa: PLR2004
+            return encoding.read(_decode(payload, depth + 1, allowed))
     except _CodecError:
         raise
     except Exception as error:  # the class's own checks may raise anything
-        msg = f"a {_named(value)} in it cannot be made ({type(error).__name__})"
+        msg = f"a {_displayed_type(value)} in it cannot be made ({type(error).__name__})"
         raise _CodecError(msg) from error
-    return _refuse(f"it holds a {_named(value)} of another shape")
+    return _refuse(f"it holds a {_displayed_type(value)} of another shape")
 
 
-def _decode_object(name: str, value: dict[str, Json], depth: int, kinds: AllowedTypes) -> Any:
-    known, fields = value["class"], value["fields"]
+def _decode_object(tag: str, value: dict[str, Json], depth: int, allowed: AllowedTypes) -> Any:
+    class_name, fields = value["class"], value["fields"]
     cls: type | None
-    if name == "message":
-        cls = _MESSAGES.get(known) if kinds.messages else None
+    if tag == "message":
+        cls = _MESSAGES.get(class_name) if allowed.messages else None
     else:
-        cls = kinds.find(known)
+        cls = allowed.class_named(class_name)
     if cls is None or type(fields) is not dict:
-        _refuse(f"it holds a {_named(value)}, which its annotation does not name")
-    made = {key: _decode(item, depth + 2, kinds) for key, item in fields.items()}
-    return cls(**made) if name == "message" else make_object(cls, made)
+        _refuse(f"it holds a {_displayed_type(value)}, which its annotation does not name")
+    decoded = {key: _decode(item, depth + 2, allowed) for key, item in fields.items()}
+    return cls(**decoded) if tag == "message" else make_object(cls, decoded)
 
 
 def _decode_handle(value: dict[str, Json]) -> Any:
     objects, handle = current_objects(), value.get("handle")
-    if objects is None or not isinstance(handle, str) or handle not in objects.known:
-        _refuse(f"it holds a {_named(value)} that was never sent")
+    if objects is None or not isinstance(handle, str) or handle not in objects.by_handle:
+        _refuse(f"it holds a {_displayed_type(value)} that was never sent")
     return objects.find(handle)
 
 
-def _named(value: dict[str, Json]) -> str:
-    name, known = value[TYPE], value.get("class")
-    return f"`{plain(str(known if type(known) is str else name), limit=60)}`"
+def _displayed_type(value: dict[str, Json]) -> str:
+    tag, class_name = value[TYPE], value.get("class")
+    return f"`{plain(str(class_name if type(class_name) is str else tag), limit=60)}`"
 
 
 def _refuse(reason: str) -> NoReturn:

@@ -70,33 +70,33 @@ def compile_graph(
     toolbox = Toolbox(spec, options)
     local = LocalVariables.allocate(toolbox.names)
     with_packets = partial(_with_packets, toolbox=toolbox, local=local, why_not=why_not_split)
-    only = _program_graph(spec, toolbox, local, may_branch=may_branch)
-    graph, beside = with_packets(only), with_packets(replace(only, is_wide=True))
-    anywhere = with_packets(replace(only, is_wide=True, takes_packets=True))
-    from_state, flags, ready = write_superstep(beside, local, toolbox.names)
-    if len(from_state) > PROGRAM_CHARACTERS:
+    base = _program_graph(spec, toolbox, local, may_branch=may_branch)
+    graph, wide = with_packets(base), with_packets(replace(base, is_wide=True))
+    widest = with_packets(replace(base, is_wide=True, takes_packets=True))
+    wide_text, flags, ready = write_superstep(wide, local, toolbox.names)
+    if len(wide_text) > PROGRAM_CHARACTERS:
         # Too long: in the program without parallel starts, nodes that were started from outside run
         # after the others.
-        beside = graph
-        from_state, flags, ready = write_superstep(beside, local, toolbox.names)
+        wide = graph
+        wide_text, flags, ready = write_superstep(wide, local, toolbox.names)
     structured = text = write_structured(graph, local)
     if text is None and graph.is_parallel:
-        text = from_state
+        text = wide_text
     elif text is None:
         text, *_ = write_superstep(graph, local, toolbox.names)
-    tools = _tools(anywhere, local)
+    tools = _tools(widest, local)
 
     @cache
     def that_begins_at(begins_at: BeginsAt) -> ProgramText:
         if begins_at == "start":
             return ProgramText(text, MappingProxyType(_tools(graph, local)))
         if begins_at == "state":
-            return ProgramText(from_state, MappingProxyType(_tools(beside, local)))
-        if anywhere.receivers == beside.receivers:
-            return ProgramText(from_state, tools)
-        return ProgramText(write_superstep(anywhere, local, toolbox.names)[0], tools)
+            return ProgramText(wide_text, MappingProxyType(_tools(wide, local)))
+        if widest.receivers == wide.receivers:
+            return ProgramText(wide_text, tools)
+        return ProgramText(write_superstep(widest, local, toolbox.names)[0], tools)
 
-    routers = [one.name for one in tools.values() if one.role == "router" and anywhere.split]
+    routers = [tool.name for tool in tools.values() if tool.role == "router" and widest.split_nodes]
     early = frozenset(name for name in routers if not why_not_split(name, name))
     return GraphProgram(
         that_begins_at=that_begins_at,
@@ -109,30 +109,29 @@ def compile_graph(
         tokens=graph.tokens,
         kind="superstep" if structured is None else "structured",
         packets=local.packets,
-        result_of=local.result_of if anywhere.split else None,
+        result_of=local.result_of if widest.split_nodes else None,
         early=early,
-        waiting=_waiting_nodes(beside, early),
-        parses=any(one.internal_tool == PARSE_WITH_AI for one in options.values()),
+        waiting=_waiting_nodes(wide, early),
+        parses=any(option.internal_tool == PARSE_WITH_AI for option in options.values()),
     )
 
 
 def _waiting_nodes(graph: TaskGraph, early: Collection[str]) -> frozenset[str]:
     """Nodes that wait for others of their step, or whose routers wait."""
-    split = graph.split
     return frozenset(
         node
         for node, task in graph.tasks.items()
-        if node not in split
+        if node not in graph.split_nodes
         or any(
-            one.tool is not None and one.tool.name not in early
-            for one in (*task.routers, *task.fused)
+            router.tool is not None and router.tool.name not in early
+            for router in (*task.routers, *task.fused)
         )
     )
 
 
 def _tools(graph: TaskGraph, local: LocalVariables) -> dict[str, ToolSpec]:
     tools = {tool.name: tool for tool in graph.tools}
-    if graph.split:
+    if graph.split_nodes:
         tools[local.result_of] = _result_of(local.result_of)
     return tools
 
@@ -146,9 +145,10 @@ def _with_packets(
         tasks[node] = replace(tasks[node], tool=toolbox.for_packets(node))
     for node, task in tasks.items():
         if is_parallel and task.tool is not None:
-            is_own = task.internal is not None
-            why = "the service answers it" if is_own else why_not(task.tool.name, local.result_of)
-            tasks[node] = replace(task, tool=replace(task.tool, not_split=why))
+            reason = "the service answers it"
+            if task.internal is None:
+                reason = why_not(task.tool.name, local.result_of)
+            tasks[node] = replace(task, tool=replace(task.tool, not_split=reason))
     graph = replace(graph, tasks=MappingProxyType(tasks))
     return replace(graph, fields=replace(graph.fields, overwritable=graph.overwritable()))
 
@@ -177,7 +177,7 @@ def _program_graph(
         spec=spec,
         start=_task(spec, toolbox, START),
         tasks={node: _task(spec, toolbox, node) for node in toolbox.nodes},
-        tokens=MappingProxyType({node: f"{one.name}:" for node, one in toolbox.nodes.items()}),
+        tokens=MappingProxyType({node: f"{tool.name}:" for node, tool in toolbox.nodes.items()}),
         fields=replace(_field_variables(spec, toolbox, local), may_branch=may_branch),
     )
 
@@ -185,17 +185,17 @@ def _program_graph(
 def _task(spec: GraphSpec, toolbox: Toolbox, node: str) -> ProgramTask:
     option = toolbox.option(node)
     routers = tuple(toolbox.routers.get(node, ()))
-    fused = tuple(one for one in routers if option.fuse_router and one.tool is not None)
-    known = spec.nodes.get(node)
+    fused = tuple(router for router in routers if option.fuse_router and router.tool is not None)
+    node_spec = spec.nodes.get(node)
     return ProgramTask(
         node=node,
         tool=toolbox.nodes.get(node),
         internal=option.internal_tool,
         edges=tuple(target for source, target in spec.edges if source == node and target != END),
-        routers=tuple(one for one in routers if one not in fused),
+        routers=tuple(router for router in routers if router not in fused),
         fused=fused,
-        has_handler=known is not None and known.error_handler is not None,
-        is_deferred=known is not None and known.defer,
+        has_handler=node_spec is not None and node_spec.error_handler is not None,
+        is_deferred=node_spec is not None and node_spec.defer,
     )
 
 
@@ -207,7 +207,7 @@ def _field_variables(spec: GraphSpec, toolbox: Toolbox, local: LocalVariables) -
         keys=MappingProxyType({field: keys[field] for field in spec.channels}),
         state=MappingProxyType(state),
         variables=MappingProxyType(variables),
-        plans=MappingProxyType({field: field_plan(one) for field, one in spec.channels.items()}),
+        plans=MappingProxyType({field: field_plan(c) for field, c in spec.channels.items()}),
         overwritable=frozenset(),
         result=local.result,
     )
@@ -216,8 +216,8 @@ def _field_variables(spec: GraphSpec, toolbox: Toolbox, local: LocalVariables) -
 def _check_options(spec: GraphSpec, options: Mapping[str, NodeOptions]) -> None:
     for node, option in options.items():
         if node not in spec.nodes:
-            known = ", ".join(repr(one) for one in spec.nodes)
-            msg = f"`nodes` has options for {node!r}, which is not a node. The nodes are {known}."
+            nodes = ", ".join(map(repr, spec.nodes))
+            msg = f"`nodes` has options for {node!r}, which is not a node. The nodes are {nodes}."
             raise UsageError(msg)
         if not isinstance(option, NodeOptions):
             msg = (

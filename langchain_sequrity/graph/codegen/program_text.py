@@ -46,6 +46,7 @@ from langchain_sequrity.graph.program import (
     OVERWRITE,
     SEND,
     EntryVariables,
+    Join,
     ToolSpec,
 )
 
@@ -107,12 +108,12 @@ class LocalVariables:
     @classmethod
     def allocate(cls, names: Namespace) -> "LocalVariables":
         """Take them all."""
-        own = [one.name for one in dataclasses.fields(cls) if not one.kw_only]
-        short = {"result": "u", "answer": "r"}
-        start = ("begins", "start_at", "start_packets", "came", "stop_after")
+        variables = [f.name for f in dataclasses.fields(cls) if not f.kw_only]
+        short_names = {"result": "u", "answer": "r"}
+        entry_names = ("begins", "start_at", "start_packets", "came", "stop_after")
         return cls(
-            *(names.unique_name(short.get(name, name)) for name in own),
-            entry=EntryVariables(*map(names.unique_name, start)),
+            *(names.unique_name(short_names.get(name, name)) for name in variables),
+            entry=EntryVariables(*map(names.unique_name, entry_names)),
             rounds=(names.unique_name("i"), names.unique_name("j"), names.unique_name("k")),
         )
 
@@ -168,9 +169,9 @@ class _ProgramWriter:
     def state_arguments(self, tool: ToolSpec) -> list[tuple[str, str]]:
         """The arguments of a node that an edge started: the state before this step."""
         return [
-            (one.name, self.fields.state[str(one.field)])
-            for one in tool.parameters
-            if one.kind != "send"
+            (parameter.name, self.fields.state[str(parameter.field)])
+            for parameter in tool.parameters
+            if parameter.kind != "send"
         ]
 
     def changes(self, tool: ToolSpec, after_step: Mapping[str, str]) -> None:
@@ -197,17 +198,15 @@ class _ProgramWriter:
 
     def packet_arguments(self, tool: ToolSpec, packet: str) -> list[tuple[str, str]]:
         """The arguments of a node that a packet started."""
-        carried = [
-            (one.name, f'{packet}["input"]') for one in tool.parameters if one.kind == "send"
-        ]
+        inputs = [(p.name, f'{packet}["input"]') for p in tool.parameters if p.kind == "send"]
         if tool.sees_state:
-            return self.state_arguments(tool) + carried
+            return self.state_arguments(tool) + inputs
         fields = [
-            (one.name, f'{packet}["fields"].get("{one.name}", "{ABSENT}")')
-            for one in tool.parameters
-            if one.kind != "send"
+            (parameter.name, f'{packet}["fields"].get("{parameter.name}", "{ABSENT}")')
+            for parameter in tool.parameters
+            if parameter.kind != "send"
         ]
-        return fields + carried
+        return fields + inputs
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,7 +214,7 @@ class _Region:
     """A node, its successors, and the nodes of each branch before the branches meet."""
 
     task: ProgramTask
-    ways: "tuple[tuple[str, tuple[_Region, ...]], ...]"
+    branches: "tuple[tuple[str, tuple[_Region, ...]], ...]"
 
 
 class _NotStructuredError(Exception):
@@ -244,8 +243,8 @@ def write_structured(graph: TaskGraph, local: LocalVariables) -> str | None:
 
 def _regions(graph: TaskGraph) -> tuple[_Region, ...] | None:
     has_handler = any(task.has_handler for task in graph.tasks.values())
-    is_more = graph.is_parallel or graph.has_undeclared_targets or bool(graph.receivers)
-    if is_more or has_handler or graph.longest_run() is None:
+    needs_loop = graph.is_parallel or graph.has_undeclared_targets or bool(graph.receivers)
+    if needs_loop or has_handler or graph.longest_run() is None:
         return None
     try:
         return tuple(_RegionFinder(graph).region(graph.start, END, 0))
@@ -258,52 +257,52 @@ class _RegionFinder:
 
     def __init__(self, graph: TaskGraph) -> None:
         self.graph = graph
-        self.ways = {
+        self.successors = {
             task.node: [*graph.successors[task.node], *([END] if task.may_end else [])]
             for task in graph.start_and_tasks
         }
-        self.meeting = _post_dominators(self.ways)
-        self.seen: set[str] = set()
+        self.post_dominators = _post_dominators(self.successors)
+        self.visited: set[str] = set()
 
     def region(self, task: ProgramTask, stop: str, depth: int) -> Iterator[_Region]:
         """The regions from a node up to the node where its branches meet others."""
         while True:
-            if task.node in self.seen or depth > IF_DEPTH:
+            if task.node in self.visited or depth > IF_DEPTH:
                 raise _NotStructuredError
-            self.seen.add(task.node)
-            meeting = self.meeting[task.node]
-            inner = [way for way in self.ways[task.node] if way not in (meeting, END)]
-            yield _Region(task, tuple((way, self._branch(way, meeting, depth)) for way in inner))
-            if meeting in (stop, END):
+            self.visited.add(task.node)
+            merge = self.post_dominators[task.node]
+            starts = [node for node in self.successors[task.node] if node not in (merge, END)]
+            yield _Region(task, tuple((n, self._branch(n, merge, depth)) for n in starts))
+            if merge in (stop, END):
                 return
-            task = self.graph.tasks[meeting]
+            task = self.graph.tasks[merge]
 
-    def _branch(self, way: str, meeting: str, depth: int) -> tuple[_Region, ...]:
-        return tuple(self.region(self.graph.tasks[way], meeting, depth + 1))
+    def _branch(self, node: str, merge: str, depth: int) -> tuple[_Region, ...]:
+        return tuple(self.region(self.graph.tasks[node], merge, depth + 1))
 
 
-def _post_dominators(ways: Mapping[str, list[str]]) -> dict[str, str]:
+def _post_dominators(successors: Mapping[str, list[str]]) -> dict[str, str]:
     """Node → its post-dominator: the first node on all paths from it."""
-    meeting, depth = {END: END}, {END: 0}
-    for node in TopologicalSorter(ways).static_order():  # successors come first
+    post_dominators, depth = {END: END}, {END: 0}
+    for node in TopologicalSorter(successors).static_order():  # successors come first
         if node == END:
             continue
-        first, *others = ways[node] or [END]
-        for other in others:
-            while first != other:
-                if depth[first] >= depth[other]:
-                    first = meeting[first]
+        common, *rest = successors[node] or [END]
+        for successor in rest:
+            while common != successor:
+                if depth[common] >= depth[successor]:
+                    common = post_dominators[common]
                 else:
-                    other = meeting[other]  # noqa: PLW2901
-        meeting[node], depth[node] = first, depth[first] + 1
-    return meeting
+                    successor = post_dominators[successor]  # noqa: PLW2901
+        post_dominators[node], depth[node] = common, depth[common] + 1
+    return post_dominators
 
 
 class _StructuredWriter(_ProgramWriter):
-    def write(self, pieces: tuple[_Region, ...]) -> None:
-        for piece in pieces:
-            self._node(piece.task)
-            self._ways(piece)
+    def write(self, regions: tuple[_Region, ...]) -> None:
+        for region in regions:
+            self._node(region.task)
+            self._branches(region)
 
     def _node(self, task: ProgramTask) -> None:
         tool, text, fields = task.tool, self.text, self.fields
@@ -316,40 +315,36 @@ class _StructuredWriter(_ProgramWriter):
             if field in tool.writes or fields.plans[field].resets:
                 text.add(f"{state} = {fields.with_own_writes(field, tool)}")
 
-    def _ways(self, piece: _Region) -> None:
-        task, text, local = piece.task, self.text, self.local
+    def _branches(self, region: _Region) -> None:
+        task, text, local = region.task, self.text, self.local
         if not task.is_routed:
             return
         if task.has_lookup_router:
-            text.add(f"{local.value} = {self.fields.state[task.routers[0].looked_up]}")
+            text.add(f"{local.value} = {self.fields.state[task.routers[0].field]}")
         for router in task.routers:
             if router.tool is not None:
                 text.add(
                     f"{local.answer} = {call(router.tool.name, self.state_arguments(router.tool))}"
                 )
         keyword = "if"
-        for node, pieces in piece.ways:
-            with text.block(f"{keyword} {self._test(task, node)}:"):
-                self.write(pieces)
+        for node, regions in region.branches:
+            with text.block(f"{keyword} {self._condition(task, node)}:"):
+                self.write(regions)
             keyword = "elif"
 
-    def _test(self, task: ProgramTask, node: str) -> str:
+    def _condition(self, task: ProgramTask, node: str) -> str:
         if task.has_lookup_router:
             values = task.routers[0].values[node]
-            return any_of(f"{self.local.value} == {one}" for one in values)
+            return any_of(f"{self.local.value} == {value}" for value in values)
         token = self.graph.tokens[node]
         if task.routers:
             return f'"{token}" in {self.local.answer}["{GOTO}"]'
         return f'"{token}" in {self.fields.result}.get("{GOTO}", [])'
 
 
-Flags = dict[tuple[tuple[tuple[str, ...], str], str], str]
-"""A join and a source → the flag that the source has finished."""
-
-
 def write_superstep(
     graph: TaskGraph, local: LocalVariables, names: Namespace
-) -> tuple[str, Flags, dict[str, str]]:
+) -> tuple[str, dict[tuple[Join, str], str], dict[str, str]]:
     """Write the program.
 
     Args:
@@ -372,9 +367,9 @@ class _SuperstepWriter(_ProgramWriter):
         self.go = {node: names.unique_name(f"go_{stem}") for node, stem in stems.items()}
         self.run = {node: names.unique_name(f"run_{stem}") for node, stem in stems.items()}
         self.came = {
-            (join, source): names.unique_name(f"{stems[source]}_came_for_{stems[join[1]]}")
+            (join, source): names.unique_name(f"{stems[source]}_came_for_{stems[join.target]}")
             for join in graph.joins
-            for source in join[0]
+            for source in join.sources
         }
         self.ready = {
             node: names.unique_name(f"{stems[node]}_is_ready")
@@ -382,7 +377,7 @@ class _SuperstepWriter(_ProgramWriter):
             if task.is_deferred
         }
         self.full = {
-            join: names.unique_name(f"all_came_for_{stems[join[1]]}") for join in graph.joins
+            join: names.unique_name(f"all_came_for_{stems[join.target]}") for join in graph.joins
         }
         self.has_gotos = graph.has_undeclared_targets
         self.receivers = graph.receivers
@@ -391,15 +386,16 @@ class _SuperstepWriter(_ProgramWriter):
             for field in graph.spec.channels
             if field in graph.written or self.fields.plans[field].resets
         }
-        self.split = graph.split
+        self.split_nodes = graph.split_nodes
         self.handle = {
-            node: names.unique_name(f"handle_{stems[node]}") for node in graph.in_order(self.split)
+            node: names.unique_name(f"handle_{stems[node]}")
+            for node in graph.in_order(self.split_nodes)
         }
-        several = graph.written_by_several()
+        shared = graph.written_by_several()
         self.over = {
             field: names.unique_name(f"over_{keys[field]}")
             for field in self.fields.state
-            if field in self.fields.overwritable & several
+            if field in self.fields.overwritable & shared
         }
 
     def write(self) -> CodeWriter:
@@ -407,10 +403,10 @@ class _SuperstepWriter(_ProgramWriter):
         entry, tokens = local.entry, self.graph.tokens
         self.start()
         text.add(f"{local.steps} = 0", f"{local.active} = True")
-        known = (*self.came.values(), *self.ready.values())
-        text.add(*(f'{flag} = {entry.came}.get("{flag}", False)' for flag in known))
+        entry_flags = (*self.came.values(), *self.ready.values())
+        text.add(*(f'{flag} = {entry.came}.get("{flag}", False)' for flag in entry_flags))
         text.add(
-            *(f'{flag} = "{tokens[one]}" in {entry.start_at}' for one, flag in self.go.items())
+            *(f'{flag} = "{tokens[node]}" in {entry.start_at}' for node, flag in self.go.items())
         )
         if self.has_gotos:
             text.add(f"{local.gotos} = []")
@@ -450,45 +446,45 @@ class _SuperstepWriter(_ProgramWriter):
         """Decide which nodes run in this step."""
         text, local = self.text, self.local
         for join, flag in self.full.items():
-            text.add(f"{flag} = {' and '.join(self.came[join, source] for source in join[0])}")
-        normal = [node for node, task in self.tasks.items() if not task.is_deferred]
-        for node in normal:
-            ways = [self.go[node], *self._named(node), *self._joined(node)]
-            text.add(f"{self.run[node]} = {any_of(ways)}", f"{self.go[node]} = False")
-        self._choose_deferred(normal)
+            text.add(f"{flag} = {' and '.join(self.came[join, source] for source in join.sources)}")
+        immediate = [node for node, task in self.tasks.items() if not task.is_deferred]
+        for node in immediate:
+            triggers = [self.go[node], *self._goto_conditions(node), *self._joins(node)]
+            text.add(f"{self.run[node]} = {any_of(triggers)}", f"{self.go[node]} = False")
+        self._choose_deferred(immediate)
         for join, flag in self.full.items():
-            if self.tasks[join[1]].is_deferred:
-                text.add(f"{flag} = {flag} and {self.run[join[1]]}")
-            for source in join[0]:
+            if self.tasks[join.target].is_deferred:
+                text.add(f"{flag} = {flag} and {self.run[join.target]}")
+            for source in join.sources:
                 text.add(f"{self.came[join, source]} = {self.came[join, source]} and not {flag}")
         if self.has_gotos:
             text.add(f"{local.gotos} = []")
-        work = [*self.run.values(), *([f"{local.packets} != []"] if self.receivers else [])]
-        within = f"{local.steps} < {local.entry.stop_after}"
-        text.add(f"{local.active} = ({any_of(work)}) and {within}")
+        due = [*self.run.values(), *([f"{local.packets} != []"] if self.receivers else [])]
+        within_limit = f"{local.steps} < {local.entry.stop_after}"
+        text.add(f"{local.active} = ({any_of(due)}) and {within_limit}")
 
-    def _choose_deferred(self, normal: list[str]) -> None:
+    def _choose_deferred(self, immediate: list[str]) -> None:
         text, local, busy = self.text, self.local, self.local.busy
         deferred = [node for node, task in self.tasks.items() if task.is_deferred]
         if deferred:
             # A ready node runs before nodes that have started to wait since.
-            others = [*(self.run[node] for node in normal), *self.ready.values()]
+            busy_flags = [*(self.run[node] for node in immediate), *self.ready.values()]
             if self.receivers:  # a command from outside that adds to packets does not end a step
-                others.append(f"({local.steps} == 0 and not {local.entry.begins})")
-            text.add(f"{busy} = {any_of(others)}")
+                busy_flags.append(f"({local.steps} == 0 and not {local.entry.begins})")
+            text.add(f"{busy} = {any_of(busy_flags)}")
         for node in deferred:
             go, run = self.go[node], self.run[node]
             if self.has_gotos:
-                text.add(f"{go} = {any_of([go, *self._named(node)])}")
+                text.add(f"{go} = {any_of([go, *self._goto_conditions(node)])}")
             ready = self.ready[node]
-            text.add(f"{run} = ({any_of([go, *self._joined(node)])}) and (not {busy} or {ready})")
+            text.add(f"{run} = ({any_of([go, *self._joins(node)])}) and (not {busy} or {ready})")
             text.add(f"{go} = {go} and not {run}", f"{ready} = False")
 
-    def _named(self, node: str) -> list[str]:
+    def _goto_conditions(self, node: str) -> list[str]:
         return [f'"{self.graph.tokens[node]}" in {self.local.gotos}'] if self.has_gotos else []
 
-    def _joined(self, node: str) -> list[str]:
-        return [flag for join, flag in self.full.items() if join[1] == node]
+    def _joins(self, node: str) -> list[str]:
+        return [flag for join, flag in self.full.items() if join.target == node]
 
     def _step(self) -> None:
         text, local, fields = self.text, self.local, self.fields
@@ -498,7 +494,7 @@ class _SuperstepWriter(_ProgramWriter):
         for field, new in self.new.items():
             text.add(f"{new} = {'[]' if fields.is_log(field) else fields.state[field]}")
         text.add(*(f"{flag} = False" for flag in self.over.values()))
-        if self.split:
+        if self.split_nodes:
             self._call_all()
         for node, task in self.tasks.items():
             text.add(f"# Node {for_comment(node)}.")
@@ -533,12 +529,12 @@ class _SuperstepWriter(_ProgramWriter):
 
     def _call_packet(self) -> None:
         text, local = self.text, self.local
-        for task in self._packet_cases(self.receivers & self.split):
+        for task in self._packet_cases(self.receivers & self.split_nodes):
             if task.tool is not None:
                 arguments = self.packet_arguments(task.tool, local.packet)
                 text.add(f"{local.answer} = {call(task.tool.name, arguments)}")
                 text.add(f"{local.handles} = {local.handles} + [{local.answer}]")
-        if self.receivers & self.split:
+        if self.receivers & self.split_nodes:
             with text.block("else:"):
                 text.add(f"{local.handles} = {local.handles} + [{{}}]")
 
@@ -554,12 +550,12 @@ class _SuperstepWriter(_ProgramWriter):
     def _packets(self) -> None:
         packet = self.local.packet
         self.text.add("# Packets, in the order they were sent.")
-        if self.split & self.receivers:
+        if self.split_nodes & self.receivers:
             self.text.add(f"{self.local.number} = 0")
         with self.text.block(f"for {packet} in {self.local.sent}:"):
             for task in self._packet_cases(self.receivers):
                 self._task(task, packet)
-            if self.split & self.receivers:
+            if self.split_nodes & self.receivers:
                 self.text.add(f"{self.local.number} = {self.local.number} + 1")
 
     def _task(self, task: ProgramTask, packet: str | None = None) -> None:
@@ -574,12 +570,12 @@ class _SuperstepWriter(_ProgramWriter):
             if packet is None
             else self.packet_arguments(task.tool, packet)
         )
-        if task.node in self.split:
-            of_packet = f"{local.handles}[{local.number}]"
-            handle = self.handle[task.node] if packet is None else of_packet
+        if task.node in self.split_nodes:
+            packet_handle = f"{local.handles}[{local.number}]"
+            handle = self.handle[task.node] if packet is None else packet_handle
             with text.block(f"if {local.wide}:"):
-                of = call(local.result_of, [(HANDLE, f'{handle}["{HANDLE}"]')])
-                text.add(f"{self.fields.result} = {of}")
+                result = call(local.result_of, [(HANDLE, f'{handle}["{HANDLE}"]')])
+                text.add(f"{self.fields.result} = {result}")
             with text.block("else:"):
                 self.call_node(task, arguments)
         else:
@@ -589,11 +585,11 @@ class _SuperstepWriter(_ProgramWriter):
         self._writes(task.tool)
         self._routes(task.tool, self.fields.result)
         if not task.has_handler:
-            text.add(*self._started(task, "True"))
+            text.add(*self._start_lines(task, "True"))
             self._routers(task, routers)
             return
         text.add(f'{took_edges} = not {self.fields.result}.get("{HANDLED}", False)')
-        text.add(*self._started(task, took_edges))
+        text.add(*self._start_lines(task, took_edges))
         if routers:
             with text.block(f"if {took_edges}:"):
                 self._routers(task, routers)
@@ -617,14 +613,14 @@ class _SuperstepWriter(_ProgramWriter):
         with self.text.block(f"if not {over}:"):
             self.text.add(line)
         if tool.overwrites:
-            has_it = f'"{OVERWRITE}{self.fields.keys[field]}" in {self.fields.result}'
-            self.text.add(f"{over} = {over} or {has_it}")
+            is_overwritten = f'"{OVERWRITE}{self.fields.keys[field]}" in {self.fields.result}'
+            self.text.add(f"{over} = {over} or {is_overwritten}")
 
-    def _started(self, task: ProgramTask, when: str) -> list[str]:
-        """Unconditional successors: edges and joins."""
+    def _start_lines(self, task: ProgramTask, test: str) -> list[str]:
+        """The lines that start unconditional successors: edges and joins."""
         flags = [self.go[target] for target in task.edges]
         flags += [flag for (_, source), flag in self.came.items() if source == task.node]
-        return [f"{flag} = {when if when == 'True' else f'{flag} or {when}'}" for flag in flags]
+        return [f"{flag} = {test if test == 'True' else f'{flag} or {test}'}" for flag in flags]
 
     def _routes(self, tool: ToolSpec, result: str) -> None:
         """The targets in a result."""
@@ -647,16 +643,16 @@ class _SuperstepWriter(_ProgramWriter):
                 continue
             # The state before this step with the node's own writes
             arguments = [
-                (one.name, self.fields.with_own_writes(str(one.field), task.tool))
-                for one in router.tool.parameters
+                (parameter.name, self.fields.with_own_writes(str(parameter.field), task.tool))
+                for parameter in router.tool.parameters
             ]
             self.text.add(f"{self.local.answer} = {call(router.tool.name, arguments)}")
             self._routes(router.tool, self.local.answer)
 
     def _field_router(self, task: ProgramTask, router: ProgramRouter) -> None:
         text, value = self.text, self.local.value
-        text.add(f"{value} = {self.fields.with_own_writes(router.looked_up, task.tool)}")
-        for target, ones in router.values.items():
+        text.add(f"{value} = {self.fields.with_own_writes(router.field, task.tool)}")
+        for target, values in router.values.items():
             if target in self.go:
                 flag = self.go[target]
-                text.add(f"{flag} = {any_of([flag, *(f'{value} == {one}' for one in ones)])}")
+                text.add(f"{flag} = {any_of([flag, *(f'{value} == {v}' for v in values)])}")

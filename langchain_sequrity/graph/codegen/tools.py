@@ -51,7 +51,7 @@ from langchain_sequrity.graph.analysis.reads_and_writes import (
 from langchain_sequrity.graph.analysis.source import union
 from langchain_sequrity.graph.analysis.spec import Branch, GraphSpec
 from langchain_sequrity.graph.codec.channels import field_plan
-from langchain_sequrity.graph.codec.values import BY_CLASS, encode, object_kind
+from langchain_sequrity.graph.codec.values import ENCODING_OF_CLASS, encode, object_kind
 from langchain_sequrity.graph.limits import TOOL_NAME_CHARACTERS
 from langchain_sequrity.graph.options import FieldRouter, NodeOptions
 from langchain_sequrity.graph.program import (
@@ -59,6 +59,7 @@ from langchain_sequrity.graph.program import (
     Access,
     FieldPlan,
     FieldVariables,
+    Join,
     Parameter,
     ToolSpec,
 )
@@ -66,7 +67,7 @@ from langchain_sequrity.sqrt.coerce import INTERNAL_TOOLS
 
 KEYWORDS = frozenset(keyword.kwlist) | frozenset(keyword.softkwlist)
 
-TAKEN = (
+RESERVED_NAMES = (
     KEYWORDS
     | frozenset(dir(builtins))
     | frozenset(INTERNAL_TOOLS)
@@ -74,9 +75,9 @@ TAKEN = (
 )
 """Names with a meaning in programs."""
 
-_OTHERS = re.compile(r"[^A-Za-z0-9_]+")
+_NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9_]+")
 
-_MOST_SHOWN = 80
+_COMMENT_CHARACTERS = 80
 
 
 def is_plain(name: str) -> bool:
@@ -92,51 +93,51 @@ def is_plain(name: str) -> bool:
 
 def for_comment(name: str) -> str:
     """A name for a comment: one line of printable ASCII, not too long."""
-    text = ascii(name)
-    return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}..."
+    quoted = ascii(name)
+    return quoted if len(quoted) <= _COMMENT_CHARACTERS else f"{quoted[:_COMMENT_CHARACTERS]}..."
 
 
 class Namespace:
     """A namespace that gives each name once.
 
     Args:
-        taken: Names that are already in use.
+        used: Names that are already in use.
     """
 
-    def __init__(self, taken: Iterable[str] = ()) -> None:
-        """Start with the taken names."""
-        self._taken = set(taken)
+    def __init__(self, used: Iterable[str] = ()) -> None:
+        """Start with the used names."""
+        self._used = set(used)
 
-    def unique_name(self, wish: str, *, otherwise: str = "x") -> str:
+    def unique_name(self, preferred: str, *, fallback: str = "x") -> str:
         """A free name like the wanted one.
 
         Args:
-            wish: Any text.
-            otherwise: The base of the name if no character of the text can be in a name.
+            preferred: Any text.
+            fallback: The base of the name if no character of the text can be in a name.
 
         Returns:
             The text itself if it is a free ASCII identifier, otherwise a similar one.
         """
-        stem = wish if is_plain(wish) else _stem(wish, otherwise)
+        stem = preferred if is_plain(preferred) else _stem(preferred, fallback)
         name, number = stem, 1
-        while name in self._taken or not is_plain(name):
+        while name in self._used or not is_plain(name):
             number += 1
-            ending = f"_{number}"
-            name = stem[: TOOL_NAME_CHARACTERS - len(ending)] + ending
-        self._taken.add(name)
+            suffix = f"_{number}"
+            name = stem[: TOOL_NAME_CHARACTERS - len(suffix)] + suffix
+        self._used.add(name)
         return name
 
     def copy(self) -> "Namespace":
-        """A copy with the same taken names."""
-        return Namespace(self._taken)
+        """A copy with the same used names."""
+        return Namespace(self._used)
 
 
-def _stem(wish: str, otherwise: str) -> str:
-    stem = _OTHERS.sub("_", wish).strip("_") or otherwise
-    return (f"{otherwise}_{stem}" if stem[0].isdigit() else stem)[:TOOL_NAME_CHARACTERS]
+def _stem(preferred: str, fallback: str) -> str:
+    stem = _NOT_IN_NAMES.sub("_", preferred).strip("_") or fallback
+    return (f"{fallback}_{stem}" if stem[0].isdigit() else stem)[:TOOL_NAME_CHARACTERS]
 
 
-_PLAIN = NodeOptions()
+_NO_OPTIONS = NodeOptions()
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,12 +146,12 @@ class ProgramRouter:
 
     Attributes:
         tool: The tool that decides; `None` if a field decides.
-        looked_up: That field.
+        field: That field.
         values: Node or END → values of the field that lead there, as program text.
     """
 
     tool: ToolSpec | None
-    looked_up: str = ""
+    field: str = ""
     values: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
 
 
@@ -175,23 +176,23 @@ class Toolbox:
         """Make all tools."""
         self.spec, self.options = spec, options
         parameters = Namespace(KEYWORDS)
-        self.keys = _unique_names(parameters, list(spec.channels), otherwise="field")
+        self.keys = _unique_names(parameters, list(spec.channels), fallback="field")
         self._send_input = parameters.unique_name("send_input")
-        said = annotations_of_fields(spec)
+        annotations = annotations_of_fields(spec)
         models = [fields for schema, fields in spec.schemas.items() if is_model(schema)]
-        made = {field for fields in models for field in fields}
+        validated = {field for fields in models for field in fields}
         self._plans = {field: field_plan(channel) for field, channel in spec.channels.items()}
         self._schemas = {
-            field: schema_of([Any] if field in made else said[field], plan)
+            field: schema_of([Any] if field in validated else annotations[field], plan)
             for field, plan in self._plans.items()
         }
         self._mutable = {
-            field for field in spec.channels if not all(map(_is_immutable, said[field] or [Any]))
+            f for f in spec.channels if not all(map(_is_immutable, annotations[f] or [Any]))
         }
-        self.names = Namespace(TAKEN)
-        self._tool_names = self._claimed()
+        self.names = Namespace(RESERVED_NAMES)
+        self._tool_names = self._names_from_options()
         unnamed = sorted(node for node in spec.nodes if node not in self._tool_names)
-        self._tool_names |= _unique_names(self.names, unnamed, otherwise="node")
+        self._tool_names |= _unique_names(self.names, unnamed, fallback="node")
         self.routers: dict[str, list[ProgramRouter]] = {}
         for branch in spec.branches:
             self.routers.setdefault(branch.source, []).append(self._router(branch))
@@ -199,7 +200,7 @@ class Toolbox:
 
     def option(self, node: str) -> NodeOptions:
         """The options of a node or of START."""
-        return self.options.get(node, _PLAIN)
+        return self.options.get(node, _NO_OPTIONS)
 
     def for_packets(self, node: str) -> ToolSpec:
         """The tool of a node that a `Send` may start, with a parameter for the argument."""
@@ -213,11 +214,11 @@ class Toolbox:
         packet = Parameter(self._send_input, None, "send")
         sees_state = _compat.reads_state(self.spec.nodes[node].runnable)
         # A Send may have any value under the name of a field, or none.
-        fields = (replace(one, schema={}) for one in tool.parameters)
+        fields = (replace(parameter, schema={}) for parameter in tool.parameters)
         return replace(tool, parameters=(*fields, packet), sees_state=sees_state)
 
-    def _claimed(self) -> dict[str, str]:
-        found = {}
+    def _names_from_options(self) -> dict[str, str]:
+        names = {}
         for node, option in self.options.items():
             name = option.tool_name
             if name is None:
@@ -229,16 +230,16 @@ class Toolbox:
                     "keyword or built-in of Python."
                 )
                 raise UsageError(msg)
-            found[node] = name
-        return found
+            names[node] = name
+        return names
 
     def _router(self, branch: Branch) -> ProgramRouter:
         field_router = field_router_of(branch)
         if field_router is not None:
             return _lookup_router(self.spec, branch, field_router)
         access = router_access(self.spec, branch)
-        after = self._tool_names.get(branch.source, "start")
-        name = self.names.unique_name(f"{branch.name}__from__{after}", otherwise="router")
+        source = self._tool_names.get(branch.source, "start")
+        name = self.names.unique_name(f"{branch.name}__from__{source}", fallback="router")
         return ProgramRouter(self._tool(name, "router", branch.source, branch.name, access))
 
     def _node(self, node: str) -> ToolSpec:
@@ -265,35 +266,35 @@ class Toolbox:
         access: Access,
     ) -> ToolSpec:
         default = f"Node {node!r}." if role == "node" else f"Decides what follows {node!r}."
-        known = {one.name: getattr(access, one.name) for one in fields(access)}
-        known["description"] = access.description or default
+        access_fields = {f.name: getattr(access, f.name) for f in fields(access)}
+        access_fields["description"] = access.description or default
         parameters = self._parameters(access.reads)
         return ToolSpec(
-            name=name, role=role, node=node, branch=branch, parameters=parameters, **known
+            name=name, role=role, node=node, branch=branch, parameters=parameters, **access_fields
         )
 
     def _fused(self, tool: ToolSpec) -> ToolSpec:
         """A node's tool with its routers in it."""
-        inner = [one.tool for one in self.routers.get(tool.node, ()) if one.tool is not None]
-        if not inner:
+        routers = [r.tool for r in self.routers.get(tool.node, ()) if r.tool is not None]
+        if not routers:
             msg = (
                 f"`NodeOptions(fuse_router=True)` of node {tool.node!r}: it has no router that "
                 "needs a call of its own. Leave the option out."
             )
             raise UsageError(msg)
-        everyone = [tool, *inner]
-        read = {field for one in everyone for field in one.reads}
-        reads = tuple(field for field in self.spec.channels if field in read)
+        tools = [tool, *routers]
+        read_fields = {field for t in tools for field in t.reads}
+        reads = tuple(field for field in self.spec.channels if field in read_fields)
         return replace(
             tool,
             reads=reads,
             parameters=self._parameters(reads),
-            own=frozenset(str(one.field) for one in tool.parameters),
-            targets=reduce(union, (one.targets for one in everyone)),
-            sends=reduce(union, (one.sends for one in everyone)),
-            single=len(inner) == 1 and not tool.targets and inner[0].single,
-            may_end=all(one.may_end for one in everyone),
-            fused=tuple(inner),
+            own_reads=frozenset(str(parameter.field) for parameter in tool.parameters),
+            targets=reduce(union, (t.targets for t in tools)),
+            sends=reduce(union, (t.sends for t in tools)),
+            single=len(routers) == 1 and not tool.targets and routers[0].single,
+            may_end=all(t.may_end for t in tools),
+            fused=tuple(routers),
         )
 
     def _parameters(self, reads: Iterable[str]) -> tuple[Parameter, ...]:
@@ -305,11 +306,11 @@ class Toolbox:
         )
 
 
-def _unique_names(names: Namespace, wishes: list[str], *, otherwise: str) -> dict[str, str]:
+def _unique_names(namespace: Namespace, preferred: list[str], *, fallback: str) -> dict[str, str]:
     """A name for each wanted name. Names that need no change are taken first."""
-    first = sorted(wishes, key=lambda wish: not is_plain(wish))
-    given = {wish: names.unique_name(wish, otherwise=otherwise) for wish in first}
-    return {wish: given[wish] for wish in wishes}
+    plain_first = sorted(preferred, key=lambda name: not is_plain(name))
+    assigned = {name: namespace.unique_name(name, fallback=fallback) for name in plain_first}
+    return {name: assigned[name] for name in preferred}
 
 
 def _lookup_router(spec: GraphSpec, branch: Branch, router: FieldRouter) -> ProgramRouter:
@@ -323,7 +324,7 @@ def _lookup_router(spec: GraphSpec, branch: Branch, router: FieldRouter) -> Prog
 
 
 def _check_field_router(spec: GraphSpec, branch: Branch, router: FieldRouter) -> None:
-    strange = [one for one in router.routes.values() if one not in spec.nodes and one != END]
+    unknown = [node for node in router.routes.values() if node not in spec.nodes and node != END]
     if router.field not in spec.channels or router.field not in branch.input_fields:
         why = f"looks up `{router.field}`, which is not a state field. Use a state field."
     elif field_plan(spec.channels[router.field]).kind == "log":
@@ -333,8 +334,8 @@ def _check_field_router(spec: GraphSpec, branch: Branch, router: FieldRouter) ->
         )
     elif branch.ends is not None:
         why = "also has a path map. Leave it out: the routes are the path map."
-    elif strange:
-        why = f"leads to {strange[0]!r}, which is not a node. Use a node or END."
+    elif unknown:
+        why = f"leads to {unknown[0]!r}, which is not a node. Use a node or END."
     else:
         return
     msg = f"{router!r} after {branch.source!r} {why}"
@@ -352,14 +353,14 @@ _NULL: Schema = {"type": "null"}
 
 _ABSENT: Schema = {"const": ABSENT}
 
-_FORM: Schema = {"type": "object"}  # of integers beyond 64 bits, and of the text `ABSENT` itself
+_ENCODED: Schema = {"type": "object"}  # of integers beyond 64 bits, and of the text `ABSENT` itself
 
-_SUMS: dict[type, str] = {int: "number", str: "string", list: "array"}
+_SUM_TYPES: dict[type, str] = {int: "number", str: "string", list: "array"}
 
-_MOST = 8
+_MAX_ALTERNATIVES = 8
 """Highest number of alternatives; a larger union is left open."""
 
-_DEEPEST = 8
+_MAX_DEPTH = 8
 """Deepest level of an annotation that is read; an alias may contain itself."""
 
 
@@ -376,12 +377,12 @@ def schema_of(annotations: Iterable[Any], plan: FieldPlan) -> Schema:
     if plan.kind == "log":
         return {"type": "array"}
     if plan.kind == "sum":
-        return {"type": _SUMS[type(plan.zero)]}
-    found = _union(list(annotations), 0)
-    if not found:
+        return {"type": _SUM_TYPES[type(plan.zero)]}
+    alternatives = _union(list(annotations), 0)
+    if not alternatives:
         return {}
-    others = [_NULL] if {"type": "string"} in found else [_NULL, _ABSENT]
-    return {"anyOf": [*found, *(one for one in others if one not in found)]}
+    extra = [_NULL] if {"type": "string"} in alternatives else [_NULL, _ABSENT]
+    return {"anyOf": [*alternatives, *(schema for schema in extra if schema not in alternatives)]}
 
 
 _IMMUTABLE = (
@@ -392,67 +393,67 @@ _IMMUTABLE = (
 
 def _is_immutable(annotation: Any, depth: int = 0) -> bool:
     """Whether no code can change a value of an annotation in place."""
-    origin, inside = get_origin(annotation), get_args(annotation)
-    if depth > _DEEPEST:
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if depth > _MAX_DEPTH:
         return False
     if isinstance(annotation, TypeAliasType):
-        inside = (annotation.__value__,)
+        arguments = (annotation.__value__,)
     elif isinstance(annotation, NewType):
-        inside = (annotation.__supertype__,)
+        arguments = (annotation.__supertype__,)
     elif origin in (Annotated, Required, NotRequired, ReadOnly):
-        inside = inside[:1]
+        arguments = arguments[:1]
     elif origin is Literal or annotation is None or annotation is Ellipsis:
         return True
     elif origin not in (Union, UnionType, tuple, frozenset):
-        inside = ()
-    if inside:
-        return all(_is_immutable(part, depth + 1) for part in inside)
+        arguments = ()
+    if arguments:
+        return all(_is_immutable(argument, depth + 1) for argument in arguments)
     return inspect.isclass(annotation) and origin is None and issubclass(annotation, _IMMUTABLE)
 
 
 def _union(annotations: Sequence[Any], depth: int) -> list[Schema] | None:
     """The alternatives of several annotations; `None` if one of them is open."""
-    found: list[Schema] = []
-    for one in annotations:
-        several = _alternatives(one, depth)
-        if several is None:
+    schemas: list[Schema] = []
+    for annotation in annotations:
+        alternatives = _alternatives(annotation, depth)
+        if alternatives is None:
             return None
-        found += [schema for schema in several if schema not in found]
-    return found if len(found) <= _MOST else None
+        schemas += [schema for schema in alternatives if schema not in schemas]
+    return schemas if len(schemas) <= _MAX_ALTERNATIVES else None
 
 
 def _alternatives(annotation: Any, depth: int) -> list[Schema] | None:  # noqa: PLR0911 - one per kind
-    origin, inside = get_origin(annotation), get_args(annotation)
-    if depth > _DEEPEST:
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if depth > _MAX_DEPTH:
         return None
     if isinstance(annotation, TypeAliasType):
         return _alternatives(annotation.__value__, depth + 1)
     if isinstance(annotation, NewType):
         return _alternatives(annotation.__supertype__, depth + 1)
     if origin in (Annotated, Required, NotRequired, ReadOnly):
-        return _alternatives(inside[0], depth + 1)
+        return _alternatives(arguments[0], depth + 1)
     if origin is Union or origin is UnionType:
-        return _union(inside, depth + 1)
+        return _union(arguments, depth + 1)
     if origin is Literal:
-        is_plain = all(type(one) in (str, int, bool, NoneType) for one in inside)
-        return [{"enum": [*inside]}] if is_plain and ABSENT not in inside else None
+        has_plain_values = all(type(value) in (str, int, bool, NoneType) for value in arguments)
+        return [{"enum": [*arguments]}] if has_plain_values and ABSENT not in arguments else None
     if origin is list:
-        items = _union(inside, depth + 1)
+        items = _union(arguments, depth + 1)
         if not items:
             return [{"type": "array"}]
         return [{"type": "array", "items": items[0] if len(items) == 1 else {"anyOf": items}}]
-    return _plain(annotation if origin is None else origin)
+    return _class_alternatives(annotation if origin is None else origin)
 
 
-def _plain(kind: Any) -> list[Schema] | None:
+def _class_alternatives(cls: Any) -> list[Schema] | None:
     """The alternatives of a class without arguments."""
-    if isinstance(kind, Hashable) and kind in _TYPES:
-        known: Schema = {"type": _TYPES[kind]}
-        return [known] if kind not in (str, int) else [known, _FORM]
-    if not inspect.isclass(kind) or kind is BaseModel:
+    if isinstance(cls, Hashable) and cls in _TYPES:
+        schema: Schema = {"type": _TYPES[cls]}
+        return [schema] if cls not in (str, int) else [schema, _ENCODED]
+    if not inspect.isclass(cls) or cls is BaseModel:
         return None
-    is_object = is_typeddict(kind) or kind in BY_CLASS or object_kind(kind) is not None
-    return [_FORM] if is_object else None
+    is_object = is_typeddict(cls) or cls in ENCODING_OF_CLASS or object_kind(cls) is not None
+    return [_ENCODED] if is_object else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -487,13 +488,13 @@ class ProgramTask:
     @property
     def routing_tools(self) -> tuple[ToolSpec, ...]:
         """The tools whose results may route; the node's own is first."""
-        own = () if self.tool is None else (self.tool,)
-        return own + tuple(router.tool for router in self.routers if router.tool is not None)
+        tools = (self.tool, *(router.tool for router in self.routers))
+        return tuple(tool for tool in tools if tool is not None)
 
     @property
     def is_routed(self) -> bool:
         """Whether more than its edges decides its successors."""
-        return bool(self.routers) or any(one.targets != frozenset() for one in self.routing_tools)
+        return bool(self.routers) or any(tool.targets != frozenset() for tool in self.routing_tools)
 
     @property
     def has_lookup_router(self) -> bool:
@@ -508,17 +509,19 @@ class ProgramTask:
         if self.has_lookup_router:
             return any(END in router.values for router in self.routers)
         return not self.is_routed or any(
-            one.may_end for one in self.routing_tools if one.role == "router" or not self.routers
+            tool.may_end for tool in self.routing_tools if tool.role == "router" or not self.routers
         )
 
     @property
     def may_start_several(self) -> bool:
         """Whether more than one task may follow it in one step."""
-        nobody: frozenset[str] = frozenset()
-        several = any(one.targets != nobody and not one.single for one in self.routing_tools)
-        ways = len(self.edges) + len(self.routers)
-        ways += self.tool is not None and self.tool.targets != nobody
-        return several or ways > 1 or any(one.sends != nobody for one in self.routing_tools)
+        no_nodes: frozenset[str] = frozenset()
+        tools = self.routing_tools
+        exits = len(self.edges) + len(self.routers)
+        exits += self.tool is not None and self.tool.targets != no_nodes
+        return exits > 1 or any(
+            t.sends != no_nodes or (t.targets != no_nodes and not t.single) for t in tools
+        )
 
 
 @dataclass(frozen=True)
@@ -549,24 +552,24 @@ class TaskGraph:
         return (self.start, *self.tasks.values())
 
     @cached_property
-    def joins(self) -> tuple[tuple[tuple[str, ...], str], ...]:
+    def joins(self) -> tuple[Join, ...]:
         """The joins that start a node, each source once."""
         return tuple(
-            (tuple(dict.fromkeys(sources)), target)
-            for sources, target in self.spec.joins
-            if target in self.tasks
+            Join(tuple(dict.fromkeys(join.sources)), join.target)
+            for join in self.spec.joins
+            if join.target in self.tasks
         )
 
     @cached_property
     def receivers(self) -> frozenset[str]:
         """Nodes that may get a packet."""
-        found: set[str] = set()
+        receivers: set[str] = set()
         if self.takes_packets:  # the service's own tools have no parameter for one
-            found |= {node for node, task in self.tasks.items() if task.internal is None}
+            receivers |= {node for node, task in self.tasks.items() if task.internal is None}
         for task in self.start_and_tasks:
             for tool in task.routing_tools:
-                found |= self.tasks.keys() if tool.sends is None else tool.sends
-        return frozenset(found)
+                receivers |= self.tasks.keys() if tool.sends is None else tool.sends
+        return frozenset(receivers)
 
     @cached_property
     def has_undeclared_targets(self) -> bool:
@@ -578,8 +581,8 @@ class TaskGraph:
     @cached_property
     def is_parallel(self) -> bool:
         """Whether two tasks may run in one step."""
-        several = any(task.may_start_several for task in self.start_and_tasks)
-        return self.is_wide or bool(self.joins) or several
+        starts_several = any(task.may_start_several for task in self.start_and_tasks)
+        return self.is_wide or bool(self.joins) or starts_several
 
     @property
     def written(self) -> frozenset[str]:
@@ -606,10 +609,10 @@ class TaskGraph:
             for node, task in self.tasks.items()
             for field in task.writes * (2 if node in receivers else 1)
         )
-        return frozenset(field for field, number in writers.items() if number > 1)
+        return frozenset(field for field, count in writers.items() if count > 1)
 
     @cached_property
-    def split(self) -> frozenset[str]:
+    def split_nodes(self) -> frozenset[str]:
         """Nodes whose calls precede all nodes of their step, if several are due."""
         if not self.is_parallel:
             return frozenset()
@@ -627,12 +630,10 @@ class TaskGraph:
             for task in self.tasks.values()
             if task.tool is not None
         ]
-        receivers = self.receivers
-        routers = [one.tool for task in self.start_and_tasks for one in task.routers]
-        routers += [
-            one.tool for node, task in self.tasks.items() if node in receivers for one in task.fused
-        ]
-        return (*tools, *(one for one in routers if one is not None))
+        routers = [router.tool for task in self.start_and_tasks for router in task.routers]
+        for node in self.in_order(self.receivers):
+            routers += [router.tool for router in self.tasks[node].fused]
+        return (*tools, *(router for router in routers if router is not None))
 
     def _handover_tool(self, tool: ToolSpec) -> ToolSpec:
         """The tool that passes on the answer of the service's own tool for the replaced node."""
@@ -656,16 +657,16 @@ class TaskGraph:
     @cached_property
     def successors(self) -> dict[str, list[str]]:
         """Node (or START) → nodes that may run because it did."""
-        found: dict[str, list[str]] = {}
+        successors: dict[str, list[str]] = {}
         for task in self.start_and_tasks:
-            ways = set(task.edges)
+            targets = set(task.edges)
             for tool in task.routing_tools:
-                for some in (tool.targets, tool.sends):
-                    ways |= self.tasks.keys() if some is None else some
-            ways |= {node for router in task.routers for node in router.values}
-            ways |= {target for sources, target in self.joins if task.node in sources}
-            found[task.node] = self.in_order(ways)
-        return found
+                for names in (tool.targets, tool.sends):
+                    targets |= self.tasks.keys() if names is None else names
+            targets |= {node for router in task.routers for node in router.values}
+            targets |= {join.target for join in self.joins if task.node in join.sources}
+            successors[task.node] = self.in_order(targets)
+        return successors
 
     def longest_run(self) -> int | None:
         """The highest number of steps of a run; `None` without a simple bound.
@@ -681,5 +682,5 @@ class TaskGraph:
             return None
         longest: dict[str, int] = {}
         for node in order:  # successors come first
-            longest[node] = 1 + max((longest[one] for one in self.successors[node]), default=0)
+            longest[node] = 1 + max(map(longest.__getitem__, self.successors[node]), default=0)
         return max(longest.values()) if self.is_wide else longest[self.start.node] - 1
