@@ -26,7 +26,7 @@ from langchain_sequrity.sqrt.lint.checked_policy import (
 from langchain_sequrity.sqrt.lint.possible_labels import PossibleLabels
 from langchain_sequrity.sqrt.nodes import Position
 
-_SHOWN = 60
+_LIMIT = 60
 _WORDS: dict[nodes.Field, str] = {"tags": "tag", "producers": "producer"}
 """Without consumers: rules remove them rather than set them."""
 
@@ -117,7 +117,7 @@ def find_unset(
         if is_reported:
             continue
         unset.add((label.field, label.name))
-        name = plain(label.name, limit=_SHOWN)
+        name = plain(label.name, limit=_LIMIT)
         what = UNSET if label in tested.names else "This removes nothing: no rule sets the"
         tool = name if possible.is_other_tool(label.field, label.name) else "…"
         policy.report(
@@ -201,7 +201,7 @@ _TESTS: dict[nodes.Field, str] = {
 
 
 def _shown(label: _Label) -> str:
-    name = plain(label.name, limit=_SHOWN)
+    name = plain(label.name, limit=_LIMIT)
     return f"{_WORDS[label.field]} `{name}` on {_OWNERS[label.place]}"
 
 
@@ -209,7 +209,7 @@ def _advice(change: str, place: Owner, tool: str = "…") -> str:
     if place == "session":
         return f"Write `session after {{ {change} }}` for a tool"
     return (
-        f'Write `tool "{plain(tool, limit=_SHOWN)}" -> {change}` for the tool it comes from, '
+        f'Write `tool "{plain(tool, limit=_LIMIT)}" -> {change}` for the tool it comes from, '
         "or have that tool return it with `labeled_tool_result`"
     )
 
@@ -298,7 +298,7 @@ def find_misspelt(policy: CheckedPolicy, impossible: Collection[LabelName]) -> s
     for name, binding in policy.bindings.items() if policy.tools else ():
         # A doc comment documents the purpose of an unused name.
         if name not in used and not binding.doc:
-            policy.report("warning", f"Nothing uses `{plain(name, limit=_SHOWN)}`", binding.at)
+            policy.report("warning", f"Nothing uses `{plain(name, limit=_LIMIT)}`", binding.at)
     mentions = _mentions(policy)
     for field, kind in _WORDS.items():
         found, spellings = mentions[field], SpellingIndex()
@@ -358,10 +358,10 @@ def find_labels_as_values(policy: CheckedPolicy) -> None:
             found = value_test(test)
             if found is None or found[0].scope != "arg" or passes:
                 continue
-            name = plain(found[0].argument, limit=_SHOWN)
+            name = plain(found[0].argument, limit=_LIMIT)
             for text in policy.texts(found[1]):
                 if field := given.get(text.raw):
-                    label = plain(text.raw, limit=_SHOWN)
+                    label = plain(text.raw, limit=_LIMIT)
                     policy.report(
                         "warning", f"`{label}` is one of the {field} that this policy sets, but "
                         f"this rule compares the value of `{name}` with it", text.at,

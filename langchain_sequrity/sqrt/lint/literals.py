@@ -55,7 +55,7 @@ _MOST = 4  # sample texts of one regex
 _LONGEST = 200
 _DEEPEST = 50
 _Pattern = nodes.TextLiteral | nodes.TextDomain
-_SHOWN = 80
+_LIMIT = 80
 _REGEX = re.compile(
     r"\A\^|(?<![\d\s])\$\Z|\.[*+](?!\w)|\.\*|\\[dDwWsSbB.]|\[[^\]\s]+\][*+{]|\(\?[aims:]"
 )
@@ -93,7 +93,7 @@ def find_odd_texts(policy: CheckedPolicy, reported: Collection[Position]) -> Non
             continue
         if text.raw not in names and (what := _oddity(text.raw)):
             policy.report(
-                "warning", f"`{plain(text.raw, limit=_SHOWN)}` {what[0]}, and texts are compared "
+                "warning", f"`{plain(text.raw, limit=_LIMIT)}` {what[0]}, and texts are compared "
                 "letter by letter", text.at, what[1], lets_through=True,
             )  # fmt: skip
 
@@ -101,7 +101,7 @@ def find_odd_texts(policy: CheckedPolicy, reported: Collection[Position]) -> Non
 def _oddity(raw: str) -> tuple[str, str] | None:
     """The oddity of a text and its remedy, or `None`."""
     if raw != raw.strip() and raw.strip():
-        return "has white space at an end", f"Write `{plain(raw.strip(), limit=_SHOWN)}`"
+        return "has white space at an end", f"Write `{plain(raw.strip(), limit=_LIMIT)}`"
     if raw.isascii() and raw.isprintable():
         return None
     for one in raw:
@@ -291,7 +291,7 @@ def find_literal_mistakes(policy: CheckedPolicy) -> set[LabelName]:
                 labels.add((field, text.raw))
                 policy.report(
                     "warning", "Labels are compared letter by letter, and "
-                    f"`{plain(text.raw, limit=_SHOWN)}` looks like a pattern",
+                    f"`{plain(text.raw, limit=_LIMIT)}` looks like a pattern",
                     text.at, f"Name each of the {field}", lets_through=True,
                 )  # fmt: skip
         for one, passes in policy.tests(clause):
@@ -325,7 +325,7 @@ def as_regex(name: str) -> str:
     if "*" not in name:
         return ""
     pattern = ".*" if name in {"*", ".*"} else f"^{name.replace('.*', '*').replace('*', '.*')}$"
-    return f'A regex matches many tools: `tool r"{plain(pattern, limit=_SHOWN)}"`'
+    return f'A regex matches many tools: `tool r"{plain(pattern, limit=_LIMIT)}"`'
 
 
 def _labels(
@@ -353,11 +353,11 @@ def _find_pattern(
         passes: Whether a call passes if the value equals the text.
     """
     text = text_of(element)
-    shown = plain(text.raw, limit=_SHOWN)
+    shown = plain(text.raw, limit=_LIMIT)
     parts = [part.strip() for part in _SEPARATOR.split(text.raw)]
     are_addresses = all("@" in part for part in parts)
     if len(parts) > 1 and (are_addresses or all(map(_WORD_OR_NAME.fullmatch, text.raw.split("|")))):
-        quoted = ", ".join(f'"{plain(part, limit=_SHOWN)}"' for part in parts[:5])
+        quoted = ", ".join(f'"{plain(part, limit=_LIMIT)}"' for part in parts[:5])
         policy.report(
             "warning", f"`{shown}` is one text, not {len(parts)}", text.at, f"Write `{quoted}`",
             lets_through=not passes,
@@ -407,7 +407,7 @@ def _find_wrong_kinds(
     known: Mapping[str, ToolArguments],
 ) -> None:
     """Warn of elements of a kind or a value that the schemas of an argument do not allow."""
-    name = f"`{plain(value.argument, limit=_SHOWN)}`"
+    name = f"`{plain(value.argument, limit=_LIMIT)}`"
     schemas = [one.schemas.get(value.argument, {}) for one in known.values()]
     kinds = [_kinds(schema) for schema in schemas]
     declared = _union(kinds)
@@ -440,7 +440,7 @@ def _find_wrong_kinds(
             if is_text and text.raw not in choices and not _looks_like_pattern(text):
                 shown = ", ".join(f"`{plain(one, limit=40)}`" for one in choices[:5])
                 policy.report(
-                    "warning", f"{name} is never `{plain(text.raw, limit=_SHOWN)}`",
+                    "warning", f"{name} is never `{plain(text.raw, limit=_LIMIT)}`",
                     text.at, suggest(text.raw, choices) or f"It is one of {shown}",
                 )  # fmt: skip
 
@@ -526,7 +526,7 @@ def _find_left_out(
 ) -> None:
     """Warn of a rule that a call cannot meet if it leaves out an argument."""
     for argument, (at, by_value) in _used_arguments(policy, clause).items():
-        name = f"`{plain(argument, limit=_SHOWN)}`"
+        name = f"`{plain(argument, limit=_LIMIT)}`"
         schemas = [one.schemas.get(argument, {}) for one in known.values()]
         null = EvaluationContext(Call("", {argument: Argument(None)}), Labels())
         if any(one.may_lack(argument) for one in known.values()):

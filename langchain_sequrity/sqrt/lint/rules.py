@@ -179,7 +179,7 @@ def _find_hidden(
                 continue  # `find_overruled` reports it
             if place != index and _shadows(other, check, is_first=place < index):
                 how = "always applies" if is_always else "is for the same calls"
-                shown, line = plain(other.node.text, limit=_SHOWN), other.node.at.line
+                shown, line = plain(other.node.text, limit=_LIMIT), other.node.at.line
                 policy.report(
                     "warning", f"This rule decides nothing: `{shown}` in line {line} {how}",
                     check.node.at,
@@ -298,7 +298,7 @@ _MOST_CHANGES = 10
 _MOST_PAIRS = 20_000  # of blocks
 _OTHER = "\ue000"  # a text and a label outside of any policy
 _SESSION = ""  # in place of an argument's name
-_SHOWN = 60
+_LIMIT = 60
 
 
 def find_rules_in_comments(policy: CheckedPolicy) -> None:
@@ -306,7 +306,7 @@ def find_rules_in_comments(policy: CheckedPolicy) -> None:
     for node in policy.all_nodes:
         doc = getattr(node, "doc", "")
         if doc and (match := _RULE.search(doc)):
-            rule = plain(" ".join(doc[match.start() :].split()), limit=_SHOWN)
+            rule = plain(" ".join(doc[match.start() :].split()), limit=_LIMIT)
             policy.report(
                 "warning", f"`{rule}` is in a doc comment, so it is not a rule",
                 node.at, "A comment ends with its line: write the rule in a line of its own",
@@ -347,7 +347,7 @@ def find_overruled(policy: CheckedPolicy) -> None:
                 by = allowance.node
                 policy.report(
                     "warning", f"This rule restricts nothing: "
-                    f"`{plain(by.text, limit=_SHOWN)}` in line {by.at.line} is for "
+                    f"`{plain(by.text, limit=_LIMIT)}` in line {by.at.line} is for "
                     "the same calls and allows them", rule.at,
                     "Write a prohibition as `must deny when …`", lets_through=True,
                 )  # fmt: skip
