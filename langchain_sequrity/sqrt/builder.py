@@ -257,10 +257,10 @@ def _moment(value: datetime) -> nodes.TimeLiteral:
     return nodes.TimeLiteral(value.isoformat(), NOWHERE)
 
 
-def _text(value: object, what: str) -> str:
+def _text(value: object, subject: str) -> str:
     """Check and return a text, without the type of a `StrEnum`."""
     if not isinstance(value, str):
-        msg = f"{what} must be a text; got {quote(value)}."
+        msg = f"{subject} must be a text; got {quote(value)}."
         raise UsageError(msg)
     return str.__str__(value)
 
@@ -808,12 +808,10 @@ class Tool:
         groups = [updates] if test is not None else [(update,) for update in updates]
         steps = [nodes.UpdateStep(test, group, "", NOWHERE) for group in groups]
         steps[0] = replace(steps[0], doc=_doc(doc))
-        steps_by_phase = {block.phase: block.steps for block in self.node.blocks}
-        steps_by_phase[phase] = (*steps_by_phase.get(phase, ()), *steps)
+        steps_in = {block.phase: block.steps for block in self.node.blocks}
+        steps_in[phase] = (*steps_in.get(phase, ()), *steps)
         blocks = tuple(
-            nodes.UpdateBlock(p, steps_by_phase[p], "", NOWHERE)
-            for p in _PHASES
-            if p in steps_by_phase
+            nodes.UpdateBlock(p, steps_in[p], "", NOWHERE) for p in _PHASES if p in steps_in
         )
         used = (let for change in changes for let in change.lets)
         return Tool(replace(self.node, blocks=blocks), (*self.lets, *lets, *used))

@@ -95,7 +95,7 @@ class Compact(NamedTuple):
         sent = [Position(int(match[1]), int(match[2])) for match in _PLACE.finditer(text)]
         authored = [self.author_place(*position) for position in sent]
         locate = author_of or (lambda position: AuthorPlace("", self.author, position))
-        places = [place for position in authored if position and (place := locate(position))]
+        places = [p for position in authored if position and (p := locate(position))]
         if not sent or len(places) < len(sent):
             return text
         if len(sent) > 1:
@@ -105,9 +105,9 @@ class Compact(NamedTuple):
         # Some errors are one line, with the policy's line and the caret in the middle.
         flat = " ".join(sent_excerpt.split())
         text = text.replace(f"\n{sent_excerpt}", "").replace(f" {flat}", "")
-        (place,) = places
-        excerpt = caret_excerpt(place.text, place.at)
-        return f"{_PLACE.sub(lambda _: _place_text(place), text)}\n{excerpt}"
+        (author_place,) = places
+        excerpt = caret_excerpt(author_place.text, author_place.at)
+        return f"{_PLACE.sub(lambda _: _place_text(author_place), text)}\n{excerpt}"
 
     def _origin(self, offset: int) -> int:
         index = bisect_right(self.starts, offset) - 1
@@ -136,9 +136,9 @@ def compact_sqrt(text: str) -> str:
     return compacted(text).text
 
 
-def _place_text(place: AuthorPlace) -> str:
-    words = f"line {place.at.line}, column {place.at.column}"
-    return f"{words} of the policy `{place.policy}`" if place.policy else words
+def _place_text(author_place: AuthorPlace) -> str:
+    words = f"line {author_place.at.line}, column {author_place.at.column}"
+    return f"{words} of the policy `{author_place.policy}`" if author_place.policy else words
 
 
 @functools.lru_cache(maxsize=64)  # models with the same policy are copied and bound often
@@ -166,9 +166,7 @@ def compacted(text: str) -> Compact:
         parts.append(f"{space}{token.text}{line_end}")
         length += len(parts[-1])
         before, end = token, token.end
-    return Compact(
-        "".join(parts), text, tuple(starts), tuple(token.start for token in all_tokens[:-1])
-    )
+    return Compact("".join(parts), text, tuple(starts), tuple(t.start for t in all_tokens[:-1]))
 
 
 def _token_class(token: Token) -> str:

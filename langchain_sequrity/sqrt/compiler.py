@@ -167,18 +167,17 @@ def _memoized(
     return memo[key]
 
 
-def _memoized_binding(compiled: "Test | CompiledSet") -> "Test | CompiledSet":
+def _memoized_binding(bound: "Test | CompiledSet") -> "Test | CompiledSet":
     """A named predicate or set that is evaluated once per context."""
-    if not isinstance(compiled, CompiledSet):
-        return partial(_memoized, compiled, read=compiled)
+    if not isinstance(bound, CompiledSet):
+        return partial(_memoized, bound, read=bound)
 
     def holds(context: EvaluationContext, value: Any) -> Truth:
-        key = (compiled.holds, type(value), value)
-        truth: Truth = _memoized(key, context, lambda context: compiled.holds(context, value))
+        key = (bound.holds, type(value), value)
+        truth: Truth = _memoized(key, context, lambda context: bound.holds(context, value))
         return truth
 
-    names = partial(_memoized, compiled.names, read=compiled.names)
-    return CompiledSet(names, holds, compiled.patterned)
+    return CompiledSet(partial(_memoized, bound.names, read=bound.names), holds, bound.patterned)
 
 
 # Predicates
@@ -378,6 +377,7 @@ class Reporter(Protocol):
         severity: Severity,
         message: str,
         position: Position,
+        /,
         hint: str = "",
         *,
         lets_through: bool = False,
@@ -665,9 +665,7 @@ class _Compiler:
                 case nodes.SetOperation():
                     return self._combined(node)
                 case nodes.SetEdit(base=base, edits=edits):
-                    sets = (
-                        (adds, nodes.SetLiteral((edited,), edited.at)) for adds, edited in edits
-                    )
+                    sets = ((adds, nodes.SetLiteral((e,), e.at)) for adds, e in edits)
                     steps: list[tuple[nodes.Operator, CompiledSet]] = [
                         ("|" if adds else "-", self._set_literal(literal)) for adds, literal in sets
                     ]

@@ -90,12 +90,10 @@ class Cursor:
     def error(self, mismatch: Mismatch) -> PolicySyntaxError:
         """The error for a mismatch, with its place, what was found and what to write instead."""
         token = self._tokens[mismatch.index]
-        actual = (
-            "the end of the text" if token.kind == "end" else f"`{plain(token.text, limit=40)}`"
-        )
+        text = "the end of the text" if token.kind == "end" else f"`{plain(token.text, limit=40)}`"
         before = [t.text for t in self._tokens[max(0, mismatch.index - 2) : mismatch.index]]
         advice = mismatch.advice or hint(before, token.text, mismatch.expected)
-        message = f"Expected {' or '.join(mismatch.expected)}, found {actual}"
+        message = f"Expected {' or '.join(mismatch.expected)}, found {text}"
         message = f"{message}. {advice}" if advice else message
         return syntax_error(self._text, self._position(token), message, expected=mismatch.expected)
 

@@ -118,7 +118,7 @@ def _conflict(source: Source, change: _Change, narrowing: frozenset[nodes.Field]
     relying = _relying_rule(source, change, narrowing)
     return UsageError(
         f"The policy `{other}` may allow what the policy `{source.name}` denies: "
-        f"`{_shown(printed_node(change.update))}` (line {change.step.at.line} of `{other}`) can "
+        f"`{_plain(printed_node(change.update))}` (line {change.step.at.line} of `{other}`) can "
         f"{'add' if change.adds else 'remove'} {field_}{which}, and "
         f"{_relying_words(relying, source)} may deny if such labels are "
         f"{'missing' if change.adds else 'there'}. {_advice(relying, source, change)}."
@@ -147,10 +147,10 @@ def _relying_rule(
 
 def _relying_words(relying: nodes.CheckRule | nodes.UpdateStep | None, source: Source) -> str:
     match relying:
-        case nodes.CheckRule(text=text, at=at):
-            return f"`{_shown(text)}` (line {at.line} of `{source.name}`)"
-        case nodes.UpdateStep(at=at):
-            return f"rules that rely on the change in line {at.line} of `{source.name}`"
+        case nodes.CheckRule(text=text, at=position):
+            return f"`{_plain(text)}` (line {position.line} of `{source.name}`)"
+        case nodes.UpdateStep(at=position):
+            return f"rules that rely on the change in line {position.line} of `{source.name}`"
     return f"rules of `{source.name}`"
 
 
@@ -176,7 +176,7 @@ def _advice(
     return f"Let the policy `{source.name}` remove them, or use other names"
 
 
-def _shown(text: str) -> str:
+def _plain(text: str) -> str:
     return plain(" ".join(text.split()), limit=200)
 
 
@@ -283,14 +283,14 @@ def _parts_of(
             searched = UNIVERSAL if name is None else LabelSet(frozenset({name}))
             for meta, grows in _metas(members, bindings, narrowing):
                 yield meta, searched, grows
-        case nodes.LabelTest(left=left, test=comparison, right=right):
+        case nodes.LabelTest(left=labels, test=comparison, right=right):
             names = None if right is None else _static_names(right, bindings)
             if names is None:
                 names = outside = UNIVERSAL
             else:
                 outside = names.complement
             relevant = {"subset": outside, "==": UNIVERSAL}.get(comparison, names)
-            yield left, relevant, _GROWS_WITH_LEFT[comparison]
+            yield labels, relevant, _GROWS_WITH_LEFT[comparison]
             direction = _GROWS_WITH_RIGHT.get(comparison)
             for meta, grows in _metas(right, bindings, narrowing):
                 unclear = direction is None or grows is None
@@ -420,10 +420,10 @@ def _name_of(element: object) -> str | None:
     return None
 
 
-def _either(left: LabelSet, right: LabelSet) -> LabelSet:
+def _either(names: LabelSet, other: LabelSet) -> LabelSet:
     """All names in either set, also if one is everything (unlike `|` of SQRT)."""
-    return intersection(left.complement, right.complement).complement
+    return intersection(names.complement, other.complement).complement
 
 
-def _meet(left: LabelSet, right: LabelSet) -> bool:
-    return intersection(left, right) != EMPTY
+def _meet(names: LabelSet, other: LabelSet) -> bool:
+    return intersection(names, other) != EMPTY
