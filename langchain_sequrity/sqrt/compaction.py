@@ -137,8 +137,8 @@ def compact_sqrt(text: str) -> str:
 
 
 def _place_text(author_place: AuthorPlace) -> str:
-    words = f"line {author_place.at.line}, column {author_place.at.column}"
-    return f"{words} of the policy `{author_place.policy}`" if author_place.policy else words
+    location = f"line {author_place.at.line}, column {author_place.at.column}"
+    return f"{location} of the policy `{author_place.policy}`" if author_place.policy else location
 
 
 @functools.lru_cache(maxsize=64)  # models with the same policy are copied and bound often

@@ -121,8 +121,8 @@ def _call_row(call: ChangedCall) -> Row:
 
 
 def _verdict_cells(verdict: Verdict | None) -> tuple[str, ...]:
-    sure = "" if verdict is None or verdict.certain else ", uncertain"
-    return (f"{verdict_word(verdict)}{sure}", *rules_cell(verdict))
+    suffix = "" if verdict is None or verdict.certain else ", uncertain"
+    return (f"{verdict_word(verdict)}{suffix}", *rules_cell(verdict))
 
 
 def _rule_row(rule: ExplainedRule, *, is_new: bool) -> Row:
@@ -231,7 +231,7 @@ def _without_places(reasons: Iterable[Reason], shapes: "_Shapes") -> list[Hashab
 _Shape = Hashable
 _RuleKey = tuple[str | None, Position]
 _Shapes = Mapping[_RuleKey, _Shape]
-_UNSEEN = {"at", "doc", "bare"}
+_LAYOUT = {"at", "doc", "bare"}
 
 
 class _Rule(NamedTuple):
@@ -259,11 +259,8 @@ def _explained(rules: Iterable[_Rule], engine: Engine) -> Iterator[ExplainedRule
 
 def _shape_of_item(item: PolicyItem) -> _Shape:
     priority = item.one_liner and item.priority
-    return item.kind, shape_of(item.tool, _UNSEEN), priority, _shape(item.node)
-
-
-def _shape(node: Any) -> _Shape:
-    return shape_of(node, {*_UNSEEN, "text"} if isinstance(node, CheckRule) else _UNSEEN)
+    ignored = {*_LAYOUT, "text"} if isinstance(item.node, CheckRule) else _LAYOUT
+    return item.kind, shape_of(item.tool, _LAYOUT), priority, shape_of(item.node, ignored)
 
 
 def _partition(rules: list[_Rule], others: list[_Rule]) -> tuple[list[_Rule], list[_Shape]]:

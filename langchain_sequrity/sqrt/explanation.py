@@ -313,11 +313,11 @@ def _binding(node: nodes.Binding) -> str:
 
 def _check_rule(node: nodes.CheckRule, priority: float) -> str:
     """The effect of a check rule."""
-    done = "denied" if node.decision == "deny" else "allowed"
+    outcome = "denied" if node.decision == "deny" else "allowed"
     if node.condition is None:
-        effect = f"Every call is {done}"
+        effect = f"Every call is {outcome}"
     else:
-        effect = f"A call is {done} when {Wording().condition(node.condition)}"
+        effect = f"A call is {outcome} when {Wording().condition(node.condition)}"
     if node.strength == "hard" and node.decision == "deny":
         return f"{effect}. No other rule can change that.{_if_unknown(node)}"
     if node.strength == "hard":
@@ -363,7 +363,7 @@ def notes_on(policy: Policy, sentences: str, presets: Presets | None = None) -> 
         sentences: All sentences about its rules.
         presets: The built-in policies, if known.
     """
-    usual, unless = (presets, "") if presets else (Presets(), _UNLESS)
+    assumed, unless = (presets, "") if presets else (Presets(), _UNLESS)
     tools = tools_of(policy)
     blocks = [node for node in tools if isinstance(node, nodes.ToolBlock)]
     if any(block.checks for block in blocks):
@@ -376,7 +376,7 @@ def notes_on(policy: Policy, sentences: str, presets: Presets | None = None) -> 
             "Of the `should` rules that apply, the highest rank decides: the higher priority, then "
             "`when` before `always`, then a denial before an allowance."
         )
-    default = "allowed" if usual.default_allow else "denied"
+    default = "allowed" if assumed.default_allow else "denied"
     yield f"Where no rule decides, the preset `default_allow` does: the call is {default}{unless}."
     if not tools:
         return
@@ -388,12 +388,12 @@ def notes_on(policy: Policy, sentences: str, presets: Presets | None = None) -> 
             "the call's arguments and with its own."
         )
     ids = [node.tool.text for node in tools]
-    if usual.llm_blocked and any(t.kind != "plain" or t.raw == PARSE_WITH_AI for t in ids):
+    if assumed.llm_blocked and any(t.kind != "plain" or t.raw == PARSE_WITH_AI for t in ids):
         yield (
             f"Before the rules the preset `llm_blocked_tag` denies calls of `{PARSE_WITH_AI}` "
             f"with data that is tagged `{LLM_BLOCKED}`{unless}."
         )
-    if usual.non_executable_memory and any(word in sentences for word in _OF_ALL_TAGS):
+    if assumed.non_executable_memory and any(word in sentences for word in _OF_ALL_TAGS):
         yield (
             f"Each result gets the tag `{NON_EXECUTABLE}`, too, after the changes of its labels "
             "(preset `non_executable_memory`), and with it the arguments that are made from it: "

@@ -150,11 +150,11 @@ class Combination:
         """The author's rule behind the rule at a place; `None` for one of the combination."""
         if position not in self.places:
             return None
-        source, author_at = self.places[position]
+        source, author_position = self.places[position]
         rules = {check.at: check.text for check in checks_of(source.policy)}
-        if author_at not in rules:  # a default that denies, written as a rule
+        if author_position not in rules:  # a default that denies, written as a rule
             return Origin(source.name, None, DEFAULT_RULE)
-        return Origin(source.name, author_at, rules[author_at])
+        return Origin(source.name, author_position, rules[author_position])
 
     def place(self, at: Position) -> AuthorPlace | None:
         """The author's place for a place of the combined text.
@@ -169,8 +169,8 @@ class Combination:
         start = max((start for start in self.places if start <= at), default=None)
         if start is None:
             return None
-        source, author_at = self.places[start]
-        return AuthorPlace(source.name, source.policy.text, author_at)
+        source, author_position = self.places[start]
+        return AuthorPlace(source.name, source.policy.text, author_position)
 
     def __str__(self) -> str:
         """The text."""
@@ -267,8 +267,8 @@ def _places(
     for source, (_, written) in zip(sources, sections, strict=False):
         for node, author_node in zip(islice(declarations, len(written)), written, strict=True):
             pairs = zip(_positions(node), _positions(author_node), strict=True)
-            for position, author_at in pairs:
-                places.setdefault(position, (source, author_at))
+            for position, author_position in pairs:
+                places.setdefault(position, (source, author_position))
     return places
 
 

@@ -27,10 +27,10 @@ from itertools import groupby, permutations
 from math import inf
 from typing import Any, Literal, NamedTuple
 
-from langchain_sequrity.display import enumeration, plain
+from langchain_sequrity.display import enumeration
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.sqrt import nodes
-from langchain_sequrity.sqrt.combination.sources import Source
+from langchain_sequrity.sqrt.combination.sources import Source, one_line
 from langchain_sequrity.sqrt.combination.tools import (
     always_includes,
     applies,
@@ -169,15 +169,15 @@ class _Rules:
 
     def _denials_of(self, block: ToolBlock) -> Iterator[_Denial]:
         required = tuple(check for check in block.checks if _is(check, "hard", "allow"))
-        meeting = [a for a in self.allowances if _counts(a.tool, block.tool)]
+        relevant = [a for a in self.allowances if _counts(a.tool, block.tool)]
         for check in block.checks:
             rank = _rank(block, check)
             if _is(check, "soft", "deny"):
-                exceptions = tuple(a for a in meeting if a.rank > rank)
+                exceptions = tuple(a for a in relevant if a.rank > rank)
                 yield _Denial(block.tool, check, "soft", rank, check.condition, exceptions)
         for check in required[:1]:
             rank = _rank(block, check)
-            yield _Denial(block.tool, check, "hard", rank, None, tuple(meeting), required)
+            yield _Denial(block.tool, check, "hard", rank, None, tuple(relevant), required)
 
     # The lower layer
 
@@ -356,7 +356,7 @@ def _check_blocked_tag(policies: Sequence[_Rules]) -> None:
         for allowance in rules.allowances if is_soft else ():
             if applies(allowance.tool, PARSE_WITH_AI) is not False:
                 msg = (
-                    f"`{_plain(allowance.check.text)}` (line {allowance.check.at.line} of "
+                    f"`{one_line(allowance.check.text)}` (line {allowance.check.at.line} of "
                     f"`{rules.source.name}`) is for `{PARSE_WITH_AI}`, and would override "
                     "`llm_blocked_tag_enforcement_level=soft` of the other policies. The policies "
                     f"{enumeration([f'`{p.source.name}`' for p in policies])} cannot be "
@@ -372,16 +372,16 @@ def _check_lower_layers(rules: _Rules, other: _Rules) -> None:
             rule = (
                 f"the `default_allow=False` of `{other.source.name}`"
                 if denial.tool is None
-                else f"`{_plain(denial.check.text)}` (line {denial.check.at.line} of "
+                else f"`{one_line(denial.check.text)}` (line {denial.check.at.line} of "
                 f"`{other.source.name}`)"
             )
             msg = (
                 f"The policies `{rules.source.name}` and `{other.source.name}` cannot be "
-                f"combined: `{_plain(allowance.check.text)}` (line "
+                f"combined: `{one_line(allowance.check.text)}` (line "
                 f"{allowance.check.at.line} of `{rules.source.name}`) is for all tools "
-                f"`{_plain(allowance.tool.text.raw)}`, and would override {rule} for some of them. "
-                "Write the same block in both policies, or name each of its tools in a block of "
-                "its own."
+                f"`{one_line(allowance.tool.text.raw)}`, and would override {rule} for some of "
+                "them. Write the same block in both policies, or name each of its tools in a block "
+                "of its own."
             )
             raise UsageError(msg)
     if other.default_denies != "hard":
@@ -395,7 +395,7 @@ def _check_lower_layers(rules: _Rules, other: _Rules) -> None:
         if denial.strength == "soft" and denial.tool is not None and not is_alike:
             msg = (
                 f"The policies `{rules.source.name}` and `{other.source.name}` cannot be combined: "
-                f"`{_plain(denial.check.text)}` (line {denial.check.at.line} of "
+                f"`{one_line(denial.check.text)}` (line {denial.check.at.line} of "
                 f"`{rules.source.name}`) would make the hard `default_allow=False` of "
                 f"`{other.source.name}` soft. Write `must deny`, or make the default soft."
             )
@@ -546,7 +546,3 @@ def _renamed(node: Any, names: Mapping[str, str]) -> Any:
     if isinstance(node, nodes.Name | nodes.Binding):
         changes["name"] = names.get(node.name, node.name)
     return replace(node, **changes)  # type: ignore[type-var]
-
-
-def _plain(text: str) -> str:
-    return plain(" ".join(text.split()), limit=200)

@@ -313,7 +313,7 @@ def shape_of(node: Any, ignored: Collection[str]) -> Hashable:
     return type(node).__name__, *(shape_of(part, ignored) for part in parts)
 
 
-def listed(schema: Mapping[str, Any]) -> list[Any] | None:
+def enum_values(schema: Mapping[str, Any]) -> list[Any] | None:
     """The values that a schema lists, or `None`."""
     values = [schema["const"]] if "const" in schema else schema.get("enum")
     return list(values) if isinstance(values, list | tuple) else None

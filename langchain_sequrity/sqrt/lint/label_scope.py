@@ -217,7 +217,7 @@ class RulesOfWay:
                 if has_value or len(metas) > 1:  # the same name may be on both sides
                     names |= self._names_set(meta.field)
                 if has_value:
-                    names |= _texts_in(chain(*(some for _, some in reads.tests)))
+                    names |= _texts_in(chain(*(elements for _, elements in reads.tests)))
         for denial in self._denials_before(clause):
             if id(denial.node) not in scope.clauses:
                 scope.clauses[id(denial.node)] = denial
@@ -382,4 +382,4 @@ def subsets(names: Sequence[str]) -> list[frozenset[str]]:
     """
     if len(names) > _MOST_NAMES:
         raise TooMuch
-    return [frozenset(some) for size in range(len(names) + 1) for some in combinations(names, size)]
+    return [frozenset(subset) for n in range(len(names) + 1) for subset in combinations(names, n)]

@@ -30,7 +30,7 @@ from langchain_sequrity.sqrt.lint.checked_policy import (
     CheckedPolicy,
     Clause,
     LabelName,
-    listed,
+    enum_values,
     operands_of,
     text_of,
     value_test,
@@ -51,7 +51,7 @@ _SEPARATORS = (",", ";", " ", "\t", "\n", "\r", "\0", "\x1b", "\x7f", "\x85", "\
 _BETWEEN = re.compile(r"[,;\s]+")
 _ANYTHING = "-"  # a pattern that matches this is not for addresses
 _SAFE = "[A-Za-z0-9._+-]"
-_MOST = 4  # sample texts of one regex
+_MAX_SAMPLES = 4  # sample texts of one regex
 _LONGEST = 200
 _DEEPEST = 50
 _Pattern = nodes.TextLiteral | nodes.TextDomain
@@ -172,9 +172,9 @@ def _safe_pattern(pattern: _Pattern) -> str:
     text = text_of(pattern)
     if text.kind != "like" or "@" not in text.raw or "**" in text.raw:
         return f'str matching r"^{_SAFE}+@museum[.]example$"'
-    stands = {"*": f"{_SAFE}+", "?": _SAFE}
+    classes = {"*": f"{_SAFE}+", "?": _SAFE}
     safe = string.ascii_letters + string.digits + "@-_"
-    pieces = (stands.get(c) or (c if c in safe else f"[{c}]") for c in text.raw)
+    pieces = (classes.get(c) or (c if c in safe else f"[{c}]") for c in text.raw)
     return f'str matching r"^{"".join(pieces)}$"'
 
 
@@ -235,7 +235,7 @@ def _alternatives(pieces: deque[str]) -> list[str]:
     texts = _sequence(pieces)
     while pieces and pieces.popleft() == "|":
         texts += _sequence(pieces)
-    return texts[:_MOST]
+    return texts[:_MAX_SAMPLES]
 
 
 def _sequence(pieces: deque[str]) -> list[str]:
@@ -244,7 +244,7 @@ def _sequence(pieces: deque[str]) -> list[str]:
         piece = pieces.popleft()
         items = _group(pieces) if piece == "(" else [_character(piece)]
         times = _repeat_count(pieces)
-        texts = [(text + item * times)[:_LONGEST] for text in texts for item in items][:_MOST]
+        texts = [(t + item * times)[:_LONGEST] for t in texts for item in items][:_MAX_SAMPLES]
     return texts
 
 
@@ -424,17 +424,17 @@ def _find_wrong_kinds(
             allowed = {"integer", "number"} if actual == "number" else {actual}
             if actual and declared.isdisjoint(allowed):
                 example = next((_EXAMPLES[t] for t in _EXAMPLES if t in declared), _NUMBERS)
-                single = isinstance(
+                is_single = isinstance(
                     element, nodes.NumberLiteral | nodes.BoolDomain | nodes.BooleanLiteral
                 )
-                written = str(element.value).lower() if single else "5"
+                written = str(element.value).lower() if is_single else "5"
                 policy.report(
                     "warning", f"{name} is {types}, and this is {_JSON_TYPES[actual]}: at best "
                     "that is in doubt", element.at, f"Write {example.format(written)}",
                     lets_through=True,
                 )  # fmt: skip
     _find_ranges(policy, name, declared, elements)
-    if len(schemas) == 1 and (choices := _listed_texts(schemas[0])):
+    if len(schemas) == 1 and (choices := _enum_texts(schemas[0])):
         for text in map(text_of, elements):
             is_text = isinstance(text, nodes.TextLiteral) and text.kind == "plain"
             if is_text and text.raw not in choices and not _looks_like_pattern(text):
@@ -467,7 +467,7 @@ def _json_types(schema: Mapping[str, Any]) -> frozenset[str] | None:
             return frozenset(map(str, names))
         case {"anyOf": [*options]} | {"oneOf": [*options]}:
             return _union([_json_types(o) if isinstance(o, Mapping) else None for o in options])
-    return frozenset({"string"}) if _listed_texts(schema) else None
+    return frozenset({"string"}) if _enum_texts(schema) else None
 
 
 def _union(types: Sequence[frozenset[str] | None]) -> frozenset[str] | None:
@@ -476,9 +476,9 @@ def _union(types: Sequence[frozenset[str] | None]) -> frozenset[str] | None:
     return frozenset().union(*declared) if declared and len(declared) == len(types) else None
 
 
-def _listed_texts(schema: Mapping[str, Any]) -> list[str]:
+def _enum_texts(schema: Mapping[str, Any]) -> list[str]:
     """The texts of an enum, if the schema allows only texts."""
-    values = listed(schema) or []
+    values = enum_values(schema) or []
     return values if all(isinstance(value, str) for value in values) else []
 
 

@@ -23,7 +23,7 @@ _OwnedField = tuple[nodes.Field, Owner]
 _FIELDS: tuple[nodes.Field, ...] = get_args(nodes.Field)
 SEPARATE = {"argument_labels": "separate", "non_executable": "perhaps"}
 """Each argument has its own labels, and results may have the tag `__non_executable`."""
-_HELD: Truths = frozenset({True})
+_ONLY_TRUE: Truths = frozenset({True})
 _NO_SETTINGS = PolicySettings()
 
 
@@ -130,7 +130,7 @@ class PossibleLabels:
         copied: set[tuple[_OwnedField, _OwnedField]] = set()
         for step in self._rules.steps:
             updates = [u for u in step.updates if u.target.scope not in {"arg", "args"}]
-            for update in updates if self.truths(step, _HELD) - {False} else ():
+            for update in updates if self.truths(step, _ONLY_TRUE) - {False} else ():
                 target = update.target.field, owner_of(update.target, step)
                 names = {text.raw for text in self._policy.texts(update.set)}
                 if target[0] == "consumers":
@@ -163,7 +163,7 @@ class PossibleLabels:
         """
         may_be_denied = self._rules.may_be_denied(clause)
         if clause.test is None and not may_be_denied:
-            return _HELD
+            return _ONLY_TRUE
         reads_labels = bool(self._policy.label_reads(clause).metas)
         if not (reads_labels or may_be_denied or self.returns_objects(clause)):
             return BOTH

@@ -88,7 +88,7 @@ class _Calls:
                 if metas_in(elements):
                     self._sought |= {value.argument for value in elements if is_value(value)}
             if self._sought:
-                self._decided = {test.at for test, some in tests if is_decided(some, self._sought)}
+                self._decided = {t.at for t, parts in tests if is_decided(parts, self._sought)}
         self._ends_at_rule = bool(target and target.rule)
         self.truths: set[Truth] = set()
 
@@ -102,7 +102,7 @@ class _Calls:
             yield from product(pool, repeat=len(tool.arguments))
         else:
             fields = [self._fields_read(tool, name) for name in tool.arguments]
-            yield from product(*({_only(labels, some) for labels in pool} for some in fields))
+            yield from product(*({_only(labels, names) for labels in pool} for names in fields))
 
     def _fields_read(self, tool: CalledTool, argument: str) -> set[nodes.Field]:
         """The fields of an argument's labels that matter until the call is checked."""
@@ -408,7 +408,7 @@ class Reachable:
             return ANY_TRUTH
         if "consumers" in fields:
             sets[fields.index("consumers")].append(NO_LABELS.consumers)
-        labels = [Labels(**dict(zip(fields, some, strict=True))) for some in product(*sets)]
+        labels = [Labels(**dict(zip(fields, chosen, strict=True))) for chosen in product(*sets)]
         for session, *inputs in product(labels, repeat=1 + len(tool.arguments)):
             if calls.finds(BOTH, tool, session, inputs):
                 break

@@ -34,7 +34,7 @@ from langchain_sequrity.sqrt.lint.checked_policy import (
     Clause,
     constant_effect,
     denies,
-    listed,
+    enum_values,
     may_overlap,
     shape_of,
     value_test,
@@ -194,15 +194,15 @@ def _effect(check: CompiledCheck) -> tuple[str, str]:
 
 def _shadows(other: CompiledCheck, rule: CompiledCheck, *, is_first: bool) -> bool:
     """Whether `other`, which applies where `rule` applies, makes it ineffective."""
-    is_soft, alike = rule.node.strength == "soft", _effect(other) == _effect(rule)
+    is_soft, has_same_effect = rule.node.strength == "soft", _effect(other) == _effect(rule)
     if other.node.strength == "hard":
-        if alike:
+        if has_same_effect:
             return is_first or (other.test is None and rule.test is not None)
         # A `must allow` also denies, where its condition fails.
         return is_soft or (other.test is None and other.node.decision == "deny")
     if not is_soft or other.rank != rule.rank:
         return is_soft and other.rank > rule.rank
-    return is_first if alike else other.node.decision == "deny"
+    return is_first if has_same_effect else other.node.decision == "deny"
 
 
 def find_must_allow_beside_others(policy: CheckedPolicy) -> None:
@@ -228,7 +228,7 @@ def find_undone(policy: CheckedPolicy) -> None:
     context = EvaluationContext(Call("", {}), Labels())
     steps = [(tool, step) for tool in policy.tools for step in tool.compiled.steps]
     for phase in nodes.PHASES:
-        in_phase = (placed for placed in steps if placed[1].phase == phase)
+        in_phase = (tool_step for tool_step in steps if tool_step[1].phase == phase)
         for tool, run in itertools.groupby(in_phase, _tool_of_fixed):
             updates = [update for _, step in run for update in step.updates] if tool else []
             for field in get_args(nodes.Field):
@@ -240,9 +240,9 @@ def find_undone(policy: CheckedPolicy) -> None:
                     _find_undone(policy, field, changes)
 
 
-def _tool_of_fixed(placed: tuple[CheckedTool, CompiledStep]) -> tuple[str, str] | None:
+def _tool_of_fixed(tool_step: tuple[CheckedTool, CompiledStep]) -> tuple[str, str] | None:
     """The tool of a step that makes the same changes at each call; else `None`."""
-    tool, step = placed
+    tool, step = tool_step
     text = tool.node.tool.text
     is_fixed = step.test is None and all(
         update.honoured and isinstance(update.node.set, nodes.SetLiteral) for update in step.updates
@@ -372,15 +372,15 @@ def find_needless_allowances(policy: CheckedPolicy, reported: Sequence[Position]
     restricting = [block for block in policy.tools if any(map(_restricts, block.compiled.checks))]
     pairs_left = _MOST_PAIRS
     for block in policy.tools:
-        lone = [
+        soft = [
             rule for rule in (check.node for check in block.compiled.checks)
             if (rule.strength, rule.decision) == ("soft", "allow") and rule.condition is not None
             and not _is_reported(rule, reported)
         ]  # fmt: skip
-        pairs_left -= len(restricting) if lone else 0
-        if not lone or pairs_left < 0 or any(may_overlap(block, other) for other in restricting):
+        pairs_left -= len(restricting) if soft else 0
+        if not soft or pairs_left < 0 or any(may_overlap(block, other) for other in restricting):
             continue
-        for rule in lone:
+        for rule in soft:
             policy.report(
                 "warning", "This rule restricts nothing: where its condition fails, the call is "
                 "allowed by default", rule.at,
@@ -434,9 +434,9 @@ def _report_constant(
 ) -> None:
     outcome = "always holds" if holds else "never holds"
     advice = ""
-    if samples.listed:
+    if samples.enum_values:
         outcome += " for what the schema lists"
-        values = ", ".join(f"`{plain(str(value), limit=40)}`" for value in samples.listed[:5])
+        values = ", ".join(f"`{plain(str(value), limit=40)}`" for value in samples.enum_values[:5])
         advice = f"The schema has {values}"
     elif samples.tests > 1 and holds:
         advice = 'Of `not a == "x" or not a == "y"` one always holds: write `not a in {"x", "y"}`'
@@ -456,13 +456,13 @@ class _SampleCalls:
 
     Attributes:
         is_exact: Whether the samples cover all combinations.
-        listed: The values that schemas list for the arguments, if any.
+        enum_values: The values that schemas list for the arguments, if any.
         tests: The number of single tests in the condition.
     """
 
     def __init__(self, policy: CheckedPolicy, clause: Clause) -> None:
         self.is_exact = True
-        self.listed: list[Any] = []
+        self.enum_values: list[Any] = []
         self.tests = 0
         self._bindings = policy.bindings
         self._tools = clause.tool.matched_tools or {}
@@ -498,8 +498,8 @@ class _SampleCalls:
             return
         value, members = comparison
         samples = self._values.setdefault(value.argument, {(str, _OTHER): _OTHER})
-        if values := self._listed(value.argument):  # patterns are tried on these, too
-            self.listed += [value for value in values if value not in self.listed]
+        if values := self._enum_values(value.argument):  # patterns are tried on these, too
+            self.enum_values += [value for value in values if value not in self.enum_values]
         else:
             values = [
                 sample for element in elements_of(members, self._bindings)
@@ -519,9 +519,9 @@ class _SampleCalls:
             self._labels[labels] |= texts
             self._values.get(argument, {}).update(((str, text), text) for text in texts)
 
-    def _listed(self, name: str) -> list[Any]:
+    def _enum_values(self, name: str) -> list[Any]:
         """The values of an argument, if the schemas of all tools list them."""
-        enums = [listed(tool.schemas.get(name, {})) for tool in self._tools.values()]
+        enums = [enum_values(tool.schemas.get(name, {})) for tool in self._tools.values()]
         values = [value for enum in enums for value in enum or ()]
         is_plain = None not in enums and all(isinstance(v, str | int | float) for v in values)
         return values if is_plain else []
@@ -598,8 +598,8 @@ def _neighbours(value: float) -> Iterator[int | float]:
 
 def _label_subsets(field: nodes.Field, names: set[str]) -> list[frozenset[str]]:
     """All subsets of some labels, each with and without an extra label."""
-    every = [*sorted(names - {ALL}), _OTHER]
+    labels = [*sorted(names - {ALL}), _OTHER]
     subsets = [
-        frozenset(some) for n in range(len(every) + 1) for some in itertools.combinations(every, n)
+        frozenset(s) for n in range(len(labels) + 1) for s in itertools.combinations(labels, n)
     ]
     return [*subsets, frozenset({ALL})] if field == "consumers" else subsets
