@@ -146,9 +146,9 @@ class Wording:
                 return f"`{name}` {'holds' if holds else 'does not hold'}"
             case nodes.Membership():
                 return self._in(node, "is" if holds else "is not")
-            case nodes.Equality(left=left, right=right):
+            case nodes.Equality():
                 equals = "equals" if holds else "does not equal"
-                return f"{self._operand(left)} {equals} {self._operand(right)}"
+                return f"{self._operand(node.left)} {equals} {self._operand(node.right)}"
             case nodes.LabelTest():
                 return f"{self.labels(node.left)} {self._compared(node, holds=holds)}"
 

@@ -140,8 +140,8 @@ def printed_node(  # noqa: C901, PLR0911, PLR0912 - one per construct
             return checked_name(name)
         case nodes.Membership(value=value, set=members):
             return f"{printed_value(value)} in {printed_node(members, depth)}"
-        case nodes.Equality(left=left, right=right):
-            return f"{printed_value(left)} == {printed_value(right)}"
+        case nodes.Equality():
+            return f"{printed_value(node.left)} == {printed_value(node.right)}"
         case nodes.LabelTest(left=labels, test=test, right=other):
             rest = "" if other is None else f" {printed_node(other, depth)}"
             return f"{printed_meta(labels)} {_TESTS.get(test, test)}{rest}"

@@ -274,10 +274,10 @@ def text_of(element: Any) -> Any:
 def operands_of(test: nodes.Tests) -> tuple[Any, Any]:
     """Both operands of a test."""
     match test:
-        case nodes.Membership(value=first, set=second) | nodes.Equality(left=first, right=second):
-            return first, second
-        case nodes.LabelTest(left=left, right=right):
-            return left, right
+        case nodes.Membership():
+            return test.value, test.set
+        case nodes.Equality() | nodes.LabelTest():
+            return test.left, test.right
 
 
 def value_test(test: nodes.Tests) -> tuple[nodes.ValueRef, object] | None:
