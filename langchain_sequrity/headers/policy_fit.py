@@ -117,7 +117,7 @@ def _problems(facts: _Facts, tools: "Sequence[AnyTool] | None") -> "list[Finding
         [PolicyPart(part.name, parse(part.text)) for part in facts.parts],
         None if tools is None else [*map(_readable, tools)],
         unlabelled=facts.unlabelled,
-        way=facts.way,
+        capabilities=facts.way,
         labels=facts.labels,
         settings=facts.settings,
         default_allow=facts.default_allow,

@@ -116,7 +116,7 @@ def _length(length: Interval | None) -> nodes.NumberRange | None:
         return None
     if not isinstance(length, nodes.NumberDomain) or length.kind != "int":
         msg = (
-            f"A length must be a range of integers, such as `between(1, 80)`; got {shown(length)}."
+            f"A length must be a range of integers, such as `between(1, 80)`; got {quote(length)}."
         )
         raise UsageError(msg)
     return length.range
@@ -150,13 +150,13 @@ def between(
         ```
     """
     if type(low) is not type(high):
-        msg = f"The ends of a range must be of one kind; got {shown(low)} and {shown(high)}."
+        msg = f"The ends of a range must be of one kind; got {quote(low)} and {quote(high)}."
         raise UsageError(msg)
-    found = _interval(low, high, low_open=low_open, high_open=high_open)
+    interval = _interval(low, high, low_open=low_open, high_open=high_open)
     if low > high or (low == high and (low_open or high_open)):  # type: ignore[operator]
-        msg = f"Nothing lies between {shown(low)} and {shown(high)}. The smaller end comes first."
+        msg = f"Nothing lies between {quote(low)} and {quote(high)}. The smaller end comes first."
         raise UsageError(msg)
-    return found
+    return interval
 
 
 def at_least(low: Bound) -> Interval:
@@ -188,9 +188,9 @@ def _interval(
         case nodes.TimeLiteral():
             return nodes.TimeDomain(*ends)
         case nodes.NumberLiteral(value=value):
-            kind: Literal["int", "float"] = "int" if isinstance(value, int) else "float"
-            return nodes.NumberDomain(kind, nodes.Range(*ends), NOWHERE)
-    bound = shown(high if low is None else low)
+            number_type: Literal["int", "float"] = "int" if isinstance(value, int) else "float"
+            return nodes.NumberDomain(number_type, nodes.Range(*ends), NOWHERE)
+    bound = quote(high if low is None else low)
     msg = f"The end of a range must be an `int`, a `float` or a `datetime`; got {bound}."
     raise UsageError(msg)
 
@@ -202,14 +202,14 @@ def element(value: object) -> nodes.Element:
     """A Python value as an element of a set."""
     if isinstance(value, nodes.Element):
         return value
-    found = constant(value)
-    match found:
+    literal = constant(value)
+    match literal:
         case nodes.BooleanLiteral(value=flag):
             return nodes.BoolDomain(flag, NOWHERE)
         case nodes.TimeLiteral():
-            return nodes.TimeDomain(found, found, low_open=False, high_open=False, at=NOWHERE)
+            return nodes.TimeDomain(literal, literal, low_open=False, high_open=False, at=NOWHERE)
         case _:
-            return found
+            return literal
 
 
 def label(value: object) -> nodes.TextLiteral:
@@ -231,7 +231,7 @@ def constant(value: object) -> nodes.Constant:
         case _:
             msg = (
                 "A policy can compare only with texts, numbers, booleans and times; got "
-                f"{shown(value)}."
+                f"{quote(value)}."
             )
             raise UsageError(msg)
 
@@ -252,20 +252,20 @@ def _number(value: float) -> nodes.NumberLiteral:
 
 def _moment(value: datetime) -> nodes.TimeLiteral:
     if value.tzinfo is None:
-        msg = f"The zone of {shown(value)} is unknown. Give it one: `datetime(…, tzinfo=UTC)`."
+        msg = f"The zone of {quote(value)} is unknown. Give it one: `datetime(…, tzinfo=UTC)`."
         raise UsageError(msg)
     return nodes.TimeLiteral(value.isoformat(), NOWHERE)
 
 
-def _text(value: object, what: str) -> str:
+def _text(value: object, subject: str) -> str:
     """Check and return a text, without the type of a `StrEnum`."""
     if not isinstance(value, str):
-        msg = f"{what} must be a text; got {shown(value)}."
+        msg = f"{subject} must be a text; got {quote(value)}."
         raise UsageError(msg)
     return str.__str__(value)
 
 
-def shown(value: object) -> str:
+def quote(value: object) -> str:
     """A value for an error message; of an object without a `repr` of its own, the type."""
     if type(value).__repr__ is object.__repr__:
         return f"a value of type `{type(value).__name__}`"
@@ -350,9 +350,9 @@ class Condition(Deferred):
 
 
 def _parts(
-    node: nodes.Predicate, kind: type[nodes.And] | type[nodes.Or]
+    node: nodes.Predicate, node_type: type[nodes.And] | type[nodes.Or]
 ) -> tuple[nodes.Predicate, ...]:
-    return node.parts if isinstance(node, kind) else (node,)
+    return node.parts if isinstance(node, node_type) else (node,)
 
 
 def condition(value: object) -> Condition:
@@ -364,7 +364,7 @@ def condition(value: object) -> Condition:
     if not isinstance(value, Condition):
         msg = (
             'Expected a condition, such as `arg("body").tags.overlaps({"web"})`; got '
-            f"{shown(value)}. "
+            f"{quote(value)}. "
             "Write `.equals(…)` for `==`, `.is_in(…)` for `in`, and `&`, `|`, `~` for `and`, `or`, "
             "`not`."
         )
@@ -420,12 +420,12 @@ class SetOf(Deferred):
         return elements(other) ^ self
 
 
-def _combined(operator: nodes.Operator, left: SetOf, right: SetOf) -> SetOf:
-    operands: tuple[nodes.Set, ...] = (left.node,)
-    if isinstance(left.node, nodes.SetOperation) and left.node.operator == operator:
-        operands = left.node.operands
-    node = nodes.SetOperation(operator, (*operands, right.node), NOWHERE, bare=False)
-    return SetOf(node, left.lets + right.lets)
+def _combined(operator: nodes.Operator, first: SetOf, second: SetOf) -> SetOf:
+    operands: tuple[nodes.Set, ...] = (first.node,)
+    if isinstance(first.node, nodes.SetOperation) and first.node.operator == operator:
+        operands = first.node.operands
+    node = nodes.SetOperation(operator, (*operands, second.node), NOWHERE, bare=False)
+    return SetOf(node, first.lets + second.lets)
 
 
 Names = SetOf | Iterable[str]
@@ -441,7 +441,7 @@ def elements(values: Elements) -> SetOf:
     if isinstance(values, SetOf):
         return values
     if isinstance(values, str | bytes):
-        msg = f"Expected a set, got {shown(values)}. Write `{{…}}` around it."
+        msg = f"Expected a set, got {quote(values)}. Write `{{…}}` around it."
         raise UsageError(msg)
     return _set_of(values, element)
 
@@ -454,10 +454,10 @@ def names(values: Names) -> SetOf:
 def _set_of(values: Any, make: Callable[[Any], nodes.Element]) -> SetOf:
     """A set of one or several values; elements of a Python set are sorted."""
     is_one = isinstance(values, str) or not isinstance(values, Iterable)
-    found = [make(value) for value in ([values] if is_one else values)]
+    all_elements = [make(value) for value in ([values] if is_one else values)]
     if isinstance(values, set | frozenset):
-        found.sort(key=printed_value)
-    return SetOf(nodes.SetLiteral(tuple(found), NOWHERE))
+        all_elements.sort(key=printed_value)
+    return SetOf(nodes.SetLiteral(tuple(all_elements), NOWHERE))
 
 
 # Labels
@@ -570,7 +570,7 @@ class ValueOf(Deferred):
     def __lt__(self, other: object) -> bool:
         """Refuse `<`, `<=`, `>` and `>=`."""
         msg = (
-            f"Got a comparison with {shown(other)}. Write `.is_in(between(1, 31))`, or `above`, "
+            f"Got a comparison with {quote(other)}. Write `.is_in(between(1, 31))`, or `above`, "
             "`below`, `at_least`, `at_most` in place of `between`."
         )
         raise UsageError(msg)
@@ -746,7 +746,7 @@ class Tool:
         if type(number) is not int or abs(number) >= 10**MAX_DIGITS:
             msg = (
                 f"A priority must be an integer of at most {MAX_DIGITS} digits; got "
-                f"{shown(number)}."
+                f"{quote(number)}."
             )
             raise UsageError(msg)
         return replace(
@@ -808,10 +808,10 @@ class Tool:
         groups = [updates] if test is not None else [(update,) for update in updates]
         steps = [nodes.UpdateStep(test, group, "", NOWHERE) for group in groups]
         steps[0] = replace(steps[0], doc=_doc(doc))
-        found = {block.phase: block.steps for block in self.node.blocks}
-        found[phase] = (*found.get(phase, ()), *steps)
+        steps_in = {block.phase: block.steps for block in self.node.blocks}
+        steps_in[phase] = (*steps_in.get(phase, ()), *steps)
         blocks = tuple(
-            nodes.UpdateBlock(one, found[one], "", NOWHERE) for one in _PHASES if one in found
+            nodes.UpdateBlock(p, steps_in[p], "", NOWHERE) for p in _PHASES if p in steps_in
         )
         used = (let for change in changes for let in change.lets)
         return Tool(replace(self.node, blocks=blocks), (*self.lets, *lets, *used))
@@ -820,16 +820,16 @@ class Tool:
 def _condition_and_lets(when: Condition | None) -> tuple[nodes.Predicate | None, Lets]:
     if when is None:
         return None, ()
-    found = condition(when)
-    return found.node, found.lets
+    checked = condition(when)
+    return checked.node, checked.lets
 
 
 def _short_update(phase: nodes.Phase, change: Change) -> nodes.Update:
     """The change with its labels in the short form, `@tags`."""
     scope = "result" if phase == "result" else "session"
     if not isinstance(change, Change) or change.node.target.scope != scope:
-        found = shown(change) if not isinstance(change, Change) else "a change of other labels"
-        msg = f"Expected changes of the {scope}, such as `{scope}.tags.add(…)`; got {found}."
+        actual = quote(change) if not isinstance(change, Change) else "a change of other labels"
+        msg = f"Expected changes of the {scope}, such as `{scope}.tags.add(…)`; got {actual}."
         raise UsageError(msg)
     return replace(change.node, target=replace(change.node.target, scope="short"))
 
@@ -902,9 +902,9 @@ def let(name: str, value: Condition | Elements, *, doc: str = "") -> Condition |
     word = nodes.Name(checked_name(name), NOWHERE)
     if isinstance(value, Condition):
         return Condition(word, (*value.lets, nodes.Binding(name, value.node, _doc(doc), NOWHERE)))
-    found = elements(value)
-    node = value if isinstance(value, nodes.Domain) else found.node
-    return SetOf(word, (*found.lets, nodes.Binding(name, node, _doc(doc), NOWHERE)))
+    members = elements(value)
+    node = value if isinstance(value, nodes.Domain) else members.node
+    return SetOf(word, (*members.lets, nodes.Binding(name, node, _doc(doc), NOWHERE)))
 
 
 def policy(*tools: Tool) -> Policy:
@@ -929,11 +929,11 @@ def policy(*tools: Tool) -> Policy:
         header = PolicyHeader.from_sqrt(built.text)
         ```
     """
-    for one in tools:
-        if not isinstance(one, Tool):
+    for tool_ in tools:
+        if not isinstance(tool_, Tool):
             msg = (
                 'A policy must be made of tools, such as `tool("send").must_deny()`; got '
-                f"{shown(one)}."
+                f"{quote(tool_)}."
             )
             raise UsageError(msg)
     built = parse(printed(_policy_of(*tools)))
@@ -943,5 +943,5 @@ def policy(*tools: Tool) -> Policy:
 
 def _policy_of(*tools: Tool) -> Policy:
     # Compared by `repr`, because 1 and 1.0 are equal but differ.
-    lets = {repr(binding): binding for one in tools for binding in one.lets}
-    return Policy((*lets.values(), *(one.node for one in tools)), "")
+    lets = {repr(binding): binding for tool_ in tools for binding in tool_.lets}
+    return Policy((*lets.values(), *(tool_.node for tool_ in tools)), "")

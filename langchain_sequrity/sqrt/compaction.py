@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from langchain_sequrity.errors import PolicySyntaxError
-from langchain_sequrity.sqrt.diagnostics import caret_excerpt, position
+from langchain_sequrity.sqrt.diagnostics import caret_excerpt, position_at
 from langchain_sequrity.sqrt.lexer import COMMENT, Token, tokens
 from langchain_sequrity.sqrt.nodes import Position
 
@@ -70,13 +70,13 @@ class Compact(NamedTuple):
         lines = self.text.split("\n")
         if not 1 <= line <= len(lines):
             return None
-        start = sum(len(one) + 1 for one in lines[: line - 1])
+        start = sum(len(earlier) + 1 for earlier in lines[: line - 1])
         length = len(lines[line - 1])
         ends = (1, max(length, 1)) if column is None else (column, column)
         if not 1 <= ends[0] <= ends[1] <= length + 1:
             return None
         first, last = (
-            Position(*position(self.author, self._origin(start + end - 1))) for end in ends
+            Position(*position_at(self.author, self._origin(start + end - 1))) for end in ends
         )
         return first if first.line == last.line else None
 
@@ -93,21 +93,21 @@ class Compact(NamedTuple):
             The message. If it has one place, the author's line with a caret follows.
         """
         sent = [Position(int(match[1]), int(match[2])) for match in _PLACE.finditer(text)]
-        places = [at for position in sent if (at := self.author_place(*position)) is not None]
-        locate = author_of or (lambda at: AuthorPlace("", self.author, at))
-        written = [place for at in places if (place := locate(at)) is not None]
-        if not sent or len(written) < len(sent):
+        authored = [self.author_place(*position) for position in sent]
+        locate = author_of or (lambda position: AuthorPlace("", self.author, position))
+        places = [p for position in authored if position and (p := locate(position))]
+        if not sent or len(places) < len(sent):
             return text
         if len(sent) > 1:
-            said = iter(written)
-            return _PLACE.sub(lambda _: _place(next(said)), text)
-        shown = caret_excerpt(self.text, sent[0])
+            remaining = iter(places)
+            return _PLACE.sub(lambda _: _place_text(next(remaining)), text)
+        sent_excerpt = caret_excerpt(self.text, sent[0])
         # Some errors are one line, with the policy's line and the caret in the middle.
-        flat = " ".join(shown.split())
-        text = text.replace(f"\n{shown}", "").replace(f" {flat}", "")
-        (place,) = written
-        excerpt = caret_excerpt(place.text, place.at)
-        return f"{_PLACE.sub(lambda _: _place(place), text)}\n{excerpt}"
+        flat = " ".join(sent_excerpt.split())
+        text = text.replace(f"\n{sent_excerpt}", "").replace(f" {flat}", "")
+        (author_place,) = places
+        excerpt = caret_excerpt(author_place.text, author_place.at)
+        return f"{_PLACE.sub(lambda _: _place_text(author_place), text)}\n{excerpt}"
 
     def _origin(self, offset: int) -> int:
         index = bisect_right(self.starts, offset) - 1
@@ -136,9 +136,9 @@ def compact_sqrt(text: str) -> str:
     return compacted(text).text
 
 
-def _place(place: AuthorPlace) -> str:
-    words = f"line {place.at.line}, column {place.at.column}"
-    return f"{words} of the policy `{place.policy}`" if place.policy else words
+def _place_text(author_place: AuthorPlace) -> str:
+    location = f"line {author_place.at.line}, column {author_place.at.column}"
+    return f"{location} of the policy `{author_place.policy}`" if author_place.policy else location
 
 
 @functools.lru_cache(maxsize=64)  # models with the same policy are copied and bound often
@@ -146,14 +146,14 @@ def compacted(text: str) -> Compact:
     """Compact a policy, keeping the original offsets."""
     unchanged = Compact(text, text)
     try:
-        found = tokens(text)
+        all_tokens = tokens(text)
     except PolicySyntaxError:
         return unchanged
     parts: list[str] = []
     starts: list[int] = []
     length = end = 0
     before: Token | None = None
-    for token in found:
+    for token in all_tokens:
         gap = text[end : token.start]
         comments = COMMENT.findall(gap) if gap.strip() else []
         if any(map(_is_doubtful, comments)) or (token.kind == "doc" and _is_doubtful(token.text)):
@@ -166,11 +166,11 @@ def compacted(text: str) -> Compact:
         parts.append(f"{space}{token.text}{line_end}")
         length += len(parts[-1])
         before, end = token, token.end
-    return Compact("".join(parts), text, tuple(starts), tuple(one.start for one in found[:-1]))
+    return Compact("".join(parts), text, tuple(starts), tuple(t.start for t in all_tokens[:-1]))
 
 
-def _kind(token: Token) -> str:
-    """The kind that decides whether a token may touch its neighbour."""
+def _token_class(token: Token) -> str:
+    """The class that decides whether a token may touch its neighbour."""
     if token.text in _BRACKETS:
         return "bracket"
     if token.text in _OPERATORS:
@@ -186,13 +186,13 @@ def _is_doubtful(comment: str) -> bool:
     return len(comment.splitlines()) > 1
 
 
-def _may_touch(left: Token, right: Token) -> bool:
+def _may_touch(before: Token, after: Token) -> bool:
     """Whether two tokens need no gap.
 
     A gap between a word and a bracket stays, because rules are shown as they were sent, and
     `overlaps {"a"} and` is readable.
     """
-    if left.kind == "doc" or left.text in _OPENING or right.text in _CLOSING:
+    if before.kind == "doc" or before.text in _OPENING or after.text in _CLOSING:
         return True
-    kinds = _kind(left), _kind(right)
-    return kinds in {("operator", "textual"), ("operator", "bracket"), ("textual", "operator")}
+    classes = _token_class(before), _token_class(after)
+    return classes in {("operator", "textual"), ("operator", "bracket"), ("textual", "operator")}

@@ -11,7 +11,7 @@ from langchain_sequrity.display.tables import Row, Table, TableMixin, Tone
 from langchain_sequrity.labels import NO_LABELS, Labels
 from langchain_sequrity.sqrt.coerce import AnyTool, engine_of
 from langchain_sequrity.sqrt.engine import Engine
-from langchain_sequrity.sqrt.explanation import ExplainedRule, explained_rule, place
+from langchain_sequrity.sqrt.explanation import ExplainedRule, explained_rule, line_cell
 from langchain_sequrity.sqrt.lint.checked_policy import shape_of
 from langchain_sequrity.sqrt.nodes import CheckRule, PolicyItem, Position, items_of
 from langchain_sequrity.sqrt.policy_forms import AnyPolicy
@@ -76,14 +76,14 @@ class Difference(TableMixin):
             "calls": self.calls,
             "changed": [
                 {
-                    "number": one.new.number,
-                    "id": one.new.trial.id,
-                    "tool": one.new.call.tool,
-                    "changed": list(one.changed),
-                    "old": verdict_json(one.old.verdict),
-                    "new": verdict_json(one.new.verdict),
+                    "number": call.new.number,
+                    "id": call.new.trial.id,
+                    "tool": call.new.call.tool,
+                    "changed": list(call.changed),
+                    "old": verdict_json(call.old.verdict),
+                    "new": verdict_json(call.new.verdict),
                 }
-                for one in self.changed
+                for call in self.changed
             ],
             "removed": [rule.to_json() for rule in self.removed],
             "added": [rule.to_json() for rule in self.added],
@@ -95,7 +95,7 @@ class Difference(TableMixin):
     def table(self) -> Table:
         """A table with the calls in the colour of their new verdict, then the rules."""
         rows = [
-            *(_call_row(one) for one in self.changed),
+            *(_call_row(call) for call in self.changed),
             *(_rule_row(rule, is_new=False) for rule in self.removed),
             *(_rule_row(rule, is_new=True) for rule in self.added),
         ]
@@ -105,7 +105,7 @@ class Difference(TableMixin):
             ("What", "Old", "New", "Differs in"),
             tuple(rows),
             tuple(self._notes()),
-            (*(verdict_tone(one.new.verdict) for one in self.changed), *_NO_TONE * rules),
+            (*(verdict_tone(call.new.verdict) for call in self.changed), *_NO_TONE * rules),
         )
 
     def _notes(self) -> Iterator[str]:
@@ -114,20 +114,21 @@ class Difference(TableMixin):
             yield "The rules that both policies have are in a different order."
 
 
-def _call_row(one: ChangedCall) -> Row:
-    name = f"call {one.new.number}: {one.new.call.tool}"
-    return ((name,), _verdict_cells(one.old.verdict), _verdict_cells(one.new.verdict), one.changed)
+def _call_row(call: ChangedCall) -> Row:
+    name = f"call {call.new.number}: {call.new.call.tool}"
+    old, new = _verdict_cells(call.old.verdict), _verdict_cells(call.new.verdict)
+    return (name,), old, new, call.changed
 
 
 def _verdict_cells(verdict: Verdict | None) -> tuple[str, ...]:
-    sure = "" if verdict is None or verdict.certain else ", uncertain"
-    return (f"{verdict_word(verdict)}{sure}", *rules_cell(verdict))
+    suffix = "" if verdict is None or verdict.certain else ", uncertain"
+    return (f"{verdict_word(verdict)}{suffix}", *rules_cell(verdict))
 
 
 def _rule_row(rule: ExplainedRule, *, is_new: bool) -> Row:
-    cell = (f"line {place(rule.line, rule.policy)}", *rule.cell())
-    what = f"{rule.kind} of {rule.tool}" if rule.tool else rule.kind
-    return ((what,), () if is_new else cell, cell if is_new else (), ("only here",))
+    cell = (f"line {line_cell(rule.line, rule.policy)}", *rule.cell())
+    name = f"{rule.kind} of {rule.tool}" if rule.tool else rule.kind
+    return ((name,), () if is_new else cell, cell if is_new else (), ("only here",))
 
 
 def diff(
@@ -171,16 +172,16 @@ def diff(
     before, after = engine_of(old), engine_of(new)
     decided = decisions(calls, session, tools, before, after)
     rules, others = _rules(before), _rules(after)
-    shapes = [{rule.place: rule.shape for rule in side} for side in (rules, others)]
+    shapes = [{rule.key: rule.shape for rule in side} for side in (rules, others)]
     compared = [
-        ChangedCall(one, other, _changes(one, other, *shapes))
-        for one, other in zip(*decided, strict=True)
+        ChangedCall(old_decision, new_decision, _changes(old_decision, new_decision, *shapes))
+        for old_decision, new_decision in zip(*decided, strict=True)
     ]
     removed, common = _partition(rules, others)
     added, other_common = _partition(others, rules)
     return Difference(
         len(compared),
-        tuple(one for one in compared if one.changed),
+        tuple(call for call in compared if call.changed),
         tuple(_explained(removed, before)),
         tuple(_explained(added, after)),
         tuple(_preset_changes(before.presets, after.presets)),
@@ -201,42 +202,42 @@ def _changes(
     is_same = before.allowed == after.allowed
     reasons = _without_places(before.reasons, old_shapes)
     labels = (old.result_labels, old.session_after)
-    found = {
+    differences = {
         "verdict": not is_same,
         "strength": before.strength != after.strength,
         "certainty": before.certain != after.certain,
         "reason": reasons != _without_places(after.reasons, new_shapes),
         "labels": is_same and labels != (new.result_labels, new.session_after),
     }
-    return tuple(what for what, differs in found.items() if differs)
+    return tuple(aspect for aspect, differs in differences.items() if differs)
 
 
 def _without_places(reasons: Iterable[Reason], shapes: "_Shapes") -> list[Hashable]:
     """Reasons without positions and spelling, which depend on the layout."""
     return [
         (
-            shapes[one.policy, one.at] if one.at else one.rule,
-            one.description,
-            one.verdict,
-            one.certain,
-            one.unmet,
+            shapes[reason.policy, reason.at] if reason.at else reason.rule,
+            reason.description,
+            reason.verdict,
+            reason.certain,
+            reason.unmet,
         )
-        for one in reasons
+        for reason in reasons
     ]
 
 
 # Rules
 
 _Shape = Hashable
-_Place = tuple[str | None, Position]
-_Shapes = Mapping[_Place, _Shape]
-_UNSEEN = {"at", "doc", "bare"}
+_RuleKey = tuple[str | None, Position]
+_Shapes = Mapping[_RuleKey, _Shape]
+_LAYOUT = {"at", "doc", "bare"}
 
 
 class _Rule(NamedTuple):
-    """An item of a policy, its place, and what is compared."""
+    """An item of a policy, its key, and what is compared."""
 
-    place: _Place
+    key: _RuleKey
     item: PolicyItem
     shape: _Shape
 
@@ -252,26 +253,23 @@ def _rules(engine: Engine) -> list[_Rule]:
 
 def _explained(rules: Iterable[_Rule], engine: Engine) -> Iterator[ExplainedRule]:
     for rule in rules:
-        policy, _ = rule.place
+        policy, _ = rule.key
         yield explained_rule(rule.item, (engine.parts and policy) or "")
 
 
 def _shape_of_item(item: PolicyItem) -> _Shape:
     priority = item.one_liner and item.priority
-    return item.kind, shape_of(item.tool, _UNSEEN), priority, _shape(item.node)
-
-
-def _shape(node: Any) -> _Shape:
-    return shape_of(node, {*_UNSEEN, "text"} if isinstance(node, CheckRule) else _UNSEEN)
+    ignored = {*_LAYOUT, "text"} if isinstance(item.node, CheckRule) else _LAYOUT
+    return item.kind, shape_of(item.tool, _LAYOUT), priority, shape_of(item.node, ignored)
 
 
 def _partition(rules: list[_Rule], others: list[_Rule]) -> tuple[list[_Rule], list[_Shape]]:
     """The rules that the others lack, and the shapes of the common ones, in order."""
-    left = Counter(rule.shape for rule in others)
+    unmatched = Counter(rule.shape for rule in others)
     missing, common = [], []
     for rule in rules:
-        if left[rule.shape]:
-            left[rule.shape] -= 1
+        if unmatched[rule.shape]:
+            unmatched[rule.shape] -= 1
             common.append(rule.shape)
         else:
             missing.append(rule)
@@ -279,7 +277,7 @@ def _partition(rules: list[_Rule], others: list[_Rule]) -> tuple[list[_Rule], li
 
 
 def _preset_changes(old: Presets, new: Presets) -> Iterator[str]:
-    for one in fields(Presets):
-        before, after = getattr(old, one.name), getattr(new, one.name)
+    for preset in fields(Presets):
+        before, after = getattr(old, preset.name), getattr(new, preset.name)
         if before != after:
-            yield f"The preset `{one.name}` was {before} and is {after}."
+            yield f"The preset `{preset.name}` was {before} and is {after}."

@@ -123,13 +123,13 @@ def _joined_sets(
     patterned = first.patterned or any(operand.patterned for _, operand in steps)
 
     def names(context: EvaluationContext) -> LabelSet | None:
-        found = first.names(context)
+        joined = first.names(context)
         for operator, operand in steps:
-            other = operand.names(context)
-            if found is None or other is None:
+            operand_names = operand.names(context)
+            if joined is None or operand_names is None:
                 return None
-            found = OPERATIONS[operator](found, other)
-        return found
+            joined = OPERATIONS[operator](joined, operand_names)
+        return joined
 
     def holds(context: EvaluationContext, value: Any) -> Truth:
         if not patterned and isinstance(value, str):
@@ -167,17 +167,17 @@ def _memoized(
     return memo[key]
 
 
-def _memoized_binding(found: "Test | CompiledSet") -> "Test | CompiledSet":
+def _memoized_binding(bound: "Test | CompiledSet") -> "Test | CompiledSet":
     """A named predicate or set that is evaluated once per context."""
-    if not isinstance(found, CompiledSet):
-        return partial(_memoized, found, read=found)
+    if not isinstance(bound, CompiledSet):
+        return partial(_memoized, bound, read=bound)
 
     def holds(context: EvaluationContext, value: Any) -> Truth:
-        key = (found.holds, type(value), value)
-        known: Truth = _memoized(key, context, lambda context: found.holds(context, value))
-        return known
+        key = (bound.holds, type(value), value)
+        truth: Truth = _memoized(key, context, lambda context: bound.holds(context, value))
+        return truth
 
-    return CompiledSet(partial(_memoized, found.names, read=found.names), holds, found.patterned)
+    return CompiledSet(partial(_memoized, bound.names, read=bound.names), holds, bound.patterned)
 
 
 # Predicates
@@ -196,10 +196,10 @@ def _joined_tests(tests: Sequence[Test], end: bool) -> Test:  # noqa: FBT001 - a
     def run(context: EvaluationContext) -> Truth:
         truth: Truth = not end
         for test in tests:
-            found = test(context)
-            if found is end:
+            outcome = test(context)
+            if outcome is end:
                 return end
-            if found is None:
+            if outcome is None:
                 truth = None
         return truth
 
@@ -216,37 +216,37 @@ def _value_test(read: Read, holds: Callable[[EvaluationContext, Any], Truth]) ->
     return run
 
 
-def _equality_test(left: Read, right: Read) -> Test:
+def _equality_test(read_left: Read, read_right: Read) -> Test:
     """`a.value == b.value`."""
 
     def run(context: EvaluationContext) -> Truth:
-        one, other = left(context), right(context)
-        return None if one is MISSING or other is MISSING else equal(one, other, context.budget)
+        left, right = read_left(context), read_right(context)
+        return None if left is MISSING or right is MISSING else equal(left, right, context.budget)
 
     return run
 
 
-def _label_test(kind: nodes.MetaTest, read: ReadNames, right: ReadNames) -> Test:
+def _label_test(comparison: nodes.MetaTest, read_left: ReadNames, read_right: ReadNames) -> Test:
     """`a.tags overlaps {…}`."""
 
     def run(context: EvaluationContext) -> Truth:
-        one, two = read(context), right(context)
-        return None if one is None or two is None else compare_labels(kind, one, two)
+        left, right = read_left(context), read_right(context)
+        return None if left is None or right is None else compare_labels(comparison, left, right)
 
     return run
 
 
-def _label_pattern_test(kind: nodes.MetaTest, read: ReadNames, right: CompiledSet) -> Test:
+def _label_pattern_test(comparison: nodes.MetaTest, read: ReadNames, right: CompiledSet) -> Test:
     """Labels against patterns: false if no reading of the patterns matches, else unknown."""
 
     def run(context: EvaluationContext) -> Truth:
         names = read(context)
-        if names is None or names.negated or kind not in {"overlaps", "subset"}:
+        if names is None or names.negated or comparison not in {"overlaps", "subset"}:
             return None
-        found = [right.holds(context, name) for name in names.items]
-        if kind == "overlaps":
-            return False if all(one is False for one in found) else None
-        return False if any(one is False for one in found) else None
+        truths = [right.holds(context, name) for name in names.items]
+        if comparison == "overlaps":
+            return False if all(truth is False for truth in truths) else None
+        return False if any(truth is False for truth in truths) else None
 
     return run
 
@@ -286,8 +286,8 @@ class Operands:
 
     def add(self, other: "Operands", depth: int) -> None:
         """Add the operands of a binding that is evaluated at some depth."""
-        for name, at in other.arguments.items():
-            self.arguments.setdefault(name, at)
+        for name, position in other.arguments.items():
+            self.arguments.setdefault(name, position)
         self.result = self.result or other.result
         self.short = self.short or other.short
         self.height = max(self.height, depth + other.height)
@@ -376,7 +376,8 @@ class Reporter(Protocol):
         self,
         severity: Severity,
         message: str,
-        at: Position,
+        position: Position,
+        /,
         hint: str = "",
         *,
         lets_through: bool = False,
@@ -444,17 +445,17 @@ class _Compiler:
         return self._set(value) if isinstance(value, nodes.Set) else self._test(value)
 
     def _used_binding(self, name: nodes.Name) -> Test | CompiledSet | None:
-        bound = self._bindings.get(name.name)
-        if bound is None:
+        binding = self._bindings.get(name.name)
+        if binding is None:
             message, advice = self._undefined(name.name)
             self._report("error", message, name.at, advice)
             return None
-        self._uses.add(bound.uses, self._depth + 1)
+        self._uses.add(binding.uses, self._depth + 1)
         if self._uses.height > MAX_HEIGHT:
             self._uses.height = 0  # reported once
             message = f"Names within names are nested more than {MAX_HEIGHT} deep here"
             self._report("error", message, name.at, "Write some of them out")
-        return bound.value
+        return binding.value
 
     def _undefined(self, name: str) -> tuple[str, str]:
         if name in self._parts.bindings:
@@ -567,11 +568,11 @@ class _Compiler:
                 case nodes.Or(parts=parts):
                     return _joined_tests([self._test(part) for part in parts], end=True)
                 case nodes.Membership():
-                    test = self._in(node)
+                    test = self._membership_test(node)
                 case nodes.Equality():
-                    test = self._same(node)
+                    test = self._equality_test(node)
                 case nodes.LabelTest():
-                    test = self._compared(node)
+                    test = self._label_test(node)
         self._parts.tests[node.at] = test
         return test
 
@@ -583,16 +584,16 @@ class _Compiler:
         self._depth -= 1
 
     def _named_test(self, node: nodes.Name) -> Test:
-        found = self._used_binding(node)
-        if isinstance(found, CompiledSet):
+        value = self._used_binding(node)
+        if isinstance(value, CompiledSet):
             self._report(
                 "error", f"`{node.name}` is a set, not a predicate", node.at,
                 f"Write `arg.value in {node.name}` or `arg.tags overlaps {node.name}`",
             )  # fmt: skip
             return _unknown
-        return found or _unknown
+        return value or _unknown
 
-    def _in(self, node: nodes.Membership) -> Test:
+    def _membership_test(self, node: nodes.Membership) -> Test:
         members = self._set(node.set)
         if isinstance(node.value, nodes.ValueRef):
             return _value_test(self._read(node.value), members.holds)
@@ -601,19 +602,19 @@ class _Compiler:
         if isinstance(node.value, nodes.TimeLiteral):
             # Texts and labels match a time by its spelling. One time has several, so a mismatch is
             # unknown.
-            return lambda context: unanimous([holds(context, one) for one in values]) or None
-        return lambda context: unanimous([holds(context, one) for one in values])
+            return lambda context: unanimous([holds(context, value) for value in values]) or None
+        return lambda context: unanimous([holds(context, value) for value in values])
 
-    def _same(self, node: nodes.Equality) -> Test:
+    def _equality_test(self, node: nodes.Equality) -> Test:
         left, right = node.left, node.right
         if isinstance(left, nodes.ValueRef):
             return self._equals(left, right)
         if isinstance(right, nodes.ValueRef):
             return self._equals(right, left)
         # If one side is a time and the other a text, the matcher of the time compares.
-        left, right = sorted((left, right), key=lambda one: isinstance(one, nodes.TimeLiteral))
+        left, right = sorted((left, right), key=lambda side: isinstance(side, nodes.TimeLiteral))
         values, test = _literal_readings(left), self._matcher(right)
-        return lambda context: unanimous([test(one, context.budget) for one in values])
+        return lambda context: unanimous([test(value, context.budget) for value in values])
 
     def _equals(self, value: nodes.ValueRef, other: nodes.Operand) -> Test:
         read = self._read(value)
@@ -637,7 +638,7 @@ class _Compiler:
         )
         return lambda _: MISSING
 
-    def _compared(self, node: nodes.LabelTest) -> Test:
+    def _label_test(self, node: nodes.LabelTest) -> Test:
         read = self._labels(node.left)
         if node.right is None:
             return _label_test(node.test, read, lambda _: EMPTY)
@@ -664,9 +665,9 @@ class _Compiler:
                 case nodes.SetOperation():
                     return self._combined(node)
                 case nodes.SetEdit(base=base, edits=edits):
+                    sets = ((adds, nodes.SetLiteral((e,), e.at)) for adds, e in edits)
                     steps: list[tuple[nodes.Operator, CompiledSet]] = [
-                        ("|" if adds else "-", self._set_literal(nodes.SetLiteral((one,), one.at)))
-                        for adds, one in edits
+                        ("|" if adds else "-", self._set_literal(literal)) for adds, literal in sets
                     ]
                     return _joined_sets(self._set(base), steps)
 
@@ -680,10 +681,10 @@ class _Compiler:
         return _joined_sets(first, [(node.operator, operand) for operand in rest])
 
     def _named_set(self, node: nodes.Name) -> CompiledSet:
-        found = self._used_binding(node)
-        if isinstance(found, CompiledSet):
-            return found
-        if found is not None:
+        value = self._used_binding(node)
+        if isinstance(value, CompiledSet):
+            return value
+        if value is not None:
             self._report("error", f"`{node.name}` is a predicate, not a set", node.at)
         return UNKNOWN_SET
 
@@ -714,13 +715,13 @@ class _Compiler:
             self._report("warning", message, element.at, advice)
         try:
             self._count_regex(element)
-            found = matcher(element)
+            test = matcher(element)
         except ValueError as error:
             reason = plain(str(error), limit=200)
             self._report("error", f"This cannot be read: {reason}", element.at)
             return lambda *_: None
-        self._parts.matchers[element.at] = found
-        return found
+        self._parts.matchers[element.at] = test
+        return test
 
     def _count_regex(
         self, element: nodes.Element | nodes.TimeLiteral | nodes.BooleanLiteral

@@ -9,7 +9,7 @@ from langchain_sequrity.errors import PolicySyntaxError, UsageError
 _WIDTH = 160
 
 
-def position(text: str, offset: int) -> tuple[int, int]:
+def position_at(text: str, offset: int) -> tuple[int, int]:
     """Line and column of an offset in a text, both from 1."""
     start = text.rfind("\n", 0, offset) + 1
     return text.count("\n", 0, start) + 1, offset - start + 1
@@ -25,22 +25,22 @@ def not_a_text(value: object) -> UsageError:
 
 
 def syntax_error(
-    text: str, at: tuple[int, int], message: str, *, expected: tuple[str, ...] = ()
+    text: str, position: tuple[int, int], message: str, *, expected: tuple[str, ...] = ()
 ) -> PolicySyntaxError:
     """Build the error for a place in a text."""
-    line, column = at
+    line, column = position
     return PolicySyntaxError(
         f"{message} (line {line}, column {column})",
         line=line,
         column=column,
-        source=caret_excerpt(text, at),
+        source=caret_excerpt(text, position),
         expected=expected,
     )
 
 
-def caret_excerpt(text: str, at: tuple[int, int]) -> str:
+def caret_excerpt(text: str, position: tuple[int, int]) -> str:
     """The line at a place, with a caret below."""
-    number, column = at
+    number, column = position
     line = text.split("\n", number)[number - 1].replace("\t", " ")
     cut = max(0, column - _WIDTH // 2)
     before = plain(line[cut : column - 1])
@@ -52,7 +52,7 @@ _BLOCK = "Labels change inside `result { … }`, `session before { … }`, `sess
 _LEFT = "The left side is one set of labels: `a.tags overlaps {…}`; join conditions with `or`"
 _OVERLAPS = 'Write `a.tags overlaps {"x"}` or `"x" in a.tags`'
 _ADD = "Labels are added with `|=`; there is no arithmetic"
-_FOUND = {
+_HINTS = {
     **dict.fromkeys(
         ("allow", "deny"), "A rule begins with its strength: `must deny …` or `should allow …`"
     ),
@@ -91,45 +91,45 @@ _NAME = 60
 _KEYWORDS = ("let", "tool", "must", "hard", "should", "soft", "allow", "deny", "when", "always")
 
 
-def hint(before: Sequence[str], found: str, expected: Sequence[str] = ()) -> str:
+def hint(before: Sequence[str], actual: str, expected: Sequence[str] = ()) -> str:
     """Suggest what to write instead of a token that does not fit.
 
     Args:
         before: The texts of the last tokens before the fault, the nearest last.
-        found: The text of the token.
+        actual: The text of the token.
         expected: The tokens that would fit, in words.
 
     Returns:
         A sentence without its full stop, or an empty text.
     """
     last = before[-1] if before else ""
-    if found == ";" and list(before[-2:-1]) == ["="]:
+    if actual == ";" and list(before[-2:-1]) == ["="]:
         return 'Only predicates, sets and domains have names: `{"x"}`, `int 5`, `str "x"`'
-    if found.lower() in _KEYWORDS and found not in _KEYWORDS:
-        return f"Keywords are in lower case: `{found.lower()}`"
-    meant = _suggestion(last, found, expected)
-    return meant or _PAIRS.get((last, found)) or _FOUND.get(found, "")
+    if actual.lower() in _KEYWORDS and actual not in _KEYWORDS:
+        return f"Keywords are in lower case: `{actual.lower()}`"
+    suggestion = _suggestion(last, actual, expected)
+    return suggestion or _PAIRS.get((last, actual)) or _HINTS.get(actual, "")
 
 
-def _suggestion(last: str, found: str, expected: Sequence[str]) -> str:  # noqa: PLR0911 - one per slip
+def _suggestion(last: str, actual: str, expected: Sequence[str]) -> str:  # noqa: PLR0911 - one per slip
     """A suggestion that depends on the expected tokens."""
     if "`overlaps`" in expected:  # after labels
-        return _OVERLAPS if found == "in" else _LEFT if found in {"|", "&", "^", "-"} else ""
+        return _OVERLAPS if actual == "in" else _LEFT if actual in {"|", "&", "^", "-"} else ""
     if "`|=`" in expected:
-        return _ADD if found == "|" else ""
+        return _ADD if actual == "|" else ""
     if "`let`" in expected:
-        return _INSIDE if found in _STRENGTHS else ""
-    if found in {"in", "=="} and expected in _ENDS and last.isidentifier():
+        return _INSIDE if actual in _STRENGTHS else ""
+    if actual in {"in", "=="} and expected in _ENDS and last.isidentifier():
         name = plain(last, limit=_NAME)
-        return f"The value of an argument is `{name}.value`: `{name}.value {found} …`"
-    what = expected[0] if expected else ""
-    if '"' in found or found[:1].isdigit():
-        shown = plain(f"datetime {found}" if found[0] == "d" else found, limit=_NAME)
-        if what.startswith("a set,"):
-            return f"Write a set in braces: `{{{shown}}}`"
-        if what.startswith("a value,"):
-            return f"Write `in {{{shown}}}`"
-        if what.startswith("the name of a tool"):
+        return f"The value of an argument is `{name}.value`: `{name}.value {actual} …`"
+    first_expected = expected[0] if expected else ""
+    if '"' in actual or actual[:1].isdigit():
+        literal = plain(f"datetime {actual}" if actual[0] == "d" else actual, limit=_NAME)
+        if first_expected.startswith("a set,"):
+            return f"Write a set in braces: `{{{literal}}}`"
+        if first_expected.startswith("a value,"):
+            return f"Write `in {{{literal}}}`"
+        if first_expected.startswith("the name of a tool"):
             return 'A regex matches many tools: `tool r"^send_.*$"`'
     return ""
 
@@ -155,33 +155,33 @@ class SpellingIndex:
 
     def near(self, name: str) -> str:
         """An added name that is one slip away, or an empty text."""
-        found = (self._first.get(key, name) for key in _keys(name))
-        return next((one for one in found if one != name and is_slip(name, one)), "")
+        candidates = (self._first.get(key, name) for key in _keys(name))
+        return next((c for c in candidates if c != name and is_slip(name, c)), "")
 
 
-def is_slip(one: str, other: str) -> bool:
+def is_slip(name: str, other: str) -> bool:
     """Whether names differ by case, a hyphen, one letter, or two swapped letters.
 
     Differences in numbers, in words of one or two letters, and in addresses are intended: `step_1`,
     `team_a`, `ana@bank.example`.
     """
-    one, other = _normalized(one), _normalized(other)
-    start = next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), None)
+    name, other = _normalized(name), _normalized(other)
+    start = next((i for i, (a, b) in enumerate(zip(name, other, strict=False)) if a != b), None)
     if start is None:
-        start = min(len(one), len(other))
-    if _is_intended(one, other, start):
+        start = min(len(name), len(other))
+    if _is_intended(name, other, start):
         return False
-    left, right = one[start:], other[start:]
-    is_swapped = left[:2] == right[1::-1] and left[2:] == right[2:]
-    return is_swapped or left[1:] in (right, right[1:]) or left == right[1:]
+    rest, other_rest = name[start:], other[start:]
+    is_swapped = rest[:2] == other_rest[1::-1] and rest[2:] == other_rest[2:]
+    return is_swapped or rest[1:] in (other_rest, other_rest[1:]) or rest == other_rest[1:]
 
 
-def _is_intended(one: str, other: str, start: int) -> bool:
+def _is_intended(name: str, other: str, start: int) -> bool:
     """Whether names that first differ at `start` differ in a part that people choose freely."""
-    letters = one[start : start + 1] + other[start : start + 1]
-    if "@" in one or any(letter.isdigit() for letter in letters):
+    letters = name[start : start + 1] + other[start : start + 1]
+    if "@" in name or any(letter.isdigit() for letter in letters):
         return True
-    words, others = _BETWEEN_WORDS.split(one), _BETWEEN_WORDS.split(other)
+    words, others = _BETWEEN_WORDS.split(name), _BETWEEN_WORDS.split(other)
     if len(words) != len(others):
         return False
     pairs = zip(words, others, strict=True)

@@ -51,27 +51,27 @@ def element(  # noqa: C901, PLR0911 - one per construct
             return "true" if value else "false"
         case nodes.NumberLiteral(value=number):
             return _INFINITE.get(number) or str(number)
-        case nodes.TimeLiteral(written=int() | float() as seconds, at=at):
-            return f"{element(nodes.NumberLiteral(seconds, at))} seconds after 1970 began"
+        case nodes.TimeLiteral(written=int() | float() as seconds, at=position):
+            return f"{element(nodes.NumberLiteral(seconds, position))} seconds after 1970 began"
         case nodes.TimeLiteral(written=written):
             return f'd"{plain(str(written))}"'
-        case nodes.NumberDomain(kind=kind, range=bounds):
-            return _bounded(_KINDS[kind], bounds, article)
+        case nodes.NumberDomain(kind=number_type, range=bounds):
+            return _bounded(_KINDS[number_type], bounds, article)
         case nodes.TimeDomain():
             return _bounded("time", node, article)
         case nodes.TextDomain(text=text, length=length):
-            words = element(text, article=article)
+            description = element(text, article=article)
             if length is None:
-                return words
+                return description
             if length.low is not None and length.low == length.high:
-                return f"{words} with a length of {element(length.low)}"
-            return f"{words} with a length {_interval(length)}"
+                return f"{description} with a length of {element(length.low)}"
+            return f"{description} with a length {_interval(length)}"
 
 
-def _bounded(kind: str, bounds: nodes.Range[Any], article: str) -> str:
+def _bounded(noun: str, bounds: nodes.Range[Any], article: str) -> str:
     if bounds.low is not None and bounds.low == bounds.high:
-        return f"the {kind} {element(bounds.low)}"
-    return f"{article} {kind} {_interval(bounds)}"
+        return f"the {noun} {element(bounds.low)}"
+    return f"{article} {noun} {_interval(bounds)}"
 
 
 def _interval(bounds: nodes.Range[Any]) -> str:
@@ -146,9 +146,9 @@ class Wording:
                 return f"`{name}` {'holds' if holds else 'does not hold'}"
             case nodes.Membership():
                 return self._in(node, "is" if holds else "is not")
-            case nodes.Equality(left=left, right=right):
+            case nodes.Equality():
                 equals = "equals" if holds else "does not equal"
-                return f"{self._operand(left)} {equals} {self._operand(right)}"
+                return f"{self._operand(node.left)} {equals} {self._operand(node.right)}"
             case nodes.LabelTest():
                 return f"{self.labels(node.left)} {self._compared(node, holds=holds)}"
 
@@ -157,13 +157,13 @@ class Wording:
         return f"({words})" if isinstance(node, nodes.And | nodes.Or) else words
 
     def _in(self, node: nodes.Membership, is_: str) -> str:
-        value, given = self._operand(node.value), node.set
-        if isinstance(given, nodes.SetLiteral) and given.elements:
-            choices = enumeration([element(one, article="a") for one in given.elements], "or")
-            return f"{value} {is_} {'' if len(given.elements) == 1 else 'one of '}{choices}"
-        if isinstance(given, nodes.Meta):
-            return f"{value} {is_} among {self.labels(given)}"
-        return f"{value} {is_} in {self.set(given)}"
+        value, members = self._operand(node.value), node.set
+        if isinstance(members, nodes.SetLiteral) and members.elements:
+            choices = enumeration([element(e, article="a") for e in members.elements], "or")
+            return f"{value} {is_} {'' if len(members.elements) == 1 else 'one of '}{choices}"
+        if isinstance(members, nodes.Meta):
+            return f"{value} {is_} among {self.labels(members)}"
+        return f"{value} {is_} in {self.set(members)}"
 
     def _compared(self, node: nodes.LabelTest, *, holds: bool) -> str:
         field, test = node.left.field, node.test
@@ -191,14 +191,14 @@ class Wording:
         """A set; among consumers `"*"` is everyone."""
         match node:
             case nodes.SetLiteral(elements=elements):
-                words = [element(one, field) for one in elements]
-                return enumeration(words) if words else "the empty set"
+                texts = [element(literal, field) for literal in elements]
+                return enumeration(texts) if texts else "the empty set"
             case nodes.Meta():
                 return self.labels(node)
             case nodes.Name(name=name):
                 return f"`{name}`"
             case nodes.SetOperation(operator=operator, operands=operands):
-                return joined(operator, [self._operand_of_set(one, field) for one in operands])
+                return joined(operator, [self._operand_of_set(part, field) for part in operands])
             case nodes.SetEdit(base=base, edits=edits):
                 changes = [
                     f"{'with' if added else 'without'} {element(edit, field)}"
@@ -313,11 +313,11 @@ def _binding(node: nodes.Binding) -> str:
 
 def _check_rule(node: nodes.CheckRule, priority: float) -> str:
     """The effect of a check rule."""
-    done = "denied" if node.decision == "deny" else "allowed"
+    outcome = "denied" if node.decision == "deny" else "allowed"
     if node.condition is None:
-        effect = f"Every call is {done}"
+        effect = f"Every call is {outcome}"
     else:
-        effect = f"A call is {done} when {Wording().condition(node.condition)}"
+        effect = f"A call is {outcome} when {Wording().condition(node.condition)}"
     if node.strength == "hard" and node.decision == "deny":
         return f"{effect}. No other rule can change that.{_if_unknown(node)}"
     if node.strength == "hard":
@@ -363,7 +363,7 @@ def notes_on(policy: Policy, sentences: str, presets: Presets | None = None) -> 
         sentences: All sentences about its rules.
         presets: The built-in policies, if known.
     """
-    usual, unless = (presets, "") if presets else (Presets(), _UNLESS)
+    assumed, unless = (presets, "") if presets else (Presets(), _UNLESS)
     tools = tools_of(policy)
     blocks = [node for node in tools if isinstance(node, nodes.ToolBlock)]
     if any(block.checks for block in blocks):
@@ -376,7 +376,7 @@ def notes_on(policy: Policy, sentences: str, presets: Presets | None = None) -> 
             "Of the `should` rules that apply, the highest rank decides: the higher priority, then "
             "`when` before `always`, then a denial before an allowance."
         )
-    default = "allowed" if usual.default_allow else "denied"
+    default = "allowed" if assumed.default_allow else "denied"
     yield f"Where no rule decides, the preset `default_allow` does: the call is {default}{unless}."
     if not tools:
         return
@@ -388,12 +388,12 @@ def notes_on(policy: Policy, sentences: str, presets: Presets | None = None) -> 
             "the call's arguments and with its own."
         )
     ids = [node.tool.text for node in tools]
-    if usual.llm_blocked and any(one.kind != "plain" or one.raw == PARSE_WITH_AI for one in ids):
+    if assumed.llm_blocked and any(t.kind != "plain" or t.raw == PARSE_WITH_AI for t in ids):
         yield (
             f"Before the rules the preset `llm_blocked_tag` denies calls of `{PARSE_WITH_AI}` "
             f"with data that is tagged `{LLM_BLOCKED}`{unless}."
         )
-    if usual.non_executable_memory and any(word in sentences for word in _OF_ALL_TAGS):
+    if assumed.non_executable_memory and any(word in sentences for word in _OF_ALL_TAGS):
         yield (
             f"Each result gets the tag `{NON_EXECUTABLE}`, too, after the changes of its labels "
             "(preset `non_executable_memory`), and with it the arguments that are made from it: "
@@ -411,7 +411,7 @@ def notes_on(policy: Policy, sentences: str, presets: Presets | None = None) -> 
         "leaves out an argument. Then rules that deny apply, and rules that allow do not. A "
         "verdict that depends on such a test says that it is not certain."
     )
-    if any(one.kind != "plain" for one in ids):
+    if any(text.kind != "plain" for text in ids):
         yield (
             "Whether a regex must match the whole of an id is unknown: where it matches a part, "
             "denials count and allowances do not."
@@ -552,7 +552,7 @@ class Explanation(TableMixin):
             self._title(),
             ("Line", "Tool", "Kind", "What it says"),
             tuple(
-                ((place(rule.line, rule.policy),), (rule.tool,), (rule.kind,), rule.cell())
+                ((line_cell(rule.line, rule.policy),), (rule.tool,), (rule.kind,), rule.cell())
                 for rule in rules
             ),
             self.notes,
@@ -562,7 +562,7 @@ class Explanation(TableMixin):
     def _title(self) -> str:
         tools = {rule.tool for rule in self.rules} - {""}
         kinds = [rule.kind for rule in self.rules]
-        checks = sum(kind in _TONES for kind in kinds)
+        checks = sum(rule.kind in _TONES for rule in self.rules)
         names, priorities = kinds.count("name"), kinds.count("priority")
         changes = len(kinds) - checks - names - priorities
         counts = (
@@ -571,9 +571,9 @@ class Explanation(TableMixin):
             (changes, "label change"),
             (names, "name"),
         )
-        shown = ", ".join(f"{count} {word}{'' if count == 1 else 's'}" for count, word in counts)
+        counted = ", ".join(f"{count} {word}{'' if count == 1 else 's'}" for count, word in counts)
         policies = len({section.policy for section in self.sections})
-        return f"{'A policy' if policies < _SEVERAL else f'{policies} policies'} with {shown}"
+        return f"{'A policy' if policies < _SEVERAL else f'{policies} policies'} with {counted}"
 
 
 def explain(policy: AnyPolicy) -> Explanation:
@@ -659,7 +659,7 @@ def explained_rule(item: nodes.PolicyItem, policy: str = "") -> ExplainedRule:
     return ExplainedRule(*item.at, tool, item.kind, sentence, reasons, policy=policy)
 
 
-def place(line: int, policy: str) -> str:
+def line_cell(line: int, policy: str) -> str:
     """A line for the cell of a table, with the policy if there are several."""
     return f"{line} of {policy}" if policy else str(line)
 
@@ -676,7 +676,7 @@ def _with_remarks(section: Section, start: Position, findings: Sequence[Finding]
     """A section with the findings as remarks on its rules."""
     starts = [start, *map(_position_of, section.rules), _END]
     remarks_at = [
-        tuple(_remark(one) for one in findings if low <= _position_of(one) < high)
+        tuple(_remark(finding) for finding in findings if low <= _position_of(finding) < high)
         for low, high in pairwise(starts)
     ]
     rules = [
@@ -707,12 +707,12 @@ def _merge_name_sections(sections: Sequence[Section]) -> Iterator[Section]:
             yield from (first, *others)
 
 
-def _comments(of: ExplainedRule | Section) -> Iterator[str]:
+def _comments(explained: ExplainedRule | Section) -> Iterator[str]:
     """The author's comments in curly quotes, which they themselves cannot contain, and remarks."""
-    for reason in of.reasons:
+    for reason in explained.reasons:
         inside = reason.replace("\N{RIGHT DOUBLE QUOTATION MARK}", r"\u201d")
         yield f"The author: \N{LEFT DOUBLE QUOTATION MARK}{inside}\N{RIGHT DOUBLE QUOTATION MARK}"
-    for remark in of.remarks:
+    for remark in explained.remarks:
         yield f"Note: {remark}"
 
 

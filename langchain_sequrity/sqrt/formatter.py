@@ -29,7 +29,7 @@ WIDTH = 100
 _INDENT = "    "
 
 
-class OwnComment(NamedTuple):
+class StandaloneComment(NamedTuple):
     """A comment with lines of its own; `blank` if a blank line precedes it."""
 
     text: str
@@ -42,28 +42,28 @@ class Gap:
 
     Attributes:
         trailing: The comments on the line of the previous token.
-        own: The comments after these.
+        standalone: The comments after these.
         blank: Whether a blank line stands between the comments and the token.
     """
 
     trailing: list[str] = field(default_factory=list)
-    own: list[OwnComment] = field(default_factory=list)
+    standalone: list[StandaloneComment] = field(default_factory=list)
     blank: bool = False
 
     @property
     def ends_line(self) -> bool:
         """Whether what follows the comments must begin a line."""
-        return bool(self.own or (self.trailing and self.trailing[-1].startswith("//")))
+        return bool(self.standalone or (self.trailing and self.trailing[-1].startswith("//")))
 
-    def take_own(self) -> list[OwnComment]:
+    def take_standalone(self) -> list[StandaloneComment]:
         """Remove and return the comments with lines of their own."""
-        taken, self.own = self.own, []
-        return taken
+        comments, self.standalone = self.standalone, []
+        return comments
 
 
 def gaps(text: str, tokens: Sequence[Token]) -> list[Gap]:
     """The gap before each token. Comments that would move `;` or `,` go after it."""
-    found = []
+    all_gaps = []
     moved = Gap()
     end = 0
     for token in tokens:
@@ -72,9 +72,9 @@ def gaps(text: str, tokens: Sequence[Token]) -> list[Gap]:
         moved = Gap()
         if token.text in {";", ","} and gap.ends_line:
             gap, moved = moved, gap
-        found.append(gap)
+        all_gaps.append(gap)
         end = token.end
-    return found
+    return all_gaps
 
 
 def _read_gap(gap: Gap, between: str, *, at_start: bool) -> None:
@@ -84,7 +84,7 @@ def _read_gap(gap: Gap, between: str, *, at_start: bool) -> None:
         lines = between[end : comment.start()].count("\n")
         text = "\n".join(line.rstrip() for line in comment[0].split("\n"))
         if lines > 0 or (at_start and end == 0) or gap.ends_line:
-            gap.own.append(OwnComment(text, blank=lines > 1))
+            gap.standalone.append(StandaloneComment(text, blank=lines > 1))
         else:
             gap.trailing.append(text)
         end = comment.end()
@@ -183,25 +183,25 @@ class _Formatter:
         lines = [0, *accumulate(len(line) + 1 for line in self._policy.text.split("\n"))]
         indexes = {token.start: index for index, token in enumerate(self._tokens)}
 
-        def place(at: Position) -> int:
-            return indexes[lines[at.line - 1] + at.column - 1]
+        def index_of(position: Position) -> int:
+            return indexes[lines[position.line - 1] + position.column - 1]
 
         for node in nodes.walk(self._policy.declarations):
             match node:
-                case nodes.SetLiteral(at=at):
-                    self._sets |= {place(at), self._closing[place(at)]}
-                case nodes.Or(at=at, parts=parts) | nodes.And(at=at, parts=parts):
-                    self._chain_found(place(at), [place(part.at) for part in parts[1:]])
-                case nodes.SetOperation(at=at, operands=operands):
-                    self._chain_found(place(at), [place(one.at) for one in operands[1:]])
-                case nodes.SetEdit(at=at, edits=edits):
-                    self._chain_found(place(at), [place(element.at) for _, element in edits])
+                case nodes.SetLiteral(at=start):
+                    self._sets |= {index_of(start), self._closing[index_of(start)]}
+                case nodes.Or(at=start, parts=parts) | nodes.And(at=start, parts=parts):
+                    self._add_chain(index_of(start), [index_of(part.at) for part in parts[1:]])
+                case nodes.SetOperation(at=start, operands=operands):
+                    self._add_chain(index_of(start), [index_of(part.at) for part in operands[1:]])
+                case nodes.SetEdit(at=start, edits=edits):
+                    self._add_chain(index_of(start), [index_of(element.at) for _, element in edits])
                 case nodes.OneLiner(tool=tool, step=step):  # `when` is its operator
                     condition = step.condition
-                    after_when = [] if condition is None else [place(condition.at)]
-                    self._chain_found(place(tool.at), after_when)
+                    after_when = [] if condition is None else [index_of(condition.at)]
+                    self._add_chain(index_of(tool.at), after_when)
 
-    def _chain_found(self, start: int, parts: Sequence[int]) -> None:
+    def _add_chain(self, start: int, parts: Sequence[int]) -> None:
         operators = []
         for index in parts:
             # Parentheses, and the word of a range of times, precede the place of a node.
@@ -221,8 +221,8 @@ class _Formatter:
             gap, token = self._gaps[index], self._tokens[index]
             size = len(token.text) + self._spaced[index]
             width, rest = width + size, rest + size
-            hard += len(gap.own) + (token.kind == "doc")
-            if gap.own or self._is_break(index):
+            hard += len(gap.standalone) + (token.kind == "doc")
+            if gap.standalone or self._is_break(index):
                 rest = 0
             self._widths[index], self._hard[index], self._rests[index] = width, hard, rest
             for comment in reversed(gap.trailing):
@@ -301,8 +301,8 @@ class _Formatter:
         """Begin a line, with the comments before an item and at most one blank line."""
         gap = self._gaps[self._index]
         self._line()
-        for comment in gap.take_own():
-            self._own_comment(comment, blank=not first and (comment.blank or apart))
+        for comment in gap.take_standalone():
+            self._standalone_comment(comment, blank=not first and (comment.blank or apart))
             first = apart = False
         if not first and (gap.blank or apart):
             self._leave_blank = self._next_depth is not None
@@ -365,16 +365,16 @@ class _Formatter:
         self._breaks = outer
 
     def _last_comments(self, *, first: bool) -> None:
-        for comment in self._gaps[self._index].take_own():
-            self._own_comment(comment, blank=comment.blank and not first)
+        for comment in self._gaps[self._index].take_standalone():
+            self._standalone_comment(comment, blank=comment.blank and not first)
             first = False
 
     # Tokens, comments and lines
 
     def _write_token(self) -> None:
         """Write the next token as it is, with the comments around it."""
-        for comment in self._gaps[self._index].take_own():
-            self._own_lines(comment.text)
+        for comment in self._gaps[self._index].take_standalone():
+            self._comment_lines(comment.text)
         token = self._tokens[self._index]
         text = token.text.rstrip() if token.kind == "doc" else token.text
         after_comment = self._after_comment and text not in {";", ","}
@@ -386,12 +386,12 @@ class _Formatter:
             if trailing.startswith("//"):
                 self._break(self._depth + 1)
 
-    def _own_comment(self, comment: OwnComment, *, blank: bool) -> None:
+    def _standalone_comment(self, comment: StandaloneComment, *, blank: bool) -> None:
         self._break(self._depth)
         self._leave_blank = self._leave_blank or blank
-        self._own_lines(comment.text)
+        self._comment_lines(comment.text)
 
-    def _own_lines(self, comment: str) -> None:
+    def _comment_lines(self, comment: str) -> None:
         depth = self._depth + 1 if self._next_depth is None else self._next_depth
         self._break(depth)
         self._write(_aligned(comment, depth), space=False)
@@ -430,10 +430,10 @@ def _aligned(comment: str, depth: int) -> str:
     return "\n".join([first, *(f"{_INDENT * depth} {line.lstrip()}" for line in rest)])
 
 
-def _closing_brackets(found: Sequence[Token]) -> dict[int, int]:
+def _closing_brackets(all_tokens: Sequence[Token]) -> dict[int, int]:
     """The index of the closing bracket for each `(` and `{`."""
     closing, opened = {}, []
-    for index, token in enumerate(found):
+    for index, token in enumerate(all_tokens):
         if token.text in {"(", "{"}:
             opened.append(index)
         elif token.text in {")", "}"}:

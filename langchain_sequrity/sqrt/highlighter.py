@@ -80,18 +80,18 @@ def highlighted(text: str) -> "rich.text.Text":
     Returns:
         A rich `Text` with the same colours as `highlight`.
     """
-    shown = rich_text("")
+    coloured = rich_text("")
     for tone, piece in _pieces(text):
-        shown.append(_safe(piece), _COLOURS.get(tone, ""))
-    return shown
+        coloured.append(_safe(piece), _COLOURS.get(tone, ""))
+    return coloured
 
 
 def _span(tone: Tone, piece: str) -> str:
-    shown = html.escape(_safe(piece))
+    escaped = html.escape(_safe(piece))
     if not tone:
-        return shown
+        return escaped
     # Isolated, because right-to-left letters would reorder the punctuation around them.
-    return f'<span style="color: {_COLOURS[tone]}; unicode-bidi: isolate">{shown}</span>'
+    return f'<span style="color: {_COLOURS[tone]}; unicode-bidi: isolate">{escaped}</span>'
 
 
 def _safe(piece: str) -> str:
@@ -108,15 +108,15 @@ def _pieces(text: str) -> Iterator[tuple[Tone, str]]:
         yield "", text
         return
     try:
-        found = tokens(text)
+        all_tokens = tokens(text)
     except PolicySyntaxError as error:
         yield "mistake", f"This is not SQRT: {str(error).removesuffix(error.source).rstrip()}\n"
         yield "", text
         return
     end = 0
-    for index, token in enumerate(found):
+    for index, token in enumerate(all_tokens):
         yield from _gap(text[end : token.start])
-        yield _tone(found, index), token.text
+        yield _tone(all_tokens, index), token.text
         end = token.end
 
 
@@ -129,8 +129,8 @@ def _gap(between: str) -> Iterator[tuple[Tone, str]]:
     yield "", between[end:]
 
 
-def _tone(found: Sequence[Token], index: int) -> Tone:
-    token = found[index]
+def _tone(all_tokens: Sequence[Token], index: int) -> Tone:
+    token = all_tokens[index]
     match token.kind:
         case "doc":
             return "comment"
@@ -139,8 +139,8 @@ def _tone(found: Sequence[Token], index: int) -> Tone:
         case "number":
             return "number"
         case "word":
-            before = found[index - 1].text if index else ""
-            return _word_tone(before, token.text, found[index + 1].text)
+            before = all_tokens[index - 1].text if index else ""
+            return _word_tone(before, token.text, all_tokens[index + 1].text)
         case _:
             return "labels" if token.text.startswith("@") else ""
 

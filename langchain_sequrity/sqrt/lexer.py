@@ -7,7 +7,7 @@ offsets whether a sign touches a number and so belongs to it.
 import re
 from typing import NamedTuple
 
-from langchain_sequrity.sqrt.diagnostics import position, syntax_error
+from langchain_sequrity.sqrt.diagnostics import position_at, syntax_error
 
 MAX_CHARACTERS = 64 * 1024
 """The maximum length of a policy."""
@@ -48,16 +48,16 @@ def tokens(text: str) -> list[Token]:
         PolicySyntaxError: For a character outside of SQRT, or a text or comment that does not
             end.
     """
-    found = []
-    for hit in _TOKEN.finditer(text):
-        kind = str(hit.lastgroup)
-        start, end = hit.span(kind)
+    all_tokens = []
+    for match in _TOKEN.finditer(text):
+        kind = str(match.lastgroup)
+        start, end = match.span(kind)
         if kind == "unknown":
-            raise syntax_error(text, position(text, start), _reason(text[start : start + 2]))
-        found.append(Token(kind, hit[kind], start, end))
+            raise syntax_error(text, position_at(text, start), _reason(text[start : start + 2]))
+        all_tokens.append(Token(kind, match[kind], start, end))
         if kind == "end":
             break
-    return found
+    return all_tokens
 
 
 def _reason(head: str) -> str:

@@ -53,18 +53,18 @@ def either(left: Truth, right: Truth) -> Truth:
 
 def any_of(truths: Iterable[Truth]) -> Truth:
     """Or, of any number; it stops at the first true one."""
-    found: Truth = False
+    joined: Truth = False
     for truth in truths:
-        found = either(found, truth)
-        if found is True:
+        joined = either(joined, truth)
+        if joined is True:
             break
-    return found
+    return joined
 
 
 def unanimous(readings: Iterable[Truth]) -> Truth:
     """The truth if all readings agree, else unknown."""
-    seen = set(readings)
-    return seen.pop() if len(seen) == 1 else None
+    distinct = set(readings)
+    return distinct.pop() if len(distinct) == 1 else None
 
 
 def at_most_unknown(truth: Truth) -> Truth:
@@ -111,7 +111,7 @@ def regex_test(raw: str) -> TextTest:
             compiled.append(_compiled(other))
         except ValueError:
             compiled.append(None)  # in this reading the rule would raise
-    return lambda text, budget: unanimous([_search(one, text, budget) for one in compiled])
+    return lambda text, budget: unanimous([_search(pattern, text, budget) for pattern in compiled])
 
 
 def expanded_size(raw: str) -> int:
@@ -135,20 +135,20 @@ def _compiled(raw: str) -> patterns.Pattern:
     if len(raw) > MAX_PATTERN:
         msg = f"a regex has at most {MAX_PATTERN} characters"
         raise ValueError(msg)
-    found = patterns.Pattern(raw)
-    if found.measures.has_brace:
+    pattern = patterns.Pattern(raw)
+    if pattern.measures.has_brace:
         raise ValueError(patterns.BARE_BRACE)
-    return found
+    return pattern
 
 
 def _search(reading: patterns.Pattern | None, text: str, budget: MatchBudget) -> Truth:
     if reading is None or not patterns.has_engine():
         return None
-    found = reading.finds_within(text, budget, seconds=SECONDS_PER_MATCH)
-    if not found:
-        return found
-    whole = reading.finds_within(text, budget, seconds=SECONDS_PER_MATCH, whole=True)
-    return whole or None  # whether the service anchors regexes is unknown
+    is_in_text = reading.finds_within(text, budget, seconds=SECONDS_PER_MATCH)
+    if not is_in_text:
+        return is_in_text
+    is_whole_text = reading.finds_within(text, budget, seconds=SECONDS_PER_MATCH, whole=True)
+    return is_whole_text or None  # whether the service anchors regexes is unknown
 
 
 # Wildcards
@@ -178,11 +178,11 @@ def wildcard_test(raw: str) -> TextTest:
     def run(text: str, budget: MatchBudget) -> Truth:
         if len(text) * len(raw) > MAX_WORK:
             return None
-        found = budget.run_search(match, text)
+        matches = budget.run_search(match, text)
         if not LINE_BREAK.search(text):
-            return found
+            return matches
         return at_most_unknown(
-            either(found, budget.run_search(match, _LAST_LINE_BREAK.sub("", text)))
+            either(matches, budget.run_search(match, _LAST_LINE_BREAK.sub("", text)))
         )
 
     return run
@@ -236,12 +236,12 @@ def _numbers_in_text(text: str) -> Numbers:
     return _WORDS.get(unicodedata.normalize("NFKC", word).casefold(), ())
 
 
-def may_equal(one: Any, other: Any, budget: MatchBudget) -> Truth:
+def may_equal(value: Any, other: Any, budget: MatchBudget) -> Truth:
     """Whether two values of different kinds are equal: unknown or false."""
-    mine, theirs = _numbers(one, budget), _numbers(other, budget)
-    if mine is None or theirs is None:
-        return False if one is None or other is None else None
-    return False if set(mine).isdisjoint(theirs) else None
+    numbers, other_numbers = _numbers(value, budget), _numbers(other, budget)
+    if numbers is None or other_numbers is None:
+        return False if value is None or other is None else None
+    return False if set(numbers).isdisjoint(other_numbers) else None
 
 
 def _text_forms(value: float | None) -> tuple[str, ...] | None:
@@ -288,11 +288,11 @@ def instant(written: str | float) -> Instant | None:
     return Instant((in_utc - _EPOCH).total_seconds(), zoned)
 
 
-def _is_before(left: Instant, right: Instant, *, or_same: bool) -> Truth:
-    """Whether `left` is before `right`; unknown if that depends on an unknown zone."""
-    if left.zoned == right.zoned:
-        return left.seconds < right.seconds or (or_same and left.seconds == right.seconds)
-    gap = right.seconds - left.seconds
+def _is_before(first: Instant, second: Instant, *, or_same: bool) -> Truth:
+    """Whether the first is before the second; unknown if that depends on an unknown zone."""
+    if first.zoned == second.zoned:
+        return first.seconds < second.seconds or (or_same and first.seconds == second.seconds)
+    gap = second.seconds - first.seconds
     return None if abs(gap) <= _ANY_ZONE else gap > 0
 
 
@@ -326,8 +326,8 @@ def matcher(element: nodes.Element | nodes.TimeLiteral | nodes.BooleanLiteral) -
             return _number_matcher(element)
         case nodes.TextDomain():
             return _text_matcher(element.text, _sized_text_test(element))
-        case nodes.TimeLiteral(at=at):
-            return _time_matcher(nodes.TimeDomain(element, element, False, False, at))  # noqa: FBT003
+        case nodes.TimeLiteral(at=position):
+            return _time_matcher(nodes.TimeDomain(element, element, False, False, position))  # noqa: FBT003
         case nodes.TimeDomain():
             return _time_matcher(element)
 
@@ -336,11 +336,11 @@ def readings(raw: str) -> tuple[str, ...]:
     """The texts that a quoted text may stand for: several if it has backslashes."""
     if "\\" not in raw:
         return (raw,)
-    found = (raw, _ESCAPE.sub(r"\1", raw))
+    texts = (raw, _ESCAPE.sub(r"\1", raw))
     try:
-        return (*found, str(json.loads('"' + raw.replace("\n", "\\n") + '"')))
+        return (*texts, str(json.loads('"' + raw.replace("\n", "\\n") + '"')))
     except ValueError:
-        return found
+        return texts
 
 
 def equal(left: Any, right: Any, budget: MatchBudget) -> Truth:
@@ -354,18 +354,18 @@ def equal(left: Any, right: Any, budget: MatchBudget) -> Truth:
     for _ in range(_MAX_STEPS):
         if not pending:
             return truth
-        one, other = pending.pop()
-        if isinstance(one, list) and isinstance(other, list):
-            found: Truth = len(one) == len(other)
-            pending.extend(zip(one, other, strict=False))
-        elif isinstance(one, dict) and isinstance(other, dict):
-            found = one.keys() == other.keys()
-            pending.extend((value, other.get(name)) for name, value in one.items())
-        elif isinstance(one, SCALARS) and isinstance(other, SCALARS):
-            found = _scalars_equal(one, other, budget)
+        left_part, right_part = pending.pop()
+        if isinstance(left_part, list) and isinstance(right_part, list):
+            are_equal: Truth = len(left_part) == len(right_part)
+            pending.extend(zip(left_part, right_part, strict=False))
+        elif isinstance(left_part, dict) and isinstance(right_part, dict):
+            are_equal = left_part.keys() == right_part.keys()
+            pending.extend((value, right_part.get(name)) for name, value in left_part.items())
+        elif isinstance(left_part, SCALARS) and isinstance(right_part, SCALARS):
+            are_equal = _scalars_equal(left_part, right_part, budget)
         else:
-            found = one == other and (type(one) is type(other) or None)
-        truth = both(truth, found)
+            are_equal = left_part == right_part and (type(left_part) is type(right_part) or None)
+        truth = both(truth, are_equal)
         if truth is False:
             return False
     return None
@@ -389,7 +389,7 @@ def _may_be_flag(value: Any, flag: bool, budget: MatchBudget) -> Truth:  # noqa:
     if isinstance(value, str) and value.strip() and not any(map(str.isalnum, value)):
         return None  # only signs
     numbers = _numbers(value, budget)
-    return None if not numbers or any(bool(one) is flag for one in numbers) else False
+    return None if not numbers or any(bool(number) is flag for number in numbers) else False
 
 
 def _text_test(text: nodes.TextLiteral) -> TextTest:
@@ -397,8 +397,8 @@ def _text_test(text: nodes.TextLiteral) -> TextTest:
         return regex_test(text.raw)
     if text.kind == "like":
         return wildcard_test(text.raw)
-    meant = readings(text.raw)
-    return lambda value, _: unanimous([value == one for one in meant])
+    texts = readings(text.raw)
+    return lambda value, _: unanimous([value == candidate for candidate in texts])
 
 
 def _sized_text_test(domain: nodes.TextDomain) -> TextTest:
@@ -416,18 +416,16 @@ def _sized_text_test(domain: nodes.TextDomain) -> TextTest:
 
 
 def _text_matcher(text: nodes.TextLiteral, test: TextTest) -> Matcher:
-    meant = readings(text.raw) if text.kind == "plain" else ()
+    texts = readings(text.raw) if text.kind == "plain" else ()
 
     def run(value: Any, budget: MatchBudget) -> Truth:
         if isinstance(value, str):
             return test(value, budget)
-        if meant:
-            return any_of(may_equal(one, value, budget) for one in meant)
-        written = _text_forms(value)
+        if texts:
+            return any_of(may_equal(candidate, value, budget) for candidate in texts)
+        forms = _text_forms(value)
         return (
-            None
-            if written is None
-            else at_most_unknown(any_of(test(one, budget) for one in written))
+            None if forms is None else at_most_unknown(any_of(test(form, budget) for form in forms))
         )
 
     return run
@@ -448,14 +446,14 @@ def _range_test(bounds: nodes.NumberRange) -> Callable[[float], bool]:
 
 def _number_matcher(domain: nodes.NumberDomain) -> Matcher:
     fits = _range_test(domain.range)
-    kind = int if domain.kind == "int" else float
+    number_type = int if domain.kind == "int" else float
 
     def run(value: Any, budget: MatchBudget) -> Truth:
-        found = _numbers(value, budget)
-        if found is None:
+        numbers = _numbers(value, budget)
+        if numbers is None:
             return None
-        truth = any(map(fits, found))
-        return truth if type(value) is kind else at_most_unknown(truth)
+        truth = any(map(fits, numbers))
+        return truth if type(value) is number_type else at_most_unknown(truth)
 
     return run
 
@@ -466,14 +464,14 @@ def _time_matcher(domain: nodes.TimeDomain) -> Matcher:
     def run(value: Any, _: MatchBudget) -> Truth:
         if not isinstance(value, str):  # a number may count seconds or milliseconds
             return False if value is None or isinstance(value, bool) else None
-        at = instant(value) if _CLEAR_TIME.fullmatch(value) else None
-        if at is None:
+        moment = instant(value) if _CLEAR_TIME.fullmatch(value) else None
+        if moment is None:
             return None
         truth: Truth = True
         if first is not None:
-            truth = both(truth, _is_before(first, at, or_same=not domain.low_open))
+            truth = both(truth, _is_before(first, moment, or_same=not domain.low_open))
         if last is not None:
-            truth = both(truth, _is_before(at, last, or_same=not domain.high_open))
+            truth = both(truth, _is_before(moment, last, or_same=not domain.high_open))
         return truth
 
     return run
@@ -482,11 +480,11 @@ def _time_matcher(domain: nodes.TimeDomain) -> Matcher:
 def _bound(moment: nodes.TimeLiteral | None) -> Instant | None:
     if moment is None:
         return None
-    found = instant(moment.written)
-    if found is None:
+    bound = instant(moment.written)
+    if bound is None:
         msg = f"{moment.written!r} is not a time in ISO 8601"
         raise ValueError(msg)
-    return found
+    return bound
 
 
 # Remarks
@@ -499,8 +497,8 @@ def literal_warnings(element: Any) -> Iterator[tuple[str, str]]:
     match element:
         case nodes.TextLiteral():
             yield from _text_remarks(element)
-        case nodes.NumberDomain(kind=kind, range=bounds):
-            yield from _range_remarks(bounds, whole=kind == "int")
+        case nodes.NumberDomain(kind=number_type, range=bounds):
+            yield from _range_remarks(bounds, whole=number_type == "int")
         case nodes.TextDomain(text=text, length=length):
             yield from _text_remarks(text)
             if length is not None:

@@ -24,7 +24,7 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _RAW = re.compile(r'(?:[^"\\]|\\[^\n])*')
 _PIECE = re.compile(r"\\.|.", re.DOTALL)
 _IN_REGEX = {'"': '\\"', "\\\\": "\\x5c", "\\\n": "\\n"}
-_SHOWN = 80
+_LIMIT = 80
 _INDENT = "    "
 
 
@@ -36,7 +36,7 @@ def checked_name(name: str) -> str:
     """
     if not isinstance(name, str) or _NAME.fullmatch(name) is None:
         msg = (
-            f"`{plain(str(name), limit=_SHOWN)}` is not a name in SQRT. Names have ASCII letters, "
+            f"`{plain(str(name), limit=_LIMIT)}` is not a name in SQRT. Names have ASCII letters, "
             "digits and `_`, and do not begin with a digit. Rename it."
         )
         raise UsageError(msg)
@@ -50,20 +50,20 @@ def checked_raw(raw: str) -> str:
         UsageError: If it contains a quote that would end it.
     """
     if _RAW.fullmatch(raw) is None:
-        msg = f"`{plain(raw, limit=_SHOWN)}` cannot be written in quotes: it contains a quote."
+        msg = f"`{plain(raw, limit=_LIMIT)}` cannot be written in quotes: it contains a quote."
         raise UsageError(msg)
     return raw
 
 
-def unambiguous_text(text: str, kind: Literal["text", "wildcard"] = "text") -> str:
+def unambiguous_text(text: str, noun: Literal["text", "wildcard"] = "text") -> str:
     """Check and return a text or a wildcard with exactly one reading.
 
     Raises:
         UsageError: If it has a quote, a backslash, a bracket in a wildcard, or a lone surrogate.
     """
-    if any(char in text for char in ('"\\' if kind == "text" else '"\\[')):
+    if any(char in text for char in ('"\\' if noun == "text" else '"\\[')):
         msg = (
-            f"The {kind} `{plain(text, limit=_SHOWN)}` has a quote or a backslash (or `[` in a "
+            f"The {noun} `{plain(text, limit=_LIMIT)}` has a quote or a backslash (or `[` in a "
             "wildcard), and how the service reads these is unknown. Use a regex, as "
             "`matching(re.escape(text))`, or a label without them."
         )
@@ -83,10 +83,10 @@ def unambiguous_regex(pattern: str) -> str:
     try:
         regex_test(pattern)
     except ValueError as error:
-        shown, reason = plain(pattern, limit=_SHOWN), plain(str(error), limit=200)
-        msg = f"The regex `{shown}` cannot be used: {reason}."
+        quoted, reason = plain(pattern, limit=_LIMIT), plain(str(error), limit=200)
+        msg = f"The regex `{quoted}` cannot be used: {reason}."
         raise UsageError(msg) from None
-    return encodable("".join(_IN_REGEX.get(one, one) for one in _PIECE.findall(pattern)))
+    return encodable("".join(_IN_REGEX.get(piece, piece) for piece in _PIECE.findall(pattern)))
 
 
 def encodable(text: str) -> str:
@@ -98,7 +98,7 @@ def encodable(text: str) -> str:
     try:
         text.encode()
     except UnicodeEncodeError:
-        msg = f"`{plain(text, limit=_SHOWN)}` has a lone surrogate, which a policy cannot contain."
+        msg = f"`{plain(text, limit=_LIMIT)}` has a lone surrogate, which a policy cannot contain."
         raise UsageError(msg) from None
     return text
 
@@ -140,8 +140,8 @@ def printed_node(  # noqa: C901, PLR0911, PLR0912 - one per construct
             return checked_name(name)
         case nodes.Membership(value=value, set=members):
             return f"{printed_value(value)} in {printed_node(members, depth)}"
-        case nodes.Equality(left=left, right=right):
-            return f"{printed_value(left)} == {printed_value(right)}"
+        case nodes.Equality():
+            return f"{printed_value(node.left)} == {printed_value(node.right)}"
         case nodes.LabelTest(left=labels, test=test, right=other):
             rest = "" if other is None else f" {printed_node(other, depth)}"
             return f"{printed_meta(labels)} {_TESTS.get(test, test)}{rest}"
@@ -158,7 +158,7 @@ def printed_node(  # noqa: C901, PLR0911, PLR0912 - one per construct
             )
         case nodes.SetEdit(base=base, edits=edits):
             steps = (
-                f" {'with' if adds else 'without'} {printed_value(one)}" for adds, one in edits
+                f" {'with' if adds else 'without'} {printed_value(edit)}" for adds, edit in edits
             )
             return f"{printed_node(base, depth, _ATOM)}{''.join(steps)}"
         case nodes.Update(target=target, assignment=assignment, set=members):
@@ -221,14 +221,14 @@ def printed_value(node: nodes.Operand | nodes.Element) -> str:  # noqa: C901, PL
             return f'{PREFIXES[node.kind]}"{checked_raw(node.raw)}"'
         case nodes.BoolDomain(value=flag):
             return f"bool {'true' if flag else 'false'}"
-        case nodes.NumberDomain(kind=kind, range=bounds):
-            return f"{kind} {_range(bounds)}"
+        case nodes.NumberDomain(kind=number_type, range=bounds):
+            return f"{number_type} {_range(bounds)}"
         case nodes.TimeDomain():
             return f"datetime {_range(node)}"
         case nodes.TextDomain(text=text, length=length):
-            how = "" if text.kind == "plain" else f"{text.kind} "
+            keyword = "" if text.kind == "plain" else f"{text.kind} "
             size = "" if length is None else f" length {_range(length)}"
-            return f"str {how}{printed_value(text)}{size}"
+            return f"str {keyword}{printed_value(text)}{size}"
 
 
 def _range(node: nodes.Range[Any]) -> str:
@@ -275,7 +275,7 @@ def _declaration(node: nodes.Declaration) -> str:
         case nodes.Binding(name=name, value=value, doc=doc):
             return f"{_doc(doc)}let {checked_name(name)} = {printed_node(value)};\n"
         case nodes.ToolBlock(tool=tool, doc=doc):
-            priorities = (f"{_INDENT}priority {printed_value(one)};\n" for one in node.priorities)
+            priorities = (f"{_INDENT}priority {printed_value(n)};\n" for n in node.priorities)
             items = (*priorities, *map(_check, node.checks), *map(_block, node.blocks))
             return f"{_doc(doc)}tool {printed_value(tool.text)} {_braces(items)}"
         case nodes.OneLiner(tool=tool, priority=priority, phase=phase, step=step):

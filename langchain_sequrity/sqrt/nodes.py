@@ -416,9 +416,9 @@ class PolicyItem:
 def has_rules(policy: Policy) -> bool:
     """Whether a policy has any check rule or update."""
     return any(
-        isinstance(one.node, CheckRule | UpdateStep)
+        isinstance(item.node, CheckRule | UpdateStep)
         for declaration in policy.declarations
-        for one in items_of(declaration)
+        for item in items_of(declaration)
     )
 
 
@@ -431,20 +431,20 @@ def items_of(node: Declaration) -> list[PolicyItem]:
         kind, docs = PHASES[phase], (step.doc,)
         priority = 0 if node.priority is None else node.priority.value
         return [PolicyItem(step, step.at, kind, node.tool, docs, phase, priority, one_liner=True)]
-    found = [PolicyItem(one, one.at, "priority", node.tool) for one in node.priorities]
+    items = [PolicyItem(literal, literal.at, "priority", node.tool) for literal in node.priorities]
     priority = node.priorities[-1].value if node.priorities else 0
     for check in node.checks:
         kind = f"{'must' if check.strength == 'hard' else 'should'} {check.decision}"
-        found.append(PolicyItem(check, check.at, kind, node.tool, (check.doc,), priority=priority))
+        items.append(PolicyItem(check, check.at, kind, node.tool, (check.doc,), priority=priority))
     for block in node.blocks:
         kind, phase = PHASES[block.phase], block.phase
         if not block.steps:
-            found.append(PolicyItem(block, block.at, kind, node.tool, (block.doc,), phase))
-        found += [
+            items.append(PolicyItem(block, block.at, kind, node.tool, (block.doc,), phase))
+        items += [
             PolicyItem(step, step.at, kind, node.tool, (block.doc, step.doc), phase)
             for step in block.steps
         ]
-    return sorted(found, key=lambda one: one.at)
+    return sorted(items, key=lambda item: item.at)
 
 
 Bindings = Mapping[str, Binding]
@@ -505,9 +505,9 @@ def walk(root: object) -> Iterator[Any]:
 
 
 @cache
-def _parts(kind: type) -> tuple[str, ...]:
+def _parts(node_type: type) -> tuple[str, ...]:
     """The fields of a node, the last one first; none for other data."""
-    return tuple(reversed(getattr(kind, "__dataclass_fields__", {})))
+    return tuple(reversed(getattr(node_type, "__dataclass_fields__", {})))
 
 
 def elements_of(

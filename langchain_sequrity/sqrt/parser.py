@@ -43,7 +43,7 @@ class Cursor:
         self._tokens = tokens(text)
         self._index = 0
         self._depth = 0
-        self._lines = [0, *(found.end() for found in _LINE_END.finditer(text))]
+        self._lines = [0, *(match.end() for match in _LINE_END.finditer(text))]
         self._next = self._tokens[0]
 
     def _advance(self) -> Token:
@@ -90,10 +90,10 @@ class Cursor:
     def error(self, mismatch: Mismatch) -> PolicySyntaxError:
         """The error for a mismatch, with its place, what was found and what to write instead."""
         token = self._tokens[mismatch.index]
-        found = "the end of the text" if token.kind == "end" else f"`{plain(token.text, limit=40)}`"
-        before = [one.text for one in self._tokens[max(0, mismatch.index - 2) : mismatch.index]]
+        text = "the end of the text" if token.kind == "end" else f"`{plain(token.text, limit=40)}`"
+        before = [t.text for t in self._tokens[max(0, mismatch.index - 2) : mismatch.index]]
         advice = mismatch.advice or hint(before, token.text, mismatch.expected)
-        message = f"Expected {' or '.join(mismatch.expected)}, found {found}"
+        message = f"Expected {' or '.join(mismatch.expected)}, found {text}"
         message = f"{message}. {advice}" if advice else message
         return syntax_error(self._text, self._position(token), message, expected=mismatch.expected)
 
@@ -123,12 +123,12 @@ class ExpressionParser(Cursor):
     def _predicate(self, level: int = 0) -> nodes.Predicate:
         if level == len(_JUNCTIONS):
             return self._negated()
-        at = self._position()
-        word, node = _JUNCTIONS[level]
+        position = self._position()
+        word, node_type = _JUNCTIONS[level]
         parts = [self._predicate(level + 1)]
         while self._accept(word):
             parts.append(self._predicate(level + 1))
-        return parts[0] if len(parts) == 1 else node(tuple(parts), at)
+        return parts[0] if len(parts) == 1 else node_type(tuple(parts), position)
 
     def _in_parentheses(self, inner: Callable[[], _Node]) -> _Node:
         self._enter()
@@ -140,11 +140,11 @@ class ExpressionParser(Cursor):
     def _negated(self) -> nodes.Predicate:
         if not (self._is("not") and self._negates()):
             return self._test()
-        at = self._position(self._advance())
+        position = self._position(self._advance())
         self._enter()
         inner = self._negated()
         self._depth -= 1
-        return nodes.Not(inner, at)
+        return nodes.Not(inner, position)
 
     def _negates(self) -> bool:
         """Whether this `not` is the keyword or a name.
@@ -158,33 +158,32 @@ class ExpressionParser(Cursor):
         return (ahead % 2 == 0) == (self._peek(ahead).text in _AFTER_NAME)
 
     def _test(self) -> nodes.Predicate:
-        at = self._position()
+        position = self._position()
         if self._accept("("):
             return self._in_parentheses(self._predicate)
         if self._at_meta():
-            return self._compared(self._meta(), at)
+            return self._compared(self._meta(), position)
         if self._at_value():
-            return self._value_test(self._value(), at)
+            return self._value_test(self._value(), position)
         if self._next.kind == "word":
-            return nodes.Name(self._advance().text, at)
+            return nodes.Name(self._advance().text, position)
         raise self._mismatch(_CONDITION)
 
-    def _compared(self, left: nodes.Meta, at: Position) -> nodes.LabelTest:
+    def _compared(self, labels: nodes.Meta, position: Position) -> nodes.LabelTest:
         test = self._expect("overlaps", "subset", "superset", "==", "is").text
         if test == "is":
-            return nodes.LabelTest(
-                left, cast("nodes.MetaTest", self._expect("empty", "universal").text), None, at
-            )
+            test = self._expect("empty", "universal").text
+            return nodes.LabelTest(labels, cast("nodes.MetaTest", test), None, position)
         if test in {"subset", "superset"}:
             self._expect("of")
-        return nodes.LabelTest(left, cast("nodes.MetaTest", test), self._set(), at)
+        return nodes.LabelTest(labels, cast("nodes.MetaTest", test), self._set(), position)
 
-    def _value_test(self, left: nodes.Operand, at: Position) -> nodes.Membership | nodes.Equality:
+    def _value_test(self, operand: nodes.Operand, position: Position) -> nodes.Predicate:
         if self._expect("in", "==").text == "in":
-            return nodes.Membership(left, self._set(), at)
+            return nodes.Membership(operand, self._set(), position)
         if not self._at_value(after=()):
             raise self._mismatch(_VALUE)
-        return nodes.Equality(left, self._value(), at)
+        return nodes.Equality(operand, self._value(), position)
 
     # Values
 
@@ -204,7 +203,7 @@ class ExpressionParser(Cursor):
         return self._at_number()
 
     def _value(self) -> nodes.Operand:
-        at = self._position()
+        position = self._position()
         token = self._next
         if token.kind == "text":
             return self._moment() if token.text[0] == "d" else self._quoted()
@@ -212,23 +211,23 @@ class ExpressionParser(Cursor):
             self._advance()
             self._advance()
             if token.kind == "word":
-                return nodes.ValueRef("arg", token.text, at)
-            return nodes.ValueRef("result" if token.text == "@result" else "session", "", at)
+                return nodes.ValueRef("arg", token.text, position)
+            return nodes.ValueRef("result" if token.text == "@result" else "session", "", position)
         if self._accept("true", "false"):
-            return nodes.BooleanLiteral(token.text == "true", at)
+            return nodes.BooleanLiteral(token.text == "true", position)
         return self._number()
 
     def _quoted(self) -> nodes.TextLiteral:
-        at = self._position()
+        position = self._position()
         text = self._advance().text
-        kind = _TEXT_KINDS[text[0]]
-        return nodes.TextLiteral(text[text.index('"') + 1 : -1], cast("Any", kind), at)
+        text_kind = _TEXT_KINDS[text[0]]
+        return nodes.TextLiteral(text[text.index('"') + 1 : -1], cast("Any", text_kind), position)
 
     def _moment(self) -> nodes.TimeLiteral:
-        at = self._position()
+        position = self._position()
         if not self._at_moment():
             raise self._mismatch(_TIME)
-        return nodes.TimeLiteral(self._advance().text[2:-1], at)
+        return nodes.TimeLiteral(self._advance().text[2:-1], position)
 
     def _at_number(self) -> bool:
         signed = self._is("-", "+") and self._peek(1).start == self._next.end
@@ -240,14 +239,14 @@ class ExpressionParser(Cursor):
     def _number(self) -> nodes.NumberLiteral:
         if not self._at_number():
             raise self._mismatch(_NUMBER)
-        at = self._position()
+        position = self._position()
         sign = -1 if self._is("-") else 1
         self._accept("-", "+")
         text = self._advance().text
         if len(text) > MAX_DIGITS:
-            raise syntax_error(self._text, at, f"A number has at most {MAX_DIGITS} digits")
+            raise syntax_error(self._text, position, f"A number has at most {MAX_DIGITS} digits")
         return nodes.NumberLiteral(
-            sign * (float(text) if text == "inf" or "." in text else int(text)), at
+            sign * (float(text) if text == "inf" or "." in text else int(text)), position
         )
 
     def _integer(self) -> nodes.NumberLiteral:
@@ -261,29 +260,29 @@ class ExpressionParser(Cursor):
     def _set(self, level: int = 0) -> nodes.Set:
         if level == len(_LEVELS):
             return self._edited()
-        at = self._position()
-        symbol = _LEVELS[level]
+        position = self._position()
+        symbol, word = _LEVELS[level]
         operands: list[nodes.Set] = []
         bare = False
-        while not operands or self._accept(*symbol):
+        while not operands or self._accept(symbol, word):
             opened = self._is("(")
             operands.append(self._set(level + 1))
-            bare = bare or (symbol[0] == "&" and not opened and _is_union(operands[-1]))
+            bare = bare or (symbol == "&" and not opened and _is_union(operands[-1]))
         if len(operands) == 1:
             return operands[0]
-        return nodes.SetOperation(cast("nodes.Operator", symbol[0]), tuple(operands), at, bare)
+        return nodes.SetOperation(cast("nodes.Operator", symbol), tuple(operands), position, bare)
 
     def _edited(self) -> nodes.Set:
-        at = self._position()
+        position = self._position()
         base = self._set_atom()
         edits = []
         while self._is("with", "without"):
             adds = self._advance().text == "with"
             edits.append((adds, self._element()))
-        return nodes.SetEdit(base, tuple(edits), at) if edits else base
+        return nodes.SetEdit(base, tuple(edits), position) if edits else base
 
     def _set_atom(self) -> nodes.Set:
-        at = self._position()
+        position = self._position()
         if self._accept("("):
             return self._in_parentheses(self._set)
         if self._is("{"):
@@ -291,18 +290,18 @@ class ExpressionParser(Cursor):
         if self._at_meta():
             return self._meta()
         if self._next.kind == "word":
-            return nodes.Name(self._advance().text, at)
+            return nodes.Name(self._advance().text, position)
         raise self._mismatch(_SET)
 
     def _members(self) -> nodes.SetLiteral:
-        at = self._position(self._advance())
+        position = self._position(self._advance())
         if self._accept("}"):
-            return nodes.SetLiteral((), at)
+            return nodes.SetLiteral((), position)
         elements = [self._element()]
         while not self._accept("}"):
             self._expect(",", "}")
             elements.append(self._element())
-        return nodes.SetLiteral(tuple(elements), at)
+        return nodes.SetLiteral(tuple(elements), position)
 
     def _element(self) -> nodes.Element:
         if self._next.kind == "text" and self._next.text[0] != "d":
@@ -325,25 +324,25 @@ class ExpressionParser(Cursor):
         )
 
     def _meta(self) -> nodes.Meta:
-        at = self._position()
+        position = self._position()
         token = self._advance()
         if token.text in {"union", "intersect"} and self._is("of"):
             self._expect("of")
             field = self._field()
             self._expect("from")
             self._expect("args")
-            return nodes.Meta("args", field, "", intersect=token.text == "intersect", at=at)
+            return nodes.Meta("args", field, "", intersect=token.text == "intersect", at=position)
         if token.text == "@":
-            return nodes.Meta("short", self._field(), "", intersect=False, at=at)
+            return nodes.Meta("short", self._field(), "", intersect=False, at=position)
         self._expect(".")
         field = self._field()
         if token.kind == "word":
-            return nodes.Meta("arg", field, token.text, intersect=False, at=at)
+            return nodes.Meta("arg", field, token.text, intersect=False, at=position)
         scope = cast("nodes.LabelOwner", token.text[1:])
         intersect = False
         if scope == "args" and self._accept("."):
             intersect = self._expect("union", "intersect").text == "intersect"
-        return nodes.Meta(scope, field, "", intersect=intersect, at=at)
+        return nodes.Meta(scope, field, "", intersect=intersect, at=position)
 
     def _field(self) -> nodes.Field:
         return cast("nodes.Field", self._expect(*_FIELDS).text)
@@ -352,51 +351,51 @@ class ExpressionParser(Cursor):
 
     def _domain(self) -> nodes.Domain:
         token = self._expect(*DOMAINS)
-        at = self._position(token)
+        position = self._position(token)
         if token.text == "bool":
-            return nodes.BoolDomain(self._expect("true", "false").text == "true", at)
+            return nodes.BoolDomain(self._expect("true", "false").text == "true", position)
         if token.text == "str":
-            return self._text_domain(at)
+            return self._text_domain(position)
         if token.text == "datetime":
-            return self._time_domain(at)
-        return nodes.NumberDomain(cast("Any", token.text), self._range(), at)
+            return self._time_domain(position)
+        return nodes.NumberDomain(cast("Any", token.text), self._range(), position)
 
-    def _text_domain(self, at: Position) -> nodes.TextDomain:
-        kind = {"matching": "r", "like": "w"}.get(self._next.text, '"')
+    def _text_domain(self, position: Position) -> nodes.TextDomain:
+        prefix = {"matching": "r", "like": "w"}.get(self._next.text, '"')
         self._accept("matching", "like")
-        if self._next.kind != "text" or self._next.text[0] != kind:
-            raise self._mismatch(_LITERALS[kind])
+        if self._next.kind != "text" or self._next.text[0] != prefix:
+            raise self._mismatch(_LITERALS[prefix])
         text = self._quoted()
-        return nodes.TextDomain(text, self._range() if self._accept("length") else None, at)
+        return nodes.TextDomain(text, self._range() if self._accept("length") else None, position)
 
     def _range(self) -> nodes.NumberRange:
         return self._bounds(nodes.Range, self._number, self._at_number)
 
-    def _time_domain(self, at: Position) -> nodes.TimeDomain:
+    def _time_domain(self, position: Position) -> nodes.TimeDomain:
         token = self._next
         if token.kind == "text" and token.text[0] == '"':
-            moment = nodes.TimeLiteral(self._quoted().raw, at)
+            moment = nodes.TimeLiteral(self._quoted().raw, position)
         elif self._at_number():
-            moment = nodes.TimeLiteral(self._number().value, at)
+            moment = nodes.TimeLiteral(self._number().value, position)
         else:
             return self._bounds(nodes.TimeDomain, self._moment, self._at_moment)
-        return nodes.TimeDomain(moment, moment, low_open=False, high_open=False, at=at)
+        return nodes.TimeDomain(moment, moment, low_open=False, high_open=False, at=position)
 
     def _at_moment(self) -> bool:
         return self._next.text.startswith('d"')
 
     def _bounds(
-        self, node: Callable[..., _Node], bound: Callable[[], Any], begins: Callable[[], bool]
+        self, make: Callable[..., _Node], bound: Callable[[], Any], begins: Callable[[], bool]
     ) -> _Node:
         """`a`, `a..b`, `a..`, `..b`, and with `<` on a side whose bound is excluded."""
-        at = self._position()
+        position = self._position()
         low = None if self._is("..", "..<") else bound()
         if low is not None and not self._is(*RANGES):
-            return node(low, low, low_open=False, high_open=False, at=at)
+            return make(low, low, low_open=False, high_open=False, at=position)
         mark = self._advance().text
         needed = low is None or mark.endswith(".<")
         high = bound() if needed or begins() else None
-        return node(low, high, low_open=mark[0] == "<", high_open=mark[-1] == "<", at=at)
+        return make(low, high, low_open=mark[0] == "<", high_open=mark[-1] == "<", at=position)
 
 
 def _is_union(node: nodes.Set) -> bool:
@@ -474,20 +473,20 @@ class PolicyParser(ExpressionParser):
         return "\n".join(lines)
 
     def _binding(self, doc: str) -> nodes.Binding:
-        at = self._position(self._advance())
+        position = self._position(self._advance())
         if self._next.kind != "word":
             raise self._mismatch(_NAME)
         name = self._advance().text
         self._expect("=")
-        return nodes.Binding(name, self._bound(), doc, at)
+        return nodes.Binding(name, self._binding_value(), doc, position)
 
-    def _bound(self) -> nodes.Predicate | nodes.Set | nodes.Domain:
+    def _binding_value(self) -> nodes.Predicate | nodes.Set | nodes.Domain:
         start = self._index
         mismatches = []
-        first = (self._domain,) if self._is(*DOMAINS) else ()
-        for reading in (*first, self._predicate, self._set):
+        domain = (self._domain,) if self._is(*DOMAINS) else ()
+        for parse_value in (*domain, self._predicate, self._set):
             try:
-                value: nodes.Predicate | nodes.Set | nodes.Domain = reading()
+                value: nodes.Predicate | nodes.Set | nodes.Domain = parse_value()
                 self._expect(";")
             except Mismatch as mismatch:
                 mismatches.append(mismatch)
@@ -497,21 +496,21 @@ class PolicyParser(ExpressionParser):
         raise max(mismatches, key=lambda mismatch: mismatch.index)
 
     def _tool(self, doc: str) -> nodes.ToolBlock | nodes.OneLiner:
-        at = self._position(self._advance())
+        position = self._position(self._advance())
         tool = self._tool_id()
         if self._is("{"):
-            return self._tool_block(tool, doc, at)
+            return self._tool_block(tool, doc, position)
         if self._is("[", "->"):
-            return self._one_liner(tool, doc, at)
+            return self._one_liner(tool, doc, position)
         raise self._mismatch(*_AFTER_TOOL)
 
     def _tool_id(self) -> nodes.ToolId:
-        at = self._position()
+        position = self._position()
         if self._next.kind != "text" or self._next.text[0] not in '"r':
             raise self._mismatch(*_TOOL)
-        return nodes.ToolId(self._quoted(), at)
+        return nodes.ToolId(self._quoted(), position)
 
-    def _tool_block(self, tool: nodes.ToolId, doc: str, at: Position) -> nodes.ToolBlock:
+    def _tool_block(self, tool: nodes.ToolId, doc: str, position: Position) -> nodes.ToolBlock:
         self._advance()
         priorities, checks, blocks = [], [], []
         while not self._accept("}"):
@@ -526,7 +525,7 @@ class PolicyParser(ExpressionParser):
                 blocks.append(self._block(item_doc))
             else:
                 raise self._mismatch(*_ITEMS)
-        return nodes.ToolBlock(tool, tuple(priorities), tuple(checks), tuple(blocks), doc, at)
+        return nodes.ToolBlock(tool, tuple(priorities), tuple(checks), tuple(blocks), doc, position)
 
     def _check(self, doc: str) -> nodes.CheckRule:
         first = self._advance()
@@ -550,7 +549,7 @@ class PolicyParser(ExpressionParser):
 
     def _step(self) -> nodes.UpdateStep:
         doc = self._doc()
-        at = self._position()
+        position = self._position()
         if self._is("when") and self._peek(1).text != ".":
             self._advance()
             condition = self._predicate()
@@ -560,8 +559,8 @@ class PolicyParser(ExpressionParser):
                 if self._is("when") and self._peek(1).text != ".":
                     raise self._mismatch(*_UPDATES, advice=_NESTED)
                 updates.append(self._update())
-            return nodes.UpdateStep(condition, tuple(updates), doc, at)
-        return nodes.UpdateStep(None, (self._update(),), doc, at)
+            return nodes.UpdateStep(condition, tuple(updates), doc, position)
+        return nodes.UpdateStep(None, (self._update(),), doc, position)
 
     def _update(self) -> nodes.Update:
         if not (self._next.kind == "word" or self._is("@", "@result", "@session")):
@@ -571,12 +570,12 @@ class PolicyParser(ExpressionParser):
         return update
 
     def _change(self) -> nodes.Update:
-        at = self._position()
+        position = self._position()
         target = self._meta()
         assignment = cast("nodes.Assignment", self._expect(*_ASSIGNMENTS).text)
-        return nodes.Update(target, assignment, self._set(), at)
+        return nodes.Update(target, assignment, self._set(), position)
 
-    def _one_liner(self, tool: nodes.ToolId, doc: str, at: Position) -> nodes.OneLiner:
+    def _one_liner(self, tool: nodes.ToolId, doc: str, position: Position) -> nodes.OneLiner:
         priority = None
         if self._accept("["):
             priority = self._integer()
@@ -592,4 +591,4 @@ class PolicyParser(ExpressionParser):
         condition = self._predicate() if self._accept("when") else None
         self._expect(";")
         step = nodes.UpdateStep(condition, (update,), doc, update.at)
-        return nodes.OneLiner(tool, priority, phase, step, at)
+        return nodes.OneLiner(tool, priority, phase, step, position)

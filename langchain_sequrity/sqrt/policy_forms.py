@@ -92,14 +92,14 @@ def check_is_sqrt(text: str) -> str:
     comment = stripped.startswith(("//", "/*"))
     is_line = len(text.splitlines()) == 1
     if not comment and is_line and (text.lower().endswith(_FILES) or _PATH.fullmatch(stripped)):
-        found = "the name of a file. Pass it as `pathlib.Path(…)`"
+        actual = "the name of a file. Pass it as `pathlib.Path(…)`"
     elif stripped.startswith("{"):
-        found = "JSON. Use `PolicyHeader.from_header(text)` for the value of an `X-Policy` header"
+        actual = "JSON. Use `PolicyHeader.from_header(text)` for the value of an `X-Policy` header"
     elif stripped.startswith("```"):
-        found = "Markdown. Remove the lines with ```` ``` ````"
+        actual = "Markdown. Remove the lines with ```` ``` ````"
     else:
         return text
-    msg = f"Expected SQRT text, got {found}."
+    msg = f"Expected SQRT text, got {actual}."
     raise UsageError(msg)
 
 

@@ -28,7 +28,7 @@ from langchain_sequrity.sqrt.compiler import CompiledStep
 from langchain_sequrity.sqrt.context import Argument, Call, EvaluationContext, result_labels
 from langchain_sequrity.sqrt.diagnostics import SpellingIndex
 from langchain_sequrity.sqrt.engine import Engine
-from langchain_sequrity.sqrt.explanation import json_fields, place, short_text, tool_name
+from langchain_sequrity.sqrt.explanation import json_fields, line_cell, short_text, tool_name
 from langchain_sequrity.sqrt.matchers import MatchBudget, Truth
 from langchain_sequrity.sqrt.nodes import (
     CheckRule,
@@ -796,7 +796,7 @@ def _row(rule: CoveredRule) -> Row:
         status = f"{status}, each time in doubt"
     counts = (rule.decided, rule.held, rule.not_held, rule.passed_over)
     cells = (
-        place(rule.line, rule.policy),
+        line_cell(rule.line, rule.policy),
         rule.tool,
         rule.kind,
         rule.rule,

@@ -9,7 +9,7 @@ from langchain_sequrity.errors import PolicySyntaxError
 from langchain_sequrity.headers import PolicyCodes, PolicyHeader, compact_sqrt
 from langchain_sequrity.sqrt import compile_policy
 from langchain_sequrity.sqrt.compaction import compacted
-from langchain_sequrity.sqrt.diagnostics import position
+from langchain_sequrity.sqrt.diagnostics import position_at
 from langchain_sequrity.sqrt.lexer import tokens
 
 POLICIES = [
@@ -158,7 +158,7 @@ def test_author_place_maps_each_sent_token_to_its_place_in_the_authors_text(
     header = compacted(f"// cellar\n\n{text}")
     sent = compact_sqrt(f"// cellar\n\n{text}")
     for token in tokens(sent)[:-1]:
-        at = header.author_place(*position(sent, token.start))
+        at = header.author_place(*position_at(sent, token.start))
         assert at is not None
         line = f"// cellar\n\n{text}".split("\n")[at.line - 1][at.column - 1 :]
         assert line.startswith(token.text.split("\n")[0])

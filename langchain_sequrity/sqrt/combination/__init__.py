@@ -146,15 +146,15 @@ class Combination:
         origin, *others = candidates
         return origin._replace(at=None) if others else origin
 
-    def _origin_at(self, at: Position) -> Origin | None:
+    def _origin_at(self, position: Position) -> Origin | None:
         """The author's rule behind the rule at a place; `None` for one of the combination."""
-        if at not in self.places:
+        if position not in self.places:
             return None
-        source, author_at = self.places[at]
+        source, author_position = self.places[position]
         rules = {check.at: check.text for check in checks_of(source.policy)}
-        if author_at not in rules:  # a default that denies, written as a rule
+        if author_position not in rules:  # a default that denies, written as a rule
             return Origin(source.name, None, DEFAULT_RULE)
-        return Origin(source.name, author_at, rules[author_at])
+        return Origin(source.name, author_position, rules[author_position])
 
     def place(self, at: Position) -> AuthorPlace | None:
         """The author's place for a place of the combined text.
@@ -166,11 +166,11 @@ class Combination:
             The name and text of the policy, and the place in that text; `None` before the first
             rule.
         """
-        begin = max((place for place in self.places if place <= at), default=None)
-        if begin is None:
+        start = max((start for start in self.places if start <= at), default=None)
+        if start is None:
             return None
-        source, author_at = self.places[begin]
-        return AuthorPlace(source.name, source.policy.text, author_at)
+        source, author_position = self.places[start]
+        return AuthorPlace(source.name, source.policy.text, author_position)
 
     def __str__(self) -> str:
         """The text."""
@@ -236,7 +236,7 @@ def combine(*policies: AnyPolicy) -> Combination:
     sources = read_sources(policies)
     first, *others = distinct = _distinct(sources)
     if not others:
-        places = {at: (first, at) for at in _positions(first.policy.declarations)}
+        places = {p: (first, p) for p in _positions(first.policy.declarations)}
         return Combination(sources, first.policy, first.settings, places)
     settings = joined_settings(distinct)
     check_labels(distinct)
@@ -267,8 +267,8 @@ def _places(
     for source, (_, written) in zip(sources, sections, strict=False):
         for node, author_node in zip(islice(declarations, len(written)), written, strict=True):
             pairs = zip(_positions(node), _positions(author_node), strict=True)
-            for at, author_at in pairs:
-                places.setdefault(at, (source, author_at))
+            for position, author_position in pairs:
+                places.setdefault(position, (source, author_position))
     return places
 
 

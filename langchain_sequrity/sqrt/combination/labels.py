@@ -21,7 +21,7 @@ from langchain_sequrity.display import plain
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.labels import ALL
 from langchain_sequrity.sqrt import nodes
-from langchain_sequrity.sqrt.combination.sources import Source, checks_of
+from langchain_sequrity.sqrt.combination.sources import Source, checks_of, one_line
 from langchain_sequrity.sqrt.context import EMPTY, OPERATIONS, UNIVERSAL, LabelSet, intersection
 from langchain_sequrity.sqrt.engine import LLM_BLOCKED
 from langchain_sequrity.sqrt.node_text import printed_node
@@ -87,9 +87,9 @@ def check_labels(sources: Sequence[Source]) -> None:
         for step, update in _updates(other):
             added, removed = _effect(update, bindings, narrowing)
             for names, passes in ((removed, False), (added, True)):
-                harmed = intersection(names, reliance.side(passes=passes)[update.target.field])
-                if harmed != EMPTY:
-                    change = _Change(other, step, update, harmed, adds=passes)
+                relied_on = intersection(names, reliance.side(passes=passes)[update.target.field])
+                if relied_on != EMPTY:
+                    change = _Change(other, step, update, relied_on, adds=passes)
                     raise _conflict(source, change, narrowing)
 
 
@@ -118,7 +118,7 @@ def _conflict(source: Source, change: _Change, narrowing: frozenset[nodes.Field]
     relying = _relying_rule(source, change, narrowing)
     return UsageError(
         f"The policy `{other}` may allow what the policy `{source.name}` denies: "
-        f"`{_shown(printed_node(change.update))}` (line {change.step.at.line} of `{other}`) can "
+        f"`{one_line(printed_node(change.update))}` (line {change.step.at.line} of `{other}`) can "
         f"{'add' if change.adds else 'remove'} {field_}{which}, and "
         f"{_relying_words(relying, source)} may deny if such labels are "
         f"{'missing' if change.adds else 'there'}. {_advice(relying, source, change)}."
@@ -147,10 +147,10 @@ def _relying_rule(
 
 def _relying_words(relying: nodes.CheckRule | nodes.UpdateStep | None, source: Source) -> str:
     match relying:
-        case nodes.CheckRule(text=text, at=at):
-            return f"`{_shown(text)}` (line {at.line} of `{source.name}`)"
-        case nodes.UpdateStep(at=at):
-            return f"rules that rely on the change in line {at.line} of `{source.name}`"
+        case nodes.CheckRule(text=text, at=position):
+            return f"`{one_line(text)}` (line {position.line} of `{source.name}`)"
+        case nodes.UpdateStep(at=position):
+            return f"rules that rely on the change in line {position.line} of `{source.name}`"
     return f"rules of `{source.name}`"
 
 
@@ -174,10 +174,6 @@ def _advice(
     if assignment == "=":
         return "Write `|=` instead of `=`, which also removes all other names"
     return f"Let the policy `{source.name}` remove them, or use other names"
-
-
-def _shown(text: str) -> str:
-    return plain(" ".join(text.split()), limit=200)
 
 
 # What a policy relies on
@@ -283,14 +279,14 @@ def _parts_of(
             searched = UNIVERSAL if name is None else LabelSet(frozenset({name}))
             for meta, grows in _metas(members, bindings, narrowing):
                 yield meta, searched, grows
-        case nodes.LabelTest(left=left, test=comparison, right=right):
+        case nodes.LabelTest(left=labels, test=comparison, right=right):
             names = None if right is None else _static_names(right, bindings)
             if names is None:
                 names = outside = UNIVERSAL
             else:
                 outside = names.complement
             relevant = {"subset": outside, "==": UNIVERSAL}.get(comparison, names)
-            yield left, relevant, _GROWS_WITH_LEFT[comparison]
+            yield labels, relevant, _GROWS_WITH_LEFT[comparison]
             direction = _GROWS_WITH_RIGHT.get(comparison)
             for meta, grows in _metas(right, bindings, narrowing):
                 unclear = direction is None or grows is None
@@ -420,10 +416,10 @@ def _name_of(element: object) -> str | None:
     return None
 
 
-def _either(left: LabelSet, right: LabelSet) -> LabelSet:
+def _either(names: LabelSet, other: LabelSet) -> LabelSet:
     """All names in either set, also if one is everything (unlike `|` of SQRT)."""
-    return intersection(left.complement, right.complement).complement
+    return intersection(names.complement, other.complement).complement
 
 
-def _meet(left: LabelSet, right: LabelSet) -> bool:
-    return intersection(left, right) != EMPTY
+def _meet(names: LabelSet, other: LabelSet) -> bool:
+    return intersection(names, other) != EMPTY

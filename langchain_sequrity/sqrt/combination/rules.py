@@ -27,10 +27,10 @@ from itertools import groupby, permutations
 from math import inf
 from typing import Any, Literal, NamedTuple
 
-from langchain_sequrity.display import enumeration, plain
+from langchain_sequrity.display import enumeration
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.sqrt import nodes
-from langchain_sequrity.sqrt.combination.sources import Source
+from langchain_sequrity.sqrt.combination.sources import Source, one_line
 from langchain_sequrity.sqrt.combination.tools import (
     always_includes,
     applies,
@@ -80,12 +80,12 @@ class _Denial(NamedTuple):
     @property
     def inner(self) -> list[Predicate | None]:
         """The conditions of the exceptions that apply wherever it does."""
-        return [each.check.condition for each in self.exceptions if self._is_inner(each)]
+        return [a.check.condition for a in self.exceptions if self._is_inner(a)]
 
     @property
     def outer(self) -> list[_Allowance]:
         """The exceptions for only some of its tools, which its condition cannot name."""
-        return [each for each in self.exceptions if not self._is_inner(each)]
+        return [allowance for allowance in self.exceptions if not self._is_inner(allowance)]
 
     def _is_inner(self, allowance: _Allowance) -> bool:
         return self.tool is not None and always_includes(allowance.tool, self.tool)
@@ -99,7 +99,7 @@ class _Denial(NamedTuple):
         """Whether it may be for a tool of a block."""
         return self.tool is None or may_overlap(tool, self.tool)
 
-    def at(self, tool: ToolId) -> "_Denial | None":
+    def for_tool(self, tool: ToolId) -> "_Denial | None":
         """The same denial for only these tools; `None` if it denies none of them."""
         condition = self.condition
         if is_exact(tool) and self.tool is not None:
@@ -109,7 +109,7 @@ class _Denial(NamedTuple):
                 return None
             if truth is None and required:  # it allows nothing, but may deny
                 condition = nodes.Not(_all(required), _START)
-        exceptions = tuple(each for each in self.exceptions if _counts(each.tool, tool))
+        exceptions = tuple(a for a in self.exceptions if _counts(a.tool, tool))
         denial = self._replace(tool=tool, condition=condition, exceptions=exceptions)
         return None if None in denial.inner else denial
 
@@ -117,7 +117,7 @@ class _Denial(NamedTuple):
         """Whether it can be written again for only these tools."""
         if self.tool is not None and not always_includes(self.tool, tool):
             return False
-        denial = self.at(tool)
+        denial = self.for_tool(tool)
         return denial is None or not denial.is_lower
 
 
@@ -169,15 +169,15 @@ class _Rules:
 
     def _denials_of(self, block: ToolBlock) -> Iterator[_Denial]:
         required = tuple(check for check in block.checks if _is(check, "hard", "allow"))
-        meeting = [each for each in self.allowances if _counts(each.tool, block.tool)]
+        relevant = [a for a in self.allowances if _counts(a.tool, block.tool)]
         for check in block.checks:
             rank = _rank(block, check)
             if _is(check, "soft", "deny"):
-                exceptions = tuple(each for each in meeting if each.rank > rank)
+                exceptions = tuple(a for a in relevant if a.rank > rank)
                 yield _Denial(block.tool, check, "soft", rank, check.condition, exceptions)
         for check in required[:1]:
             rank = _rank(block, check)
-            yield _Denial(block.tool, check, "hard", rank, None, tuple(meeting), required)
+            yield _Denial(block.tool, check, "hard", rank, None, tuple(relevant), required)
 
     # The lower layer
 
@@ -190,9 +190,9 @@ class _Rules:
     def lower_allowances(self) -> dict[Position, _Allowance]:
         """Its allowances: those for many tools that override a denial of the layer."""
         counting = {
-            each.check.at
+            allowance.check.at
             for denial in self.lower
-            for each in (denial.exceptions if denial.required else denial.outer)
+            for allowance in (denial.exceptions if denial.required else denial.outer)
         }
         return {
             allowance.check.at: allowance
@@ -209,7 +209,7 @@ class _Rules:
         the reason. So does a `must allow` that also denies.
         """
         overrides_rule = any(
-            denial.tool is not None and any(each.check is allowance.check for each in denial.outer)
+            denial.tool is not None and any(a.check is allowance.check for a in denial.outer)
             for denial in self.lower
         )
         counts = overrides_rule or self.is_required(allowance.check)
@@ -244,7 +244,7 @@ class _Rules:
     def clash(self, rules: "_Rules", allowance: _Allowance) -> _Denial | None:
         """A denial that an allowance of another policy would override for some tools."""
         overridden = self.overridden(rules, allowance)
-        return next((each for each in overridden if not each.is_repeatable(allowance.tool)), None)
+        return next((d for d in overridden if not d.is_repeatable(allowance.tool)), None)
 
     @cached_property
     def lifted(self) -> list[str]:
@@ -260,18 +260,18 @@ class _Rules:
     def repeated(self) -> list[_Denial]:
         """Its denials, for tools for which another rule overrides the layer."""
         names = dict.fromkeys(name for rules in self.together for name in rules.lifted)
-        repeated = [denial.at(_tool(name)) for name in names for denial in self.lower]
+        repeated = [denial.for_tool(_tool(name)) for name in names for denial in self.lower]
         for rules in self.others:
             for allowance in rules.lower_allowances.values():
                 overridden = self.overridden(rules, allowance)
-                repeated += [denial.at(allowance.tool) for denial in overridden]
+                repeated += [denial.for_tool(allowance.tool) for denial in overridden]
         return [denial for denial in repeated if denial is not None]
 
     @cached_property
     def ranks(self) -> list[_Rank]:
         """The ranks of its rules, in order."""
         denials = {denial.rank for denial in self.lower if denial.tool and not denial.required}
-        return sorted(denials | {each.rank for each in self.lower_allowances.values()})
+        return sorted(denials | {a.rank for a in self.lower_allowances.values()})
 
     def is_required(self, check: CheckRule) -> bool:
         """Whether a `must allow` stays one, because the denial in it is in this layer."""
@@ -356,10 +356,10 @@ def _check_blocked_tag(policies: Sequence[_Rules]) -> None:
         for allowance in rules.allowances if is_soft else ():
             if applies(allowance.tool, PARSE_WITH_AI) is not False:
                 msg = (
-                    f"`{_shown(allowance.check.text)}` (line {allowance.check.at.line} of "
+                    f"`{one_line(allowance.check.text)}` (line {allowance.check.at.line} of "
                     f"`{rules.source.name}`) is for `{PARSE_WITH_AI}`, and would override "
                     "`llm_blocked_tag_enforcement_level=soft` of the other policies. The policies "
-                    f"{enumeration([f'`{each.source.name}`' for each in policies])} cannot be "
+                    f"{enumeration([f'`{p.source.name}`' for p in policies])} cannot be "
                     "combined. Make that level hard, or remove the rule."
                 )
                 raise UsageError(msg)
@@ -369,33 +369,33 @@ def _check_lower_layers(rules: _Rules, other: _Rules) -> None:
     """Refuse an allowance for many tools that would override a denial of another policy."""
     for allowance in rules.lower_allowances.values():
         if (denial := other.clash(rules, allowance)) is not None:
-            what = (
+            rule = (
                 f"the `default_allow=False` of `{other.source.name}`"
                 if denial.tool is None
-                else f"`{_shown(denial.check.text)}` (line {denial.check.at.line} of "
+                else f"`{one_line(denial.check.text)}` (line {denial.check.at.line} of "
                 f"`{other.source.name}`)"
             )
             msg = (
                 f"The policies `{rules.source.name}` and `{other.source.name}` cannot be "
-                f"combined: `{_shown(allowance.check.text)}` (line "
+                f"combined: `{one_line(allowance.check.text)}` (line "
                 f"{allowance.check.at.line} of `{rules.source.name}`) is for all tools "
-                f"`{_shown(allowance.tool.text.raw)}`, and would override {what} for some of them. "
-                "Write the same block in both policies, or name each of its tools in a block of "
-                "its own."
+                f"`{one_line(allowance.tool.text.raw)}`, and would override {rule} for some of "
+                "them. Write the same block in both policies, or name each of its tools in a block "
+                "of its own."
             )
             raise UsageError(msg)
     if other.default_denies != "hard":
         return
     for denial in rules.lower:
         is_alike = any(
-            _covers(other.source, each, rules.source, denial)
-            for each in other.denials.values()
-            if each.strength == "soft"
+            _covers(other.source, soft, rules.source, denial)
+            for soft in other.denials.values()
+            if soft.strength == "soft"
         )
         if denial.strength == "soft" and denial.tool is not None and not is_alike:
             msg = (
                 f"The policies `{rules.source.name}` and `{other.source.name}` cannot be combined: "
-                f"`{_shown(denial.check.text)}` (line {denial.check.at.line} of "
+                f"`{one_line(denial.check.text)}` (line {denial.check.at.line} of "
                 f"`{rules.source.name}`) would make the hard `default_allow=False` of "
                 f"`{other.source.name}` soft. Write `must deny`, or make the default soft."
             )
@@ -546,7 +546,3 @@ def _renamed(node: Any, names: Mapping[str, str]) -> Any:
     if isinstance(node, nodes.Name | nodes.Binding):
         changes["name"] = names.get(node.name, node.name)
     return replace(node, **changes)  # type: ignore[type-var]
-
-
-def _shown(text: str) -> str:
-    return plain(" ".join(text.split()), limit=200)

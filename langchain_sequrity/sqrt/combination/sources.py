@@ -100,6 +100,11 @@ class Source(NamedTuple):
         return (node for node in self.policy.declarations if isinstance(node, node_type))
 
 
+def one_line(text: str) -> str:
+    """A rule or a regex for an error message."""
+    return plain(" ".join(text.split()), limit=200)
+
+
 def checks_of(policy: Policy) -> Iterator[nodes.CheckRule]:
     """The check rules of a policy, in source order."""
     for node in policy.declarations:
@@ -239,10 +244,10 @@ def _read_header(fields: Mapping[str, Any], name: str) -> tuple[str, Mapping[str
         "is in Cedar": codes.get("language") == "cedar",
         "has `auto_gen`, so the service writes rules that are unknown here": fields.get("auto_gen"),
     }
-    for why, applies in unreadable.items():
+    for problem, applies in unreadable.items():
         if applies:
             msg = (
-                f"The policy `{name}` {why}, and policies are combined as SQRT text. Write its "
+                f"The policy `{name}` {problem}, and policies are combined as SQRT text. Write its "
                 "rules in SQRT, or use it alone."
             )
             raise UsageError(msg)

@@ -17,7 +17,7 @@
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 from langchain_sequrity.display import plain
 from langchain_sequrity.errors import PolicySyntaxError, UsageError
@@ -47,9 +47,6 @@ from langchain_sequrity.sqrt.lint.together import with_others
 from langchain_sequrity.sqrt.lint.ways import ANY_WAY, WAYS, Capabilities, Way
 from langchain_sequrity.sqrt.nodes import Policy, Position, has_rules
 from langchain_sequrity.sqrt.policy_forms import AnyPolicy
-
-if TYPE_CHECKING:
-    from langchain_sequrity.sqrt.combination.sources import Source
 
 Mode = Literal["single-llm", "dual-llm"]
 """The modes of the service."""
@@ -132,15 +129,15 @@ def check(
     findings = findings_in_parts(
         parts_of(policy, parsed),
         tools,
-        way=ANY_WAY if mode is None else WAYS[mode],
+        capabilities=ANY_WAY if mode is None else WAYS[mode],
         labels=labels,
         settings=settings_of(policy),
         default_allow=allows_by_default(policy),
         header_bytes=header_bytes(policy, parsed),
     )
     return [
-        replace(one, message=f"In the policy `{one.policy}`: {one.message}") if one.policy else one
-        for one in findings
+        replace(f, message=f"In the policy `{f.policy}`: {f.message}") if f.policy else f
+        for f in findings
     ]
 
 
@@ -163,10 +160,13 @@ def parts_of(policy: AnyPolicy, parsed: Policy) -> list[PolicyPart]:
         policy: The policy in any form.
         parsed: The same, parsed.
     """
-    sources = () if isinstance(policy, str | Path | Policy | Engine) else _sources_of(policy)
-    if len(sources) < 2:  # noqa: PLR2004 - several
+    if isinstance(policy, str | Path | Policy | Engine):
         return [PolicyPart("", parsed)]
-    return [PolicyPart(source.name, source.policy) for source in sources]
+    # Most policies are not combined.
+    from langchain_sequrity.sqrt.combination import combined_sources  # noqa: PLC0415
+
+    parts = [PolicyPart(source.name, source.policy) for source in combined_sources(policy)]
+    return parts if len(parts) > 1 else [PolicyPart("", parsed)]
 
 
 def findings_in_parts(
@@ -202,15 +202,8 @@ def findings_in_parts(
             reports_settings=not number,
             **options,
         )
-        findings += [replace(one, policy=part.name) for one in in_part] if part.name else in_part
+        findings += [replace(f, policy=part.name) for f in in_part] if part.name else in_part
     return findings
-
-
-def _sources_of(policy: AnyPolicy) -> "tuple[Source, ...]":
-    # Most policies are not combined.
-    from langchain_sequrity.sqrt.combination import combined_sources  # noqa: PLC0415
-
-    return combined_sources(policy)
 
 
 def check_labels(labels: object) -> None:
@@ -230,8 +223,8 @@ def check_labels(labels: object) -> None:
 
 def finding_of(error: PolicySyntaxError) -> Finding:
     """An error as a finding."""
-    place = f" (line {error.line}, column {error.column})"
-    message = str(error).removesuffix(f"\n{error.source}").removesuffix(place)
+    suffix = f" (line {error.line}, column {error.column})"
+    message = str(error).removesuffix(f"\n{error.source}").removesuffix(suffix)
     return Finding("error", message, error.line, error.column)
 
 
@@ -240,7 +233,7 @@ def findings_in(
     tools: Iterable[AnyTool] | None = None,
     *,
     unlabelled: Collection[str] = (),
-    way: Capabilities | None = None,
+    capabilities: Capabilities | None = None,
     labels: Collection[str] = (),
     settings: PolicySettings = _NO_SETTINGS,
     default_allow: bool = False,
@@ -254,7 +247,8 @@ def findings_in(
         policy: The policy.
         tools: The tools of the policy.
         unlabelled: Names of tools whose results have no labels of their own.
-        way: What the policy can do; `None` skips warnings that depend on it, and those of labels.
+        capabilities: What the policy can do; `None` skips warnings that depend on it, and those of
+            labels.
         labels: As for `check`.
         settings: The fields of its `X-Policy`.
         default_allow: Whether a call that no rule decides is known to be allowed.
@@ -264,20 +258,19 @@ def findings_in(
     """
     findings = _Findings()
     report = findings.report
-    has_service_tools = way is None or way.service_tools
-    known = None
+    has_service_tools = capabilities is None or capabilities.service_tools
+    known_tools = None
     if tools is not None:
-        known = rules.KnownTools(
+        known_tools = rules.KnownTools(
             tools, report, service_tools=has_service_tools, unlabelled=unlabelled
         )
-    compiled = list(compiled_tools(policy, report, known.visit if known else lambda *_: None))
-    checked = CheckedPolicy(policy, compiled, known.found if known else None, report)
+    visit = known_tools.visit if known_tools else lambda *_: None
+    matched = known_tools.matched_tools if known_tools else None
+    checked = CheckedPolicy(policy, list(compiled_tools(policy, report, visit)), matched, report)
     rules.find_unreachable(checked)
     rules.find_must_allow_beside_others(checked)
-    if any(
-        one.severity == "error" for one in findings
-    ):  # the other checks need a policy that compiles
-        return findings.in_order
+    if any(finding.severity == "error" for finding in findings):
+        return findings.in_order  # the other checks need a policy that compiles
     rules.find_empty(policy, report, default_allow=default_allow)
     if header_bytes > MAX_HEADER_BYTES:
         report(
@@ -286,43 +279,45 @@ def findings_in(
             Position(1, 1), "Shorten it, or split it by groups of tools",
         )  # fmt: skip
     rules.find_undone(checked)
-    arguments = known.arguments if known else None
+    arguments = known_tools.arguments if known_tools else None
     together = checked
     if others:
-        together = with_others(policy, others, known, report) or checked
-    possible = PossibleLabels(together, way or ANY_WAY, settings, declared=labels, tools=arguments)
+        together = with_others(policy, others, known_tools, report) or checked
+    possible = PossibleLabels(
+        together, capabilities or ANY_WAY, settings, declared=labels, tools=arguments
+    )
     tested = tested_labels(together, possible, settings.denied_branches)
     impossible = impossible_labels(tested, possible)
     labels_reported = find_misspelt(together, impossible)
     literals.find_address_leaks(checked)
     labels_reported |= literals.find_literal_mistakes(checked)
-    reported = sorted(findings.places)
+    reported = sorted(findings.positions)
     rules.find_rules_in_comments(checked)
-    literals.find_odd_texts(checked, findings.places)
+    literals.find_odd_texts(checked, findings.positions)
     find_labels_as_values(checked)
     rules.find_overruled(checked)
     if default_allow:
         rules.find_needless_allowances(checked, reported)
     rules.find_constant_conditions(checked, reported)
-    if way is not None:
+    if capabilities is not None:
         is_ruled = has_rules(policy)
         if reports_settings:
-            ways.find_idle_settings(settings, possible.way, report, has_rules=is_ruled)
-        ways.find_absent_service_tools(checked, way, arguments)
-        ways.find_open_blocks(checked, way, settings)
-        known_places = inert.find_unlabelled(together, possible)
-        known_places |= find_unset(together, tested, possible, labels, labels_reported)
+            ways.find_idle_settings(settings, possible.capabilities, report, has_rules=is_ruled)
+        ways.find_absent_service_tools(checked, capabilities, arguments)
+        ways.find_open_blocks(checked, capabilities, settings)
+        reported_positions = inert.find_unlabelled(together, possible)
+        reported_positions |= find_unset(together, tested, possible, labels, labels_reported)
         if reports_settings:
             inert.find_idle_branches(settings, possible, report)
-        if way is not ANY_WAY:
-            inert.find_inert(together, possible, known_places)
+        if capabilities is not ANY_WAY:
+            inert.find_inert(together, possible, reported_positions)
     return findings.in_order
 
 
-def findings_of_settings(settings: PolicySettings, way: Capabilities) -> list[Finding]:
+def findings_of_settings(settings: PolicySettings, capabilities: Capabilities) -> list[Finding]:
     """Find only fields of `X-Policy` without effect, for a policy that cannot be read here."""
     findings = _Findings()
-    ways.find_idle_settings(settings, way, findings.report, has_rules=True)
+    ways.find_idle_settings(settings, capabilities, findings.report, has_rules=True)
     return findings.in_order
 
 
@@ -342,13 +337,13 @@ def empty_findings(policy: Policy) -> list[Finding]:
 
 def findings_with_carets(text: str, findings: Sequence[Finding]) -> str:
     """The first findings in a text, each with its line and a caret under its place."""
-    shown = []
-    for one in findings[:_MOST_SHOWN]:
-        message = f"{one.message}. {one.hint}" if one.hint else one.message
-        shown.append(str(syntax_error(text, Position(one.line, one.column), message)))
-    if (more := len(findings) - _MOST_SHOWN) > 0:
-        shown.append(f"… and {more} more")
-    return "\n".join(shown)
+    excerpts = []
+    for finding in findings[:_MOST_SHOWN]:
+        message = f"{finding.message}. {finding.hint}" if finding.hint else finding.message
+        excerpts.append(str(syntax_error(text, Position(finding.line, finding.column), message)))
+    if (n_more := len(findings) - _MOST_SHOWN) > 0:
+        excerpts.append(f"… and {n_more} more")
+    return "\n".join(excerpts)
 
 
 class _Findings(list[Finding]):
@@ -358,20 +353,20 @@ class _Findings(list[Finding]):
         self,
         severity: Severity,
         message: str,
-        at: Position,
+        position: Position,
         hint: str = "",
         *,
         lets_through: bool = False,
     ) -> None:
         """Add a finding."""
-        self.append(Finding(severity, message, at.line, at.column, hint, lets_through))
+        self.append(Finding(severity, message, position.line, position.column, hint, lets_through))
 
     @property
-    def places(self) -> set[Position]:
+    def positions(self) -> set[Position]:
         """The positions of all findings."""
-        return {Position(found.line, found.column) for found in self}
+        return {Position(finding.line, finding.column) for finding in self}
 
     @property
     def in_order(self) -> list[Finding]:
         """All findings in source order, without duplicates."""
-        return sorted(dict.fromkeys(self), key=lambda found: (found.line, found.column))
+        return sorted(dict.fromkeys(self), key=lambda finding: (finding.line, finding.column))

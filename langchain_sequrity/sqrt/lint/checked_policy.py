@@ -29,12 +29,12 @@ class CheckedTool(NamedTuple):
     Attributes:
         node: The block or one-liner as a node.
         compiled: The block or one-liner as functions.
-        known: The tools that match it, with their arguments; `None` if the tools are not known.
+        matched_tools: The tools that match it, with their arguments; `None` if unknown.
     """
 
     node: nodes.ToolBlock | nodes.OneLiner
     compiled: CompiledTool
-    known: Mapping[str, ToolArguments] | None
+    matched_tools: Mapping[str, ToolArguments] | None
 
 
 class Clause(NamedTuple):
@@ -72,8 +72,8 @@ class Clause(NamedTuple):
         if isinstance(self.node, nodes.CheckRule):
             return self.node.decision == "deny"
         return any(
-            one.target.field == "consumers" or one.assignment in {"=", "|=", "^="}
-            for one in self.node.updates
+            update.target.field == "consumers" or update.assignment in {"=", "|=", "^="}
+            for update in self.node.updates
         )
 
 
@@ -83,14 +83,14 @@ class LabelReads(NamedTuple):
     Attributes:
         tests: Its single tests, each with what it compares: values, sets of labels, constants.
         metas: All sets of labels in them.
-        places: The positions of these, and of the texts that are compared with them.
+        positions: The positions of these, and of the texts that are compared with them.
         open_tests: The tests that labels do not decide, each with its shape without position, and
             whether it reads the result's value.
     """
 
     tests: tuple[tuple[nodes.Tests, Sequence[Any]], ...]
     metas: tuple[nodes.Meta, ...]
-    places: frozenset[nodes.Position]
+    positions: frozenset[nodes.Position]
     open_tests: Mapping[nodes.Position, tuple[Hashable, bool]]
 
 
@@ -100,8 +100,7 @@ class CheckedPolicy:
     Args:
         policy: The policy.
         tools: Its compiled blocks and one-liners, in source order.
-        found: The tools that match each block, with their arguments; `None` if the tools are not
-            known.
+        matched: The tools that match each block, with their arguments; `None` if unknown.
         report: Receives findings.
 
     Attributes:
@@ -114,23 +113,23 @@ class CheckedPolicy:
         self,
         policy: nodes.Policy,
         tools: Sequence[CompiledTool],
-        found: Mapping[ToolId, Mapping[str, ToolArguments]] | None,
+        matched: Mapping[ToolId, Mapping[str, ToolArguments]] | None,
         report: Reporter,
     ) -> None:
         self.declarations = policy.declarations
         self.bindings = nodes.bindings_of(policy)
         self.tools = [
-            CheckedTool(node, compiled, None if found is None else found.get(node.tool, {}))
+            CheckedTool(node, compiled, None if matched is None else matched.get(node.tool, {}))
             for node, compiled in zip(nodes.tools_of(policy), tools, strict=True)
         ]
         self.report = report
-        self._left = _MOST_ELEMENTS
+        self._elements_left = _MOST_ELEMENTS
         self._label_reads: dict[int, LabelReads] = {}
 
     @property
     def is_read_in_part(self) -> bool:
         """Whether `elements` has left elements out, so that nothing can be said to be missing."""
-        return self._left <= 0
+        return self._elements_left <= 0
 
     @cached_property
     def all_nodes(self) -> list[Any]:
@@ -140,14 +139,14 @@ class CheckedPolicy:
     @cached_property
     def clauses(self) -> list[Clause]:
         """The rules and steps of each tool, rules first."""
-        found = []
+        clauses = []
         for tool in self.tools:
-            found += [Clause(tool, one.node, one.test, one.parts) for one in tool.compiled.checks]
-            found += [
+            clauses += [Clause(tool, c.node, c.test, c.parts) for c in tool.compiled.checks]
+            clauses += [
                 Clause(tool, step.node, step.test, step.parts, step.phase, step.updates)
                 for step in tool.compiled.steps
             ]
-        return found
+        return clauses
 
     def tests(self, clause: Clause) -> Iterator[tuple[nodes.Tests, bool]]:
         """The single tests of a condition, each with whether a call passes more easily with it."""
@@ -155,14 +154,14 @@ class CheckedPolicy:
 
     def label_reads(self, clause: Clause) -> LabelReads:
         """The labels that the condition of a rule or a step of this policy reads."""
-        known = self._label_reads.get(id(clause.node))
-        if known is None:
-            known = self._label_reads[id(clause.node)] = self._read_labels(clause)
-        return known
+        reads = self._label_reads.get(id(clause.node))
+        if reads is None:
+            reads = self._label_reads[id(clause.node)] = self._read_labels(clause)
+        return reads
 
     def _read_labels(self, clause: Clause) -> LabelReads:
         tests: list[tuple[nodes.Tests, Sequence[Any]]] = []
-        places: set[nodes.Position] = set()
+        positions: set[nodes.Position] = set()
         metas: dict[nodes.Meta, None] = {}
         open_tests: dict[nodes.Position, tuple[Hashable, bool]] = {}
         for test, _ in self.tests(clause):
@@ -175,19 +174,19 @@ class CheckedPolicy:
             tests.append((test, elements))
             metas |= dict.fromkeys(read)
             if read:
-                places |= {meta.at for meta in read}
-                places |= {one.at for one in elements if isinstance(one, nodes.TextLiteral)}
+                positions |= {meta.at for meta in read}
+                positions |= {text.at for text in elements if isinstance(text, nodes.TextLiteral)}
             if not is_decided(elements):
-                reads_result = any(is_value(one) and one.scope == "result" for one in elements)
+                reads_result = any(is_value(e) and e.scope == "result" for e in elements)
                 open_tests[test.at] = shape_of(test, {"at"}), reads_result
-        return LabelReads(tuple(tests), tuple(metas), frozenset(places), open_tests)
+        return LabelReads(tuple(tests), tuple(metas), frozenset(positions), open_tests)
 
     def elements(self, members: object, *, removed: bool = False) -> Iterator[Any]:
         """As `elements_of`, or a part of them if there are very many."""
         for element in nodes.elements_of(members, self.bindings, removed=removed):
-            if self._left <= 0:
+            if self._elements_left <= 0:
                 return
-            self._left -= 1
+            self._elements_left -= 1
             yield element
 
     def texts(self, members: object) -> Iterator[nodes.TextLiteral]:
@@ -211,11 +210,11 @@ class CheckedPolicy:
 
 def may_overlap(block: CheckedTool, other: CheckedTool) -> bool:
     """Whether two blocks may apply to the same tool."""
-    if block.known is not None and other.known is not None:
-        return not block.known.keys().isdisjoint(other.known)
-    for one, two in ((block, other), (other, block)):
-        if two.node.tool.text.kind == "plain":
-            return one.compiled.matches(two.node.tool.text.raw, MatchBudget()) is not False
+    if block.matched_tools is not None and other.matched_tools is not None:
+        return not block.matched_tools.keys().isdisjoint(other.matched_tools)
+    for first, second in ((block, other), (other, block)):
+        if second.node.tool.text.kind == "plain":
+            return first.compiled.matches(second.node.tool.text.raw, MatchBudget()) is not False
     return True  # two regexes are not compared
 
 
@@ -263,8 +262,8 @@ def is_whole(test: nodes.Tests, metas: Sequence[nodes.Meta]) -> bool:
             return False
         case nodes.Membership():
             return True
-        case nodes.LabelTest(test=how):
-            return len(metas) > 1 or how not in {"overlaps", "superset"}
+        case nodes.LabelTest(test=comparison):
+            return len(metas) > 1 or comparison not in {"overlaps", "superset"}
 
 
 def text_of(element: Any) -> Any:
@@ -275,10 +274,10 @@ def text_of(element: Any) -> Any:
 def operands_of(test: nodes.Tests) -> tuple[Any, Any]:
     """Both operands of a test."""
     match test:
-        case nodes.Membership(value=one, set=other) | nodes.Equality(left=one, right=other):
-            return one, other
-        case nodes.LabelTest(left=left, right=right):
-            return left, right
+        case nodes.Membership():
+            return test.value, test.set
+        case nodes.Equality() | nodes.LabelTest():
+            return test.left, test.right
 
 
 def value_test(test: nodes.Tests) -> tuple[nodes.ValueRef, object] | None:
@@ -291,30 +290,30 @@ def value_test(test: nodes.Tests) -> tuple[nodes.ValueRef, object] | None:
     return None
 
 
-def constant_effect(rule: nodes.CheckRule, *, held: bool) -> str:
+def constant_effect(rule: nodes.CheckRule, *, holds: bool) -> str:
     """The effect of a rule whose condition always or never holds."""
     if (rule.strength, rule.decision) == ("soft", "allow"):
-        return "allows every call" if held else "does nothing"
-    return "denies every call" if denies(rule, held=held) else "denies nothing"
+        return "allows every call" if holds else "does nothing"
+    return "denies every call" if denies(rule, holds=holds) else "denies nothing"
 
 
-def denies(rule: nodes.CheckRule, *, held: bool) -> bool:
+def denies(rule: nodes.CheckRule, *, holds: bool) -> bool:
     """Whether a rule denies more than intended if its condition always or never holds."""
-    return held is (rule.decision == "deny")
+    return holds is (rule.decision == "deny")
 
 
-def shape_of(node: Any, unseen: Collection[str]) -> Hashable:
+def shape_of(node: Any, ignored: Collection[str]) -> Hashable:
     """A node without some of its fields. Numbers keep their type: 1 and 1.0 can differ."""
     if isinstance(node, tuple):
-        return tuple(shape_of(one, unseen) for one in node)
+        return tuple(shape_of(part, ignored) for part in node)
     names = getattr(node, "__dataclass_fields__", None)
     if names is None:
         return type(node).__name__, node
-    kept = (getattr(node, name) for name in names if name not in unseen)
-    return type(node).__name__, *(shape_of(one, unseen) for one in kept)
+    parts = (getattr(node, name) for name in names if name not in ignored)
+    return type(node).__name__, *(shape_of(part, ignored) for part in parts)
 
 
-def listed(schema: Mapping[str, Any]) -> list[Any] | None:
+def enum_values(schema: Mapping[str, Any]) -> list[Any] | None:
     """The values that a schema lists, or `None`."""
-    given = [schema["const"]] if "const" in schema else schema.get("enum")
-    return list(given) if isinstance(given, list | tuple) else None
+    values = [schema["const"]] if "const" in schema else schema.get("enum")
+    return list(values) if isinstance(values, list | tuple) else None

@@ -31,8 +31,8 @@ def find_unlabelled(policy: CheckedPolicy, possible: PossibleLabels) -> set[Posi
         The positions of the rules and steps with findings.
     """
     reported: set[Position] = set()
-    way = possible.way
-    for clause in policy.clauses if way.without_labels else ():
+    capabilities = possible.capabilities
+    for clause in policy.clauses if capabilities.without_labels else ():
         copied = [
             element for update in clause.updates for element in policy.elements(update.set)
             if isinstance(element, nodes.Meta)
@@ -45,29 +45,30 @@ def find_unlabelled(policy: CheckedPolicy, possible: PossibleLabels) -> set[Posi
             reported.add(clause.node.condition.at if clause.node.condition else read[0].at)
             severity, effect = _without_labels(clause, possible.truths(clause))
             policy.report(
-                severity, f"{way.without_labels}: {effect}", min(one.at for one in read),
-                way.advice, lets_through=True,
+                severity, f"{capabilities.without_labels}: {effect}", min(meta.at for meta in read),
+                capabilities.advice, lets_through=True,
             )  # fmt: skip
     return reported
 
 
 def _without_labels(clause: Clause, truths: Truths) -> tuple[Severity, str]:
-    held = next(iter(truths)) if len(truths) == 1 else None
+    holds = next(iter(truths)) if len(truths) == 1 else None
     if clause.rule is None:
-        return "warning", f"this change is {'never made' if held is False else 'made without them'}"
+        effect = "never made" if holds is False else "made without them"
+        return "warning", f"this change is {effect}"
     rule = f"`{plain(' '.join(clause.rule.text.split()), limit=80)}`"
-    if held is None:
+    if holds is None:
         return "warning", f"{rule} is decided by the rest of its condition"
-    severity: Severity = "warning" if denies(clause.rule, held=held) else "error"
-    return severity, f"{rule} {constant_effect(clause.rule, held=held)}"
+    severity: Severity = "warning" if denies(clause.rule, holds=holds) else "error"
+    return severity, f"{rule} {constant_effect(clause.rule, holds=holds)}"
 
 
 def find_idle_branches(
     settings: PolicySettings, possible: PossibleLabels, report: Reporter
 ) -> None:
     """Warn of a list of labels that may not decide branches, and that no value has."""
-    way, labels = possible.way, settings.denied_branches
-    if not labels or settings.mode != "custom" or not way.branches:
+    capabilities, labels = possible.capabilities, settings.denied_branches
+    if not labels or settings.mode != "custom" or not capabilities.branches:
         return
     if any(
         possible.may_restrict("values") if field == "consumers"
@@ -76,7 +77,7 @@ def find_idle_branches(
     ):  # fmt: skip
         return
     report(
-        "warning", f"{way.where or 'Here'} `branching_meta_policy` restricts no branch",
+        "warning", f"{capabilities.where or 'Here'} `branching_meta_policy` restricts no branch",
         Position(1, 1), "No rule and no tool sets such labels", lets_through=True,
     )  # fmt: skip
 
@@ -95,9 +96,10 @@ def find_inert(
         return
     for clause in policy.clauses:
         condition = clause.node.condition
-        if condition is None or not is_applied(clause.tool, possible.way):
+        if condition is None or not is_applied(clause.tool, possible.capabilities):
             continue
-        if condition.at in reported or not policy.label_reads(clause).places.isdisjoint(reported):
+        positions = {condition.at, *policy.label_reads(clause).positions}
+        if not positions.isdisjoint(reported):
             continue
         truths = possible.truths(clause)
         if len(truths) == 1 and len(possible.truths_anywhere(clause)) > 1:
@@ -105,25 +107,25 @@ def find_inert(
 
 
 def _report_inert(
-    policy: CheckedPolicy, clause: Clause, possible: PossibleLabels, at: Position, held: Truth
+    policy: CheckedPolicy, clause: Clause, possible: PossibleLabels, start: Position, holds: Truth
 ) -> None:
-    way = possible.way
-    how = {True: "always holds", False: "never holds", None: "is always in doubt"}[held]
+    capabilities = possible.capabilities
+    outcome = {True: "always holds", False: "never holds", None: "is always in doubt"}[holds]
     severity: Severity = "warning"
     if clause.rule is None:
-        effect = f"this change is {'never' if held is False else 'always'} made"
+        effect = f"this change is {'never' if holds is False else 'always'} made"
     else:
-        effect = f"the rule {constant_effect(clause.rule, held=held is not False)}"
-        if clause.rule.decision == "deny" and held is False:
+        effect = f"the rule {constant_effect(clause.rule, holds=holds is not False)}"
+        if clause.rule.decision == "deny" and holds is False:
             severity = "error"
     policy.report(
-        severity, f"{way.where or 'Here'} this condition {how}, so {effect}",
-        at,
-        _why(policy, clause, possible), lets_through=True,
+        severity, f"{capabilities.where or 'Here'} this condition {outcome}, so {effect}",
+        start,
+        _cause(policy, clause, possible), lets_through=True,
     )  # fmt: skip
 
 
-def _why(policy: CheckedPolicy, clause: Clause, possible: PossibleLabels) -> str:
+def _cause(policy: CheckedPolicy, clause: Clause, possible: PossibleLabels) -> str:
     """The fact about the way that makes a condition constant."""
     if possible.returns_objects(clause) and any(
         is_value(side) and side.scope == "result"
@@ -138,7 +140,7 @@ def _why(policy: CheckedPolicy, clause: Clause, possible: PossibleLabels) -> str
             f"Each result also has the tag `{NON_EXECUTABLE}`: name the labels that matter, as in "
             "`overlaps {…}`, or set `enable_non_executable_memory` to false"
         )
-    is_shared = possible.way.argument_labels == "shared"
+    is_shared = possible.capabilities.argument_labels == "shared"
     if is_shared and len(possible.truths_with(clause, **SEPARATE)) > 1:
         return "All arguments of a call have the labels of everything that the model has read"
     return "No rule and no tool sets such labels"

@@ -58,7 +58,7 @@ class Scope:
     @property
     def key(self) -> Hashable:
         """All of this."""
-        names = frozenset((name, frozenset(some)) for name, some in self.names.items())
+        names = frozenset((field_, frozenset(of_field)) for field_, of_field in self.names.items())
         return names, frozenset(self.owners), frozenset(self.whole), frozenset(self.clauses)
 
     @cached_property
@@ -108,7 +108,7 @@ class RulesOfWay:
 
     Args:
         policy: The policy.
-        way: What it can do.
+        capabilities: What it can do.
         declared: Tags and producers that tools set on their results.
         tools: The tools; `None` if they are unknown.
 
@@ -120,15 +120,15 @@ class RulesOfWay:
     def __init__(
         self,
         policy: CheckedPolicy,
-        way: Capabilities,
+        capabilities: Capabilities,
         declared: Collection[str],
         tools: Mapping[str, ToolArguments] | None,
     ) -> None:
         self.policy = policy
-        self.way = way
+        self.capabilities = capabilities
         self._declared = declared
         self._tools = tools
-        applied = [clause for clause in policy.clauses if is_applied(clause.tool, way)]
+        applied = [clause for clause in policy.clauses if is_applied(clause.tool, capabilities)]
         self.steps = [clause for clause in applied if clause.updates]
         self._denials = [
             clause for clause in applied
@@ -217,7 +217,7 @@ class RulesOfWay:
                 if has_value or len(metas) > 1:  # the same name may be on both sides
                     names |= self._names_set(meta.field)
                 if has_value:
-                    names |= _texts_in(chain(*(some for _, some in reads.tests)))
+                    names |= _texts_in(chain(*(elements for _, elements in reads.tests)))
         for denial in self._denials_before(clause):
             if id(denial.node) not in scope.clauses:
                 scope.clauses[id(denial.node)] = denial
@@ -226,7 +226,7 @@ class RulesOfWay:
     def _include_labels(
         self, meta: nodes.Meta, clause: Clause, scope: Scope, names: AbstractSet[str]
     ) -> None:
-        if meta.scope not in {"arg", "args"} or self.way.argument_labels != "none":
+        if meta.scope not in {"arg", "args"} or self.capabilities.argument_labels != "none":
             scope.owners.add((meta.field, owner_of(meta, clause)))
         followed = scope.names.setdefault(meta.field, set())
         followed |= names - {ALL}
@@ -274,7 +274,7 @@ class RulesOfWay:
             if declared.is_open or not arguments.keys() >= set(declared.names):
                 arguments[REST] = None
             labels = NO_LABELS
-            if self.way.tool_producers and "producers" in scope.names:
+            if self.capabilities.tool_producers and "producers" in scope.names:
                 labels = scope.projected(Labels(producers=frozenset({name})))
             tool = CalledTool(
                 applied,
@@ -284,7 +284,7 @@ class RulesOfWay:
                     for name in arguments
                     if name in declared.defaults or (self._tools is None and name != REST)
                 ),
-                declared.may_label is not False or self.way.any_result_labels,
+                declared.may_label is not False or self.capabilities.any_result_labels,
                 not declared.required,
                 declared.returns.get("type") == "object",
                 labels,
@@ -340,7 +340,7 @@ class RulesOfWay:
                 names = sorted(
                     name for name in scope.names[field_]
                     if name != NON_EXECUTABLE and (
-                        self.way.service_labels if name.startswith(RESERVED_PREFIX)
+                        self.capabilities.service_labels if name.startswith(RESERVED_PREFIX)
                         else is_open or name in self._declared
                     )
                 )  # fmt: skip
@@ -356,7 +356,7 @@ class RulesOfWay:
 
 
 def _is_for(name: str, block: CheckedTool) -> bool:
-    return name in (block.known or ())
+    return name in (block.matched_tools or ())
 
 
 def _has_regex(block: CheckedTool) -> bool:
@@ -382,4 +382,4 @@ def subsets(names: Sequence[str]) -> list[frozenset[str]]:
     """
     if len(names) > _MOST_NAMES:
         raise TooMuch
-    return [frozenset(some) for size in range(len(names) + 1) for some in combinations(names, size)]
+    return [frozenset(subset) for n in range(len(names) + 1) for subset in combinations(names, n)]

@@ -26,8 +26,8 @@ from langchain_sequrity.sqrt.lint.checked_policy import (
 from langchain_sequrity.sqrt.lint.possible_labels import PossibleLabels
 from langchain_sequrity.sqrt.nodes import Position
 
-_SHOWN = 60
-_WORDS: dict[nodes.Field, str] = {"tags": "tag", "producers": "producer"}
+_LIMIT = 60
+_NOUNS: dict[nodes.Field, str] = {"tags": "tag", "producers": "producer"}
 """Without consumers: rules remove them rather than set them."""
 
 _SETS = get_args(nodes.Set)
@@ -39,10 +39,10 @@ _SETS = get_args(nodes.Set)
 class _Label(NamedTuple):
     field: nodes.Field
     name: str
-    place: Owner
+    owner: Owner
 
 
-_Kind = tuple[nodes.Field, Owner]
+_OwnedField = tuple[nodes.Field, Owner]
 UNSET = "No rule sets the"
 """Start of the warning about a label that rules test but nothing sets."""
 
@@ -62,8 +62,8 @@ class TestedLabels(NamedTuple):
 
     names: dict[_Label, Position]
     named: set[LabelName]
-    sets: dict[_Kind, Position]
-    whole: set[_Kind]
+    sets: dict[_OwnedField, Position]
+    whole: set[_OwnedField]
 
 
 class _Changed(NamedTuple):
@@ -80,8 +80,8 @@ class _Changed(NamedTuple):
     added: dict[_Label, Position]
     removed: dict[_Label, Position]
     on_arguments: set[_Label]
-    sets: dict[_Kind, Position]
-    copied: set[_Kind]
+    sets: dict[_OwnedField, Position]
+    copied: set[_OwnedField]
 
 
 def find_unset(
@@ -108,33 +108,33 @@ def find_unset(
     if policy.is_read_in_part:
         return certain
     unset = set(reported)
-    for label, at in {**changed.removed, **tested.names}.items():
+    for label, position in {**changed.removed, **tested.names}.items():
         is_reported = (label.field, label.name) in reported
         if not is_reported and _is_set(label, possible, changed):
             continue
         if not _may_be_set(label, possible):
-            certain.add(at)
+            certain.add(position)
         if is_reported:
             continue
         unset.add((label.field, label.name))
-        name = plain(label.name, limit=_SHOWN)
-        what = UNSET if label in tested.names else "This removes nothing: no rule sets the"
+        name = plain(label.name, limit=_LIMIT)
+        message = UNSET if label in tested.names else "This removes nothing: no rule sets the"
         tool = name if possible.is_other_tool(label.field, label.name) else "…"
         policy.report(
-            "warning", f"{what} {_shown(label)}", at,
-            _advice(f'@{label.field} |= {{"{name}"}};', label.place, tool),
-            lets_through=label in tested.names and at in certain,
+            "warning", f"{message} {_label_text(label)}", position,
+            _advice(f'@{label.field} |= {{"{name}"}};', label.owner, tool),
+            lets_through=label in tested.names and position in certain,
         )  # fmt: skip
-    for (field, place), at in tested.sets.items():
-        is_open = field == "consumers" and (field, place) not in changed.sets
-        if is_open and not (outside and place == "values"):
+    for (field, owner), position in tested.sets.items():
+        is_open = field == "consumers" and (field, owner) not in changed.sets
+        if is_open and not (outside and owner == "values"):
             policy.report(
-                "warning", f"No rule restricts the consumers of {_OWNERS[place]}, so they are "
-                "everyone", at, _advice('@consumers = {"ana"};', place),
-                lets_through=not possible.may_restrict(place),
+                "warning", f"No rule restricts the consumers of {_OWNERS[owner]}, so they are "
+                "everyone", position, _advice('@consumers = {"ana"};', owner),
+                lets_through=not possible.may_restrict(owner),
             )  # fmt: skip
-            if not possible.may_restrict(place):
-                certain.add(at)
+            if not possible.may_restrict(owner):
+                certain.add(position)
     checks = (check for tool in policy.tools for check in tool.compiled.checks)
     if any(check.test or check.node.decision == "deny" for check in checks):
         # Otherwise the text is part of another policy, or a draft for tools that only read.
@@ -148,22 +148,22 @@ def impossible_labels(tested: TestedLabels, possible: PossibleLabels) -> set[Lab
 
 
 def _may_be_set(label: _Label, possible: PossibleLabels) -> bool:
-    field, name, place = label
-    is_other_tool = place == "values" and possible.is_other_tool(field, name)
-    return possible.may_have(field, place, name) and not is_other_tool
+    field, name, owner = label
+    is_other_tool = owner == "values" and possible.is_other_tool(field, name)
+    return possible.may_have(field, owner, name) and not is_other_tool
 
 
 def _is_set(label: _Label, possible: PossibleLabels, changed: _Changed) -> bool:
     """Whether somebody sets a label, or it is copied from labels of which some are unknown."""
-    field, name, place = label
-    is_copied = (field, place) in changed.copied and possible.may_have(field, place, name)
-    return is_copied or label in changed.on_arguments or possible.is_set(field, place, name)
+    field, name, owner = label
+    is_copied = (field, owner) in changed.copied and possible.may_have(field, owner, name)
+    return is_copied or label in changed.on_arguments or possible.is_set(field, owner, name)
 
 
 def _is_known(label: _Label, outside: Collection[str], reported: Collection[LabelName]) -> bool:
     """Whether a label has a use outside of the policy, or an earlier finding."""
-    known = label.name in outside or label.name.startswith(RESERVED_PREFIX)
-    return known or (label.field, label.name) in reported
+    is_external = label.name in outside or label.name.startswith(RESERVED_PREFIX)
+    return is_external or (label.field, label.name) in reported
 
 
 def _find_untested(
@@ -174,21 +174,21 @@ def _find_untested(
     reported: Collection[LabelName],
 ) -> None:
     changes = {**changed.removed, **changed.added}
-    known = {label.field for label in changes if _is_known(label, outside, reported)}
-    used = known | {field for field, _ in {*tested.sets, *tested.whole, *tested.named}}
-    unused = {field: at for (field, _), at in changed.sets.items() if field not in used}
-    for field, at in unused.items():
+    known_fields = {label.field for label in changes if _is_known(label, outside, reported)}
+    used = known_fields | {field for field, _ in {*tested.sets, *tested.whole, *tested.named}}
+    unused = {field: position for (field, _), position in changed.sets.items() if field not in used}
+    for field, position in unused.items():
         policy.report(
-            "warning", f"No rule tests {field}, so this restricts nothing", at,
+            "warning", f"No rule tests {field}, so this restricts nothing", position,
             f"Write a rule, as `{_TESTS[field]}`",
         )  # fmt: skip
     # A label on both results and the session may be tested in one place.
     whole = {field for field, _ in tested.whole}
-    for label, at in changes.items():
+    for label, position in changes.items():
         is_tested = (label.field, label.name) in tested.named or label.field in whole
         if not (is_tested or label.field in unused or _is_known(label, outside, reported)):
             policy.report(
-                "warning", f"No rule tests the {_shown(label)}", at,
+                "warning", f"No rule tests the {_label_text(label)}", position,
                 "Deny calls with it, or remove it",
             )  # fmt: skip
 
@@ -200,16 +200,16 @@ _TESTS: dict[nodes.Field, str] = {
 }
 
 
-def _shown(label: _Label) -> str:
-    name = plain(label.name, limit=_SHOWN)
-    return f"{_WORDS[label.field]} `{name}` on {_OWNERS[label.place]}"
+def _label_text(label: _Label) -> str:
+    name = plain(label.name, limit=_LIMIT)
+    return f"{_NOUNS[label.field]} `{name}` on {_OWNERS[label.owner]}"
 
 
-def _advice(change: str, place: Owner, tool: str = "…") -> str:
-    if place == "session":
+def _advice(change: str, owner: Owner, tool: str = "…") -> str:
+    if owner == "session":
         return f"Write `session after {{ {change} }}` for a tool"
     return (
-        f'Write `tool "{plain(tool, limit=_SHOWN)}" -> {change}` for the tool it comes from, '
+        f'Write `tool "{plain(tool, limit=_LIMIT)}" -> {change}` for the tool it comes from, '
         "or have that tool return it with `labeled_tool_result`"
     )
 
@@ -221,7 +221,7 @@ def tested_labels(
     tested = TestedLabels({}, set(of_branches), {}, set())
     for clause in policy.clauses:
         tested.whole.update(
-            _kind(element, clause)
+            _owned_field(element, clause)
             for update in clause.updates
             for element in policy.elements(update.set, removed=True)
             if isinstance(element, nodes.Meta)
@@ -229,20 +229,20 @@ def tested_labels(
         for test, elements in policy.label_reads(clause).tests:
             metas = metas_in(elements)
             for meta in metas:
-                kinds = _tested_kinds(meta, clause)
-                for kind in kinds:
-                    tested.sets.setdefault(kind, meta.at)
-                if is_whole(test, metas) or len(kinds) > 1:  # of these, the owner is unknown
-                    tested.whole.update(kinds)
+                owned_fields = _tested_fields(meta, clause)
+                for owned_field in owned_fields:
+                    tested.sets.setdefault(owned_field, meta.at)
+                if is_whole(test, metas) or len(owned_fields) > 1:  # of these, the owner is unknown
+                    tested.whole.update(owned_fields)
             if isinstance(test, nodes.LabelTest) and test.test == "subset":
                 continue  # it asks for the absence of all other labels
             for meta, text in policy.labels(test):
                 tested.named.add((meta.field, text.raw))
-                if possible.way.without_labels and meta.scope in {"arg", "args"}:
+                if possible.capabilities.without_labels and meta.scope in {"arg", "args"}:
                     continue  # `find_unlabelled` reports it
-                kinds = _tested_kinds(meta, clause)
-                if meta.field in _WORDS and text.kind == "plain" and len(kinds) == 1:
-                    label = _Label(meta.field, text.raw, kinds[0][1])
+                owned_fields = _tested_fields(meta, clause)
+                if meta.field in _NOUNS and text.kind == "plain" and len(owned_fields) == 1:
+                    label = _Label(meta.field, text.raw, owned_fields[0][1])
                     tested.names[label] = min(text.at, tested.names.get(label, text.at))
     return tested
 
@@ -251,30 +251,30 @@ def _changed_labels(policy: CheckedPolicy) -> _Changed:
     changed = _Changed({}, {}, set(), {}, set())
     for clause in policy.clauses:
         for update in clause.updates:
-            kind = _kind(update.target, clause)
-            changed.sets.setdefault(kind, update.at)
+            owned_field = _owned_field(update.target, clause)
+            changed.sets.setdefault(owned_field, update.at)
             if update.assignment == "&=":
                 continue
             names = changed.removed if update.assignment == "-=" else changed.added
             for element in policy.elements(update.set):
                 if isinstance(element, nodes.Meta) and names is changed.added:
-                    changed.copied.add(kind)
-                elif isinstance(element, nodes.TextLiteral) and kind[0] in _WORDS:
-                    label = _Label(kind[0], element.raw, kind[1])
+                    changed.copied.add(owned_field)
+                elif isinstance(element, nodes.TextLiteral) and owned_field[0] in _NOUNS:
+                    label = _Label(owned_field[0], element.raw, owned_field[1])
                     names.setdefault(label, element.at)
                     if names is changed.added and update.target.scope in {"arg", "args"}:
                         changed.on_arguments.add(label)
     return changed
 
 
-def _tested_kinds(meta: nodes.Meta, clause: Clause) -> list[_Kind]:
+def _tested_fields(meta: nodes.Meta, clause: Clause) -> list[_OwnedField]:
     """The kinds of labels in a condition, where the owner of the short form may be unclear."""
     if meta.scope == "short" and (clause.rule or isinstance(clause.tool.node, nodes.OneLiner)):
-        return [(meta.field, place) for place in _OWNERS]
-    return [_kind(meta, clause)]
+        return [(meta.field, owner) for owner in _OWNERS]
+    return [_owned_field(meta, clause)]
 
 
-def _kind(meta: nodes.Meta, clause: Clause) -> _Kind:
+def _owned_field(meta: nodes.Meta, clause: Clause) -> _OwnedField:
     return meta.field, owner_of(meta, clause)
 
 
@@ -298,16 +298,16 @@ def find_misspelt(policy: CheckedPolicy, impossible: Collection[LabelName]) -> s
     for name, binding in policy.bindings.items() if policy.tools else ():
         # A doc comment documents the purpose of an unused name.
         if name not in used and not binding.doc:
-            policy.report("warning", f"Nothing uses `{plain(name, limit=_SHOWN)}`", binding.at)
+            policy.report("warning", f"Nothing uses `{plain(name, limit=_LIMIT)}`", binding.at)
     mentions = _mentions(policy)
-    for field, kind in _WORDS.items():
-        found, spellings = mentions[field], SpellingIndex()
-        for name, at in sorted(found.items(), key=lambda item: item[1]):
+    for field, noun in _NOUNS.items():
+        positions, spellings = mentions[field], SpellingIndex()
+        for name, position in sorted(positions.items(), key=lambda item: item[1]):
             if other := spellings.near(name):
-                line = found[other].line
+                line = positions[other].line
                 policy.report(
-                    "warning", f"This {kind} is nearly `{plain(other)}` of line {line}",
-                    at, "One of them may be misspelt",
+                    "warning", f"This {noun} is nearly `{plain(other)}` of line {line}",
+                    position, "One of them may be misspelt",
                     lets_through=not {(field, name), (field, other)}.isdisjoint(impossible),
                 )  # fmt: skip
                 reported |= {(field, name), (field, other)}
@@ -322,23 +322,23 @@ def _mentions(policy: CheckedPolicy) -> dict[nodes.Field, dict[str, Position]]:
     }
     for node in policy.all_nodes:
         match node:
-            case nodes.LabelTest(left=one, right=other) | nodes.Update(target=one, set=other):
-                parts: tuple[object, ...] = (one, other)
-            case nodes.Membership(value=one, set=other):
-                parts = (one, other)
-            case nodes.Binding(value=one) if isinstance(one, _SETS):
-                parts = (one,)
+            case nodes.LabelTest(left=first, right=second) | nodes.Update(target=first, set=second):
+                parts: tuple[object, ...] = (first, second)
+            case nodes.Membership(value=first, set=second):
+                parts = (first, second)
+            case nodes.Binding(value=first) if isinstance(first, _SETS):
+                parts = (first,)
             case _:
                 continue
-        found = [one for part in parts for one in policy.elements(part, removed=True)]
+        elements = [element for part in parts for element in policy.elements(part, removed=True)]
         # A set without labels of an argument, the result or the session is a set of values.
-        field = next((one.field for one in found if isinstance(one, nodes.Meta)), None)
+        field = next((e.field for e in elements if isinstance(e, nodes.Meta)), None)
         if field is None:
             continue
-        for text in map(text_of, found):
+        for text in map(text_of, elements):
             if isinstance(text, nodes.TextLiteral) and text.kind == "plain":
-                at = mentions[field].setdefault(text.raw, text.at)
-                mentions[field][text.raw] = min(at, text.at)
+                position = mentions[field].setdefault(text.raw, text.at)
+                mentions[field][text.raw] = min(position, text.at)
     return mentions
 
 
@@ -347,21 +347,21 @@ def _mentions(policy: CheckedPolicy) -> dict[nodes.Field, dict[str, Position]]:
 
 def find_labels_as_values(policy: CheckedPolicy) -> None:
     """Warn of a denial that compares a value with a name that the policy sets as a label."""
-    given: dict[str, nodes.Field] = {}
+    fields_by_label: dict[str, nodes.Field] = {}
     for clause in policy.clauses:
         for update in clause.updates:
             if update.target.field != "consumers":  # these are people, and so are recipients
                 for text in policy.texts(update.set):
-                    given.setdefault(text.raw, update.target.field)
-    for clause in policy.clauses if given else ():
+                    fields_by_label.setdefault(text.raw, update.target.field)
+    for clause in policy.clauses if fields_by_label else ():
         for test, passes in policy.tests(clause) if clause.rule else ():
-            found = value_test(test)
-            if found is None or found[0].scope != "arg" or passes:
+            comparison = value_test(test)
+            if comparison is None or comparison[0].scope != "arg" or passes:
                 continue
-            name = plain(found[0].argument, limit=_SHOWN)
-            for text in policy.texts(found[1]):
-                if field := given.get(text.raw):
-                    label = plain(text.raw, limit=_SHOWN)
+            name = plain(comparison[0].argument, limit=_LIMIT)
+            for text in policy.texts(comparison[1]):
+                if field := fields_by_label.get(text.raw):
+                    label = plain(text.raw, limit=_LIMIT)
                     policy.report(
                         "warning", f"`{label}` is one of the {field} that this policy sets, but "
                         f"this rule compares the value of `{name}` with it", text.at,

@@ -30,7 +30,7 @@ from langchain_sequrity.sqrt.lint.checked_policy import (
     CheckedPolicy,
     Clause,
     LabelName,
-    listed,
+    enum_values,
     operands_of,
     text_of,
     value_test,
@@ -51,11 +51,11 @@ _SEPARATORS = (",", ";", " ", "\t", "\n", "\r", "\0", "\x1b", "\x7f", "\x85", "\
 _BETWEEN = re.compile(r"[,;\s]+")
 _ANYTHING = "-"  # a pattern that matches this is not for addresses
 _SAFE = "[A-Za-z0-9._+-]"
-_MOST = 4  # sample texts of one regex
+_MAX_SAMPLES = 4  # sample texts of one regex
 _LONGEST = 200
 _DEEPEST = 50
 _Pattern = nodes.TextLiteral | nodes.TextDomain
-_SHOWN = 80
+_LIMIT = 80
 _REGEX = re.compile(
     r"\A\^|(?<![\d\s])\$\Z|\.[*+](?!\w)|\.\*|\\[dDwWsSbB.]|\[[^\]\s]+\][*+{]|\(\?[aims:]"
 )
@@ -63,7 +63,7 @@ _WILDCARD = re.compile(r"\*(?=\S)|(?<=\S)\*|[\w-]\?\?")
 _SEPARATOR = re.compile(r"[|,;]\s*")
 _WORD_OR_NAME = re.compile(r"[\w.-]+")
 _END = re.compile(r"@[\w-]+(?:\.[\w-]+)+")  # of an address
-_KINDS = {
+_JSON_TYPES = {
     "string": "a text",
     "integer": "a whole number",
     "number": "a number",
@@ -87,32 +87,32 @@ def find_odd_texts(policy: CheckedPolicy, reported: Collection[Position]) -> Non
 
     Names of tools may have them.
     """
-    names = {name for tool in policy.tools for name in tool.known or ()}
+    names = {name for tool in policy.tools for name in tool.matched_tools or ()}
     for text in policy.all_nodes:
         if not isinstance(text, nodes.TextLiteral) or text.kind != "plain" or text.at in reported:
             continue
-        if text.raw not in names and (what := _oddity(text.raw)):
+        if text.raw not in names and (oddity := _oddity(text.raw)):
             policy.report(
-                "warning", f"`{plain(text.raw, limit=_SHOWN)}` {what[0]}, and texts are compared "
-                "letter by letter", text.at, what[1], lets_through=True,
+                "warning", f"`{plain(text.raw, limit=_LIMIT)}` {oddity[0]}, and texts are compared "
+                "letter by letter", text.at, oddity[1], lets_through=True,
             )  # fmt: skip
 
 
 def _oddity(raw: str) -> tuple[str, str] | None:
     """The oddity of a text and its remedy, or `None`."""
     if raw != raw.strip() and raw.strip():
-        return "has white space at an end", f"Write `{plain(raw.strip(), limit=_SHOWN)}`"
+        return "has white space at an end", f"Write `{plain(raw.strip(), limit=_LIMIT)}`"
     if raw.isascii() and raw.isprintable():
         return None
-    for one in raw:
-        if unicodedata.category(one) in {"Cf", "Cc", "Co"} or (one.isspace() and one != " "):
-            return f"has the invisible character U+{ord(one):04X}", "Write it without"
+    for char in raw:
+        if unicodedata.category(char) in {"Cf", "Cc", "Co"} or (char.isspace() and char != " "):
+            return f"has the invisible character U+{ord(char):04X}", "Write it without"
     for word in re.findall(r"[^\W\d_]+", raw):
-        scripts = {_script(one): one for one in reversed(word) if _script(one)}
+        scripts = {_script(char): char for char in reversed(word) if _script(char)}
         if "LATIN" in scripts and len(scripts) > 1:
-            script, letter = next((s, one) for s, one in scripts.items() if s != "LATIN")
+            script, char = next(pair for pair in scripts.items() if pair[0] != "LATIN")
             return (
-                f"has the {script.title()} letter `{letter}` in a Latin word",
+                f"has the {script.title()} letter `{char}` in a Latin word",
                 "Write the word in letters of one alphabet",
             )
     return None
@@ -120,8 +120,8 @@ def _oddity(raw: str) -> tuple[str, str] | None:
 
 def _script(letter: str) -> str:
     """The alphabet of a letter, if the alphabet is Latin or has letters that look Latin."""
-    word = unicodedata.name(letter, "").split(" ")[0]
-    return word if word in {"LATIN", "CYRILLIC", "GREEK", "ARMENIAN", "CHEROKEE"} else ""
+    script = unicodedata.name(letter, "").split(" ")[0]
+    return script if script in {"LATIN", "CYRILLIC", "GREEK", "ARMENIAN", "CHEROKEE"} else ""
 
 
 # Addresses
@@ -154,13 +154,13 @@ def find_address_leaks(policy: CheckedPolicy) -> None:
 def _address_patterns(policy: CheckedPolicy, clause: Clause) -> Iterator[tuple[str, _Pattern]]:
     """The patterns for addresses that let matching texts through, each with its argument."""
     for test, passes in policy.tests(clause):
-        found = value_test(test)
-        if found is None or found[0].scope != "arg" or not passes:
+        comparison = value_test(test)
+        if comparison is None or comparison[0].scope != "arg" or not passes:
             continue
-        argument = found[0].argument
+        argument = comparison[0].argument
         words = _WORD.findall(argument)
         is_named = bool(words) and _ADDRESS.fullmatch(words[-1]) is not None
-        for element in policy.elements(found[1]):
+        for element in policy.elements(comparison[1]):
             text = text_of(element)
             is_pattern = isinstance(text, nodes.TextLiteral) and text.kind != "plain"
             if is_pattern and (is_named or "@" in text.raw):
@@ -172,10 +172,10 @@ def _safe_pattern(pattern: _Pattern) -> str:
     text = text_of(pattern)
     if text.kind != "like" or "@" not in text.raw or "**" in text.raw:
         return f'str matching r"^{_SAFE}+@museum[.]example$"'
-    stands = {"*": f"{_SAFE}+", "?": _SAFE}
+    classes = {"*": f"{_SAFE}+", "?": _SAFE}
     safe = string.ascii_letters + string.digits + "@-_"
-    written = (stands.get(one) or (one if one in safe else f"[{one}]") for one in text.raw)
-    return f'str matching r"^{"".join(written)}$"'
+    pieces = (classes.get(c) or (c if c in safe else f"[{c}]") for c in text.raw)
+    return f'str matching r"^{"".join(pieces)}$"'
 
 
 def _bad_addresses(pattern: _Pattern, budget: MatchBudget) -> Iterator[str]:
@@ -190,24 +190,24 @@ def _bad_addresses(pattern: _Pattern, budget: MatchBudget) -> Iterator[str]:
     def matches(text: str) -> bool:
         return test(text, budget) is True
 
-    def is_known(part: str) -> bool:
+    def is_valid(part: str) -> bool:
         return not part or (matches(part) and part.count("@") <= 1)
 
     if matches(_ANYTHING):
         return
     for sample in samples:
-        for one in _address_variants(sample[:_LONGEST]):
+        for variant in _address_variants(sample[:_LONGEST]):
             if budget.left <= 0:
                 return
-            if matches(one) and (
-                _has_control_characters(one) or not all(map(is_known, _BETWEEN.split(one)))
+            if matches(variant) and (
+                _has_control_characters(variant) or not all(map(is_valid, _BETWEEN.split(variant)))
             ):
-                yield one
+                yield variant
 
 
 def _has_control_characters(text: str) -> bool:
     """Whether a text has line breaks or other control characters."""
-    return any(unicodedata.category(one) in {"Cc", "Zl", "Zp"} for one in text)
+    return any(unicodedata.category(char) in {"Cc", "Zl", "Zp"} for char in text)
 
 
 def _address_variants(sample: str) -> Iterator[str]:
@@ -217,9 +217,9 @@ def _address_variants(sample: str) -> Iterator[str]:
         for foreign in _FOREIGN:
             yield f"{foreign}{separator}{sample}"
             yield f"{sample}{separator}{foreign}"
-        for at in range(len(sample)):
-            yield sample[:at] + separator + sample[at:]
-            yield sample[:at] + separator + sample[at + 1 :]
+        for index in range(len(sample)):
+            yield sample[:index] + separator + sample[index:]
+            yield sample[:index] + separator + sample[index + 1 :]
 
 
 def _sample_texts(raw: str) -> list[str]:
@@ -232,10 +232,10 @@ def _sample_texts(raw: str) -> list[str]:
 
 
 def _alternatives(pieces: deque[str]) -> list[str]:
-    found = _sequence(pieces)
+    texts = _sequence(pieces)
     while pieces and pieces.popleft() == "|":
-        found += _sequence(pieces)
-    return found[:_MOST]
+        texts += _sequence(pieces)
+    return texts[:_MAX_SAMPLES]
 
 
 def _sequence(pieces: deque[str]) -> list[str]:
@@ -244,14 +244,14 @@ def _sequence(pieces: deque[str]) -> list[str]:
         piece = pieces.popleft()
         items = _group(pieces) if piece == "(" else [_character(piece)]
         times = _repeat_count(pieces)
-        texts = [(one + item * times)[:_LONGEST] for one in texts for item in items][:_MOST]
+        texts = [(t + item * times)[:_LONGEST] for t in texts for item in items][:_MAX_SAMPLES]
     return texts
 
 
 def _group(pieces: deque[str]) -> list[str]:
     looks_around = bool(pieces) and pieces[0] == "?"
-    found = _alternatives(pieces)
-    return [""] if looks_around else found
+    texts = _alternatives(pieces)
+    return [""] if looks_around else texts
 
 
 def _repeat_count(pieces: deque[str]) -> int:
@@ -268,7 +268,7 @@ def _repeat_count(pieces: deque[str]) -> int:
 def _character(piece: str) -> str:
     """A character that a piece of a regex matches, or an empty text."""
     try:
-        return next((one for one in "aA1" + string.printable if re.fullmatch(piece, one)), "")
+        return next((c for c in "aA1" + string.printable if re.fullmatch(piece, c)), "")
     except re.error:
         return ""
 
@@ -285,27 +285,27 @@ def find_literal_mistakes(policy: CheckedPolicy) -> set[LabelName]:
     labels: set[LabelName] = set()
     _find_stars(policy)
     for clause in policy.clauses:
-        known = clause.tool.known or {}
+        tools = clause.tool.matched_tools or {}
         for field, text in _labels(policy, clause):
             if _looks_like_pattern(text) and text.raw != "*":
                 labels.add((field, text.raw))
                 policy.report(
                     "warning", "Labels are compared letter by letter, and "
-                    f"`{plain(text.raw, limit=_SHOWN)}` looks like a pattern",
+                    f"`{plain(text.raw, limit=_LIMIT)}` looks like a pattern",
                     text.at, f"Name each of the {field}", lets_through=True,
                 )  # fmt: skip
-        for one, passes in policy.tests(clause):
-            if (found := value_test(one)) is not None:
-                value, members = found
+        for test, passes in policy.tests(clause):
+            if (comparison := value_test(test)) is not None:
+                value, members = comparison
                 elements = list(policy.elements(members))
                 for element in elements:
                     text = text_of(element)
                     if isinstance(text, nodes.TextLiteral) and text.kind == "plain":
-                        _find_pattern(policy, element, one, passes=passes)
+                        _find_pattern(policy, element, test, passes=passes)
                 if value.scope == "arg":
-                    _find_wrong_kinds(policy, value, elements, known)
+                    _find_wrong_kinds(policy, value, elements, tools)
         if clause.rule and clause.test:
-            _find_left_out(policy, clause, clause.test, known)
+            _find_omissions(policy, clause, clause.test, tools)
     return labels
 
 
@@ -313,7 +313,7 @@ def _find_stars(policy: CheckedPolicy) -> None:
     """Warn of stars in names of tools. If the tools are known, another finding says more."""
     for tool in policy.tools:
         name = tool.node.tool.text
-        if tool.known is None and name.kind == "plain" and "*" in name.raw:
+        if tool.matched_tools is None and name.kind == "plain" and "*" in name.raw:
             policy.report(
                 "warning", "`*` in a name of a tool matches only `*`", name.at, as_regex(name.raw),
                 lets_through=True,
@@ -325,7 +325,7 @@ def as_regex(name: str) -> str:
     if "*" not in name:
         return ""
     pattern = ".*" if name in {"*", ".*"} else f"^{name.replace('.*', '*').replace('*', '.*')}$"
-    return f'A regex matches many tools: `tool r"{plain(pattern, limit=_SHOWN)}"`'
+    return f'A regex matches many tools: `tool r"{plain(pattern, limit=_LIMIT)}"`'
 
 
 def _labels(
@@ -353,13 +353,13 @@ def _find_pattern(
         passes: Whether a call passes if the value equals the text.
     """
     text = text_of(element)
-    shown = plain(text.raw, limit=_SHOWN)
+    raw = plain(text.raw, limit=_LIMIT)
     parts = [part.strip() for part in _SEPARATOR.split(text.raw)]
     are_addresses = all("@" in part for part in parts)
     if len(parts) > 1 and (are_addresses or all(map(_WORD_OR_NAME.fullmatch, text.raw.split("|")))):
-        quoted = ", ".join(f'"{plain(part, limit=_SHOWN)}"' for part in parts[:5])
+        quoted = ", ".join(f'"{plain(part, limit=_LIMIT)}"' for part in parts[:5])
         policy.report(
-            "warning", f"`{shown}` is one text, not {len(parts)}", text.at, f"Write `{quoted}`",
+            "warning", f"`{raw}` is one text, not {len(parts)}", text.at, f"Write `{quoted}`",
             lets_through=not passes,
         )  # fmt: skip
     if _looks_like_pattern(text) or _END.fullmatch(text.raw):
@@ -372,7 +372,7 @@ def _find_pattern(
             value = test.left if isinstance(test.left, nodes.ValueRef) else test.right
             written = f"{printed_value(value)} in {{{written}}}"
         policy.report(
-            "warning", f"In plain quotes `{shown}` is that text, not a pattern", text.at,
+            "warning", f"In plain quotes `{raw}` is that text, not a pattern", text.at,
             f"Write `{plain(written, limit=400)}`", lets_through=not passes,
         )  # fmt: skip
 
@@ -404,48 +404,48 @@ def _find_wrong_kinds(
     policy: CheckedPolicy,
     value: nodes.ValueRef,
     elements: Sequence[Any],
-    known: Mapping[str, ToolArguments],
+    tools: Mapping[str, ToolArguments],
 ) -> None:
     """Warn of elements of a kind or a value that the schemas of an argument do not allow."""
-    name = f"`{plain(value.argument, limit=_SHOWN)}`"
-    schemas = [one.schemas.get(value.argument, {}) for one in known.values()]
-    kinds = [_kinds(schema) for schema in schemas]
-    declared = _union(kinds)
+    name = f"`{plain(value.argument, limit=_LIMIT)}`"
+    schemas = [tool.schemas.get(value.argument, {}) for tool in tools.values()]
+    declared = _union([_json_types(schema) for schema in schemas])
     if declared is not None:
         declared -= {"null"}
-        words = " or ".join(_KINDS.get(one, one) for one in sorted(declared))
+        types = " or ".join(_JSON_TYPES.get(t, t) for t in sorted(declared))
         if declared and declared <= {"array", "object"}:
             policy.report(
-                "warning", f"{name} is {words}, which no rule can search: this is always in doubt",
+                "warning", f"{name} is {types}, which no rule can search: this is always in doubt",
                 value.at, "Compare its labels, or give the tool an argument with a single value",
             )  # fmt: skip
             return
-        for element in elements if declared and declared <= _KINDS.keys() else ():
-            kind = _kind(element)
-            allowed = {"integer", "number"} if kind == "number" else {kind}
-            if kind and declared.isdisjoint(allowed):
-                example = next((_EXAMPLES[one] for one in _EXAMPLES if one in declared), _NUMBERS)
-                single = isinstance(
+        for element in elements if declared and declared <= _JSON_TYPES.keys() else ():
+            actual = _json_type(element)
+            allowed = {"integer", "number"} if actual == "number" else {actual}
+            if actual and declared.isdisjoint(allowed):
+                example = next((_EXAMPLES[t] for t in _EXAMPLES if t in declared), _NUMBERS)
+                is_single = isinstance(
                     element, nodes.NumberLiteral | nodes.BoolDomain | nodes.BooleanLiteral
                 )
-                written = str(element.value).lower() if single else "5"
+                written = str(element.value).lower() if is_single else "5"
                 policy.report(
-                    "warning", f"{name} is {words}, and this is {_KINDS[kind]}: at best that is in "
-                    "doubt", element.at, f"Write {example.format(written)}", lets_through=True,
+                    "warning", f"{name} is {types}, and this is {_JSON_TYPES[actual]}: at best "
+                    "that is in doubt", element.at, f"Write {example.format(written)}",
+                    lets_through=True,
                 )  # fmt: skip
     _find_ranges(policy, name, declared, elements)
-    if len(schemas) == 1 and (choices := _listed_texts(schemas[0])):
+    if len(schemas) == 1 and (choices := _enum_texts(schemas[0])):
         for text in map(text_of, elements):
             is_text = isinstance(text, nodes.TextLiteral) and text.kind == "plain"
             if is_text and text.raw not in choices and not _looks_like_pattern(text):
-                shown = ", ".join(f"`{plain(one, limit=40)}`" for one in choices[:5])
+                first_choices = ", ".join(f"`{plain(choice, limit=40)}`" for choice in choices[:5])
                 policy.report(
-                    "warning", f"{name} is never `{plain(text.raw, limit=_SHOWN)}`",
-                    text.at, suggest(text.raw, choices) or f"It is one of {shown}",
+                    "warning", f"{name} is never `{plain(text.raw, limit=_LIMIT)}`",
+                    text.at, suggest(text.raw, choices) or f"It is one of {first_choices}",
                 )  # fmt: skip
 
 
-def _kind(element: object) -> str:
+def _json_type(element: object) -> str:
     """The kind of values that match an element; empty if there are several."""
     match element:
         case nodes.NumberDomain() | nodes.NumberLiteral():
@@ -458,28 +458,28 @@ def _kind(element: object) -> str:
             return ""
 
 
-def _kinds(schema: Mapping[str, Any]) -> frozenset[str] | None:
+def _json_types(schema: Mapping[str, Any]) -> frozenset[str] | None:
     """The types that a schema allows; `None` if unknown."""
     match schema:
-        case {"type": str(kind)}:
-            return frozenset({kind})
-        case {"type": [*kinds]}:
-            return frozenset(map(str, kinds))
+        case {"type": str(name)}:
+            return frozenset({name})
+        case {"type": [*names]}:
+            return frozenset(map(str, names))
         case {"anyOf": [*options]} | {"oneOf": [*options]}:
-            return _union([_kinds(one) if isinstance(one, Mapping) else None for one in options])
-    return frozenset({"string"}) if _listed_texts(schema) else None
+            return _union([_json_types(o) if isinstance(o, Mapping) else None for o in options])
+    return frozenset({"string"}) if _enum_texts(schema) else None
 
 
-def _union(kinds: Sequence[frozenset[str] | None]) -> frozenset[str] | None:
+def _union(types: Sequence[frozenset[str] | None]) -> frozenset[str] | None:
     """All of the kinds; `None` if some are unknown, or there are none."""
-    known = [one for one in kinds if one is not None]
-    return frozenset().union(*known) if known and len(known) == len(kinds) else None
+    declared = [names for names in types if names is not None]
+    return frozenset().union(*declared) if declared and len(declared) == len(types) else None
 
 
-def _listed_texts(schema: Mapping[str, Any]) -> list[str]:
+def _enum_texts(schema: Mapping[str, Any]) -> list[str]:
     """The texts of an enum, if the schema allows only texts."""
-    found = listed(schema) or []
-    return found if all(isinstance(one, str) for one in found) else []
+    values = enum_values(schema) or []
+    return values if all(isinstance(value, str) for value in values) else []
 
 
 def _find_ranges(
@@ -488,22 +488,22 @@ def _find_ranges(
     """Warn of ranges of one kind of number if calls may have the other."""
     from langchain_sequrity.sqrt.node_text import printed_value  # noqa: PLC0415 - rare
 
-    ranges = [one for one in elements if isinstance(one, nodes.NumberDomain)]
-    for one in ranges if len({one.kind for one in ranges}) == 1 else ():
-        advice = _whole_numbers(one.range)
-        if one.kind == "float" and declared == frozenset({"integer"}):
-            what = "is a whole number"
-        elif one.kind == "float" and (declared is None or "number" in declared):
-            what = "may be a whole number, such as 1"
-            advice = f"{advice}, {printed_value(one)}"
-        elif one.kind == "int" and declared and "number" in declared:
-            what = "may be a float, such as 1.5"
-            advice = f"{printed_value(one)}, {printed_value(replace(one, kind='float'))}"
+    ranges = [element for element in elements if isinstance(element, nodes.NumberDomain)]
+    for domain in ranges if len({d.kind for d in ranges}) == 1 else ():
+        advice = _whole_numbers(domain.range)
+        if domain.kind == "float" and declared == frozenset({"integer"}):
+            fact = "is a whole number"
+        elif domain.kind == "float" and (declared is None or "number" in declared):
+            fact = "may be a whole number, such as 1"
+            advice = f"{advice}, {printed_value(domain)}"
+        elif domain.kind == "int" and declared and "number" in declared:
+            fact = "may be a float, such as 1.5"
+            advice = f"{printed_value(domain)}, {printed_value(replace(domain, kind='float'))}"
         else:
             continue
         policy.report(
-            "warning", f"{name} {what}, which in `{one.kind}` is in doubt, and doubt denies",
-            one.at, f"Write `{advice}`",
+            "warning", f"{name} {fact}, which in `{domain.kind}` is in doubt, and doubt denies",
+            domain.at, f"Write `{advice}`",
         )  # fmt: skip
 
 
@@ -514,24 +514,24 @@ def _whole_numbers(bounds: nodes.NumberRange) -> str:
         low = math.floor(low) + 1 if bounds.low_open else math.ceil(low)
     if high is not None and math.isfinite(high):
         high = math.ceil(high) - 1 if bounds.high_open else math.floor(high)
-    start, end = ("" if one is None else str(one) for one in (low, high))
+    start, end = ("" if bound is None else str(bound) for bound in (low, high))
     return f"int {start}" if start == end else f"int {start}..{end}"
 
 
 # Arguments that a call leaves out
 
 
-def _find_left_out(
-    policy: CheckedPolicy, clause: Clause, test: Test, known: Mapping[str, ToolArguments]
+def _find_omissions(
+    policy: CheckedPolicy, clause: Clause, test: Test, tools: Mapping[str, ToolArguments]
 ) -> None:
     """Warn of a rule that a call cannot meet if it leaves out an argument."""
-    for argument, (at, by_value) in _used_arguments(policy, clause).items():
-        name = f"`{plain(argument, limit=_SHOWN)}`"
-        schemas = [one.schemas.get(argument, {}) for one in known.values()]
+    for argument, (position, by_value) in _used_arguments(policy, clause).items():
+        name = f"`{plain(argument, limit=_LIMIT)}`"
+        schemas = [tool.schemas.get(argument, {}) for tool in tools.values()]
         null = EvaluationContext(Call("", {argument: Argument(None)}), Labels())
-        if any(one.may_lack(argument) for one in known.values()):
-            declared = next((found for one in schemas if (found := _kinds(one))), {"string"})
-            default = next((_DEFAULTS[one] for one in _DEFAULTS if one in declared), "{}")
+        if any(tool.may_lack(argument) for tool in tools.values()):
+            declared = next(filter(None, map(_json_types, schemas)), {"string"})
+            default = next((_DEFAULTS[t] for t in _DEFAULTS if t in declared), "{}")
             advice = (
                 f'Give it a default in the schema of its tool, as `"default": {default}`, which '
                 "the policy then checks"
@@ -541,26 +541,26 @@ def _find_left_out(
             policy.report(
                 "warning",
                 f"{name} is optional: if a call omits it, this rule is in doubt, and doubt denies",
-                at, advice,
+                position, advice,
             )  # fmt: skip
         elif (
             by_value
-            and any(one.get("default", "") is None for one in schemas)
+            and any(schema.get("default", "") is None for schema in schemas)
             and test(null) is clause.restricts
         ):
             policy.report(
                 "warning", f"{name} is null if a call omits it, and this rule denies that",
-                at, 'Give it the default `""` in the schema, and allow that: `{"", …}`',
+                position, 'Give it the default `""` in the schema, and allow that: `{"", …}`',
             )  # fmt: skip
 
 
 def _used_arguments(policy: CheckedPolicy, clause: Clause) -> dict[str, tuple[Position, bool]]:
     """The arguments in a rule, each with its first position and whether its value is read."""
-    found: dict[str, tuple[Position, bool]] = {}
+    uses: dict[str, tuple[Position, bool]] = {}
     for test, _ in policy.tests(clause):
-        for part in operands_of(test):
-            if isinstance(part, nodes.ValueRef | nodes.Meta) and part.scope == "arg":
-                at, by_value = found.get(part.argument, (part.at, False))
-                by_value = by_value or isinstance(part, nodes.ValueRef)
-                found[part.argument] = (min(at, part.at), by_value)
-    return found
+        for operand in operands_of(test):
+            if isinstance(operand, nodes.ValueRef | nodes.Meta) and operand.scope == "arg":
+                position, by_value = uses.get(operand.argument, (operand.at, False))
+                by_value = by_value or isinstance(operand, nodes.ValueRef)
+                uses[operand.argument] = (min(position, operand.at), by_value)
+    return uses

@@ -19,11 +19,11 @@ from langchain_sequrity.sqrt.lint.label_scope import RulesOfWay
 from langchain_sequrity.sqrt.lint.reachable import BOTH, Reachable, Truths
 from langchain_sequrity.sqrt.lint.ways import Capabilities
 
-_Place = tuple[nodes.Field, Owner]
+_OwnedField = tuple[nodes.Field, Owner]
 _FIELDS: tuple[nodes.Field, ...] = get_args(nodes.Field)
 SEPARATE = {"argument_labels": "separate", "non_executable": "perhaps"}
 """Each argument has its own labels, and results may have the tag `__non_executable`."""
-_HELD: Truths = frozenset({True})
+_ONLY_TRUE: Truths = frozenset({True})
 _NO_SETTINGS = PolicySettings()
 
 
@@ -32,7 +32,7 @@ class PossibleLabels:
 
     Args:
         policy: The policy.
-        way: What it can do.
+        capabilities: What it can do.
         settings: The fields of its `X-Policy`.
         declared: Tags and producers that tools set on their results.
         tools: The tools; `None` if they are unknown.
@@ -41,33 +41,33 @@ class PossibleLabels:
     def __init__(
         self,
         policy: CheckedPolicy,
-        way: Capabilities,
+        capabilities: Capabilities,
         settings: PolicySettings = _NO_SETTINGS,
         *,
         declared: Collection[str] = (),
         tools: Mapping[str, ToolArguments] | None = None,
     ) -> None:
         if settings.tags_results is False:
-            way = replace(way, non_executable="never")
-        self.way = way
+            capabilities = replace(capabilities, non_executable="never")
+        self.capabilities = capabilities
         self._policy = policy
         self._declared = declared
         self._tools = tools
-        self._rules = RulesOfWay(policy, way, declared, tools)
+        self._rules = RulesOfWay(policy, capabilities, declared, tools)
         self._reachable = Reachable(self._rules)
         self._others: dict[Capabilities, Reachable] = {}
         may_label = tools is None or any(tool.may_label is not False for tool in tools.values())
-        values: set[_Place] = {(field, "values") for field in _FIELDS}
+        values: set[_OwnedField] = {(field, "values") for field in _FIELDS}
         self._declaring = set(values)  # may have the declared names
-        self._open = values if may_label or way.any_result_labels else set()  # may have any name
+        self._open = values if may_label or capabilities.any_result_labels else set()  # any name
         if declared:  # a tool that sets labels may set consumers, too
             self._open = self._open | {("consumers", "values")}
-        self._names: dict[_Place, set[str]] = {
+        self._names: dict[_OwnedField, set[str]] = {
             (field, owner): set() for field in _FIELDS for owner in get_args(Owner)
         }
-        if way.tool_producers:
+        if capabilities.tool_producers:
             self._names["producers", "values"] |= set(tools or ())
-        if way.non_executable != "never":
+        if capabilities.non_executable != "never":
             self._names["tags", "values"].add(NON_EXECUTABLE)
         self._follow_rules()
 
@@ -83,8 +83,10 @@ class PossibleLabels:
         """Whether somebody is known to set a label: a rule, the way, or a tool that declares it."""
         if owner == "values":
             is_of_service = name.startswith(RESERVED_PREFIX) and name != NON_EXECUTABLE
-            may_be_tool = field == "producers" and self.way.tool_producers and self._tools is None
-            if may_be_tool or (is_of_service and self.way.service_labels):
+            may_be_tool = (
+                field == "producers" and self.capabilities.tool_producers and self._tools is None
+            )
+            if may_be_tool or (is_of_service and self.capabilities.service_labels):
                 return True
         is_declared = (field, owner) in self._declaring and name in self._declared
         return is_declared or name in self._names[field, owner]
@@ -125,10 +127,10 @@ class PossibleLabels:
 
     def _follow_rules(self) -> None:
         """Add the labels that rules set or copy."""
-        copied: set[tuple[_Place, _Place]] = set()
+        copied: set[tuple[_OwnedField, _OwnedField]] = set()
         for step in self._rules.steps:
-            updates = [some for some in step.updates if some.target.scope not in {"arg", "args"}]
-            for update in updates if self.truths(step, _HELD) - {False} else ():
+            updates = [u for u in step.updates if u.target.scope not in {"arg", "args"}]
+            for update in updates if self.truths(step, _ONLY_TRUE) - {False} else ():
                 target = update.target.field, owner_of(update.target, step)
                 names = {text.raw for text in self._policy.texts(update.set)}
                 if target[0] == "consumers":
@@ -143,9 +145,9 @@ class PossibleLabels:
         for _ in copied:  # each may depend on another one
             for source, target in copied:
                 self._names[target] |= self._names[source]
-                for places in (self._open, self._declaring):
-                    if source in places:
-                        places.add(target)
+                for fields in (self._open, self._declaring):
+                    if source in fields:
+                        fields.add(target)
 
     # Conditions
 
@@ -161,7 +163,7 @@ class PossibleLabels:
         """
         may_be_denied = self._rules.may_be_denied(clause)
         if clause.test is None and not may_be_denied:
-            return _HELD
+            return _ONLY_TRUE
         reads_labels = bool(self._policy.label_reads(clause).metas)
         if not (reads_labels or may_be_denied or self.returns_objects(clause)):
             return BOTH
@@ -171,18 +173,18 @@ class PossibleLabels:
         """What the condition can be if everything may have any label."""
         return self._other(SEPARATE).truths_anywhere(clause)
 
-    def truths_with(self, clause: Clause, **capabilities: Any) -> Truths:
+    def truths_with(self, clause: Clause, **changes: Any) -> Truths:
         """As `truths`, in a way with other capabilities."""
-        return self._other(capabilities).truths(clause)
+        return self._other(changes).truths(clause)
 
-    def _other(self, capabilities: Mapping[str, Any]) -> Reachable:
-        way = replace(self.way, **capabilities)
-        if way not in self._others:
-            rules = RulesOfWay(self._policy, way, self._declared, self._tools)
-            self._others[way] = Reachable(rules)
-        return self._others[way]
+    def _other(self, changes: Mapping[str, Any]) -> Reachable:
+        capabilities = replace(self.capabilities, **changes)
+        if capabilities not in self._others:
+            rules = RulesOfWay(self._policy, capabilities, self._declared, self._tools)
+            self._others[capabilities] = Reachable(rules)
+        return self._others[capabilities]
 
     def returns_objects(self, clause: Clause) -> bool:
         """Whether results of a block's tools are known to be objects, which no rule can search."""
-        tools = (clause.tool.known or {}).values()
+        tools = (clause.tool.matched_tools or {}).values()
         return bool(tools) and all(tool.returns.get("type") == "object" for tool in tools)

@@ -77,8 +77,8 @@ class _Calls:
         self._rules = rules
         self._scope = scope
         self._target = target
-        self._left = _MOST_CALLS
-        self._tagged = _TAGGED[rules.way.non_executable]
+        self._work_left = _MOST_CALLS
+        self._tagged = _TAGGED[rules.capabilities.non_executable]
         self._tool_labels = cache(lambda may_label: [*rules.choices(scope, may_label=may_label)])
         self._sought: set[str] = set()
         self._decided: set[nodes.Position] = set()  # tests of these values
@@ -88,13 +88,13 @@ class _Calls:
                 if metas_in(elements):
                     self._sought |= {value.argument for value in elements if is_value(value)}
             if self._sought:
-                self._decided = {test.at for test, some in tests if is_decided(some, self._sought)}
+                self._decided = {t.at for t, parts in tests if is_decided(parts, self._sought)}
         self._ends_at_rule = bool(target and target.rule)
         self.truths: set[Truth] = set()
 
     def inputs(self, tool: CalledTool, pool: _Pool) -> Iterator[tuple[Labels, ...]]:
         """The labels that the arguments of a tool may have."""
-        if self._rules.way.argument_labels != "separate":
+        if self._rules.capabilities.argument_labels != "separate":
             for labels, defaults in product(pool, subsets(sorted(tool.defaults))):
                 # Of all arguments, but a default has none.
                 yield tuple(NO_LABELS if name in defaults else labels for name in tool.arguments)
@@ -102,7 +102,7 @@ class _Calls:
             yield from product(pool, repeat=len(tool.arguments))
         else:
             fields = [self._fields_read(tool, name) for name in tool.arguments]
-            yield from product(*({_only(labels, some) for labels in pool} for some in fields))
+            yield from product(*({_only(labels, names) for labels in pool} for names in fields))
 
     def _fields_read(self, tool: CalledTool, argument: str) -> set[nodes.Field]:
         """The fields of an argument's labels that matter until the call is checked."""
@@ -142,9 +142,9 @@ class _Calls:
         Raises:
             TooMuch: If it is more than what one search, or all of a policy, may do.
         """
-        self._left -= work
+        self._work_left -= work
         self._rules.work_left -= work
-        if min(self._left, self._rules.work_left) < 0:
+        if min(self._work_left, self._rules.work_left) < 0:
             raise TooMuch
 
     def _call(
@@ -211,7 +211,7 @@ class _Calls:
 
     def _initial(self, tool: CalledTool, inherited: Labels) -> Iterator[Labels]:
         """The labels that a result may have before the rules."""
-        is_shared = self._rules.way.argument_labels == "shared"
+        is_shared = self._rules.capabilities.argument_labels == "shared"
         sources = [inherited]
         if is_shared and (tool.may_label or tool.may_have_none) and inherited != NO_LABELS:
             sources.append(NO_LABELS)
@@ -294,8 +294,8 @@ class _States:
     """The labels that calls bring about, searched as they are asked for."""
 
     def __init__(self, rules: RulesOfWay, scope: Scope) -> None:
-        self._is_separate = rules.way.argument_labels == "separate"
-        self._has_argument_labels = rules.way.argument_labels != "none"
+        self._is_separate = rules.capabilities.argument_labels == "separate"
+        self._has_argument_labels = rules.capabilities.argument_labels != "none"
         self._calls = _Calls(rules, scope)
         self._tools = rules.tools_of(scope)
         self._earlier: list[tuple[Labels, _Pool]] = []
@@ -408,7 +408,7 @@ class Reachable:
             return ANY_TRUTH
         if "consumers" in fields:
             sets[fields.index("consumers")].append(NO_LABELS.consumers)
-        labels = [Labels(**dict(zip(fields, some, strict=True))) for some in product(*sets)]
+        labels = [Labels(**dict(zip(fields, chosen, strict=True))) for chosen in product(*sets)]
         for session, *inputs in product(labels, repeat=1 + len(tool.arguments)):
             if calls.finds(BOTH, tool, session, inputs):
                 break

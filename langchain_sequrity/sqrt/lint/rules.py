@@ -34,7 +34,7 @@ from langchain_sequrity.sqrt.lint.checked_policy import (
     Clause,
     constant_effect,
     denies,
-    listed,
+    enum_values,
     may_overlap,
     shape_of,
     value_test,
@@ -68,7 +68,7 @@ class KnownTools:
 
     Attributes:
         arguments: Their arguments, by name of tool.
-        found: The tools that match each block, with their arguments.
+        matched_tools: The tools that match each block, with their arguments.
     """
 
     def __init__(
@@ -83,66 +83,66 @@ class KnownTools:
         # After this time it is unknown whether a regex matches.
         self._budget = MatchBudget(_MATCHING_SECONDS)
         self.arguments = {
-            name: one._replace(may_label=False) if name in unlabelled else one
-            for name, one in arguments_of(tools, service_tools=service_tools).items()
+            name: signature._replace(may_label=False) if name in unlabelled else signature
+            for name, signature in arguments_of(tools, service_tools=service_tools).items()
         }
-        self.found: dict[ToolId, dict[str, ToolArguments]] = {}
+        self.matched_tools: dict[ToolId, dict[str, ToolArguments]] = {}
 
     def silent(self) -> "KnownTools":
         """The same tools for another policy, whose mistakes are not reported."""
         other = copy.copy(self)
         other._report = lambda *_, **__: None  # noqa: SLF001 - of this class
-        other.found = {}
+        other.matched_tools = {}
         return other
 
     def visit(self, tool: ToolId, matches: Matcher, uses: Operands) -> None:
         """Check one rule or step of a tool."""
-        if tool not in self.found:
-            names = self._named(tool, matches)
-            self.found[tool] = {name: self.arguments[name] for name in names}
-        if found := self.found[tool]:
-            for argument, at in uses.arguments.items():
-                self._argument(argument, at, list(found))
+        if tool not in self.matched_tools:
+            names = self._matching_names(tool, matches)
+            self.matched_tools[tool] = {name: self.arguments[name] for name in names}
+        if matching := self.matched_tools[tool]:
+            for argument, usage in uses.arguments.items():
+                self._check_argument(argument, usage, list(matching))
 
-    def _named(self, tool: ToolId, matches: Matcher) -> list[str]:
+    def _matching_names(self, tool: ToolId, matches: Matcher) -> list[str]:
         """The tools that match a block; reports if none match, or none for certain."""
-        shown = plain(tool.text.raw, limit=80)
+        text = plain(tool.text.raw, limit=80)
         if tool.text.kind == "plain":
             if tool.text.raw in self.arguments:
                 return [tool.text.raw]
             if tool.text.raw in INTERNAL_TOOLS:  # `ways` reports it
                 return []
             advice = suggest(tool.text.raw, self.arguments) or as_regex(tool.text.raw)
-            self._report("error", f"There is no tool `{shown}`", tool.at, advice)
+            self._report("error", f"There is no tool `{text}`", tool.at, advice)
             return []
-        matched = [(name, matches(name, self._budget)) for name in self.arguments]
-        found = [name for name, truth in matched if truth is not False]
-        if not found:
-            self._report("error", f"No tool matches `{shown}`", tool.at)
-        elif doubtful := [name for name, truth in matched if truth is None]:
+        truths = [(name, matches(name, self._budget)) for name in self.arguments]
+        names = [name for name, truth in truths if truth is not False]
+        if not names:
+            self._report("error", f"No tool matches `{text}`", tool.at)
+        elif doubtful := [name for name, truth in truths if truth is None]:
             self._report(
-                "warning", f"Whether `{shown}` matches `{plain(doubtful[0], limit=80)}` is unknown",
+                "warning", f"Whether `{text}` matches `{plain(doubtful[0], limit=80)}` is unknown",
                 tool.at, "Write `^…$` around the regex, and `.*` where anything may stand",
             )  # fmt: skip
-        return found
+        return names
 
-    def _argument(self, argument: str, at: Position, found: list[str]) -> None:
+    def _check_argument(self, argument: str, usage: Position, tools: list[str]) -> None:
         # A tool with open arguments must not hide misspelt names in a rule for many tools.
-        found = [tool for tool in found if tool not in OPEN_TOOLS] or found
-        known = [self.arguments[tool] for tool in found]
-        declared = [name for one in known for name in one.names]
-        lacking = [one for one in known if one.lack(argument)]
-        tool = f"`{plain(found[0], limit=80)}`" if len(found) == 1 else "None of these tools"
+        tools = [tool for tool in tools if tool not in OPEN_TOOLS] or tools
+        signatures = [self.arguments[tool] for tool in tools]
+        declared = [name for signature in signatures for name in signature.names]
+        lacking = [signature for signature in signatures if signature.lack(argument)]
+        tool = f"`{plain(tools[0], limit=80)}`" if len(tools) == 1 else "None of these tools"
         scope = did_you_mean(f"@{argument}") if argument in _SCOPES else ""
         advice = scope or suggest(argument, declared)
-        if len(lacking) == len(found):
-            lacks = "has no" if len(found) == 1 else "has an"
-            self._report("error", f"{tool} {lacks} argument `{argument}`", at, advice)
+        if len(lacking) == len(tools):
+            lacks = "has no" if len(tools) == 1 else "has an"
+            self._report("error", f"{tool} {lacks} argument `{argument}`", usage, advice)
         elif lacking:
-            self._report("warning", f"Not all of these tools have an argument `{argument}`", at)
+            self._report("warning", f"Not all of these tools have an argument `{argument}`", usage)
         elif advice and argument not in declared:
-            declares = "does not declare the" if len(found) == 1 else "declares the"
-            self._report("warning", f"{tool} {declares} argument `{argument}`", at, advice)
+            declares = "does not declare the" if len(tools) == 1 else "declares the"
+            self._report("warning", f"{tool} {declares} argument `{argument}`", usage, advice)
 
 
 # Rules that decide nothing
@@ -155,9 +155,9 @@ def find_unreachable(policy: CheckedPolicy) -> None:
         text = tool.node.tool.text
         checks = ((tool, check) for check in tool.compiled.checks)
         tools.setdefault((text.kind, text.raw), []).extend(checks)
-    for found in tools.values():
-        if len(found) > 1:
-            _find_hidden(policy, found)
+    for tool_checks in tools.values():
+        if len(tool_checks) > 1:
+            _find_hidden(policy, tool_checks)
 
 
 def _find_hidden(
@@ -167,42 +167,42 @@ def _find_hidden(
     highest: dict[Hashable, dict[tuple[str, str], int]] = {}  # of each condition, by kind
     for index, (_, check) in enumerate(checks):
         rules = highest.setdefault(shapes[index], {})
-        first = checks[rules.setdefault(_kind(check), index)][1]
+        first = checks[rules.setdefault(_effect(check), index)][1]
         if check.node.strength == "soft" and check.rank > first.rank:
-            rules[_kind(check)] = index
+            rules[_effect(check)] = index
     always = highest.get(shape_of(None, ()), {})
     for index, (block, check) in enumerate(checks):
-        for place in (*always.values(), *highest[shapes[index]].values()):
-            other_block, other = checks[place]
+        for other_index in (*always.values(), *highest[shapes[index]].values()):
+            other_block, other = checks[other_index]
             is_always, allows = other.test is None, other.node.decision == "allow"
             if is_always and allows and other_block is not block:
                 continue  # `find_overruled` reports it
-            if place != index and _shadows(other, check, is_first=place < index):
-                how = "always applies" if is_always else "is for the same calls"
-                shown, line = plain(other.node.text, limit=_SHOWN), other.node.at.line
+            if other_index != index and _shadows(other, check, is_first=other_index < index):
+                reason = "always applies" if is_always else "is for the same calls"
+                text, line = plain(other.node.text, limit=_LIMIT), other.node.at.line
                 policy.report(
-                    "warning", f"This rule decides nothing: `{shown}` in line {line} {how}",
+                    "warning", f"This rule decides nothing: `{text}` in line {line} {reason}",
                     check.node.at,
                     lets_through=allows and not is_always and check.node.decision == "deny",
                 )  # fmt: skip
                 break
 
 
-def _kind(check: CompiledCheck) -> tuple[str, str]:
+def _effect(check: CompiledCheck) -> tuple[str, str]:
     return check.node.strength, check.node.decision
 
 
 def _shadows(other: CompiledCheck, rule: CompiledCheck, *, is_first: bool) -> bool:
     """Whether `other`, which applies where `rule` applies, makes it ineffective."""
-    is_soft, alike = rule.node.strength == "soft", _kind(other) == _kind(rule)
+    is_soft, has_same_effect = rule.node.strength == "soft", _effect(other) == _effect(rule)
     if other.node.strength == "hard":
-        if alike:
+        if has_same_effect:
             return is_first or (other.test is None and rule.test is not None)
         # A `must allow` also denies, where its condition fails.
         return is_soft or (other.test is None and other.node.decision == "deny")
     if not is_soft or other.rank != rule.rank:
         return is_soft and other.rank > rule.rank
-    return is_first if alike else other.node.decision == "deny"
+    return is_first if has_same_effect else other.node.decision == "deny"
 
 
 def find_must_allow_beside_others(policy: CheckedPolicy) -> None:
@@ -211,7 +211,7 @@ def find_must_allow_beside_others(policy: CheckedPolicy) -> None:
     If its condition fails, it denies only calls that no other rule allows.
     """
     for tool in policy.tools:
-        allowing = [one for one in tool.compiled.checks if one.node.decision == "allow"]
+        allowing = [check for check in tool.compiled.checks if check.node.decision == "allow"]
         for check in allowing if len(allowing) > 1 else ():
             if check.required and check.test is not None:
                 policy.report(
@@ -226,9 +226,9 @@ def find_must_allow_beside_others(policy: CheckedPolicy) -> None:
 def find_undone(policy: CheckedPolicy) -> None:
     """Warn of a change of labels without which the labels would be the same after its block."""
     context = EvaluationContext(Call("", {}), Labels())
-    steps = [(tool, one) for tool in policy.tools for one in tool.compiled.steps]
+    steps = [(tool, step) for tool in policy.tools for step in tool.compiled.steps]
     for phase in nodes.PHASES:
-        in_phase = (placed for placed in steps if placed[1].phase == phase)
+        in_phase = (tool_step for tool_step in steps if tool_step[1].phase == phase)
         for tool, run in itertools.groupby(in_phase, _tool_of_fixed):
             updates = [update for _, step in run for update in step.updates] if tool else []
             for field in get_args(nodes.Field):
@@ -240,12 +240,12 @@ def find_undone(policy: CheckedPolicy) -> None:
                     _find_undone(policy, field, changes)
 
 
-def _tool_of_fixed(placed: tuple[CheckedTool, CompiledStep]) -> tuple[str, str] | None:
+def _tool_of_fixed(tool_step: tuple[CheckedTool, CompiledStep]) -> tuple[str, str] | None:
     """The tool of a step that makes the same changes at each call; else `None`."""
-    tool, step = placed
+    tool, step = tool_step
     text = tool.node.tool.text
     is_fixed = step.test is None and all(
-        one.honoured and isinstance(one.node.set, nodes.SetLiteral) for one in step.updates
+        update.honoured and isinstance(update.node.set, nodes.SetLiteral) for update in step.updates
     )
     return (text.kind, text.raw) if is_fixed else None
 
@@ -253,15 +253,15 @@ def _tool_of_fixed(placed: tuple[CheckedTool, CompiledStep]) -> tuple[str, str] 
 def _find_undone(
     policy: CheckedPolicy, field: nodes.Field, changes: Sequence[tuple[nodes.Update, LabelSet]]
 ) -> None:
-    names = {name for _, given in changes for name in given.items}
-    if len(names) > _MOST_LABELS or len(changes) > _MOST_CHANGES:
+    all_names = {name for _, labels in changes for name in labels.items}
+    if len(all_names) > _MOST_LABELS or len(changes) > _MOST_CHANGES:
         return
-    samples = list(map(LabelSet.read, _label_subsets(field, names)))
-    left = list(changes)
+    samples = list(map(LabelSet.read, _label_subsets(field, all_names)))
+    remaining = list(changes)
     for change in reversed(changes):
-        others = [one for one in left if one is not change]
-        if all(_changed(one, left) == _changed(one, others) for one in samples):
-            left = others
+        others = [other for other in remaining if other is not change]
+        if all(_changed(sample, remaining) == _changed(sample, others) for sample in samples):
+            remaining = others
             policy.report(
                 "warning", "Without this change the labels after this block would be the same",
                 change[0].at, "Remove it, or a change that undoes it",
@@ -269,8 +269,8 @@ def _find_undone(
 
 
 def _changed(labels: LabelSet, changes: Sequence[tuple[nodes.Update, LabelSet]]) -> LabelSet:
-    for node, given in changes:
-        labels = assignment_result(node, labels, given)
+    for update, names in changes:
+        labels = assignment_result(update, labels, names)
     return labels
 
 
@@ -282,9 +282,9 @@ def find_empty(policy: Policy, report: Reporter, *, default_allow: bool) -> None
     tools = tools_of(policy)
     has_names = not tools and policy.declarations
     if default_allow and not has_rules(policy) and not has_names:
-        at = tools[0].at if tools else Position(1, 1)
+        position = tools[0].at if tools else Position(1, 1)
         report(
-            "warning", "This policy has no rules, so it allows every call", at,
+            "warning", "This policy has no rules, so it allows every call", position,
             'Write one, such as `tool "name" { must deny when …; }`, or leave the policy out',
         )  # fmt: skip
 
@@ -298,7 +298,7 @@ _MOST_CHANGES = 10
 _MOST_PAIRS = 20_000  # of blocks
 _OTHER = "\ue000"  # a text and a label outside of any policy
 _SESSION = ""  # in place of an argument's name
-_SHOWN = 60
+_LIMIT = 60
 
 
 def find_rules_in_comments(policy: CheckedPolicy) -> None:
@@ -306,7 +306,7 @@ def find_rules_in_comments(policy: CheckedPolicy) -> None:
     for node in policy.all_nodes:
         doc = getattr(node, "doc", "")
         if doc and (match := _RULE.search(doc)):
-            rule = plain(" ".join(doc[match.start() :].split()), limit=_SHOWN)
+            rule = plain(" ".join(doc[match.start() :].split()), limit=_LIMIT)
             policy.report(
                 "warning", f"`{rule}` is in a doc comment, so it is not a rule",
                 node.at, "A comment ends with its line: write the rule in a line of its own",
@@ -319,14 +319,14 @@ def find_rules_in_comments(policy: CheckedPolicy) -> None:
 
 def _covers(block: CheckedTool, other: CheckedTool) -> bool:
     """Whether a block applies to every tool of another block."""
-    one, two = block.node.tool.text, other.node.tool.text
-    if (one.kind, one.raw) == (two.kind, two.raw) or (
-        one.kind == "matching" and one.raw in _EVERY_NAME
+    text, inner = block.node.tool.text, other.node.tool.text
+    if (text.kind, text.raw) == (inner.kind, inner.raw) or (
+        text.kind == "matching" and text.raw in _EVERY_NAME
     ):
         return True
-    if block.known and other.known:
-        return other.known.keys() <= block.known.keys()
-    return two.kind == "plain" and block.compiled.matches(two.raw, MatchBudget()) is True
+    if block.matched_tools and other.matched_tools:
+        return other.matched_tools.keys() <= block.matched_tools.keys()
+    return inner.kind == "plain" and block.compiled.matches(inner.raw, MatchBudget()) is True
 
 
 def find_overruled(policy: CheckedPolicy) -> None:
@@ -344,22 +344,22 @@ def find_overruled(policy: CheckedPolicy) -> None:
             rule = check.node
             if rule.at not in reported and _is_overruled(check, allowance):
                 reported.add(rule.at)
-                by = allowance.node
+                overruling = allowance.node
                 policy.report(
                     "warning", f"This rule restricts nothing: "
-                    f"`{plain(by.text, limit=_SHOWN)}` in line {by.at.line} is for "
+                    f"`{plain(overruling.text, limit=_LIMIT)}` in line {overruling.at.line} is for "
                     "the same calls and allows them", rule.at,
                     "Write a prohibition as `must deny when …`", lets_through=True,
                 )  # fmt: skip
 
 
-def _is_overruled(check: CompiledCheck, by: CompiledCheck) -> bool:
+def _is_overruled(check: CompiledCheck, allowance: CompiledCheck) -> bool:
     """Whether a rule has no effect beside an unconditional allowance."""
     if (
         check.node.decision == "allow"
     ):  # if its condition fails, it denies only calls that no other rule allows
         return check.required and check.test is not None
-    return check.node.strength == "soft" and (by.required or by.rank > check.rank)
+    return check.node.strength == "soft" and (allowance.required or allowance.rank > check.rank)
 
 
 def find_needless_allowances(policy: CheckedPolicy, reported: Sequence[Position]) -> None:
@@ -370,17 +370,17 @@ def find_needless_allowances(policy: CheckedPolicy, reported: Sequence[Position]
         reported: The sorted positions of earlier findings.
     """
     restricting = [block for block in policy.tools if any(map(_restricts, block.compiled.checks))]
-    left = _MOST_PAIRS
+    pairs_left = _MOST_PAIRS
     for block in policy.tools:
-        lone = [
+        soft = [
             rule for rule in (check.node for check in block.compiled.checks)
             if (rule.strength, rule.decision) == ("soft", "allow") and rule.condition is not None
             and not _is_reported(rule, reported)
         ]  # fmt: skip
-        left -= len(restricting) if lone else 0
-        if not lone or left < 0 or any(may_overlap(block, other) for other in restricting):
+        pairs_left -= len(restricting) if soft else 0
+        if not soft or pairs_left < 0 or any(may_overlap(block, other) for other in restricting):
             continue
-        for rule in lone:
+        for rule in soft:
             policy.report(
                 "warning", "This rule restricts nothing: where its condition fails, the call is "
                 "allowed by default", rule.at,
@@ -405,49 +405,49 @@ def find_constant_conditions(policy: CheckedPolicy, reported: Sequence[Position]
         policy: The policy.
         reported: The sorted positions of earlier findings.
     """
-    left, work = _ALL_TRIALS, 1 + len(policy.bindings)
+    trials_left, work = _ALL_TRIALS, 1 + len(policy.bindings)
     for clause in policy.clauses:
         rule, test = clause.rule, clause.test
-        if left <= 0 or rule is None or test is None or _is_reported(rule, reported):
+        if trials_left <= 0 or rule is None or test is None or _is_reported(rule, reported):
             continue
         samples = _SampleCalls(policy, clause)
-        left -= work
+        trials_left -= work
         if samples.is_exact and samples.number <= _MOST_TRIALS:
-            left -= samples.number * work
+            trials_left -= samples.number * work
             truths = map(test, samples.contexts())
-            held = next(truths)
-            if held is not None and all(truth is held for truth in truths):
-                _report_constant(policy, rule, samples, held=held)
+            holds = next(truths)
+            if holds is not None and all(truth is holds for truth in truths):
+                _report_constant(policy, rule, samples, holds=holds)
 
 
-def _is_reported(rule: nodes.CheckRule, places: Sequence[Position]) -> bool:
+def _is_reported(rule: nodes.CheckRule, positions: Sequence[Position]) -> bool:
     """Whether one of the sorted positions is in a rule."""
     lines = rule.text.split("\n")
     start = rule.at.column if len(lines) == 1 else 1
     end = Position(rule.at.line + len(lines) - 1, start + len(lines[-1]))
-    first = bisect.bisect_left(places, rule.at)
-    return first < len(places) and places[first] < end
+    first = bisect.bisect_left(positions, rule.at)
+    return first < len(positions) and positions[first] < end
 
 
 def _report_constant(
-    policy: CheckedPolicy, rule: nodes.CheckRule, samples: "_SampleCalls", *, held: bool
+    policy: CheckedPolicy, rule: nodes.CheckRule, samples: "_SampleCalls", *, holds: bool
 ) -> None:
-    how = "always holds" if held else "never holds"
+    outcome = "always holds" if holds else "never holds"
     advice = ""
-    if samples.listed:
-        how += " for what the schema lists"
-        values = ", ".join(f"`{plain(str(one), limit=40)}`" for one in samples.listed[:5])
+    if samples.enum_values:
+        outcome += " for what the schema lists"
+        values = ", ".join(f"`{plain(str(value), limit=40)}`" for value in samples.enum_values[:5])
         advice = f"The schema has {values}"
-    elif samples.tests > 1 and held:
+    elif samples.tests > 1 and holds:
         advice = 'Of `not a == "x" or not a == "y"` one always holds: write `not a in {"x", "y"}`'
     elif samples.tests > 1:
         advice = 'Nothing is "x" and "y" at once: join with `or`, or write `a.value in {"x", "y"}`'
     policy.report(
         "warning",
-        f"This condition {how}, so the rule {constant_effect(rule, held=held)}",
+        f"This condition {outcome}, so the rule {constant_effect(rule, holds=holds)}",
         rule.at,
         advice,
-        lets_through=not denies(rule, held=held),
+        lets_through=not denies(rule, holds=holds),
     )
 
 
@@ -456,16 +456,16 @@ class _SampleCalls:
 
     Attributes:
         is_exact: Whether the samples cover all combinations.
-        listed: The values that schemas list for the arguments, if any.
+        enum_values: The values that schemas list for the arguments, if any.
         tests: The number of single tests in the condition.
     """
 
     def __init__(self, policy: CheckedPolicy, clause: Clause) -> None:
         self.is_exact = True
-        self.listed: list[Any] = []
+        self.enum_values: list[Any] = []
         self.tests = 0
         self._bindings = policy.bindings
-        self._known = clause.tool.known or {}
+        self._tools = clause.tool.matched_tools or {}
         self._values: dict[str, dict[tuple[type, Any], Any]] = {}  # samples by argument
         # Names of labels by their owner and field.
         self._labels: dict[tuple[str, nodes.Field], set[str]] = {}
@@ -492,38 +492,38 @@ class _SampleCalls:
         self._look_for_values(sought)
 
     def _add_value_test(self, test: nodes.Tests) -> None:
-        found = value_test(test)
-        if found is None or found[0].scope != "arg":
+        comparison = value_test(test)
+        if comparison is None or comparison[0].scope != "arg":
             self.is_exact = False
             return
-        value, members = found
+        value, members = comparison
         samples = self._values.setdefault(value.argument, {(str, _OTHER): _OTHER})
-        if values := self._listed(value.argument):  # patterns are tried on these, too
-            self.listed += [one for one in values if one not in self.listed]
+        if values := self._enum_values(value.argument):  # patterns are tried on these, too
+            self.enum_values += [value for value in values if value not in self.enum_values]
         else:
             values = [
                 sample for element in elements_of(members, self._bindings)
                 for sample in self._samples(element)
             ]  # fmt: skip
-        samples.update(((type(one), one), one) for one in values)
+        samples.update(((type(value), value), value) for value in values)
 
     def _look_for_values(self, sought: Sequence[tuple[str, tuple[str, nodes.Field]]]) -> None:
         """Let each value that is looked for among labels be one of them, and the reverse."""
         texts = {
-            one
+            text
             for argument, labels in sought
-            for one in (*self._values.get(argument, {}).values(), *self._labels[labels])
-            if isinstance(one, str) and one != _OTHER
+            for text in (*self._values.get(argument, {}).values(), *self._labels[labels])
+            if isinstance(text, str) and text != _OTHER
         }
         for argument, labels in sought:
             self._labels[labels] |= texts
-            self._values.get(argument, {}).update(((str, one), one) for one in texts)
+            self._values.get(argument, {}).update(((str, text), text) for text in texts)
 
-    def _listed(self, name: str) -> list[Any]:
+    def _enum_values(self, name: str) -> list[Any]:
         """The values of an argument, if the schemas of all tools list them."""
-        found = [listed(one.schemas.get(name, {})) for one in self._known.values()]
-        values = [value for one in found for value in one or ()]
-        is_plain = None not in found and all(isinstance(one, str | int | float) for one in values)
+        enums = [enum_values(tool.schemas.get(name, {})) for tool in self._tools.values()]
+        values = [value for enum in enums for value in enum or ()]
+        is_plain = None not in enums and all(isinstance(v, str | int | float) for v in values)
         return values if is_plain else []
 
     def _samples(self, element: object) -> Iterator[Any]:
@@ -547,25 +547,25 @@ class _SampleCalls:
             case _:
                 self.is_exact = False
 
-    def _add_label_test(self, meta: nodes.Meta, names: Sequence[object]) -> None:
-        known = self._labels.setdefault((meta.argument, meta.field), set())
-        for one in names:
-            if isinstance(one, nodes.TextLiteral) and one.kind == "plain":
-                known.add(one.raw)
+    def _add_label_test(self, meta: nodes.Meta, elements: Sequence[object]) -> None:
+        labels = self._labels.setdefault((meta.argument, meta.field), set())
+        for element in elements:
+            if isinstance(element, nodes.TextLiteral) and element.kind == "plain":
+                labels.add(element.raw)
             else:
                 self.is_exact = False
-        if meta.scope not in {"session", "arg"} or len(known) > _MOST_LABELS:
+        if meta.scope not in {"session", "arg"} or len(labels) > _MOST_LABELS:
             self.is_exact = False
 
     @cached_property
     def _choices(self) -> dict[tuple[str, str], list[Any]]:
         """The samples of each value and of each set of labels, by argument."""
-        found: dict[tuple[str, str], list[Any]] = {}
+        choices: dict[tuple[str, str], list[Any]] = {}
         for name, samples in self._values.items():
-            found[name, "value"] = list(samples.values())
+            choices[name, "value"] = list(samples.values())
         for (name, field), names in self._labels.items():
-            found[name, field] = _label_subsets(field, names)
-        return found
+            choices[name, field] = _label_subsets(field, names)
+        return choices
 
     @property
     def number(self) -> int:
@@ -577,12 +577,12 @@ class _SampleCalls:
         owners = dict.fromkeys([_SESSION, *(owner for owner, _ in self._choices)])
         for chosen in itertools.product(*self._choices.values()):
             parts: dict[str, dict[str, Any]] = {owner: {} for owner in owners}
-            for (owner, part), one in zip(self._choices, chosen, strict=True):
-                parts[owner][part] = one
+            for (owner, part), sample in zip(self._choices, chosen, strict=True):
+                parts[owner][part] = sample
             session = Labels(**parts.pop(_SESSION))
             arguments = {
-                name: Argument(own.pop("value", _OTHER), Labels(**own))
-                for name, own in parts.items()
+                name: Argument(samples.pop("value", _OTHER), Labels(**samples))
+                for name, samples in parts.items()
             }
             yield EvaluationContext(Call("", arguments), session)
 
@@ -598,8 +598,8 @@ def _neighbours(value: float) -> Iterator[int | float]:
 
 def _label_subsets(field: nodes.Field, names: set[str]) -> list[frozenset[str]]:
     """All subsets of some labels, each with and without an extra label."""
-    every = [*sorted(names - {ALL}), _OTHER]
-    found = [
-        frozenset(some) for n in range(len(every) + 1) for some in itertools.combinations(every, n)
+    labels = [*sorted(names - {ALL}), _OTHER]
+    subsets = [
+        frozenset(s) for n in range(len(labels) + 1) for s in itertools.combinations(labels, n)
     ]
-    return [*found, frozenset({ALL})] if field == "consumers" else found
+    return [*subsets, frozenset({ALL})] if field == "consumers" else subsets

@@ -14,14 +14,14 @@ _FAR = 10_000_000  # more lines than a policy has
 
 
 def with_others(
-    policy: Policy, others: Sequence[Policy], known: KnownTools | None, report: Reporter
+    policy: Policy, others: Sequence[Policy], known_tools: KnownTools | None, report: Reporter
 ) -> CheckedPolicy | None:
     """One policy of all declarations; only findings in the first policy are reported.
 
     Args:
         policy: The policy that is checked.
         others: The other policies.
-        known: Its tools, if they are known.
+        known_tools: Its tools, if they are known.
         report: Receives the findings.
 
     Returns:
@@ -38,16 +38,16 @@ def with_others(
             errors.append(message)
 
     def report_here(
-        severity: Severity, message: str, at: Position, hint: str = "", **options: Any
+        severity: Severity, message: str, position: Position, hint: str = "", **options: Any
     ) -> None:
-        if at.line < _FAR:
-            report(severity, message, at, hint, **options)
+        if position.line < _FAR:
+            report(severity, message, position, hint, **options)
 
-    tools = None if known is None else known.silent()
+    tools = None if known_tools is None else known_tools.silent()
     compiled = list(compiled_tools(joined, count_errors, tools.visit if tools else lambda *_: None))
     if errors:
         return None
-    return CheckedPolicy(joined, compiled, tools.found if tools else None, report_here)
+    return CheckedPolicy(joined, compiled, tools.matched_tools if tools else None, report_here)
 
 
 def _moved(node: Any, number: int) -> Any:

@@ -128,22 +128,22 @@ UNLABELLED_MIDDLEWARE = replace(
 """`PolicyMiddleware(labelling="none")`."""
 
 
-def is_applied(tool: CheckedTool, way: Capabilities) -> bool:
+def is_applied(tool: CheckedTool, capabilities: Capabilities) -> bool:
     """Whether a block is for a tool that calls in a way may have."""
-    if tool.known is not None:
-        return bool(tool.known)
+    if tool.matched_tools is not None:
+        return bool(tool.matched_tools)
     name = tool.node.tool.text
-    return way.service_tools or name.kind != "plain" or name.raw not in INTERNAL_TOOLS
+    return capabilities.service_tools or name.kind != "plain" or name.raw not in INTERNAL_TOOLS
 
 
 # Findings
 
 
 def find_absent_service_tools(
-    policy: CheckedPolicy, way: Capabilities, tools: Collection[str] | None
+    policy: CheckedPolicy, capabilities: Capabilities, tools: Collection[str] | None
 ) -> None:
     """Warn of rules for the service's own tools in a way that does not have them."""
-    if way.service_tools:
+    if capabilities.service_tools:
         return
     for tool in policy.tools:
         name = tool.node.tool.text
@@ -157,40 +157,45 @@ def find_absent_service_tools(
 
 
 def find_idle_settings(
-    settings: PolicySettings, way: Capabilities, report: Reporter, *, has_rules: bool
+    settings: PolicySettings, capabilities: Capabilities, report: Reporter, *, has_rules: bool
 ) -> None:
     """Warn of fields of `X-Policy` that ask for what a way does not do.
 
     Args:
         settings: The fields.
-        way: What the policy can do.
+        capabilities: What the policy can do.
         report: Receives findings.
         has_rules: Whether the policy has rules; without any, the mode is not the problem.
     """
     dual = f"{_CHOOSE_DUAL}; or leave it out"
     rows = (
-        ("branching_meta_policy", settings.branches and not way.branches, "no branch", dual),
-        ("branching_meta_policy", settings.branches and way.branches and settings.mode != "custom",
+        ("branching_meta_policy", settings.branches and not capabilities.branches,
+         "no branch", dual),
+        ("branching_meta_policy",
+         settings.branches and capabilities.branches and settings.mode != "custom",
          "no branch without the mode `custom`", 'Add `mode="custom"`'),
-        ("enable_non_executable_memory", settings.tags_results and way.non_executable == "never",
+        ("enable_non_executable_memory",
+         settings.tags_results and capabilities.non_executable == "never",
          "no result", dual),
-        ("auto_gen", settings.generates and way.argument_labels == "none" and not way.data_model,
-         "no call", dual),
-        ("mode", settings.mode == "strict" and has_rules and not way.modes, "no call",
+        ("auto_gen", settings.generates and capabilities.argument_labels == "none"
+         and not capabilities.data_model, "no call", dual),
+        ("mode", settings.mode == "strict" and has_rules and not capabilities.modes, "no call",
          "Use rules, or a way that has modes: dual-LLM mode, `LangGraphExecutor`"),
     )  # fmt: skip
-    for name, is_idle, what, advice in rows:
+    for name, is_idle, effect, advice in rows:
         if is_idle:
             report(
-                "warning", f"{way.where or 'Here'} `{name}` restricts {what}", Position(1, 1),
-                advice, lets_through=True,
+                "warning", f"{capabilities.where or 'Here'} `{name}` restricts {effect}",
+                Position(1, 1), advice, lets_through=True,
             )  # fmt: skip
 
 
-def find_open_blocks(policy: CheckedPolicy, way: Capabilities, settings: PolicySettings) -> None:
+def find_open_blocks(
+    policy: CheckedPolicy, capabilities: Capabilities, settings: PolicySettings
+) -> None:
     """Warn of rules that tag data as blocked where nothing keeps it from a data model."""
-    is_kept = way.data_model and settings.blocks
-    where = f"{way.where or 'Here'} nothing keeps"
+    is_withheld = capabilities.data_model and settings.blocks
+    where = f"{capabilities.where or 'Here'} nothing keeps"
     advice = "choose dual-LLM mode"
     if not settings.blocks:
         where, advice = "With `enable_llm_blocked_tag` false nothing keeps", "leave the field out"
@@ -198,7 +203,7 @@ def find_open_blocks(policy: CheckedPolicy, way: Capabilities, settings: PolicyS
         text.raw for clause in policy.clauses for test, _ in policy.tests(clause)
         for meta, text in policy.labels(test) if meta.field == "tags"
     }  # fmt: skip
-    for clause in policy.clauses if not is_kept and LLM_BLOCKED not in tested else ():
+    for clause in policy.clauses if not is_withheld and LLM_BLOCKED not in tested else ():
         for update in clause.updates:
             for text in policy.texts(update.set):
                 if text.raw == LLM_BLOCKED and update.assignment in {"=", "|=", "^="}:
