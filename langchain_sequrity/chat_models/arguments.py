@@ -18,7 +18,7 @@ from langchain_core.rate_limiters import BaseRateLimiter
 from pydantic import BaseModel, SecretStr
 from pydantic_core import PydanticUndefined
 
-from langchain_sequrity.chat_models.sessions import OnSessionExpired
+from langchain_sequrity.chat_models.turn import OnSessionExpired
 from langchain_sequrity.headers import ConfigHeader, FeaturesHeader, PolicyHeader
 from langchain_sequrity.on_denied import OnDeniedTurn
 from langchain_sequrity.session_memory import OnSessionLost

@@ -1,17 +1,10 @@
-"""The base of the chat models: one turn for sync and async, and LangChain's other methods.
+"""The base of the chat models: one turn for sync and async, and LangChain's other methods."""
 
-`_LIMITS` has the sizes of models by name, for `profile`. The figures are those of
-`langchain-openai` 1.7.4 and `langchain-anthropic` 1.7.10, which take them from models.dev. These
-packages are not imported: each import takes a second.
-"""
-
-import re
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from functools import wraps
 from inspect import isawaitable, iscoroutine
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn, Self
 from urllib.parse import urlsplit
 
@@ -32,6 +25,7 @@ from pydantic import SecretStr, model_validator
 from typing_extensions import override
 
 from langchain_sequrity.chat_models.fallbacks import Guarded
+from langchain_sequrity.chat_models.model_profiles import profile_of
 from langchain_sequrity.chat_models.parameters import (
     KEYS,
     AskedKey,
@@ -49,7 +43,6 @@ from langchain_sequrity.chat_models.run_config import (
     session_and_headers,
     with_run_config,
 )
-from langchain_sequrity.chat_models.sessions import Turn, TurnSettings
 from langchain_sequrity.chat_models.threads import ThreadMemory
 from langchain_sequrity.chat_models.tools import (
     unlabelled_tools,
@@ -57,6 +50,7 @@ from langchain_sequrity.chat_models.tools import (
     write_tool_choice,
     write_tools,
 )
+from langchain_sequrity.chat_models.turn import Turn, TurnSettings
 from langchain_sequrity.connection import ASKED_KEY, LOOPBACK_KEY, Connection, check_key
 from langchain_sequrity.errors import PolicyDenied, StatusError, UsageError
 from langchain_sequrity.headers import Header
@@ -83,67 +77,6 @@ _CALL_ARGUMENTS = frozenset(
     }
 )
 """Arguments of a call that are not fields of the body."""
-
-_LIMITS: Mapping[tuple[int, int], str] = MappingProxyType(
-    {
-        (8_192, 8_192): ("gpt-4"),
-        (16_385, 4_096): ("gpt-3.5-turbo"),
-        (128_000, 4_096): ("gpt-4-turbo gpt-4o-2024-05-13"),
-        (128_000, 16_384): ("gpt-4o gpt-4o-mini"),
-        (128_000, 32_000): ("gpt-5.3-codex-spark gpt-realtime-2.1"),
-        (200_000, 64_000): ("claude-haiku-4-5 claude-opus-4-5 claude-sonnet-4-5"),
-        (200_000, 100_000): ("o1 o1-pro o3 o3-mini o3-pro o4-mini"),
-        (272_000, 128_000): ("gpt-5 gpt-5-mini gpt-5-nano gpt-5.1 gpt-5.2 gpt-5.2-pro"),
-        (272_000, 272_000): ("gpt-5-pro"),
-        (400_000, 128_000): ("gpt-5.3-codex gpt-5.4-mini gpt-5.4-nano"),
-        (1_000_000, 128_000): (
-            "claude-fable-5 claude-fable-5-1 claude-haiku-5-5 claude-opus-4-6 claude-opus-4-7 "
-            "claude-opus-4-8 claude-opus-5 claude-opus-5-5 claude-sonnet-4-6 claude-sonnet-5 "
-            "claude-sonnet-5-5"
-        ),
-        (1_047_576, 32_768): ("gpt-4.1 gpt-4.1-mini gpt-4.1-nano"),
-        (1_050_000, 128_000): (
-            "gpt-5.4 gpt-5.4-pro gpt-5.5 gpt-5.5-pro gpt-5.6 gpt-5.6-luna gpt-5.6-sol "
-            "gpt-5.6-terra gpt-6-astra gpt-6-luna gpt-6-sol gpt-6.1-sol gpt-6.1-terra"
-        ),
-    }
-)
-"""Most input tokens and most output tokens, with the names of the models."""
-_BY_NAME: Mapping[str, tuple[int, int]] = MappingProxyType(
-    {name: limits for limits, names in _LIMITS.items() for name in names.split()}
-)
-_RELEASE = re.compile(r"-(latest|\d{4}-?\d{2}-?\d{2})$")
-
-
-def profile_of(model_name: str) -> ModelProfile:
-    """The profile of a model, or of a planner and its worker with the smaller limits.
-
-    Args:
-        model_name: The name for the service: `openai/gpt-5-mini`, `gpt-5-mini-2025-08-07`,
-            `"planner,worker"`.
-
-    Returns:
-        The properties of every model behind the service, and `max_input_tokens` and
-        `max_output_tokens` if all names are known.
-    """
-    profile = ModelProfile(
-        tool_calling=True, tool_choice=True, structured_output=True, tool_call_streaming=True
-    )
-    limits = [_limits_of(name.strip().lower()) for name in model_name.split(",")]
-    known = [one for one in limits if one is not None]
-    if len(known) == len(limits):
-        profile["max_input_tokens"] = min(one for one, _ in known)
-        profile["max_output_tokens"] = min(one for _, one in known)
-    return profile
-
-
-def _limits_of(name: str) -> tuple[int, int] | None:
-    """The limits of a name, with or without provider, date and OpenRouter's dots."""
-    last = name.rsplit("/", 1)[-1]
-    if last.startswith("claude"):
-        last = last.replace(".", "-")
-    return _BY_NAME.get(last) or _BY_NAME.get(_RELEASE.sub("", last))
-
 
 TOKEN_LIMITS = ("max_tokens", "max_completion_tokens")
 """Two names of one limit. A call's limit replaces the model's, whatever their names."""

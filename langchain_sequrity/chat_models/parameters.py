@@ -22,7 +22,7 @@ from typing_extensions import override
 from langchain_sequrity._version import __version__
 from langchain_sequrity.chat_models.arguments import ReasoningEffort, advice_on, model_signature
 from langchain_sequrity.chat_models.run_config import HEADERS, refuse_setting_names
-from langchain_sequrity.chat_models.sessions import OnSessionExpired, TurnSettings
+from langchain_sequrity.chat_models.turn import OnSessionExpired, TurnSettings
 from langchain_sequrity.connection import KEY_VARIABLES, Connection, one_of_each, take_json_headers
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.headers import ConfigHeader, FeaturesHeader, PolicyHeader, coerce

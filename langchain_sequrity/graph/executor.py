@@ -26,7 +26,7 @@ from langchain_sequrity.chat_models.base import SequrityChatModel
 from langchain_sequrity.chat_models.fallbacks import Guarded
 from langchain_sequrity.chat_models.parameters import way_of
 from langchain_sequrity.chat_models.run_config import refuse_setting_names, refuse_settings
-from langchain_sequrity.chat_models.sessions import TurnSettings
+from langchain_sequrity.chat_models.turn import TurnSettings
 from langchain_sequrity.connection import Connection
 from langchain_sequrity.errors import PolicySyntaxError, UsageError
 from langchain_sequrity.graph import _compat
