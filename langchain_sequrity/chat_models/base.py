@@ -28,7 +28,7 @@ from langchain_sequrity.chat_models.fallbacks import Guarded
 from langchain_sequrity.chat_models.model_profiles import profile_of
 from langchain_sequrity.chat_models.parameters import (
     KEYS,
-    AskedKey,
+    KeySource,
     Parameters,
     PreparedParameters,
     check_policy,
@@ -78,7 +78,7 @@ _CALL_ARGUMENTS = frozenset(
 )
 """Arguments of a call that are not fields of the body."""
 
-TOKEN_LIMITS = ("max_tokens", "max_completion_tokens")
+TOKEN_LIMIT_FIELDS = ("max_tokens", "max_completion_tokens")
 """Two names of one limit. A call's limit replaces the model's, whatever their names."""
 
 
@@ -137,16 +137,16 @@ class SequrityChatModel(Guarded[LanguageModelInput, AIMessage], Parameters):
     @override
     def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
         params = self._ready().params
-        found = LangSmithParams(ls_provider="sequrity", ls_model_type="chat")
-        found["ls_model_name"] = kwargs.get("model", params["model"])
+        ls_params = LangSmithParams(ls_provider="sequrity", ls_model_type="chat")
+        ls_params["ls_model_name"] = kwargs.get("model", params["model"])
         if (temperature := kwargs.get("temperature", params.get("temperature"))) is not None:
-            found["ls_temperature"] = temperature
-        limits = [one.get(name) for one in (kwargs, params) for name in TOKEN_LIMITS]
-        if (max_tokens := next((one for one in limits if one is not None), None)) is not None:
-            found["ls_max_tokens"] = max_tokens
+            ls_params["ls_temperature"] = temperature
+        limits = [fields.get(name) for fields in (kwargs, params) for name in TOKEN_LIMIT_FIELDS]
+        if (max_tokens := next((limit for limit in limits if limit is not None), None)) is not None:
+            ls_params["ls_max_tokens"] = max_tokens
         if stops := stop or params.get("stop"):
-            found["ls_stop"] = stops
-        return found
+            ls_params["ls_stop"] = stops
+        return ls_params
 
     def _model_params(self, config: object) -> NoReturn:
         """Refuse `ProviderToolSearchMiddleware`, which alone asks a model for this.
@@ -175,8 +175,8 @@ class SequrityChatModel(Guarded[LanguageModelInput, AIMessage], Parameters):
     @override
     def _get_llm_string(self, stop: list[str] | None = None, **kwargs: Any) -> str:
         # Two keys, policies or default headers never share a cached answer.
-        own = self._ready().settings.connection.with_keys(self._asked_keys()).fingerprint
-        return f"{super()._get_llm_string(stop=stop, **kwargs)}---{own}"
+        fingerprint = self._ready().settings.connection.with_keys(self._call_keys()).fingerprint
+        return f"{super()._get_llm_string(stop=stop, **kwargs)}---{fingerprint}"
 
     @override
     def get_num_tokens(self, text: str) -> int:
@@ -190,8 +190,8 @@ class SequrityChatModel(Guarded[LanguageModelInput, AIMessage], Parameters):
         tools: Sequence[dict[str, Any] | type | Callable[..., Any] | BaseTool] | None = None,
     ) -> int:
         """Count tokens approximately: the model behind the service is not known here."""
-        written: Any = write_tools(tools, strict=None) if tools else None
-        return count_tokens_approximately(messages, tools=written)
+        definitions: Any = write_tools(tools, strict=None) if tools else None
+        return count_tokens_approximately(messages, tools=definitions)
 
     # What is made of the parameters
 
@@ -209,7 +209,7 @@ class SequrityChatModel(Guarded[LanguageModelInput, AIMessage], Parameters):
         Raises:
             UsageError: If a function gives the keys: users of this property keep the connection.
         """
-        for name in filter(self._is_asked, KEYS):
+        for name in filter(self._is_key_function, KEYS):
             msg = (
                 f"`{name}` is a function, which only the model itself calls. Give the key as text "
                 "for a graph or for `PolicyGenTool`."
@@ -283,23 +283,23 @@ class SequrityChatModel(Guarded[LanguageModelInput, AIMessage], Parameters):
         return False
 
     def _connection(self, suffix: Format) -> Connection:
-        own = {
+        headers = {
             name: value.get_secret_value() for name, value in (self.default_headers or {}).items()
         }
-        given = {name.lower() for name in own}
+        default_names = {name.lower() for name in headers}
         named = self._named_headers().items()
-        own |= {name: value for name, value in named if name.lower() not in given}
+        headers |= {name: value for name, value in named if name.lower() not in default_names}
         connection = Connection(
             base_url=self.base_url,
             api_key=self._key(),
-            llm_api_key=None if self.llm_api_key is None else _text_of(self.llm_api_key),
+            llm_api_key=None if self.llm_api_key is None else _key_text(self.llm_api_key),
             endpoint_type=self.endpoint_type,
             provider=self.provider,
             suffix=suffix,
             features=self.features,
             policy=self.policy,
             config=self.session_config,
-            default_headers=own,
+            default_headers=headers,
             default_query=self.default_query or {},
             max_header_bytes=self.max_header_bytes,
             allow_http=self.allow_http,
@@ -311,7 +311,7 @@ class SequrityChatModel(Guarded[LanguageModelInput, AIMessage], Parameters):
         if key is None:  # unpickled, perhaps, before the variable was set
             key = env_key("api_key")
         if key is not None:
-            return _text_of(key)
+            return _key_text(key)
         if is_loopback(urlsplit(self.base_url).hostname or ""):
             return LOOPBACK_KEY
         msg = (
@@ -324,38 +324,38 @@ class SequrityChatModel(Guarded[LanguageModelInput, AIMessage], Parameters):
         """Headers that have their own parameter."""
         return {}
 
-    def _is_asked(self, name: str) -> bool:
+    def _is_key_function(self, name: str) -> bool:
         value = getattr(self, name)
         return value is not None and not isinstance(value, SecretStr)
 
-    def _asked_keys(self) -> dict[str, str]:
+    def _call_keys(self) -> dict[str, str]:
         """The keys that functions give for this call. They are not stored."""
         keys = {}
-        for name in filter(self._is_asked, KEYS):
-            given = getattr(self, name)()
-            if isawaitable(given):
-                if iscoroutine(given):
-                    given.close()
+        for name in filter(self._is_key_function, KEYS):
+            key = getattr(self, name)()
+            if isawaitable(key):
+                if iscoroutine(key):
+                    key.close()
                 msg = (
                     f"`{name}` is an async function, which only `ainvoke`, `astream` and "
                     "`abatch` can call. Use one of these, or give a plain function."
                 )
                 raise UsageError(msg)
-            keys[name] = _given_key(name, given)
+            keys[name] = _checked_key(name, key)
         return keys
 
-    async def _aasked_keys(self) -> dict[str, str]:
-        """See `_asked_keys`."""
+    async def _acall_keys(self) -> dict[str, str]:
+        """See `_call_keys`."""
         keys = {}
-        for name in filter(self._is_asked, KEYS):
-            given = getattr(self, name)()
-            keys[name] = _given_key(name, await given if isawaitable(given) else given)
+        for name in filter(self._is_key_function, KEYS):
+            key = getattr(self, name)()
+            keys[name] = _checked_key(name, await key if isawaitable(key) else key)
         return keys
 
     def _default_params(self) -> dict[str, Any]:
         """The fields of the body that are the same for each call."""
-        own = {name: getattr(self, name) for name in self._body_parameters}
-        params = {"model": self.model_name, **own, **self.model_kwargs}
+        fields = {name: getattr(self, name) for name in self._body_parameters}
+        params = {"model": self.model_name, **fields, **self.model_kwargs}
         return {name: value for name, value in params.items() if value is not None}
 
     def _identify(self, params: Mapping[str, Any]) -> dict[str, Any]:
@@ -369,8 +369,8 @@ class SequrityChatModel(Guarded[LanguageModelInput, AIMessage], Parameters):
 
     def _json_headers(self) -> dict[str, Header]:
         """X-Features, X-Policy and X-Config, as far as they are given, by the field's name."""
-        given = {name: getattr(self, name) for name in HEADERS}
-        return {name: value for name, value in given.items() if value is not None}
+        headers = {name: getattr(self, name) for name in HEADERS}
+        return {name: value for name, value in headers.items() if value is not None}
 
     # Turns
 
@@ -388,7 +388,7 @@ class SequrityChatModel(Guarded[LanguageModelInput, AIMessage], Parameters):
         if keys:
             settings = replace(settings, connection=settings.connection.with_keys(keys))
         params = self._params(prepared.params, stop, kwargs, stream=stream)
-        self._compare(params.get("tools"))  # of `bind` or of this call
+        self._check_policy_for(params.get("tools"))  # of `bind` or of this call
         session_id, headers = session_and_headers(kwargs)
         connection = settings.connection
         if headers:
@@ -471,7 +471,7 @@ class SequrityChatModel(Guarded[LanguageModelInput, AIMessage], Parameters):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        with self._turn(messages, stop, kwargs, self._asked_keys(), stream=False) as turn:
+        with self._turn(messages, stop, kwargs, self._call_keys(), stream=False) as turn:
             transport = self.sender()
             while True:
                 try:
@@ -493,7 +493,7 @@ class SequrityChatModel(Guarded[LanguageModelInput, AIMessage], Parameters):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        keys = await self._aasked_keys()
+        keys = await self._acall_keys()
         async with self._turn(messages, stop, kwargs, keys, stream=False) as turn:
             transport = self.sender()
             while True:
@@ -516,7 +516,7 @@ class SequrityChatModel(Guarded[LanguageModelInput, AIMessage], Parameters):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
-        with self._turn(messages, stop, kwargs, self._asked_keys(), stream=True) as turn:
+        with self._turn(messages, stop, kwargs, self._call_keys(), stream=True) as turn:
             transport = self.sender()
             while True:
                 try:
@@ -542,7 +542,7 @@ class SequrityChatModel(Guarded[LanguageModelInput, AIMessage], Parameters):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
-        keys = await self._aasked_keys()
+        keys = await self._acall_keys()
         async with self._turn(messages, stop, kwargs, keys, stream=True) as turn:
             transport = self.sender()
             while True:
@@ -656,10 +656,10 @@ class SequrityChatModel(Guarded[LanguageModelInput, AIMessage], Parameters):
                 once for each set of tools. Warnings of the constructor are not repeated.
         """
         extras, results = self._takes_tool_extras, self._ready().settings.connection.dual_llm
-        written = write_tools(tools, strict=strict, extras=extras, results=results is True)
-        self._compare(written, unlabelled_tools(tools, written))
+        definitions = write_tools(tools, strict=strict, extras=extras, results=results is True)
+        self._check_policy_for(definitions, unlabelled_tools(tools, definitions))
         bound = {
-            "tool_choice": write_tool_choice(tool_choice, written),
+            "tool_choice": write_tool_choice(tool_choice, definitions),
             "parallel_tool_calls": parallel_tool_calls,
         }
         if response_format is not None:
@@ -667,11 +667,11 @@ class SequrityChatModel(Guarded[LanguageModelInput, AIMessage], Parameters):
         kwargs.update({name: value for name, value in bound.items() if value is not None})
         # An empty list is not a legal value of the field.
         bound_model: Runnable[LanguageModelInput, AIMessage] = self.bind(
-            **({"tools": written} if written else {}), **kwargs
+            **({"tools": definitions} if definitions else {}), **kwargs
         )
         return bound_model
 
-    def _compare(self, tools: object, unlabelled: Collection[str] = ()) -> None:
+    def _check_policy_for(self, tools: object, unlabelled: Collection[str] = ()) -> None:
         """Compare the policy with a set of tools once: an agent binds them before each answer."""
         prepared = self._ready()
         connection = prepared.settings.connection
@@ -780,15 +780,15 @@ for _name in ("invoke", "stream", "astream"):
     _take_run_config(_name)
 
 
-def _text_of(key: SecretStr | AskedKey) -> str:
+def _key_text(key: SecretStr | KeySource) -> str:
     return key.get_secret_value() if isinstance(key, SecretStr) else ASKED_KEY
 
 
-def _given_key(name: str, given: object) -> str:
-    text = given.get_secret_value() if isinstance(given, SecretStr) else given
+def _checked_key(name: str, key: object) -> str:
+    text = key.get_secret_value() if isinstance(key, SecretStr) else key
     if not isinstance(text, str):
-        kind = type(given).__name__
-        msg = f"The function `{name}` must return the key as text; it returned a `{kind}`."
+        type_name = type(key).__name__
+        msg = f"The function `{name}` must return the key as text; it returned a `{type_name}`."
         raise UsageError(msg)
     check_key(name, text)
     return text

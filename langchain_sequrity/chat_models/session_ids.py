@@ -100,11 +100,11 @@ def with_replaced_ids(
 
 def _as_received(message: AIMessage, text: str) -> AIMessage:
     """The message as the service sent it, before a value or refusal was made of it."""
-    kept = _without_refusal(message)
+    kwargs = _without_refusal(message)
     if refusal := kept_text(message, "refusal"):
-        kept["refusal"] = refusal
+        kwargs["refusal"] = refusal
     content = with_text(message.content, text)
-    return message.model_copy(update={"content": content, "additional_kwargs": kept})
+    return message.model_copy(update={"content": content, "additional_kwargs": kwargs})
 
 
 def _without_refusal(message: AIMessage) -> dict[str, Any]:
@@ -176,11 +176,11 @@ class _IdReplacer:
         Every provider has its own block types, so only the keys are considered.
         """
         if isinstance(value, list):
-            cleared = [self._cleared(one) for one in value]
+            cleared = [self._cleared(item) for item in value]
             is_same = all(new is old for new, old in zip(cleared, value, strict=True))
             return value if is_same else cleared
         if isinstance(value, dict):
-            entries = {key: self._cleared_entry(key, one) for key, one in value.items()}
+            entries = {key: self._cleared_entry(key, entry) for key, entry in value.items()}
             return value if all(entries[key] is value[key] for key in value) else entries
         return value
 
@@ -211,11 +211,11 @@ class _IdReplacer:
         """Whether an id names, or may name, a session other than the resumed one."""
         if _LONG_ID.match(call_id):
             return call_id[3:39] != self._resumed
-        own = (self._resumed or "").replace("-", "").lower()
+        digits = (self._resumed or "").replace("-", "").lower()
         if _DASHLESS_ID.match(call_id):
-            return call_id[2:34].lower() != own
+            return call_id[2:34].lower() != digits
         if is_short:
-            return not own or call_id[2:14] != own[-12:] or call_id in self._repeated
+            return not digits or call_id[2:14] != digits[-12:] or call_id in self._repeated
         return call_id.startswith("tc-")
 
 

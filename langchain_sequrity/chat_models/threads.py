@@ -179,8 +179,8 @@ class ThreadMemory:
             for entry in item.value["sessions"] if item is not None else ():
                 # Without messages of it, nobody knows how its last turn ended.
                 is_gap = entry["session_id"] != session_of_messages
-                facts = {name: entry[name] for name in _STORED}
-                session = ThreadSession(**facts, is_waiting=is_gap, has_failed=is_gap)
+                fields = {name: entry[name] for name in _STORED}
+                session = ThreadSession(**fields, is_waiting=is_gap, has_failed=is_gap)
                 thread.sessions.setdefault(session.session_id, session)
         if self._checkpointer is not None and not (thread.sessions or session_of_messages):
             try:
@@ -343,9 +343,9 @@ class ThreadMemory:
         with _LOCK:
             sessions = self._thread.sessions
             if self._replaces:
-                for other in [*sessions.values()]:
-                    if other.agent == self._agent or not other.is_waiting:
-                        del sessions[other.session_id]
+                for earlier in [*sessions.values()]:
+                    if earlier.agent == self._agent or not earlier.is_waiting:
+                        del sessions[earlier.session_id]
                 self._replaces = False
             if sessions.pop(session_id, None) is None:
                 self._thread.is_stored = False
@@ -411,10 +411,10 @@ def _remembered(threads: _Threads, key: Hashable, owner: object = None) -> Threa
         return thread
 
 
-def session_in_checkpoint(saved: Any, seal: Seal) -> str | None:
+def session_in_checkpoint(checkpoint_tuple: Any, seal: Seal) -> str | None:
     """The newest session of the connection in the messages of a checkpoint, or in its writes."""
-    writes = [value for _, _, value in saved.pending_writes or ()]
-    for value in [*saved.checkpoint["channel_values"].values(), *writes]:
+    writes = [value for _, _, value in checkpoint_tuple.pending_writes or ()]
+    for value in [*checkpoint_tuple.checkpoint["channel_values"].values(), *writes]:
         messages = value if isinstance(value, list) else [value]
         if session_id := last_own_session(messages, seal, of_tools=True)[0]:
             return session_id

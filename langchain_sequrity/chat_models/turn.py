@@ -113,8 +113,9 @@ def _holds_results(message: BaseMessage) -> bool:
 def _is_result(block: Any) -> bool:
     if not isinstance(block, dict):
         return False
-    kind = block.get("type")
-    return kind in _RESULTS or (kind == "non_standard" and _is_result(block.get("value")))
+    block_type = block.get("type")
+    is_wrapped = block_type == "non_standard" and _is_result(block.get("value"))
+    return is_wrapped or block_type in _RESULTS
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,10 +254,10 @@ class Turn:
         )
         resumed = self._session_for(message_session, seal)
         self._marks = self._marks_for(resumed, resumed_at)
-        asks = self.continues or self._is_known_to_differ(resumed, message_session)
-        self.continues = asks and resumed is not None  # a new session accepts any history
-        leaves = self._is_mid_turn and last_session(self.messages) not in (None, resumed)
-        if leaves and self.dual_llm:
+        continues = self.continues or self._is_known_to_differ(resumed, message_session)
+        self.continues = continues and resumed is not None  # a new session accepts any history
+        leaves_session = self._is_mid_turn and last_session(self.messages) not in (None, resumed)
+        if leaves_session and self.dual_llm:
             raise UsageError(_MID_TURN)
         messages: Sequence[BaseMessage] = with_replaced_ids(self.messages, resumed, seal)
         params = self.params
@@ -338,11 +339,11 @@ class Turn:
         """The messages after a reply of the session, and the body's fields with its id."""
         last = messages[index]
         reply_id = last.response_metadata.get("id")
-        new = messages[index + 1 :]
+        unsent = messages[index + 1 :]
         is_edited = isinstance(last, AIMessage) and not _has_its_calls(last)
-        if not reply_id or not new or is_edited or "previous_response_id" in self.params:
+        if not reply_id or not unsent or is_edited or "previous_response_id" in self.params:
             return messages, self.params
-        return new, {**self.params, "previous_response_id": reply_id}
+        return unsent, {**self.params, "previous_response_id": reply_id}
 
     def _seal(self, session_id: str) -> str:
         return self.connection.seal(self.params["model"], session_id)
@@ -475,19 +476,19 @@ class Turn:
     def _describe(self, head: Reply) -> dict[str, Any]:
         """The `response_metadata` that the head of a reply gives."""
         session_id = head.headers.get("x-session-id") or self.call.session_id
-        facts: dict[str, Any] = {}
+        metadata: dict[str, Any] = {}
         if session_id is not None:
-            facts = {"session_id": session_id, "digest": self._seal(session_id), **self._marks}
+            metadata = {"session_id": session_id, "digest": self._seal(session_id), **self._marks}
         if forked_from := self.forked_from or (self.memory and self.memory.forked_from):
-            facts["forked_from"] = forked_from
+            metadata["forked_from"] = forked_from
         if request_id := head.headers.get("x-request-id"):
-            facts["request_id"] = request_id
-        described: dict[str, Any] = {METADATA_KEY: facts}
+            metadata["request_id"] = request_id
+        response_metadata: dict[str, Any] = {METADATA_KEY: metadata}
         if self.settings.include_response_headers:
-            described["headers"] = {
+            response_metadata["headers"] = {
                 name: value for name, value in head.headers.items() if name.lower() != "set-cookie"
             }
-        return described
+        return response_metadata
 
     # Answers, calls and failed turns
 
@@ -590,18 +591,18 @@ class _SessionReader(DenialReader):
 
 def _has_its_calls(message: AIMessage) -> bool:
     """Whether the calls of a Responses message are still those that its content shows."""
-    came = [
+    content_calls = [
         (block.get("call_id"), block.get("name"), block.get("arguments"))
         for block in message.content
         if isinstance(block, dict) and block.get("type") == "function_call"
     ]
     calls = message.tool_calls
-    if message.invalid_tool_calls or len(came) != len(calls):
+    if message.invalid_tool_calls or len(content_calls) != len(calls):
         return not calls
     return all(
         (call_id, name) == (call["id"], call["name"])
         and arguments_text(call, {str(call_id): str(arguments)}) == arguments
-        for (call_id, name, arguments), call in zip(came, calls, strict=True)
+        for (call_id, name, arguments), call in zip(content_calls, calls, strict=True)
     )
 
 

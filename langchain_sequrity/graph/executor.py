@@ -24,7 +24,7 @@ from langchain_sequrity.chat_models import ChatSequrity
 from langchain_sequrity.chat_models.arguments import NamedModelArguments, executor_signature
 from langchain_sequrity.chat_models.base import SequrityChatModel
 from langchain_sequrity.chat_models.fallbacks import Guarded
-from langchain_sequrity.chat_models.parameters import way_of
+from langchain_sequrity.chat_models.parameters import capabilities_of
 from langchain_sequrity.chat_models.run_config import refuse_setting_names, refuse_settings
 from langchain_sequrity.chat_models.turn import TurnSettings
 from langchain_sequrity.connection import Connection
@@ -69,7 +69,7 @@ def warn_of_mismatch(model: SequrityChatModel, program: GraphProgram, *, is_stri
         UsageError: If it is strict.
     """
     connection, way = model.prepared.settings.connection, WAYS["executor"]
-    model_way = way_of(connection)
+    model_way = capabilities_of(connection)
     findings_of_model = problems(connection.policy, model_way, labels=model.labels)
     tools = [_definition(tool) for tool in program.offered.values() if tool.role != "result"]
     findings = problems(connection.policy, way, tools, labels=model.labels)
