@@ -145,16 +145,16 @@ class ChatSequrity(SequrityChatModel):
     @model_validator(mode="after")
     def _check_format(self) -> Self:
         """Refuse parameters of the other format, which would be lost or refused by the service."""
-        mine, other = "chat/completions", "Responses (`use_responses_api=True`)"
-        strange: tuple[str, ...] = _OF_RESPONSES
+        used, other = "chat/completions", "Responses (`use_responses_api=True`)"
+        foreign: tuple[str, ...] = _OF_RESPONSES
         if self.use_responses_api:
-            mine, other, strange = "Responses", "chat/completions", _OF_CHAT_COMPLETIONS
+            used, other, foreign = "Responses", "chat/completions", _OF_CHAT_COMPLETIONS
         if self.max_tokens is not None and self.max_completion_tokens is not None:
             msg = "`max_tokens` and `max_completion_tokens` are the same limit. Give one of them."
             raise UsageError(msg)
-        for name in strange:
+        for name in foreign:
             if getattr(self, name) not in (None, False):
-                msg = f"`{name}` belongs to {other}, and this model uses {mine}. Leave it out."
+                msg = f"`{name}` belongs to {other}, and this model uses {used}. Leave it out."
                 raise UsageError(msg)
         return self
 

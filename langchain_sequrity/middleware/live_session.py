@@ -115,8 +115,8 @@ class LiveSession:
         with self.lock:
             if (by.agent, by.message, call_id) in self._ended or since < self._oldest:
                 return True
-            later = (origin for revision, origin in self._changes.items() if revision > since)
-            return any(origin[:2] != by[:2] and origin.step != by.step for origin in later)
+            origins = (origin for revision, origin in self._changes.items() if revision > since)
+            return any(origin[:2] != by[:2] and origin.step != by.step for origin in origins)
 
     def record(self) -> SessionRecord:
         """The session as the state stores it."""
@@ -168,8 +168,8 @@ class LiveSession:
             step: The step of the outermost graph.
             agents: The agent that asks, and those inside whose calls it runs.
         """
-        asking = set(agents)
+        own_agents = set(agents)
         for agent, calls in self._unfinished.items():
-            if agent not in asking and calls.step == step and calls.tools:
+            if agent not in own_agents and calls.step == step and calls.tools:
                 return next(iter(calls.tools.values()))
         return ""
