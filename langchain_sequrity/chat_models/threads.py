@@ -91,13 +91,13 @@ class Thread:
 _Threads = OrderedDict[Hashable, Thread]
 _threads: _Threads = OrderedDict()
 _runs: _Threads = OrderedDict()
-_threads_of: "WeakKeyDictionary[object, _Threads]" = WeakKeyDictionary()
+_threads_by_checkpointer: "WeakKeyDictionary[object, _Threads]" = WeakKeyDictionary()
 
 
 def forget_threads() -> None:
     """Forget all threads, as a new process has none."""
     with _LOCK:
-        for threads in (_threads, _runs, _threads_of):
+        for threads in (_threads, _runs, _threads_by_checkpointer):
             threads.clear()
 
 
@@ -396,7 +396,7 @@ def _thread(thread_id: str, owner: str, checkpointer: object) -> Thread:
         return _remembered(_threads, (owner, thread_id))
     try:
         with _LOCK:
-            threads = _threads_of.setdefault(checkpointer, OrderedDict())
+            threads = _threads_by_checkpointer.setdefault(checkpointer, OrderedDict())
     except TypeError:  # it has no hash, or no weak references
         return _remembered(_threads, (id(checkpointer), thread_id), checkpointer)
     return _remembered(threads, thread_id)

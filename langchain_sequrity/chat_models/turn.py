@@ -249,11 +249,11 @@ class Turn:
     def _write(self, headers: Mapping[str, str] | None) -> ServiceCall:
         """Choose the session, replace the ids of all others in the history, and write the call."""
         seal = functools.cache(self._seal)  # a hundred messages often have one foreign session
-        message_session, resumed_at = last_own_session(
+        message_session, resumed_index = last_own_session(
             self.messages, seal, of_tools=self.memory is not None
         )
         resumed = self._session_for(message_session, seal)
-        self._marks = self._marks_for(resumed, resumed_at)
+        self._marks = self._marks_for(resumed, resumed_index)
         continues = self.continues or self._is_known_to_differ(resumed, message_session)
         self.continues = continues and resumed is not None  # a new session accepts any history
         leaves_session = self._is_mid_turn and last_session(self.messages) not in (None, resumed)
@@ -262,8 +262,8 @@ class Turn:
         messages: Sequence[BaseMessage] = with_replaced_ids(self.messages, resumed, seal)
         params = self.params
         only_new = self.settings.only_new_messages and not self.continues
-        if only_new and resumed_at is not None and resumed == message_session:
-            messages, params = self._after(resumed_at, messages)
+        if only_new and resumed_index is not None and resumed == message_session:
+            messages, params = self._after(resumed_index, messages)
         if self.continues and self._mismatch_policy is None:
             config = self.connection.sent_config or ConfigHeader()
             config = config.with_mismatch_policy("continue")
@@ -309,7 +309,7 @@ class Turn:
                 return True
         return False
 
-    def _marks_for(self, resumed: str | None, resumed_at: int | None) -> dict[str, bool]:
+    def _marks_for(self, resumed: str | None, resumed_index: int | None) -> dict[str, bool]:
         """What the messages of the reply note about their session, if the policy has rules on it.
 
         Without tools a call is not one of the thread, so neither is a session that it begins.
@@ -318,8 +318,8 @@ class Turn:
             is_chosen = self.session_id is not None or self.memory.is_chosen
             return {REPLACES_EARLIER: True} if is_chosen else {}
         is_aside = resumed is None
-        if resumed is not None and resumed_at is not None:
-            is_aside = WITHOUT_TOOLS in own_metadata(self.messages[resumed_at])
+        if resumed is not None and resumed_index is not None:
+            is_aside = WITHOUT_TOOLS in own_metadata(self.messages[resumed_index])
         return {WITHOUT_TOOLS: True} if is_aside and self.connection.uses_session else {}
 
     def _is_known_to_differ(self, resumed: str | None, message_session: str | None) -> bool:

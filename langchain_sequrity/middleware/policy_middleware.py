@@ -114,7 +114,7 @@ def _check_message(
     seen: Labels,
     session: Labels,
     *,
-    beside: str = "",
+    running: str = "",
 ) -> _MessageResult:
     """Check the calls of a message in their order.
 
@@ -124,23 +124,23 @@ def _check_message(
         calls: Its calls without a result.
         seen: The join of the labels of all results that the model has seen.
         session: The labels of the session.
-        beside: A tool that another agent of the session has called, and whose call will change the
+        running: A tool that another agent of the session has called, and whose call will change the
             session when it ends.
     """
     policy = guard.policy
     id_counts = Counter(call["id"] for call in calls)
     decided: dict[str, CheckedCall] = {}
     checks: list[tuple[ToolCall, CheckResult]] = []
-    base, closed_by, pending = session, "", None
+    base, closing, pending = session, "", None
     for call in calls:
         tool, call_id = call["name"], call["id"] or ""
         digest = policy.digest(message, dict(call), seen)
-        other = closed_by or (beside if beside and policy.touches_session(tool) else "")
+        blocking = closing or (running if running and policy.touches_session(tool) else "")
         has_id = bool(call_id) and id_counts[call["id"]] == 1
         denial = (
             _sibling_denial(tool, pending.denial)
             if pending is not None
-            else _uncheckable_denial(tool, other, has_id=has_id, has_digest=bool(digest))
+            else _unchecked_denial(tool, blocking, has_id=has_id, has_digest=bool(digest))
         )
         if denial is None:
             result = policy.decide(tool, call["args"], seen, session)
@@ -153,19 +153,19 @@ def _check_message(
             pending = PendingDenial(message, call_id, denial)
         if guard.may_run(denial):
             if policy.engine.ends_in_session(tool):
-                closed_by = tool
+                closing = tool
             if policy.runs_agents(tool):  # the calls of these agents change the session too
-                beside = tool
+                running = tool
     if pending is not None:
         for call in calls:
             checked_call = decided[call["id"] or ""]
             stopped = checked_call.denial or _sibling_denial(call["name"], pending.denial)
             decided[call["id"] or ""] = replace(checked_call, denial=stopped)
-    checked = CheckedMessage(message, decided, bool(closed_by), base)
+    checked = CheckedMessage(message, decided, bool(closing), base)
     return _MessageResult(checked, session, checks, pending)
 
 
-def _uncheckable_denial(tool: str, other: str, *, has_id: bool, has_digest: bool) -> Denial | None:
+def _unchecked_denial(tool: str, blocking: str, *, has_id: bool, has_digest: bool) -> Denial | None:
     """The denial of a call that cannot be checked, or not yet."""
     if not has_id:
         reason = "each call of a message needs its own id, and this one has none"
@@ -173,8 +173,8 @@ def _uncheckable_denial(tool: str, other: str, *, has_id: bool, has_digest: bool
     if not has_digest:
         reason = "its arguments cannot be written as JSON; they may be nested too deeply"
         return hard_denial(tool, "failed", reason)
-    if other:
-        reason = f"the policy cannot decide on it before the call of `{other}` has ended"
+    if blocking:
+        reason = f"the policy cannot decide on it before the call of `{blocking}` has ended"
         return hard_denial(tool, "waits", reason)
     return None
 
@@ -407,9 +407,9 @@ class PolicyMiddleware(AgentMiddleware[AgentState[ResponseT], ContextT, Response
         if (outer := outer_call()) is not None:
             outer.nesting.add(outer.tool)
         with session.lock:  # agents that run at the same time are checked one after the other
-            beside = session.unfinished_tool(origin.step, agents_around(thread.agent))
+            running = session.unfinished_tool(origin.step, agents_around(thread.agent))
             result = _check_message(
-                self._guard, message, calls, thread.seen, session.labels, beside=beside
+                self._guard, message, calls, thread.seen, session.labels, running=running
             )
             session.set_labels(result.session, origin)
             may_run = {
