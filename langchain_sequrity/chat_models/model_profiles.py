@@ -5,72 +5,37 @@ from models.dev. These packages are not imported: each import takes a second.
 """
 
 import re
-from collections.abc import Mapping
-from types import MappingProxyType
+from collections.abc import Mapping, Sequence
 
 from langchain_core.language_models import ModelProfile
 
 from langchain_sequrity.wire.planner_worker import split_models
 
-_TOKEN_LIMITS: Mapping[str, tuple[int, int]] = MappingProxyType(
-    {
-        "gpt-4": (8_192, 8_192),
-        "gpt-3.5-turbo": (16_385, 4_096),
-        "gpt-4-turbo": (128_000, 4_096),
-        "gpt-4o-2024-05-13": (128_000, 4_096),
-        "gpt-4o": (128_000, 16_384),
-        "gpt-4o-mini": (128_000, 16_384),
-        "gpt-5.3-codex-spark": (128_000, 32_000),
-        "gpt-realtime-2.1": (128_000, 32_000),
-        "claude-haiku-4-5": (200_000, 64_000),
-        "claude-opus-4-5": (200_000, 64_000),
-        "claude-sonnet-4-5": (200_000, 64_000),
-        "o1": (200_000, 100_000),
-        "o1-pro": (200_000, 100_000),
-        "o3": (200_000, 100_000),
-        "o3-mini": (200_000, 100_000),
-        "o3-pro": (200_000, 100_000),
-        "o4-mini": (200_000, 100_000),
-        "gpt-5": (272_000, 128_000),
-        "gpt-5-mini": (272_000, 128_000),
-        "gpt-5-nano": (272_000, 128_000),
-        "gpt-5.1": (272_000, 128_000),
-        "gpt-5.2": (272_000, 128_000),
-        "gpt-5.2-pro": (272_000, 128_000),
-        "gpt-5-pro": (272_000, 272_000),
-        "gpt-5.3-codex": (400_000, 128_000),
-        "gpt-5.4-mini": (400_000, 128_000),
-        "gpt-5.4-nano": (400_000, 128_000),
-        "claude-fable-5": (1_000_000, 128_000),
-        "claude-fable-5-1": (1_000_000, 128_000),
-        "claude-haiku-5-5": (1_000_000, 128_000),
-        "claude-opus-4-6": (1_000_000, 128_000),
-        "claude-opus-4-7": (1_000_000, 128_000),
-        "claude-opus-4-8": (1_000_000, 128_000),
-        "claude-opus-5": (1_000_000, 128_000),
-        "claude-opus-5-5": (1_000_000, 128_000),
-        "claude-sonnet-4-6": (1_000_000, 128_000),
-        "claude-sonnet-5": (1_000_000, 128_000),
-        "claude-sonnet-5-5": (1_000_000, 128_000),
-        "gpt-4.1": (1_047_576, 32_768),
-        "gpt-4.1-mini": (1_047_576, 32_768),
-        "gpt-4.1-nano": (1_047_576, 32_768),
-        "gpt-5.4": (1_050_000, 128_000),
-        "gpt-5.4-pro": (1_050_000, 128_000),
-        "gpt-5.5": (1_050_000, 128_000),
-        "gpt-5.5-pro": (1_050_000, 128_000),
-        "gpt-5.6": (1_050_000, 128_000),
-        "gpt-5.6-luna": (1_050_000, 128_000),
-        "gpt-5.6-sol": (1_050_000, 128_000),
-        "gpt-5.6-terra": (1_050_000, 128_000),
-        "gpt-6-astra": (1_050_000, 128_000),
-        "gpt-6-luna": (1_050_000, 128_000),
-        "gpt-6-sol": (1_050_000, 128_000),
-        "gpt-6.1-sol": (1_050_000, 128_000),
-        "gpt-6.1-terra": (1_050_000, 128_000),
-    }
-)
-"""Most input tokens and most output tokens by the model's name."""
+_MODELS: Mapping[tuple[int, int], Sequence[str]] = {
+    (8_192, 8_192): ["gpt-4"],
+    (16_385, 4_096): ["gpt-3.5-turbo"],
+    (128_000, 4_096): ["gpt-4-turbo", "gpt-4o-2024-05-13"],
+    (128_000, 16_384): ["gpt-4o", "gpt-4o-mini"],
+    (128_000, 32_000): ["gpt-5.3-codex-spark", "gpt-realtime-2.1"],
+    (200_000, 64_000): ["claude-haiku-4-5", "claude-opus-4-5", "claude-sonnet-4-5"],
+    (200_000, 100_000): ["o1", "o1-pro", "o3", "o3-mini", "o3-pro", "o4-mini"],
+    (272_000, 128_000): ["gpt-5", "gpt-5-mini", "gpt-5-nano", "gpt-5.1", "gpt-5.2", "gpt-5.2-pro"],
+    (272_000, 272_000): ["gpt-5-pro"],
+    (400_000, 128_000): ["gpt-5.3-codex", "gpt-5.4-mini", "gpt-5.4-nano"],
+    (1_000_000, 128_000): [
+        "claude-fable-5", "claude-fable-5-1", "claude-haiku-5-5", "claude-opus-4-6",
+        "claude-opus-4-7", "claude-opus-4-8", "claude-opus-5", "claude-opus-5-5",
+        "claude-sonnet-4-6", "claude-sonnet-5", "claude-sonnet-5-5",
+    ],
+    (1_047_576, 32_768): ["gpt-4.1", "gpt-4.1-mini", "gpt-4.1-nano"],
+    (1_050_000, 128_000): [
+        "gpt-5.4", "gpt-5.4-pro", "gpt-5.5", "gpt-5.5-pro", "gpt-5.6", "gpt-5.6-luna",
+        "gpt-5.6-sol", "gpt-5.6-terra", "gpt-6-astra", "gpt-6-luna", "gpt-6-sol", "gpt-6.1-sol",
+        "gpt-6.1-terra",
+    ],
+}  # fmt: skip
+"""The names of models by their most input tokens and most output tokens."""
+_TOKEN_LIMITS = {name: limits for limits, names in _MODELS.items() for name in names}
 _RELEASE = re.compile(r"-(latest|\d{4}-?\d{2}-?\d{2})$")
 
 
