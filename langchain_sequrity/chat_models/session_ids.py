@@ -100,15 +100,11 @@ def with_replaced_ids(
 
 def _as_received(message: AIMessage, text: str) -> AIMessage:
     """The message as the service sent it, before a value or refusal was made of it."""
-    kwargs = _without_refusal(message)
+    kwargs = {key: value for key, value in message.additional_kwargs.items() if key != "refusal"}
     if refusal := kept_text(message, "refusal"):
         kwargs["refusal"] = refusal
     content = with_text(message.content, text)
     return message.model_copy(update={"content": content, "additional_kwargs": kwargs})
-
-
-def _without_refusal(message: AIMessage) -> dict[str, Any]:
-    return {key: value for key, value in message.additional_kwargs.items() if key != "refusal"}
 
 
 class _IdReplacer:

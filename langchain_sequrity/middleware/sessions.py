@@ -312,8 +312,10 @@ def _hides_results(messages: Sequence[AnyMessage]) -> bool:
     author_of: dict[str | None, str | None] = {}
     open_calls: set[str | None] = set()
     previous: AnyMessage | None = None
-    for message in _without_system(messages):
+    for message in messages:
         match message:
+            case SystemMessage():
+                continue
             case AIMessage(tool_calls=[]):
                 is_answer = isinstance(previous, ToolMessage)
                 if not is_answer or author_of[previous.tool_call_id] != message.name:  # type: ignore[union-attr]
@@ -332,10 +334,6 @@ def _hides_results(messages: Sequence[AnyMessage]) -> bool:
                     return True
         previous = message
     return False
-
-
-def _without_system(messages: Sequence[AnyMessage]) -> Iterator[AnyMessage]:
-    return (message for message in messages if not isinstance(message, SystemMessage))
 
 
 # What the checkpointer knows more than the state
