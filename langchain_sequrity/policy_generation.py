@@ -57,6 +57,7 @@ from langchain_sequrity.sqrt.nodes import Binding, Declaration, Name, has_rules,
 from langchain_sequrity.strict_json import dumps
 from langchain_sequrity.suggestions import suggest
 from langchain_sequrity.wire.exchange import Reply, ServiceCall, read_object
+from langchain_sequrity.wire.planner_worker import split_models
 from langchain_sequrity.wire.policy_generation import (
     DEFAULT_RETRIES,
     PolicyReply,
@@ -597,7 +598,7 @@ class PolicyGenTool(BaseTool):
         responses = given.suffix == "responses"
         return PolicyRequest(
             variant=variant_of(given.for_policies().provider, responses=responses),
-            model=state.params["model"].split(",")[0].strip(),
+            model=split_models(state.params["model"])[0],
             description=description,
             tools=self.tools,
             n_retries=self.n_retries,

@@ -18,7 +18,7 @@ from langchain_core.rate_limiters import BaseRateLimiter
 from pydantic import BaseModel, SecretStr
 from pydantic_core import PydanticUndefined
 
-from langchain_sequrity.chat_models.sessions import OnSessionExpired
+from langchain_sequrity.chat_models.turn import OnSessionExpired
 from langchain_sequrity.headers import ConfigHeader, FeaturesHeader, PolicyHeader
 from langchain_sequrity.on_denied import OnDeniedTurn
 from langchain_sequrity.session_memory import OnSessionLost
@@ -214,9 +214,9 @@ def advice_on(name: str, names: Collection[str]) -> str:
     """
     if name in _ELSEWHERE:
         return _ELSEWHERE[name]
-    for other, kinds in (("ChatSequrity", _ONLY_CHAT), ("SequrityMessages", _ONLY_MESSAGES)):
-        if name in kinds:
-            return f"`{other}` has it."
+    for model, extra in (("ChatSequrity", _ONLY_CHAT), ("SequrityMessages", _ONLY_MESSAGES)):
+        if name in extra:
+            return f"`{model}` has it."
     near = _OTHER_NAMES.get(name)
     if near not in names:
         near = nearest_name(name, names)
@@ -234,15 +234,13 @@ def keywords(arguments: type[Any], model: type[BaseModel]) -> list[Parameter]:
     """
     fields = {field.alias or name: field for name, field in model.model_fields.items()}
     fields |= model.model_fields
-    return [
-        Parameter(name, Parameter.KEYWORD_ONLY, default=_default(fields[name]), annotation=kind)
-        for name, kind in arguments.__annotations__.items()
-    ]
+    return [_keyword(name, fields[name], hint) for name, hint in arguments.__annotations__.items()]
 
 
-def _default(field: Any) -> Any:
+def _keyword(name: str, field: Any, annotation: Any) -> Parameter:
     # A default that a function makes (a key of the environment, an empty dict) shows as `...`.
-    return ... if field.default is PydanticUndefined else field.default
+    default = ... if field.default is PydanticUndefined else field.default
+    return Parameter(name, Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
 
 
 def model_signature(arguments: type[Any], model: type[BaseModel]) -> Signature:
@@ -250,20 +248,20 @@ def model_signature(arguments: type[Any], model: type[BaseModel]) -> Signature:
 
     It includes fields that a subclass adds.
     """
-    name = Parameter("model", Parameter.POSITIONAL_OR_KEYWORD, annotation=str)
-    shown = keywords(arguments, model)
-    known = {"model_name", *arguments.__annotations__}
-    own = [
-        Parameter(one, Parameter.KEYWORD_ONLY, default=_default(field), annotation=field.annotation)
-        for one, field in model.model_fields.items()
-        if one not in known
+    model_name = Parameter("model", Parameter.POSITIONAL_OR_KEYWORD, annotation=str)
+    declared = keywords(arguments, model)
+    declared_names = {"model_name", *arguments.__annotations__}
+    added = [
+        _keyword(name, field, field.annotation)
+        for name, field in model.model_fields.items()
+        if name not in declared_names
     ]
-    return Signature([name, *shown, *own], return_annotation=None)
+    return Signature([model_name, *declared, *added], return_annotation=None)
 
 
 def executor_signature(
     init: Callable[..., None], arguments: type[Any], model: type[BaseModel]
 ) -> Signature:
     """The signature of a constructor that also takes the keywords of a model."""
-    own = [*signature(init).parameters.values()][1:-1]
-    return Signature([*own, *keywords(arguments, model)], return_annotation=None)
+    parameters = [*signature(init).parameters.values()][1:-1]
+    return Signature([*parameters, *keywords(arguments, model)], return_annotation=None)

@@ -1,17 +1,10 @@
-"""The base of the chat models: one turn for sync and async, and LangChain's other methods.
+"""The base of the chat models: one turn for sync and async, and LangChain's other methods."""
 
-`_LIMITS` has the sizes of models by name, for `profile`. The figures are those of
-`langchain-openai` 1.7.4 and `langchain-anthropic` 1.7.10, which take them from models.dev. These
-packages are not imported: each import takes a second.
-"""
-
-import re
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from functools import wraps
 from inspect import isawaitable, iscoroutine
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn, Self
 from urllib.parse import urlsplit
 
@@ -32,9 +25,10 @@ from pydantic import SecretStr, model_validator
 from typing_extensions import override
 
 from langchain_sequrity.chat_models.fallbacks import Guarded
+from langchain_sequrity.chat_models.model_profiles import profile_of
 from langchain_sequrity.chat_models.parameters import (
     KEYS,
-    AskedKey,
+    KeySource,
     Parameters,
     PreparedParameters,
     check_policy,
@@ -49,7 +43,6 @@ from langchain_sequrity.chat_models.run_config import (
     session_and_headers,
     with_run_config,
 )
-from langchain_sequrity.chat_models.sessions import Turn, TurnSettings
 from langchain_sequrity.chat_models.threads import ThreadMemory
 from langchain_sequrity.chat_models.tools import (
     unlabelled_tools,
@@ -57,6 +50,7 @@ from langchain_sequrity.chat_models.tools import (
     write_tool_choice,
     write_tools,
 )
+from langchain_sequrity.chat_models.turn import Turn, TurnSettings
 from langchain_sequrity.connection import ASKED_KEY, LOOPBACK_KEY, Connection, check_key
 from langchain_sequrity.errors import PolicyDenied, StatusError, UsageError
 from langchain_sequrity.headers import Header
@@ -84,68 +78,7 @@ _CALL_ARGUMENTS = frozenset(
 )
 """Arguments of a call that are not fields of the body."""
 
-_LIMITS: Mapping[tuple[int, int], str] = MappingProxyType(
-    {
-        (8_192, 8_192): ("gpt-4"),
-        (16_385, 4_096): ("gpt-3.5-turbo"),
-        (128_000, 4_096): ("gpt-4-turbo gpt-4o-2024-05-13"),
-        (128_000, 16_384): ("gpt-4o gpt-4o-mini"),
-        (128_000, 32_000): ("gpt-5.3-codex-spark gpt-realtime-2.1"),
-        (200_000, 64_000): ("claude-haiku-4-5 claude-opus-4-5 claude-sonnet-4-5"),
-        (200_000, 100_000): ("o1 o1-pro o3 o3-mini o3-pro o4-mini"),
-        (272_000, 128_000): ("gpt-5 gpt-5-mini gpt-5-nano gpt-5.1 gpt-5.2 gpt-5.2-pro"),
-        (272_000, 272_000): ("gpt-5-pro"),
-        (400_000, 128_000): ("gpt-5.3-codex gpt-5.4-mini gpt-5.4-nano"),
-        (1_000_000, 128_000): (
-            "claude-fable-5 claude-fable-5-1 claude-haiku-5-5 claude-opus-4-6 claude-opus-4-7 "
-            "claude-opus-4-8 claude-opus-5 claude-opus-5-5 claude-sonnet-4-6 claude-sonnet-5 "
-            "claude-sonnet-5-5"
-        ),
-        (1_047_576, 32_768): ("gpt-4.1 gpt-4.1-mini gpt-4.1-nano"),
-        (1_050_000, 128_000): (
-            "gpt-5.4 gpt-5.4-pro gpt-5.5 gpt-5.5-pro gpt-5.6 gpt-5.6-luna gpt-5.6-sol "
-            "gpt-5.6-terra gpt-6-astra gpt-6-luna gpt-6-sol gpt-6.1-sol gpt-6.1-terra"
-        ),
-    }
-)
-"""Most input tokens and most output tokens, with the names of the models."""
-_BY_NAME: Mapping[str, tuple[int, int]] = MappingProxyType(
-    {name: limits for limits, names in _LIMITS.items() for name in names.split()}
-)
-_RELEASE = re.compile(r"-(latest|\d{4}-?\d{2}-?\d{2})$")
-
-
-def profile_of(model_name: str) -> ModelProfile:
-    """The profile of a model, or of a planner and its worker with the smaller limits.
-
-    Args:
-        model_name: The name for the service: `openai/gpt-5-mini`, `gpt-5-mini-2025-08-07`,
-            `"planner,worker"`.
-
-    Returns:
-        The properties of every model behind the service, and `max_input_tokens` and
-        `max_output_tokens` if all names are known.
-    """
-    profile = ModelProfile(
-        tool_calling=True, tool_choice=True, structured_output=True, tool_call_streaming=True
-    )
-    limits = [_limits_of(name.strip().lower()) for name in model_name.split(",")]
-    known = [one for one in limits if one is not None]
-    if len(known) == len(limits):
-        profile["max_input_tokens"] = min(one for one, _ in known)
-        profile["max_output_tokens"] = min(one for _, one in known)
-    return profile
-
-
-def _limits_of(name: str) -> tuple[int, int] | None:
-    """The limits of a name, with or without provider, date and OpenRouter's dots."""
-    last = name.rsplit("/", 1)[-1]
-    if last.startswith("claude"):
-        last = last.replace(".", "-")
-    return _BY_NAME.get(last) or _BY_NAME.get(_RELEASE.sub("", last))
-
-
-TOKEN_LIMITS = ("max_tokens", "max_completion_tokens")
+TOKEN_LIMIT_FIELDS = ("max_tokens", "max_completion_tokens")
 """Two names of one limit. A call's limit replaces the model's, whatever their names."""
 
 
@@ -204,16 +137,16 @@ class SequrityChatModel(Guarded[LanguageModelInput, AIMessage], Parameters):
     @override
     def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
         params = self._ready().params
-        found = LangSmithParams(ls_provider="sequrity", ls_model_type="chat")
-        found["ls_model_name"] = kwargs.get("model", params["model"])
+        ls_params = LangSmithParams(ls_provider="sequrity", ls_model_type="chat")
+        ls_params["ls_model_name"] = kwargs.get("model", params["model"])
         if (temperature := kwargs.get("temperature", params.get("temperature"))) is not None:
-            found["ls_temperature"] = temperature
-        limits = [one.get(name) for one in (kwargs, params) for name in TOKEN_LIMITS]
-        if (max_tokens := next((one for one in limits if one is not None), None)) is not None:
-            found["ls_max_tokens"] = max_tokens
+            ls_params["ls_temperature"] = temperature
+        limits = [fields.get(name) for fields in (kwargs, params) for name in TOKEN_LIMIT_FIELDS]
+        if (max_tokens := next((limit for limit in limits if limit is not None), None)) is not None:
+            ls_params["ls_max_tokens"] = max_tokens
         if stops := stop or params.get("stop"):
-            found["ls_stop"] = stops
-        return found
+            ls_params["ls_stop"] = stops
+        return ls_params
 
     def _model_params(self, config: object) -> NoReturn:
         """Refuse `ProviderToolSearchMiddleware`, which alone asks a model for this.
@@ -242,8 +175,8 @@ class SequrityChatModel(Guarded[LanguageModelInput, AIMessage], Parameters):
     @override
     def _get_llm_string(self, stop: list[str] | None = None, **kwargs: Any) -> str:
         # Two keys, policies or default headers never share a cached answer.
-        own = self._ready().settings.connection.with_keys(self._asked_keys()).fingerprint
-        return f"{super()._get_llm_string(stop=stop, **kwargs)}---{own}"
+        fingerprint = self._ready().settings.connection.with_keys(self._call_keys()).fingerprint
+        return f"{super()._get_llm_string(stop=stop, **kwargs)}---{fingerprint}"
 
     @override
     def get_num_tokens(self, text: str) -> int:
@@ -257,8 +190,8 @@ class SequrityChatModel(Guarded[LanguageModelInput, AIMessage], Parameters):
         tools: Sequence[dict[str, Any] | type | Callable[..., Any] | BaseTool] | None = None,
     ) -> int:
         """Count tokens approximately: the model behind the service is not known here."""
-        written: Any = write_tools(tools, strict=None) if tools else None
-        return count_tokens_approximately(messages, tools=written)
+        definitions: Any = write_tools(tools, strict=None) if tools else None
+        return count_tokens_approximately(messages, tools=definitions)
 
     # What is made of the parameters
 
@@ -276,7 +209,7 @@ class SequrityChatModel(Guarded[LanguageModelInput, AIMessage], Parameters):
         Raises:
             UsageError: If a function gives the keys: users of this property keep the connection.
         """
-        for name in filter(self._is_asked, KEYS):
+        for name in filter(self._is_key_function, KEYS):
             msg = (
                 f"`{name}` is a function, which only the model itself calls. Give the key as text "
                 "for a graph or for `PolicyGenTool`."
@@ -350,23 +283,23 @@ class SequrityChatModel(Guarded[LanguageModelInput, AIMessage], Parameters):
         return False
 
     def _connection(self, suffix: Format) -> Connection:
-        own = {
+        headers = {
             name: value.get_secret_value() for name, value in (self.default_headers or {}).items()
         }
-        given = {name.lower() for name in own}
+        default_names = {name.lower() for name in headers}
         named = self._named_headers().items()
-        own |= {name: value for name, value in named if name.lower() not in given}
+        headers |= {name: value for name, value in named if name.lower() not in default_names}
         connection = Connection(
             base_url=self.base_url,
             api_key=self._key(),
-            llm_api_key=None if self.llm_api_key is None else _text_of(self.llm_api_key),
+            llm_api_key=None if self.llm_api_key is None else _key_text(self.llm_api_key),
             endpoint_type=self.endpoint_type,
             provider=self.provider,
             suffix=suffix,
             features=self.features,
             policy=self.policy,
             config=self.session_config,
-            default_headers=own,
+            default_headers=headers,
             default_query=self.default_query or {},
             max_header_bytes=self.max_header_bytes,
             allow_http=self.allow_http,
@@ -378,7 +311,7 @@ class SequrityChatModel(Guarded[LanguageModelInput, AIMessage], Parameters):
         if key is None:  # unpickled, perhaps, before the variable was set
             key = env_key("api_key")
         if key is not None:
-            return _text_of(key)
+            return _key_text(key)
         if is_loopback(urlsplit(self.base_url).hostname or ""):
             return LOOPBACK_KEY
         msg = (
@@ -391,38 +324,38 @@ class SequrityChatModel(Guarded[LanguageModelInput, AIMessage], Parameters):
         """Headers that have their own parameter."""
         return {}
 
-    def _is_asked(self, name: str) -> bool:
+    def _is_key_function(self, name: str) -> bool:
         value = getattr(self, name)
         return value is not None and not isinstance(value, SecretStr)
 
-    def _asked_keys(self) -> dict[str, str]:
+    def _call_keys(self) -> dict[str, str]:
         """The keys that functions give for this call. They are not stored."""
         keys = {}
-        for name in filter(self._is_asked, KEYS):
-            given = getattr(self, name)()
-            if isawaitable(given):
-                if iscoroutine(given):
-                    given.close()
+        for name in filter(self._is_key_function, KEYS):
+            key = getattr(self, name)()
+            if isawaitable(key):
+                if iscoroutine(key):
+                    key.close()
                 msg = (
                     f"`{name}` is an async function, which only `ainvoke`, `astream` and "
                     "`abatch` can call. Use one of these, or give a plain function."
                 )
                 raise UsageError(msg)
-            keys[name] = _given_key(name, given)
+            keys[name] = _checked_key(name, key)
         return keys
 
-    async def _aasked_keys(self) -> dict[str, str]:
-        """See `_asked_keys`."""
+    async def _acall_keys(self) -> dict[str, str]:
+        """See `_call_keys`."""
         keys = {}
-        for name in filter(self._is_asked, KEYS):
-            given = getattr(self, name)()
-            keys[name] = _given_key(name, await given if isawaitable(given) else given)
+        for name in filter(self._is_key_function, KEYS):
+            key = getattr(self, name)()
+            keys[name] = _checked_key(name, await key if isawaitable(key) else key)
         return keys
 
     def _default_params(self) -> dict[str, Any]:
         """The fields of the body that are the same for each call."""
-        own = {name: getattr(self, name) for name in self._body_parameters}
-        params = {"model": self.model_name, **own, **self.model_kwargs}
+        fields = {name: getattr(self, name) for name in self._body_parameters}
+        params = {"model": self.model_name, **fields, **self.model_kwargs}
         return {name: value for name, value in params.items() if value is not None}
 
     def _identify(self, params: Mapping[str, Any]) -> dict[str, Any]:
@@ -436,8 +369,8 @@ class SequrityChatModel(Guarded[LanguageModelInput, AIMessage], Parameters):
 
     def _json_headers(self) -> dict[str, Header]:
         """X-Features, X-Policy and X-Config, as far as they are given, by the field's name."""
-        given = {name: getattr(self, name) for name in HEADERS}
-        return {name: value for name, value in given.items() if value is not None}
+        headers = {name: getattr(self, name) for name in HEADERS}
+        return {name: value for name, value in headers.items() if value is not None}
 
     # Turns
 
@@ -455,7 +388,7 @@ class SequrityChatModel(Guarded[LanguageModelInput, AIMessage], Parameters):
         if keys:
             settings = replace(settings, connection=settings.connection.with_keys(keys))
         params = self._params(prepared.params, stop, kwargs, stream=stream)
-        self._compare(params.get("tools"))  # of `bind` or of this call
+        self._check_policy_for(params.get("tools"))  # of `bind` or of this call
         session_id, headers = session_and_headers(kwargs)
         connection = settings.connection
         if headers:
@@ -538,7 +471,7 @@ class SequrityChatModel(Guarded[LanguageModelInput, AIMessage], Parameters):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        with self._turn(messages, stop, kwargs, self._asked_keys(), stream=False) as turn:
+        with self._turn(messages, stop, kwargs, self._call_keys(), stream=False) as turn:
             transport = self.sender()
             while True:
                 try:
@@ -560,7 +493,7 @@ class SequrityChatModel(Guarded[LanguageModelInput, AIMessage], Parameters):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        keys = await self._aasked_keys()
+        keys = await self._acall_keys()
         async with self._turn(messages, stop, kwargs, keys, stream=False) as turn:
             transport = self.sender()
             while True:
@@ -583,7 +516,7 @@ class SequrityChatModel(Guarded[LanguageModelInput, AIMessage], Parameters):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
-        with self._turn(messages, stop, kwargs, self._asked_keys(), stream=True) as turn:
+        with self._turn(messages, stop, kwargs, self._call_keys(), stream=True) as turn:
             transport = self.sender()
             while True:
                 try:
@@ -609,7 +542,7 @@ class SequrityChatModel(Guarded[LanguageModelInput, AIMessage], Parameters):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
-        keys = await self._aasked_keys()
+        keys = await self._acall_keys()
         async with self._turn(messages, stop, kwargs, keys, stream=True) as turn:
             transport = self.sender()
             while True:
@@ -723,10 +656,10 @@ class SequrityChatModel(Guarded[LanguageModelInput, AIMessage], Parameters):
                 once for each set of tools. Warnings of the constructor are not repeated.
         """
         extras, results = self._takes_tool_extras, self._ready().settings.connection.dual_llm
-        written = write_tools(tools, strict=strict, extras=extras, results=results is True)
-        self._compare(written, unlabelled_tools(tools, written))
+        definitions = write_tools(tools, strict=strict, extras=extras, results=results is True)
+        self._check_policy_for(definitions, unlabelled_tools(tools, definitions))
         bound = {
-            "tool_choice": write_tool_choice(tool_choice, written),
+            "tool_choice": write_tool_choice(tool_choice, definitions),
             "parallel_tool_calls": parallel_tool_calls,
         }
         if response_format is not None:
@@ -734,11 +667,11 @@ class SequrityChatModel(Guarded[LanguageModelInput, AIMessage], Parameters):
         kwargs.update({name: value for name, value in bound.items() if value is not None})
         # An empty list is not a legal value of the field.
         bound_model: Runnable[LanguageModelInput, AIMessage] = self.bind(
-            **({"tools": written} if written else {}), **kwargs
+            **({"tools": definitions} if definitions else {}), **kwargs
         )
         return bound_model
 
-    def _compare(self, tools: object, unlabelled: Collection[str] = ()) -> None:
+    def _check_policy_for(self, tools: object, unlabelled: Collection[str] = ()) -> None:
         """Compare the policy with a set of tools once: an agent binds them before each answer."""
         prepared = self._ready()
         connection = prepared.settings.connection
@@ -847,15 +780,15 @@ for _name in ("invoke", "stream", "astream"):
     _take_run_config(_name)
 
 
-def _text_of(key: SecretStr | AskedKey) -> str:
+def _key_text(key: SecretStr | KeySource) -> str:
     return key.get_secret_value() if isinstance(key, SecretStr) else ASKED_KEY
 
 
-def _given_key(name: str, given: object) -> str:
-    text = given.get_secret_value() if isinstance(given, SecretStr) else given
+def _checked_key(name: str, key: object) -> str:
+    text = key.get_secret_value() if isinstance(key, SecretStr) else key
     if not isinstance(text, str):
-        kind = type(given).__name__
-        msg = f"The function `{name}` must return the key as text; it returned a `{kind}`."
+        type_name = type(key).__name__
+        msg = f"The function `{name}` must return the key as text; it returned a `{type_name}`."
         raise UsageError(msg)
     check_key(name, text)
     return text

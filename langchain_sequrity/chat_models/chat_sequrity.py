@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from typing_extensions import override
 
 from langchain_sequrity.chat_models.arguments import ChatSequrityArguments, Verbosity
-from langchain_sequrity.chat_models.base import TOKEN_LIMITS, SequrityChatModel
+from langchain_sequrity.chat_models.base import TOKEN_LIMIT_FIELDS, SequrityChatModel
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.wire.chat_completions.client import FORMAT
 from langchain_sequrity.wire.exchange import ClientFormat
@@ -145,16 +145,16 @@ class ChatSequrity(SequrityChatModel):
     @model_validator(mode="after")
     def _check_format(self) -> Self:
         """Refuse parameters of the other format, which would be lost or refused by the service."""
-        mine, other = "chat/completions", "Responses (`use_responses_api=True`)"
-        strange: tuple[str, ...] = _OF_RESPONSES
+        used, other = "chat/completions", "Responses (`use_responses_api=True`)"
+        foreign: tuple[str, ...] = _OF_RESPONSES
         if self.use_responses_api:
-            mine, other, strange = "Responses", "chat/completions", _OF_CHAT_COMPLETIONS
+            used, other, foreign = "Responses", "chat/completions", _OF_CHAT_COMPLETIONS
         if self.max_tokens is not None and self.max_completion_tokens is not None:
             msg = "`max_tokens` and `max_completion_tokens` are the same limit. Give one of them."
             raise UsageError(msg)
-        for name in strange:
+        for name in foreign:
             if getattr(self, name) not in (None, False):
-                msg = f"`{name}` belongs to {other}, and this model uses {mine}. Leave it out."
+                msg = f"`{name}` belongs to {other}, and this model uses {used}. Leave it out."
                 raise UsageError(msg)
         return self
 
@@ -199,17 +199,19 @@ class ChatSequrity(SequrityChatModel):
         *,
         stream: bool,
     ) -> dict[str, Any]:
-        if any(kwargs.get(name) is not None for name in TOKEN_LIMITS):
-            defaults = {name: one for name, one in defaults.items() if name not in TOKEN_LIMITS}
+        if any(kwargs.get(name) is not None for name in TOKEN_LIMIT_FIELDS):
+            defaults = {
+                name: value for name, value in defaults.items() if name not in TOKEN_LIMIT_FIELDS
+            }
         params = super()._params(defaults, stop, kwargs, stream=stream)
         if stream and (params.get("n") or 1) > 1:
             msg = "Several replies (`n` > 1) cannot be streamed. Use `generate`, or `n=1`."
             raise UsageError(msg)
         if stream and not self.use_responses_api:
-            asks = self.stream_usage
-            if asks is None:
-                asks = is_loopback(urlsplit(self.base_url).hostname or "")
-            if asks:
+            asks_for_usage = self.stream_usage
+            if asks_for_usage is None:
+                asks_for_usage = is_loopback(urlsplit(self.base_url).hostname or "")
+            if asks_for_usage:
                 params.setdefault("stream_options", {"include_usage": True})
         return params
 

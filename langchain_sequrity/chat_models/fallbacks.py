@@ -110,10 +110,10 @@ class Guarded(Runnable[Input, Output]):
                 print(first.with_fallbacks([spare]).invoke("Hello!").text)
             ```
         """
-        made = super().with_fallbacks(
+        runnable = super().with_fallbacks(
             fallbacks, exceptions_to_handle=exceptions_to_handle, exception_key=exception_key
         )
-        return guarded(made)
+        return guarded(runnable)
 
     @override
     def with_retry(
@@ -139,17 +139,17 @@ class Guarded(Runnable[Input, Output]):
         Returns:
             The model with retries.
         """
-        made = super().with_retry(
+        runnable = super().with_retry(
             retry_if_exception_type=retry_if_exception_type,
             wait_exponential_jitter=wait_exponential_jitter,
             exponential_jitter_params=exponential_jitter_params,
             stop_after_attempt=stop_after_attempt,
         )
-        return guarded(made)
+        return guarded(runnable)
 
 
 # Fields that hold the runnables inside.
-_INSIDE = ("bound", "default", "runnable", "fallbacks", "alternatives")
+_INNER = ("bound", "default", "runnable", "fallbacks", "alternatives")
 
 
 class Wrapper(Guarded[Input, Output]):
@@ -174,7 +174,7 @@ class Wrapper(Guarded[Input, Output]):
         copied: Self = inherited.model_copy(update=fields, deep=deep)
         if not parameters:
             return copied
-        inside = [name for name in _INSIDE if name in names]
+        inside = [name for name in _INNER if name in names]
         if not inside:  # a sequence
             raise _cannot_be_changed(parameters)
         changes = {name: _with_parameters(getattr(copied, name), parameters) for name in inside}
@@ -227,7 +227,7 @@ def _cannot_be_changed(parameters: Iterable[str]) -> UsageError:
 
 
 # Arguments of a call that `bind_tools` and `with_structured_output` set anew.
-_OF_TOOLS = frozenset({"tools", "tool_choice", "parallel_tool_calls", "response_format"})
+_TOOL_ARGUMENTS = frozenset({"tools", "tool_choice", "parallel_tool_calls", "response_format"})
 
 
 class Binding(Wrapper[Input, Output]):
@@ -263,7 +263,7 @@ class Binding(Wrapper[Input, Output]):
         return super().with_config(config, **kwargs)
 
     def _arguments(self, kwargs: dict[str, Any]) -> dict[str, Any]:
-        bound = {name: value for name, value in self.kwargs.items() if name not in _OF_TOOLS}
+        bound = {name: value for name, value in self.kwargs.items() if name not in _TOOL_ARGUMENTS}
         return joined_arguments(bound, kwargs)
 
     def _configured(self, runnable: Runnable[Any, Any]) -> Runnable[Any, Any]:
@@ -272,13 +272,13 @@ class Binding(Wrapper[Input, Output]):
     @override
     async def ainvoke(self, input: Input, config: Any = None, **kwargs: Any) -> Output:
         # `async`, as is `abatch`: LangChain calls a plain function in a thread.
-        return await super().ainvoke(input, config, **self._of_call(kwargs))
+        return await super().ainvoke(input, config, **self._call_arguments(kwargs))
 
     @override
     async def abatch(self, inputs: list[Input], config: Any = None, **kwargs: Any) -> list[Output]:
-        return await super().abatch(inputs, config, **self._of_call(kwargs))
+        return await super().abatch(inputs, config, **self._call_arguments(kwargs))
 
-    def _of_call(self, kwargs: dict[str, Any]) -> dict[str, Any]:
+    def _call_arguments(self, kwargs: dict[str, Any]) -> dict[str, Any]:
         # LangChain then adds the other bound arguments.
         return joined_arguments(self.kwargs, kwargs) if kwargs else kwargs
 
@@ -288,7 +288,7 @@ def _join_arguments_of_calls(name: str) -> None:
 
     @wraps(getattr(base.RunnableBindingBase, name))
     def method(self: Binding[Any, Any], *args: Any, **kwargs: Any) -> Any:
-        return getattr(super(Binding, self), name)(*args, **self._of_call(kwargs))
+        return getattr(super(Binding, self), name)(*args, **self._call_arguments(kwargs))
 
     setattr(Binding, name, method)
 
@@ -344,25 +344,25 @@ def _apply(calls: Iterable[tuple[str, Any, dict[str, Any]]], runnable: Any) -> A
     return runnable
 
 
-def guarded(made: R) -> R:
+def guarded(runnable: R) -> R:
     """The guarded form of a runnable that LangChain made of a guarded one.
 
     Args:
-        made: The runnable. It is returned unchanged if its class is not one of LangChain's.
+        runnable: The runnable. It is returned unchanged if its class is not one of LangChain's.
     """
-    name = type(made).__name__
-    if name not in _MADE or not type(made).__module__.startswith("langchain_core."):
-        return made
-    kind = _guarded_class(name)
+    name = type(runnable).__name__
+    if name not in _CLASSES or not type(runnable).__module__.startswith("langchain_core."):
+        return runnable
+    guarded_class = _guarded_class(name)
     # Not through the constructor, which would copy and check everything again.
-    state: dict[Any, Any] = cast("BaseModel", made).__getstate__()
-    same: Any = object.__new__(kind)
-    same.__setstate__(state)
-    return cast("R", same)
+    state: dict[Any, Any] = cast("BaseModel", runnable).__getstate__()
+    guarded_runnable: Any = object.__new__(guarded_class)
+    guarded_runnable.__setstate__(state)
+    return cast("R", guarded_runnable)
 
 
 # The classes that LangChain makes of a runnable, and their modules.
-_MADE = {
+_CLASSES = {
     "RunnableBinding": "runnables.base",
     "_ChatModelBinding": "language_models.chat_models",
     "RunnableSequence": "runnables.base",
@@ -383,21 +383,20 @@ _BASES: Mapping[str, type[Any]] = {
 @cache
 def _guarded_class(name: str) -> type[Any]:
     """The guarded form of a class of LangChain. Made at its first use: most programs need few."""
-    own = getattr(import_module(f"langchain_core.{_MADE[name]}"), name)
+    langchain_class = getattr(import_module(f"langchain_core.{_CLASSES[name]}"), name)
+    bases = (_BASES.get(name, Wrapper), langchain_class)
     body = {
         "__module__": __name__,
         "__doc__": "LangChain's, guarded.",
         # No type parameters, and a deferred build: otherwise unused classes would be built.
         "model_config": ConfigDict(arbitrary_types_allowed=True, defer_build=True),
     }
-    return new_class(
-        name, (_BASES.get(name, Wrapper), own), exec_body=lambda namespace: namespace.update(body)
-    )
+    return new_class(name, bases, exec_body=lambda namespace: namespace.update(body))
 
 
 def __getattr__(name: str) -> type[Any]:
     """Find a guarded class by its name, as `pickle` does."""
-    if name in _MADE:
+    if name in _CLASSES:
         return _guarded_class(name)
     msg = f"module {__name__!r} has no attribute {name!r}"
     raise AttributeError(msg)
@@ -409,7 +408,7 @@ def _guard_result_of(name: str) -> None:
     @wraps(getattr(base.RunnableSerializable, name))
     def method(self: Guarded[Any, Any], *args: Any, **kwargs: Any) -> Any:
         if name in ("__or__", "pipe") and _shows_denials(self):
-            args = tuple(map(_before, args))
+            args = tuple(map(_after_denial_check, args))
         return guarded(getattr(super(Guarded, self), name)(*args, **kwargs))
 
     setattr(Guarded, name, method)
@@ -423,16 +422,16 @@ def _shows_denials(runnable: Any) -> bool:
         return any(map(_shows_denials, runnable))
     fields = getattr(type(runnable), "model_fields", {})
     return any(
-        _shows_denials(getattr(runnable, name)) for name in (*_INSIDE, "last") if name in fields
+        _shows_denials(getattr(runnable, name)) for name in (*_INNER, "last") if name in fields
     )
 
 
-def _before(following: Any) -> Any:
+def _after_denial_check(step: Any) -> Any:
     """What follows a model, with a step that raises denials before a parser reads them."""
-    first = getattr(following, "first", following)
+    first = getattr(step, "first", step)
     if not isinstance(first, BaseLLMOutputParser):
-        return following
-    return base.RunnableGenerator(_answers, _aanswers) | following
+        return step
+    return base.RunnableGenerator(_answers, _aanswers) | step
 
 
 # Both read the stream to its end, so that its connection can be used again.

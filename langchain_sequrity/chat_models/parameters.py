@@ -22,7 +22,7 @@ from typing_extensions import override
 from langchain_sequrity._version import __version__
 from langchain_sequrity.chat_models.arguments import ReasoningEffort, advice_on, model_signature
 from langchain_sequrity.chat_models.run_config import HEADERS, refuse_setting_names
-from langchain_sequrity.chat_models.sessions import OnSessionExpired, TurnSettings
+from langchain_sequrity.chat_models.turn import OnSessionExpired, TurnSettings
 from langchain_sequrity.connection import KEY_VARIABLES, Connection, one_of_each, take_json_headers
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.headers import ConfigHeader, FeaturesHeader, PolicyHeader, coerce
@@ -77,11 +77,11 @@ def check_policy(connection: Connection, labels: Sequence[str], *, is_strict: bo
     policy = connection.policy
     if policy is None:
         return
-    way = way_of(connection)
+    capabilities = capabilities_of(connection)
     clears = connection.clears_session and policy.uses_session
     texts = (
         missing_rules(policy),
-        describe(problems(policy, way, labels=labels), way),
+        describe(problems(policy, capabilities, labels=labels), capabilities),
         _CLEARED if clears else "",
     )
     warn_of_policy("\n".join(filter(None, texts)), is_strict=is_strict)
@@ -102,12 +102,12 @@ def check_policy_for_tools(
     Raises:
         UsageError: Instead of the warning, if `is_strict`.
     """
-    policy, way = connection.policy, way_of(connection)
-    without_tools = problems(policy, way, labels=labels)
-    findings = problems(policy, way, tools, unlabelled=unlabelled, labels=labels)
+    policy, capabilities = connection.policy, capabilities_of(connection)
+    without_tools = problems(policy, capabilities, labels=labels)
+    findings = problems(policy, capabilities, tools, unlabelled=unlabelled, labels=labels)
     text = describe(
         [finding for finding in findings if not is_repeated(finding, without_tools)],
-        way,
+        capabilities,
         "The policy has rules that do not fit the tools that are bound, so they do less than they "
         "say",
         "Correct them, or bind the tools that they are for.",
@@ -115,7 +115,7 @@ def check_policy_for_tools(
     warn_of_policy(text, is_strict=is_strict)
 
 
-def way_of(connection: Connection) -> "Capabilities":
+def capabilities_of(connection: Connection) -> "Capabilities":
     """What a policy can do in the sessions of a connection."""
     from langchain_sequrity.sqrt.lint.ways import UNSET_MODE, WAYS  # noqa: PLC0415 - for policies only
 
@@ -128,7 +128,7 @@ def _env_base_url() -> str:
     return os.environ.get("SEQURITY_BASE_URL") or DEFAULT_BASE_URL
 
 
-AskedKey = Annotated[Callable[[], Any], PlainSerializer(lambda _: "**********", when_used="json")]
+KeySource = Annotated[Callable[[], Any], PlainSerializer(lambda _: "**********", when_used="json")]
 """A function, sync or async, that gives the key before each call."""
 
 
@@ -160,11 +160,11 @@ class Parameters(BaseChatModel):
 
     model_name: str = Field(alias="model", min_length=1)
     """One model for all roles, or `"planner,worker"`."""
-    api_key: SecretStr | AskedKey | None = Field(default_factory=partial(env_key, "api_key"))
+    api_key: SecretStr | KeySource | None = Field(default_factory=partial(env_key, "api_key"))
     """Sequrity key; from `SEQURITY_API_KEY` when not given. Not needed on a loopback address. Or a
     function, sync or async, that gives the key before each call; with another key a conversation
     continues in a new session."""
-    llm_api_key: SecretStr | AskedKey | None = Field(
+    llm_api_key: SecretStr | KeySource | None = Field(
         default_factory=partial(env_key, "llm_api_key")
     )
     """Key of the LLM provider (X-Api-Key), or a function that gives it; from `SEQURITY_LLM_API_KEY`
@@ -294,28 +294,28 @@ class Parameters(BaseChatModel):
     @classmethod
     def _take_json_headers(cls, values: dict[str, Any]) -> dict[str, Any]:
         """Read X-Features, X-Policy and X-Config of `default_headers` into their own fields."""
-        given = values.get("default_headers")
-        if not isinstance(given, Mapping):
+        headers = values.get("default_headers")
+        if not isinstance(headers, Mapping):
             return values
         plain = {
             name: value.get_secret_value() if isinstance(value, SecretStr) else value
-            for name, value in one_of_each(given).items()
+            for name, value in one_of_each(headers).items()
         }
-        found = take_json_headers(plain)
-        if "config" in found:
-            found["session_config"] = found.pop("config")
-        twice = [name for name in found if values.get(name) is not None]
-        if twice:
-            msg = f"`{twice[0]}` is given twice: by itself and in `default_headers`. Give one."
+        json_headers = take_json_headers(plain)
+        if "config" in json_headers:
+            json_headers["session_config"] = json_headers.pop("config")
+        repeated = [name for name in json_headers if values.get(name) is not None]
+        if repeated:
+            msg = f"`{repeated[0]}` is given twice: by itself and in `default_headers`. Give one."
             raise UsageError(msg)
-        return {**values, **found, "default_headers": plain} if found else values
+        return {**values, **json_headers, "default_headers": plain} if json_headers else values
 
     @field_validator("default_query", mode="before")
     @classmethod
     def _as_text(cls, value: Any) -> Any:
         if not isinstance(value, Mapping):
             return value
-        texts = {name: str(one) for name, one in value.items() if isinstance(one, int | float)}
+        texts = {name: str(n) for name, n in value.items() if isinstance(n, int | float)}
         flags = {name: texts[name].lower() for name in texts if isinstance(value[name], bool)}
         return {**value, **texts, **flags}
 
@@ -325,8 +325,8 @@ class Parameters(BaseChatModel):
         # pydantic's own message for a union names internals.
         if value is None or isinstance(value, str | SecretStr) or callable(value):
             return value
-        given = type(value).__name__
-        msg = f"expected the key as text or `SecretStr`, or a function that gives it; got `{given}`"
+        name = type(value).__name__
+        msg = f"expected the key as text or `SecretStr`, or a function that gives it; got `{name}`"
         raise ValueError(msg)
 
     @field_validator("on_denied", mode="before")
@@ -344,8 +344,8 @@ class Parameters(BaseChatModel):
         if value is None or isinstance(value, HttpTimeout):
             return value
         if isinstance(value, bool) or not isinstance(value, int | float):
-            given = type(value).__name__
-            msg = f"expected a number of seconds, or an `httpx.Timeout`; got `{given}`"
+            type_name = type(value).__name__
+            msg = f"expected a number of seconds, or an `httpx.Timeout`; got `{type_name}`"
             raise ValueError(msg)  # noqa: TRY004 - pydantic lets a `TypeError` pass
         if not 0 < value < math.inf:
             msg = "expected a finite number of seconds above 0; the default is 600"
@@ -376,9 +376,9 @@ class Parameters(BaseChatModel):
 
         Names that LangChain has for every model, such as `metadata`, may be fields of the body.
         """
-        own = cls.model_fields.keys() - BaseChatModel.model_fields.keys()
+        parameters = cls.model_fields.keys() - BaseChatModel.model_fields.keys()
         for name in value:
-            if name in own and name not in cls._body_parameters:
+            if name in parameters and name not in cls._body_parameters:
                 msg = (
                     f"`model_kwargs` has `{name}`, an argument of `{cls.__name__}` that has no "
                     f"effect in the body: write `{cls.__name__}(…, {name}=…)`. A field of the body "
@@ -406,12 +406,12 @@ class Parameters(BaseChatModel):
 
     @override
     def __setattr__(self, name: str, value: Any) -> None:
-        made = self.__pydantic_private__ is not None
-        if made and name in type(self).model_fields and name not in BaseChatModel.model_fields:
+        is_change = self.__pydantic_private__ is not None and name in type(self).model_fields
+        if is_change and name not in BaseChatModel.model_fields:
             value = getattr(self._changed({name: value}), name)  # checked like a new model's
         super().__setattr__(name, value)
-        if made and name in type(self).model_fields:
-            _drop_derived(self, given=(name,))
+        if is_change:
+            _drop_derived(self, renewed=(name,))
 
     # Copies and pickles
 
@@ -425,7 +425,7 @@ class Parameters(BaseChatModel):
         names = {field.alias: name for name, field in type(self).model_fields.items()}
         changes = {names.get(name) or name: value for name, value in update.items()}
         changed = copied._changed(changes)  # noqa: SLF001 - of this class
-        _drop_derived(changed, lost=self._lost, given=tuple(changes))
+        _drop_derived(changed, lost=self._lost, renewed=tuple(changes))
         return changed
 
     def _changed(self, changes: Mapping[str, Any]) -> Self:
@@ -435,12 +435,12 @@ class Parameters(BaseChatModel):
 
     @override
     def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
-        shared = {} if memo is None else memo
+        memo = {} if memo is None else memo
         # Clients and connections are shared: locks and sockets cannot be copied.
-        for one in (self.http_client, self.http_async_client, self._prepared, self._sender):
-            if one is not None:
-                shared[id(one)] = one
-        copied = super().__deepcopy__(shared)
+        for shared in (self.http_client, self.http_async_client, self._prepared, self._sender):
+            if shared is not None:
+                memo[id(shared)] = shared
+        copied = super().__deepcopy__(memo)
         _drop_derived(copied)
         return copied
 
@@ -461,21 +461,21 @@ class Parameters(BaseChatModel):
         self.__dict__["api_key"] = env_key("api_key")
         if "llm_api_key" in self._lost and (key := env_key("llm_api_key")):
             self.__dict__["llm_api_key"] = key
-            _drop_derived(self, given=("llm_api_key",))
+            _drop_derived(self, renewed=("llm_api_key",))
 
 
 def _drop_derived(
-    model: Parameters, *, lost: tuple[str, ...] | None = None, given: tuple[str, ...] = ()
+    model: Parameters, *, lost: tuple[str, ...] | None = None, renewed: tuple[str, ...] = ()
 ) -> None:
     """Drop what was made of parameters that have changed.
 
     Args:
         model: The model.
         lost: Names of fields that a pickle did not hold, if they come from another model.
-        given: Names of fields that have been given again.
+        renewed: Names of fields that have been given again.
     """
     private = model.__pydantic_private__
     if private is not None:
         missing = private["_lost"] if lost is None else lost
-        private.update(_UNPREPARED, _lost=tuple(name for name in missing if name not in given))
+        private.update(_UNPREPARED, _lost=tuple(name for name in missing if name not in renewed))
     model.__dict__.pop("_serialized", None)

@@ -83,16 +83,16 @@ def _missing_call(params: Mapping[str, Any], message: AIMessage) -> ForcedToolMi
     definitions = [tool for tool in tools or () if isinstance(tool, dict)]
     names = [name_of(tool) or str(tool.get("type")) for tool in definitions]
     if refusal := refusal_of(message):
-        what = f"is a refusal ({refusal.rstrip('.')})"
+        fault = f"is a refusal ({refusal.rstrip('.')})"
     elif message.invalid_tool_calls:
         call = message.invalid_tool_calls[0]
         reason = (call["error"] or "They are not a whole JSON object.").rstrip(".")
-        what = f"calls `{call['name']}` with arguments that cannot be used ({reason})"
+        fault = f"calls `{call['name']}` with arguments that cannot be used ({reason})"
     else:
-        what = "has no call"
+        fault = "has no call"
     listed = ", ".join(f"`{name}`" for name in names)
     msg = (
-        f"The reply {what}, but `tool_choice` requires a call of one of the tools: {listed}. The "
+        f"The reply {fault}, but `tool_choice` requires a call of one of the tools: {listed}. The "
         "planner or the service may ignore `tool_choice`. Ask again, say in the request when to "
         "call the tool, or leave `tool_choice` out. For structured output, use the schema of the "
         'answer instead: `ProviderStrategy`, or `method="json_schema"`.'

@@ -73,8 +73,8 @@ def structured_output(
         bound["is_parsed"] = True
         parser = ObjectReplyParser(pydantic_object=schema) if is_class else JsonReplyParser()
     # The schema for LangChain's tracing
-    shown = {"kwargs": {"method": method, "strict": strict}, "schema": traced}
-    bound = {**bound, "ls_structured_output_format": shown, **kwargs}
+    ls_format = {"kwargs": {"method": method, "strict": strict}, "schema": traced}
+    bound = {**bound, "ls_structured_output_format": ls_format, **kwargs}
     llm = model.bind_tools(tools, **bound) if tools else model.bind(**bound)
     return _with_raw(llm, parser) if include_raw else llm | parser
 
@@ -124,7 +124,7 @@ class _StreamedReply:
         self._parser = parser
         self._shows_partial = shows_partial
         self._message: Any = None
-        self._shown: Any = None
+        self._last_value: Any = None
 
     def add(self, message: Any) -> Iterator[Any]:
         """Add a chunk of the reply."""
@@ -139,8 +139,8 @@ class _StreamedReply:
 
     def _new_value(self, *, partial: bool) -> Iterator[Any]:
         value = self._parser.parse_result([ChatGeneration(message=self._message)], partial=partial)
-        if value is not None and value != self._shown:
-            self._shown = value
+        if value is not None and value != self._last_value:
+            self._last_value = value
             yield value
 
 

@@ -23,13 +23,13 @@ from hmac import compare_digest
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.messages import BaseMessage
 
 from langchain_sequrity.chat_models.run_config import inherited_configurable, thread_in
+from langchain_sequrity.chat_models.session_ids import Seal, last_own_session
 from langchain_sequrity.errors import SessionLost, UsageError
 from langchain_sequrity.session_memory import OnSessionLost, graph_run, has_earlier_turns
 from langchain_sequrity.sync_or_async import call, pause
-from langchain_sequrity.wire.exchange import METADATA_KEY
 
 _STORE_NAMESPACE = ("langchain_sequrity", "sessions")
 _STORED = ("session_id", "digest", "agent")
@@ -42,8 +42,6 @@ _CHECKPOINT_WAIT, _CHECKPOINT_CHECKS = 0.01, 100
 _LOCK = threading.Lock()
 _logger = logging.getLogger("langchain_sequrity")
 
-Seal = Callable[[str], str]
-"""Makes the digest that proves that this connection obtained a session id."""
 SessionIn = Callable[[Any], str | None]
 """Finds the session in a checkpoint, which is a `CheckpointTuple` of LangGraph."""
 
@@ -93,13 +91,13 @@ class Thread:
 _Threads = OrderedDict[Hashable, Thread]
 _threads: _Threads = OrderedDict()
 _runs: _Threads = OrderedDict()
-_threads_of: "WeakKeyDictionary[object, _Threads]" = WeakKeyDictionary()
+_threads_by_checkpointer: "WeakKeyDictionary[object, _Threads]" = WeakKeyDictionary()
 
 
 def forget_threads() -> None:
     """Forget all threads, as a new process has none."""
     with _LOCK:
-        for threads in (_threads, _runs, _threads_of):
+        for threads in (_threads, _runs, _threads_by_checkpointer):
             threads.clear()
 
 
@@ -181,8 +179,8 @@ class ThreadMemory:
             for entry in item.value["sessions"] if item is not None else ():
                 # Without messages of it, nobody knows how its last turn ended.
                 is_gap = entry["session_id"] != session_of_messages
-                facts = {name: entry[name] for name in _STORED}
-                session = ThreadSession(**facts, is_waiting=is_gap, has_failed=is_gap)
+                fields = {name: entry[name] for name in _STORED}
+                session = ThreadSession(**fields, is_waiting=is_gap, has_failed=is_gap)
                 thread.sessions.setdefault(session.session_id, session)
         if self._checkpointer is not None and not (thread.sessions or session_of_messages):
             try:
@@ -345,9 +343,9 @@ class ThreadMemory:
         with _LOCK:
             sessions = self._thread.sessions
             if self._replaces:
-                for other in [*sessions.values()]:
-                    if other.agent == self._agent or not other.is_waiting:
-                        del sessions[other.session_id]
+                for earlier in [*sessions.values()]:
+                    if earlier.agent == self._agent or not earlier.is_waiting:
+                        del sessions[earlier.session_id]
                 self._replaces = False
             if sessions.pop(session_id, None) is None:
                 self._thread.is_stored = False
@@ -398,7 +396,7 @@ def _thread(thread_id: str, owner: str, checkpointer: object) -> Thread:
         return _remembered(_threads, (owner, thread_id))
     try:
         with _LOCK:
-            threads = _threads_of.setdefault(checkpointer, OrderedDict())
+            threads = _threads_by_checkpointer.setdefault(checkpointer, OrderedDict())
     except TypeError:  # it has no hash, or no weak references
         return _remembered(_threads, (id(checkpointer), thread_id), checkpointer)
     return _remembered(threads, thread_id)
@@ -413,59 +411,14 @@ def _remembered(threads: _Threads, key: Hashable, owner: object = None) -> Threa
         return thread
 
 
-def session_in_checkpoint(saved: Any, seal: Seal) -> str | None:
+def session_in_checkpoint(checkpoint_tuple: Any, seal: Seal) -> str | None:
     """The newest session of the connection in the messages of a checkpoint, or in its writes."""
-    writes = [value for _, _, value in saved.pending_writes or ()]
-    for value in [*saved.checkpoint["channel_values"].values(), *writes]:
+    writes = [value for _, _, value in checkpoint_tuple.pending_writes or ()]
+    for value in [*checkpoint_tuple.checkpoint["channel_values"].values(), *writes]:
         messages = value if isinstance(value, list) else [value]
         if session_id := last_own_session(messages, seal, of_tools=True)[0]:
             return session_id
     return None
-
-
-# The session that a message names
-
-WITHOUT_TOOLS = "without_tools"
-"""Marks a message of a session that began without tools, and so is not that of the thread."""
-REPLACES_EARLIER = "replaces_earlier"
-"""Marks a message of a session that the caller chose, whatever the turns before it were."""
-
-
-def own_metadata(message: BaseMessage) -> Mapping[str, Any]:
-    """What this package has noted on a message."""
-    metadata = message.response_metadata.get(METADATA_KEY)
-    return metadata if isinstance(metadata, Mapping) else {}
-
-
-def own_session(message: Any, seal: Seal) -> str | None:
-    """The session of a message, if this connection obtained it."""
-    if not isinstance(message, AIMessage):
-        return None
-    session_id = own_metadata(message).get("session_id")
-    return session_id if isinstance(session_id, str) and is_own(message, seal(session_id)) else None
-
-
-def is_own(message: AIMessage, digest: str) -> bool:
-    """Whether a message has the digest of a session of this connection."""
-    stored = str(own_metadata(message).get("digest")).encode("utf-8", "surrogatepass")
-    return compare_digest(digest.encode(), stored)
-
-
-def last_own_session(
-    messages: Sequence[Any], seal: Seal, *, of_tools: bool
-) -> tuple[str | None, int | None]:
-    """The last session that this connection obtained, and the index of its last message.
-
-    Args:
-        messages: The conversation.
-        seal: Makes the digests of the connection.
-        of_tools: Whether to leave out sessions that began without tools.
-    """
-    for index in range(len(messages) - 1, -1, -1):
-        session_id = own_session(messages[index], seal)
-        if session_id and not (of_tools and own_metadata(messages[index]).get(WITHOUT_TOOLS)):
-            return session_id, index
-    return None, None
 
 
 ELSEWHERE = (

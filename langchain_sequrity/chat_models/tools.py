@@ -33,7 +33,7 @@ _EXTRAS = (
 )
 _Schema = dict[str, Any]
 
-_PLAIN = {
+_JSON_TYPES = {
     int: "integer", float: "number", bool: "boolean", str: "string", list: "array", tuple: "array",
     dict: "object", type(None): "null", None: "null",
 }  # fmt: skip
@@ -53,10 +53,10 @@ def write_tools(tools: Any, **options: Any) -> list[dict[str, Any]]:
         UsageError: For an object that is not a tool, and for a single tool instead of a list.
     """
     if isinstance(tools, str | Mapping | BaseTool | type) or not isinstance(tools, Iterable):
-        kind = type(tools).__name__
-        msg = f"`tools` must be a list of tools; got a single `{kind}`. Write `[…]` around it."
+        type_name = type(tools).__name__
+        msg = f"`tools` must be a list of tools; got a single `{type_name}`. Write `[…]` around it."
         raise UsageError(msg)
-    return [_write_tool(tool, f"tools[{place}]", **options) for place, tool in enumerate(tools)]
+    return [_write_tool(tool, f"tools[{index}]", **options) for index, tool in enumerate(tools)]
 
 
 def unlabelled_tools(tools: Iterable[Any], written: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -77,13 +77,13 @@ def unlabelled_tools(tools: Iterable[Any], written: Sequence[Mapping[str, Any]])
 
 
 def _write_tool(
-    tool: Any, where: str, *, strict: bool | None, extras: bool = False, results: bool = False
+    tool: Any, argument: str, *, strict: bool | None, extras: bool = False, results: bool = False
 ) -> dict[str, Any]:
     """Write a tool.
 
     Args:
         tool: Any tool that LangChain knows, or a tool object of the provider's API.
-        where: See `convert`.
+        argument: See `convert`.
         strict: Asks for arguments that fit the schema exactly.
         extras: Whether this format has the tool's `extras`, such as `cache_control`.
         results: Whether to add the schema of the result for a planner; see `result_schema`.
@@ -93,13 +93,13 @@ def _write_tool(
     """
     if isinstance(tool, dict) and _is_wire_definition(tool):
         return tool if strict is None or tool.get("type") else {**tool, "strict": strict}
-    written = convert(tool, where, strict=strict)
+    written = convert(tool, argument, strict=strict)
     if strict is not None and isinstance(written.get("function"), dict):
         # `convert_to_openai_tool` returns tools in this form unchanged.
         written = {**written, "function": {**written["function"], "strict": strict}}
     if extras and isinstance(tool, BaseTool) and tool.extras:
-        if isinstance(own := tool.extras.get("provider_tool_definition"), dict):
-            return own
+        if isinstance(definition := tool.extras.get("provider_tool_definition"), dict):
+            return definition
         written |= {key: tool.extras[key] for key in _EXTRAS if key in tool.extras}
     function = written.get("function")
     if not results or not isinstance(function, dict) or function.get("output_schema"):
@@ -109,39 +109,40 @@ def _write_tool(
     return written
 
 
-def convert(given: Any, where: str, *, strict: bool | None = None) -> dict[str, Any]:
+def convert(tool: Any, argument: str, *, strict: bool | None = None) -> dict[str, Any]:
     """Write a tool or a schema in neutral form.
 
     Args:
-        given: Any tool or schema that LangChain knows.
-        where: The argument that it was given for, for errors.
+        tool: Any tool or schema that LangChain knows.
+        argument: The argument that it was given for, for errors.
         strict: Asks for arguments that fit the schema exactly.
 
     Raises:
         UsageError: For any other object, and for types that no JSON Schema can describe.
     """
     try:
-        return convert_to_openai_tool(given, strict=strict)
+        return convert_to_openai_tool(tool, strict=strict)
     except Exception as error:
-        name = getattr(given, "name", None) or getattr(given, "__name__", None)
+        name = getattr(tool, "name", None) or getattr(tool, "__name__", None)
         if not isinstance(name, str):
-            raise not_a_tool(given, where) from error
+            raise not_a_tool(tool, argument) from error
         reason = plain(str(error).split("\n")[0].rstrip("."), limit=200)
         msg = (
-            f"`{where}`, named `{name}`, cannot be written as a JSON Schema "
+            f"`{argument}`, named `{name}`, cannot be written as a JSON Schema "
             f"({type(error).__name__}: {reason}). Use types that JSON has, and define them first."
         )
         raise UsageError(msg) from error
 
 
-def not_a_tool(given: Any, where: str) -> UsageError:
-    """The error for an object that is not a tool; `where` as for `convert`."""
-    kind = f"a value of type `{type(given).__name__}`"
-    what = f"the text {given!r}" if isinstance(given, str) else kind
+def not_a_tool(value: Any, argument: str) -> UsageError:
+    """The error for an object that is not a tool; `argument` as for `convert`."""
+    description = f"a value of type `{type(value).__name__}`"
+    if isinstance(value, str):
+        description = f"the text {value!r}"
     msg = (
-        f"`{where}` is not a tool or a schema. Expected a LangChain tool, a function, a pydantic "
-        "class, a TypedDict, or a tool object with a name and a JSON Schema; got "
-        f"{plain(what, limit=80)}."
+        f"`{argument}` is not a tool or a schema. Expected a LangChain tool, a function, a "
+        "pydantic class, a TypedDict, or a tool object with a name and a JSON Schema; got "
+        f"{plain(description, limit=80)}."
     )
     return UsageError(msg)
 
@@ -168,8 +169,8 @@ def result_schema(tool: Any) -> _Schema | None:
 
 def _result_schema(tool: Any) -> _Schema | None:
     if isinstance(tool, BaseTool):
-        if isinstance(own := (tool.extras or {}).get("output_schema"), dict):
-            return own
+        if isinstance(schema := (tool.extras or {}).get("output_schema"), dict):
+            return schema
         function = getattr(tool, "func", None) or getattr(tool, "coroutine", None) or tool._run  # noqa: SLF001 - subclasses implement it
     elif callable(tool) and not isinstance(tool, type):
         function = tool
@@ -186,9 +187,9 @@ def _mcp_output_schema(tool: Any, function: Any) -> _Schema | None:
     if not isinstance(arguments, dict) or not isinstance(function, types.FunctionType):
         return None
     for cell in function.__closure__ or ():
-        one = cell.cell_contents
-        if getattr(one, "inputSchema", None) is arguments:
-            schema = getattr(one, "outputSchema", None)
+        mcp_tool = cell.cell_contents
+        if getattr(mcp_tool, "inputSchema", None) is arguments:
+            schema = getattr(mcp_tool, "outputSchema", None)
             return schema if isinstance(schema, dict) else None
     return None
 
@@ -207,25 +208,25 @@ def _return_type_schema(function: Callable[..., Any], *, is_pair: bool) -> _Sche
     return schema
 
 
-def _type_schema(kind: Any, around: frozenset[Any] = frozenset()) -> _Schema | None:  # noqa: PLR0911 - one per kind
+def _type_schema(hint: Any, outer: frozenset[Any] = frozenset()) -> _Schema | None:  # noqa: PLR0911 - one per kind
     """The schema of a type whose values `json.dumps` can write; else `None`.
 
     Args:
-        kind: The type.
-        around: The TypedDicts around it: a TypedDict that contains itself is written once.
+        hint: The type.
+        outer: The TypedDicts around it: a TypedDict that contains itself is written once.
     """
-    origin, inner = get_origin(kind), get_args(kind)
+    origin, arguments = get_origin(hint), get_args(hint)
     if origin in _QUALIFIERS:
-        return _type_schema(inner[0], around)
-    if kind is Any:
+        return _type_schema(arguments[0], outer)
+    if hint is Any:
         return {}
-    if kind in _PLAIN:
-        return {"type": _PLAIN[kind]}
+    if hint in _JSON_TYPES:
+        return {"type": _JSON_TYPES[hint]}
     if origin is Literal:
-        return {"enum": [*inner]} if {*map(type, inner)} <= {*_PLAIN} else None
-    if is_typeddict(kind):
-        return {"type": "object"} if kind in around else _typed_dict_schema(kind, around | {kind})
-    parts = [_type_schema(one, around) for one in inner if one is not ...]
+        return {"enum": [*arguments]} if {*map(type, arguments)} <= {*_JSON_TYPES} else None
+    if is_typeddict(hint):
+        return {"type": "object"} if hint in outer else _typed_dict_schema(hint, outer | {hint})
+    parts = [_type_schema(argument, outer) for argument in arguments if argument is not ...]
     if None in parts:
         return None
     if origin in (Union, types.UnionType):
@@ -237,10 +238,10 @@ def _type_schema(kind: Any, around: frozenset[Any] = frozenset()) -> _Schema | N
     return None
 
 
-def _typed_dict_schema(kind: Any, around: frozenset[Any]) -> _Schema | None:
-    fields = get_type_hints(kind, include_extras=True)
-    properties = {name: _type_schema(one, around) for name, one in fields.items()}
-    required = sorted(kind.__required_keys__)
+def _typed_dict_schema(typed_dict: Any, outer: frozenset[Any]) -> _Schema | None:
+    hints = get_type_hints(typed_dict, include_extras=True)
+    properties = {name: _type_schema(hint, outer) for name, hint in hints.items()}
+    required = sorted(typed_dict.__required_keys__)
     written = {"type": "object", "properties": properties, "required": required}
     return None if None in properties.values() else written
 
@@ -248,16 +249,16 @@ def _typed_dict_schema(kind: Any, around: frozenset[Any]) -> _Schema | None:
 def _json_types(schema: _Schema) -> set[str]:
     """The JSON types that a value may have."""
     if "anyOf" in schema:
-        return {kind for one in schema["anyOf"] for kind in _json_types(one)}
+        return {json_type for part in schema["anyOf"] for json_type in _json_types(part)}
     if "enum" in schema:
-        return {_PLAIN[type(one)] for one in schema["enum"]}
+        return {_JSON_TYPES[type(literal)] for literal in schema["enum"]}
     return {schema["type"]} if "type" in schema else {"string"}
 
 
 def _is_wire_definition(tool: dict[str, Any]) -> bool:
-    kind = tool.get("type")
-    is_flat = kind == "function" and "name" in tool and "function" not in tool
-    return is_flat or "input_schema" in tool or kind not in _CONVERTED
+    tool_type = tool.get("type")
+    is_flat = tool_type == "function" and "name" in tool and "function" not in tool
+    return is_flat or "input_schema" in tool or tool_type not in _CONVERTED
 
 
 def write_tool_choice(choice: Any, tools: list[dict[str, Any]]) -> Any:
@@ -274,10 +275,10 @@ def write_tool_choice(choice: Any, tools: list[dict[str, Any]]) -> Any:
         return choice
     if choice in (names := [name_of(tool) for tool in tools]):
         return {"type": "function", "function": {"name": choice}}
-    if choice in (kinds := [tool["type"] for tool in tools if name_of(tool) is None]):
+    if choice in (tool_types := [tool["type"] for tool in tools if name_of(tool) is None]):
         return {"type": choice}
-    known = [*filter(None, names), *kinds]
-    msg = f"`tool_choice` names the tool {choice!r}, but the tools are {known}."
+    available = [*filter(None, names), *tool_types]
+    msg = f"`tool_choice` names the tool {choice!r}, but the tools are {available}."
     raise UsageError(msg)
 
 

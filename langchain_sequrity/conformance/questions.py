@@ -26,6 +26,7 @@ from langchain_sequrity.conformance.client import (
 from langchain_sequrity.conformance.readers import Answer, acceptance, outcome, status
 from langchain_sequrity.wire import denials
 from langchain_sequrity.wire.error_body import error_text
+from langchain_sequrity.wire.planner_worker import has_two_models
 from langchain_sequrity.wire.routes import VALIDATE_HEADERS_PATH, policy_route
 
 _ONE = "final_return_value = 1"
@@ -233,7 +234,7 @@ def chat_default_architecture(client: Client) -> Answer:
         return outcome(reply)
     if reply.outcome not in ("success", "failure"):
         return Answer("single-LLM")
-    is_marked = "," in str(reply.body.get("model")) or reply.body.get("id") == reply.session
+    is_marked = has_two_models(reply.body.get("model")) or reply.body.get("id") == reply.session
     return Answer("dual-LLM, marked" if is_marked else "dual-LLM, without a mark")
 
 

@@ -11,6 +11,7 @@ from langchain_sequrity.denials import Denial
 from langchain_sequrity.labels import Labels
 from langchain_sequrity.wire import denials
 from langchain_sequrity.wire.dual_llm import read_envelope
+from langchain_sequrity.wire.planner_worker import has_two_models
 
 _UUID = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 _ID_FORMS = {
@@ -71,7 +72,7 @@ def value(reply: ProbeReply) -> Answer:
 
 def models(reply: ProbeReply) -> Answer:
     """How many models the reply names."""
-    return Answer("two names" if "," in str(reply.body.get("model")) else "one name")
+    return Answer("two names" if has_two_models(reply.body.get("model")) else "one name")
 
 
 def finish_reason(reply: ProbeReply) -> Answer:

@@ -24,9 +24,9 @@ from langchain_sequrity.chat_models import ChatSequrity
 from langchain_sequrity.chat_models.arguments import NamedModelArguments, executor_signature
 from langchain_sequrity.chat_models.base import SequrityChatModel
 from langchain_sequrity.chat_models.fallbacks import Guarded
-from langchain_sequrity.chat_models.parameters import way_of
+from langchain_sequrity.chat_models.parameters import capabilities_of
 from langchain_sequrity.chat_models.run_config import refuse_setting_names, refuse_settings
-from langchain_sequrity.chat_models.sessions import TurnSettings
+from langchain_sequrity.chat_models.turn import TurnSettings
 from langchain_sequrity.connection import Connection
 from langchain_sequrity.errors import PolicySyntaxError, UsageError
 from langchain_sequrity.graph import _compat
@@ -68,14 +68,14 @@ def warn_of_mismatch(model: SequrityChatModel, program: GraphProgram, *, is_stri
     Raises:
         UsageError: If it is strict.
     """
-    connection, graph_way = model.prepared.settings.connection, WAYS["executor"]
-    model_way = way_of(connection)
-    findings_of_model = problems(connection.policy, model_way, labels=model.labels)
+    connection, of_graph = model.prepared.settings.connection, WAYS["executor"]
+    of_model = capabilities_of(connection)
+    findings_of_model = problems(connection.policy, of_model, labels=model.labels)
     tools = [_definition(tool) for tool in program.offered.values() if tool.role != "result"]
-    findings = problems(connection.policy, graph_way, tools, labels=model.labels)
+    findings = problems(connection.policy, of_graph, tools, labels=model.labels)
     text = describe(
-        news(findings, graph_way, findings_of_model, model_way),
-        graph_way,
+        news(findings, of_graph, findings_of_model, of_model),
+        of_graph,
         "The policy has rules for tools or arguments that this graph does not have, so they have "
         "no effect here",
         "Correct them, unless they are for another graph. `explain()` shows the tools of this one.",

@@ -150,10 +150,10 @@ def _bound(
     pairs = [
         *zip(declared, positional, strict=False),
         *(
-            (known, value)
+            (key, value)
             for name, value in (*keywords.items(), *_defaults_of_function(tool, keywords))
             if name not in injected
-            for known in {name, *names.get(name, ())[:1]}
+            for key in {name, *names.get(name, ())[:1]}
         ),
     ]
     values = _object(pairs)
@@ -180,29 +180,29 @@ def _defaults_of_function(tool: BaseTool, keywords: Mapping[str, Any]) -> Iterat
     functions = [getattr(tool, name, None) for name in ("func", "coroutine")]
     if not any(functions):
         functions = [tool._run, tool._arun]  # noqa: SLF001 - of a class of tools
-    parameters = [signature(function).parameters for function in functions if function]
+    signatures = [signature(function).parameters for function in functions if function]
     for name in left_out:
-        defaults = [one[name].default for one in parameters if name in one]
+        defaults = _distinct(p[name].default for p in signatures if name in p)
         # One value if the functions agree; otherwise the name has two, which is refused.
-        yield from ((name, one) for one in _distinct(defaults) if one is not Parameter.empty)
+        yield from ((name, value) for value in defaults if value is not Parameter.empty)
 
 
 def _distinct(values: Iterable[Any]) -> list[Any]:
     distinct: list[Any] = []
     for value in values:
-        if not any(value is one or value == one for one in distinct):
+        if not any(value is earlier or value == earlier for earlier in distinct):
             distinct.append(value)
     return distinct
 
 
 def arguments_of_tool(tool: BaseTool) -> ToolArguments:
     """The arguments of a tool; those with an alias under both names."""
-    found = arguments_of([tool])[tool.name]
+    declared = arguments_of([tool])[tool.name]
     schema = tool.args_schema
     names = _names_of(schema) if isinstance(schema, type) else {}
-    known = {name: {name, *names.get(name, ())[:1]} for name in (*found.names, *found.schemas)}
-    schemas = {each: field for name, field in found.schemas.items() for each in known[name]}
-    return found._replace(names=tuple(set().union(*known.values())), schemas=schemas)
+    aliases = {n: {n, *names.get(n, ())[:1]} for n in (*declared.names, *declared.schemas)}
+    schemas = {alias: field for name, field in declared.schemas.items() for alias in aliases[name]}
+    return declared._replace(names=tuple(set().union(*aliases.values())), schemas=schemas)
 
 
 @lru_cache(maxsize=256)
@@ -290,8 +290,8 @@ def _items_of_model(model: BaseModel) -> Iterator[tuple[str, Any]]:
     """The values of a model, including those of validators, defaults and properties."""
     names = _names_of(type(model))
     attributes = vars(model)
-    others = (model.__pydantic_extra__ or {}), (model.__pydantic_private__ or {})
-    for name, value in (*attributes.items(), *(item for one in others for item in one.items())):
+    extra, private = model.__pydantic_extra__ or {}, model.__pydantic_private__ or {}
+    for name, value in (*attributes.items(), *extra.items(), *private.items()):
         yield names.get(name, (name,))[0], value
     for name in type(model).model_computed_fields.keys() - attributes.keys():
         yield name, getattr(model, name)

@@ -162,7 +162,7 @@ def _trace(config: Mapping[str, Any], event: PolicyEvent) -> None:
     manager = get_callback_manager_for_config(cast("Any", config))
     if _is_in_loop():  # this code blocks the loop, so asynchronous handlers would never finish
         manager.handlers = [
-            one for one in manager.handlers if not isinstance(one, AsyncCallbackHandler)
+            handler for handler in manager.handlers if not isinstance(handler, AsyncCallbackHandler)
         ]
     check = PolicyCheck(
         event.tool, event.outcome, event.verdict, event.rule, event.reason,

@@ -62,8 +62,8 @@ def denial_error(denial: Denial, arguments: Mapping[str, Any], labels: Labels) -
         arguments: The call's arguments.
         labels: The labels of each argument.
     """
-    known = denial.with_call(arguments, dict.fromkeys(arguments, labels.to_wire()))
-    return PolicyDenied(denial_text(denial), denial=known)
+    full_denial = denial.with_call(arguments, dict.fromkeys(arguments, labels.to_wire()))
+    return PolicyDenied(denial_text(denial), denial=full_denial)
 
 
 def denial_of(message: object) -> Denial | None:

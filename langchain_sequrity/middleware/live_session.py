@@ -82,12 +82,12 @@ class LiveSession:
                 self.labels = self.labels.join(record.labels)
             self.is_partial |= record.is_partial
 
-    def set_labels(self, labels: Labels, by: Origin, *, since: int | None = None) -> None:
+    def set_labels(self, labels: Labels, origin: Origin, *, since: int | None = None) -> None:
         """Set the labels.
 
         Args:
             labels: The new labels.
-            by: The calls that change them.
+            origin: The calls that change them.
             since: The revision from which they were made. If the labels have changed since then,
                 they are joined.
         """
@@ -98,25 +98,25 @@ class LiveSession:
                 return
             self.labels = labels
             self.revision += 1
-            self._changes[self.revision] = by
+            self._changes[self.revision] = origin
             if len(self._changes) > _MAX_ENTRIES:
                 self._oldest, _ = self._changes.popitem(last=False)
 
-    def is_decided_again(self, call_id: str, by: Origin, since: int) -> bool:
+    def is_decided_again(self, call_id: str, origin: Origin, since: int) -> bool:
         """Whether a decision on a call no longer holds, because the run has gone back before it.
 
         Calls of one message, and agents of one step, are decided beside each other.
 
         Args:
             call_id: The call.
-            by: The call's message and step.
+            origin: The call's message and step.
             since: The revision from which it was decided.
         """
         with self.lock:
-            if (by.agent, by.message, call_id) in self._ended or since < self._oldest:
+            if (origin.agent, origin.message, call_id) in self._ended or since < self._oldest:
                 return True
-            later = (origin for revision, origin in self._changes.items() if revision > since)
-            return any(origin[:2] != by[:2] and origin.step != by.step for origin in later)
+            later = (change for revision, change in self._changes.items() if revision > since)
+            return any(c[:2] != origin[:2] and c.step != origin.step for c in later)
 
     def record(self) -> SessionRecord:
         """The session as the state stores it."""
@@ -137,26 +137,26 @@ class LiveSession:
             if tools:
                 self._unfinished[agent] = _Unfinished(step, dict(tools))
 
-    def start(self, call_id: str, by: Origin) -> bool:
+    def start(self, call_id: str, origin: Origin) -> bool:
         """Whether a call does not run yet: other middleware may make it twice."""
         with self.lock:
-            is_new = (by.agent, by.message, call_id) not in self._running
-            self._running.add((by.agent, by.message, call_id))
+            is_new = (origin.agent, origin.message, call_id) not in self._running
+            self._running.add((origin.agent, origin.message, call_id))
         return is_new
 
-    def end(self, call_id: str, by: Origin) -> None:
+    def end(self, call_id: str, origin: Origin) -> None:
         """A call has returned its result."""
         with self.lock:
-            self._ended[by.agent, by.message, call_id] = None
+            self._ended[origin.agent, origin.message, call_id] = None
             if len(self._ended) > _MAX_ENTRIES:
                 self._ended.popitem(last=False)
 
-    def finish(self, by: Origin, call_id: str) -> None:
+    def finish(self, origin: Origin, call_id: str) -> None:
         """A call no longer runs."""
         with self.lock:
-            self._running.discard((by.agent, by.message, call_id))
-            if by.agent in self._unfinished:
-                self._unfinished[by.agent].tools.pop(call_id, None)
+            self._running.discard((origin.agent, origin.message, call_id))
+            if origin.agent in self._unfinished:
+                self._unfinished[origin.agent].tools.pop(call_id, None)
 
     def unfinished_tool(self, step: str, agents: Iterable[str]) -> str:
         """A tool whose call will change the session when it ends, or an empty text.
@@ -168,8 +168,8 @@ class LiveSession:
             step: The step of the outermost graph.
             agents: The agent that asks, and those inside whose calls it runs.
         """
-        asking = set(agents)
+        own_agents = set(agents)
         for agent, calls in self._unfinished.items():
-            if agent not in asking and calls.step == step and calls.tools:
+            if agent not in own_agents and calls.step == step and calls.tools:
                 return next(iter(calls.tools.values()))
         return ""

@@ -114,7 +114,7 @@ def _check_message(
     seen: Labels,
     session: Labels,
     *,
-    beside: str = "",
+    running: str = "",
 ) -> _MessageResult:
     """Check the calls of a message in their order.
 
@@ -124,23 +124,23 @@ def _check_message(
         calls: Its calls without a result.
         seen: The join of the labels of all results that the model has seen.
         session: The labels of the session.
-        beside: A tool that another agent of the session has called, and whose call will change the
+        running: A tool that another agent of the session has called, and whose call will change the
             session when it ends.
     """
     policy = guard.policy
-    times = Counter(call["id"] for call in calls)
+    id_counts = Counter(call["id"] for call in calls)
     decided: dict[str, CheckedCall] = {}
     checks: list[tuple[ToolCall, CheckResult]] = []
-    base, closed_by, pending = session, "", None
+    base, closing, pending = session, "", None
     for call in calls:
         tool, call_id = call["name"], call["id"] or ""
         digest = policy.digest(message, dict(call), seen)
-        other = closed_by or (beside if beside and policy.touches_session(tool) else "")
-        has_id = bool(call_id) and times[call["id"]] == 1
+        blocking = closing or (running if running and policy.touches_session(tool) else "")
+        has_id = bool(call_id) and id_counts[call["id"]] == 1
         denial = (
             _sibling_denial(tool, pending.denial)
             if pending is not None
-            else _uncheckable_denial(tool, other, has_id=has_id, has_digest=bool(digest))
+            else _unchecked_denial(tool, blocking, has_id=has_id, has_digest=bool(digest))
         )
         if denial is None:
             result = policy.decide(tool, call["args"], seen, session)
@@ -153,19 +153,19 @@ def _check_message(
             pending = PendingDenial(message, call_id, denial)
         if guard.may_run(denial):
             if policy.engine.ends_in_session(tool):
-                closed_by = tool
+                closing = tool
             if policy.runs_agents(tool):  # the calls of these agents change the session too
-                beside = tool
+                running = tool
     if pending is not None:
         for call in calls:
-            known = decided[call["id"] or ""]
-            stopped = known.denial or _sibling_denial(call["name"], pending.denial)
-            decided[call["id"] or ""] = replace(known, denial=stopped)
-    checked = CheckedMessage(message, decided, bool(closed_by), base)
+            checked_call = decided[call["id"] or ""]
+            stopped = checked_call.denial or _sibling_denial(call["name"], pending.denial)
+            decided[call["id"] or ""] = replace(checked_call, denial=stopped)
+    checked = CheckedMessage(message, decided, bool(closing), base)
     return _MessageResult(checked, session, checks, pending)
 
 
-def _uncheckable_denial(tool: str, other: str, *, has_id: bool, has_digest: bool) -> Denial | None:
+def _unchecked_denial(tool: str, blocking: str, *, has_id: bool, has_digest: bool) -> Denial | None:
     """The denial of a call that cannot be checked, or not yet."""
     if not has_id:
         reason = "each call of a message needs its own id, and this one has none"
@@ -173,8 +173,8 @@ def _uncheckable_denial(tool: str, other: str, *, has_id: bool, has_digest: bool
     if not has_digest:
         reason = "its arguments cannot be written as JSON; they may be nested too deeply"
         return hard_denial(tool, "failed", reason)
-    if other:
-        reason = f"the policy cannot decide on it before the call of `{other}` has ended"
+    if blocking:
+        reason = f"the policy cannot decide on it before the call of `{blocking}` has ended"
         return hard_denial(tool, "waits", reason)
     return None
 
@@ -325,11 +325,11 @@ class PolicyMiddleware(AgentMiddleware[AgentState[ResponseT], ContextT, Response
 
     def for_other_tools(self) -> Self:
         """The same policy for an agent that may have fewer tools; see `guarded_subagents`."""
-        other = copy.copy(self)
+        middleware = copy.copy(self)
         policy = self._guard.policy.for_other_tools()
         guard = replace(self._guard, policy=policy, result_labels=ResultLabels())
-        vars(other).update(_guard=guard, _inspected={})
-        return other
+        vars(middleware).update(_guard=guard, _inspected={})
+        return middleware
 
     def _inspect(self, tools: Iterable[object]) -> None:
         """Warn, once for each tool, of agents that it runs without a policy."""
@@ -338,8 +338,8 @@ class PolicyMiddleware(AgentMiddleware[AgentState[ResponseT], ContextT, Response
                 continue
             if len(self._inspected) >= _MAX_TOOLS:
                 self._inspected.clear()
-            found = agents_of(tool)
-            if names := unguarded_agents(found):
+            agents = agents_of(tool)
+            if names := unguarded_agents(agents):
                 listed = ", ".join(f"`{name}`" for name in names)
                 text = (
                     f"The tool `{tool.name}` runs agents that have no `PolicyMiddleware`: "
@@ -348,7 +348,7 @@ class PolicyMiddleware(AgentMiddleware[AgentState[ResponseT], ContextT, Response
                     "`create_deep_agent(…, subagents=guarded_subagents(policy, subagents))`."
                 )
                 warn_of_policy(text, is_strict=self._is_strict)
-            if any(map(is_guarded, found)):
+            if any(map(is_guarded, agents)):
                 self._guard.policy.nesting.add(tool.name)
             self._inspected[id(tool)] = tool  # keeps the tool alive, so that its id is not reused
 
@@ -380,13 +380,13 @@ class PolicyMiddleware(AgentMiddleware[AgentState[ResponseT], ContextT, Response
         """Check the calls of the model's message."""
         messages: list[AnyMessage] = state["messages"]
         thread = read_thread(state)
-        place, message, answered = last_message(messages)
+        index, message, answered = last_message(messages)
         if message is None:
             return None
         calls = [call for call in message.tool_calls if call["id"] not in answered]
         if not calls:  # for example structured output, which runs no tool
             return None
-        before = messages[:place]
+        before = messages[:index]
         session = self._guard.law.session_of(thread, before, get_config())
         seen = labels_seen(self._guard.policy, before, thread)
         if seen != thread.seen:
@@ -407,9 +407,9 @@ class PolicyMiddleware(AgentMiddleware[AgentState[ResponseT], ContextT, Response
         if (outer := outer_call()) is not None:
             outer.nesting.add(outer.tool)
         with session.lock:  # agents that run at the same time are checked one after the other
-            beside = session.unfinished_tool(origin.step, agents_around(thread.agent))
+            running = session.unfinished_tool(origin.step, agents_around(thread.agent))
             result = _check_message(
-                self._guard, message, calls, thread.seen, session.labels, beside=beside
+                self._guard, message, calls, thread.seen, session.labels, running=running
             )
             session.set_labels(result.session, origin)
             may_run = {
@@ -451,7 +451,7 @@ class PolicyMiddleware(AgentMiddleware[AgentState[ResponseT], ContextT, Response
     async def _reply(
         self, request: ToolCallRequest, handler: Callable[..., Any], *, is_async: bool
     ) -> ToolReply:
-        _check_place(self.name, request.runtime.config, handler)
+        _check_position(self.name, request.runtime.config, handler)
         allowed = await check_call(self._guard, request, is_async=is_async)
         if not isinstance(allowed, AllowedCall):
             return allowed
@@ -554,14 +554,14 @@ class PolicyMiddleware(AgentMiddleware[AgentState[ResponseT], ContextT, Response
         return self.after_agent(state, runtime)
 
 
-def _arguments(messages: Sequence[AnyMessage], message: str, call_id: str) -> dict[str, Any]:
-    for one in messages:
-        if isinstance(one, AIMessage) and one.id == message:
-            return next((call["args"] for call in one.tool_calls if call["id"] == call_id), {})
+def _arguments(messages: Sequence[AnyMessage], message_id: str, call_id: str) -> dict[str, Any]:
+    for message in messages:
+        if isinstance(message, AIMessage) and message.id == message_id:
+            return next((call["args"] for call in message.tool_calls if call["id"] == call_id), {})
     return {}
 
 
-def _check_place(name: str, config: Mapping[str, Any], handler: Callable[..., object]) -> None:
+def _check_position(name: str, config: Mapping[str, Any], handler: Callable[..., object]) -> None:
     """Check that the other hooks run too, and that no other middleware is inside this one.
 
     The innermost wrapper gets LangGraph's function that runs the tool. All others get a function of

@@ -99,15 +99,15 @@ class _Sessions:
         with self.lock:
             entries: OrderedDict[Any, _Beginning] = self._by_run
             key: object = id(run.control)
-            most = _MAX_RUNS
+            max_entries = _MAX_RUNS
             if run.thread:
                 entries = self._threads_of(run.checkpointer)
-                key, most = run.thread, _MAX_SESSIONS
-            before = entries.pop(key, None)
+                key, max_entries = run.thread, _MAX_SESSIONS
+            earlier = entries.pop(key, None)
             checkpoint = run.step
-            if before is not None and before.session is session:
-                checkpoint = before.checkpoint  # that of this run may never be stored
-            _put(entries, key, _Beginning(session, checkpoint, run.control), most)
+            if earlier is not None and earlier.session is session:
+                checkpoint = earlier.checkpoint  # that of this run may never be stored
+            _put(entries, key, _Beginning(session, checkpoint, run.control), max_entries)
 
     def beginning(self, run: GraphRun) -> _Beginning | None:
         with self.lock:
@@ -130,9 +130,9 @@ class _Sessions:
         _put(self._by_id, session.id, session, _MAX_SESSIONS)
 
 
-def _put(entries: OrderedDict[Any, Any], key: object, value: object, most: int) -> None:
+def _put(entries: OrderedDict[Any, Any], key: object, value: object, max_entries: int) -> None:
     entries[key] = value
-    while len(entries) > most:
+    while len(entries) > max_entries:
         entries.popitem(last=False)
 
 
@@ -250,10 +250,10 @@ class SessionLaw:
         if is_lost or (self.tests_labels and _hides_results(past)):
             self._lose(_NOT_SHARED if run.is_inside else _NOT_STORED)
 
-    def _lose(self, lost: str) -> None:
+    def _lose(self, reason: str) -> None:
         if self.on_lost == "raise":
-            what = "tags and attempts" if self.uses_session else "labels of what the model has seen"
-            msg = f"{lost} So the {what} that the policy tests are unknown. {_ACCEPT}"
+            lost = "tags and attempts" if self.uses_session else "labels of what the model has seen"
+            msg = f"{reason} So the {lost} that the policy tests are unknown. {_ACCEPT}"
             raise SessionLost(msg)
 
 
@@ -312,8 +312,10 @@ def _hides_results(messages: Sequence[AnyMessage]) -> bool:
     author_of: dict[str | None, str | None] = {}
     open_calls: set[str | None] = set()
     previous: AnyMessage | None = None
-    for message in _without_system(messages):
+    for message in messages:
         match message:
+            case SystemMessage():
+                continue
             case AIMessage(tool_calls=[]):
                 is_answer = isinstance(previous, ToolMessage)
                 if not is_answer or author_of[previous.tool_call_id] != message.name:  # type: ignore[union-attr]
@@ -334,17 +336,13 @@ def _hides_results(messages: Sequence[AnyMessage]) -> bool:
     return False
 
 
-def _without_system(messages: Sequence[AnyMessage]) -> Iterator[AnyMessage]:
-    return (message for message in messages if not isinstance(message, SystemMessage))
-
-
 # What the checkpointer knows more than the state
 #
 # A fork starts from a checkpoint that does not know the branch that it abandons, and a graph whose
 # agent failed does not have the agent's state. The newest checkpoints of the thread do, those of
 # inner graphs among them. A thread that was deleted has none: its id begins a conversation.
 
-_LIMITS = (10, 100, 1_000)  # nearly always the newest few are enough
+_CHECKPOINT_LIMITS = (10, 100, 1_000)  # nearly always the newest few are enough
 
 
 async def stored_session(config: Mapping[str, Any], *, is_async: bool) -> SessionRecord | None:
@@ -359,7 +357,7 @@ async def stored_session(config: Mapping[str, Any], *, is_async: bool) -> Sessio
         return NO_SESSION
     ask = partial(call, run.checkpointer, is_async=is_async)
     thread = {"configurable": {"thread_id": run.thread}}
-    for limit in _LIMITS:
+    for limit in _CHECKPOINT_LIMITS:
         try:
             entries = await ask("list", thread, limit=limit)
         except NotImplementedError:  # a checkpointer need not have this method

@@ -214,7 +214,7 @@ def thread_update(
         "closed": checked.closed,
         "base": checked.base.to_wire(),
     }
-    found = {
+    fields = {
         "session": session and session.labels.to_wire(),
         "session_id": session and session.id,
         "revision": session and session.revision,
@@ -225,7 +225,7 @@ def thread_update(
         "labelled": [labelled] if labelled is not None else plan and [],
         "refused": pending and asdict(pending),
     }
-    changes: dict[str, Any] = {name: one for name, one in found.items() if one is not None}
+    changes: dict[str, Any] = {name: value for name, value in fields.items() if value is not None}
     if is_raised and pending is None:
         changes["refused"] = None
     return {FIELD: json.dumps(changes).encode()} if changes else {}
@@ -348,9 +348,9 @@ def _labels(wire: object) -> Labels:
     return Labels() if wire is None else Labels.from_wire(wire)
 
 
-def _checked(kept: Mapping[str, Any]) -> CheckedMessage:
+def _checked(plan: Mapping[str, Any]) -> CheckedMessage:
     calls = {
-        call_id: CheckedCall(one["digest"], one["denial"] and Denial.from_json(one["denial"]))
-        for call_id, one in kept["entries"].items()
+        call_id: CheckedCall(entry["digest"], entry["denial"] and Denial.from_json(entry["denial"]))
+        for call_id, entry in plan["entries"].items()
     }
-    return CheckedMessage(kept["message"], calls, kept["closed"], _labels(kept["base"]))
+    return CheckedMessage(plan["message"], calls, plan["closed"], _labels(plan["base"]))

@@ -104,23 +104,23 @@ def agents_of(tool: BaseTool) -> list["Pregel[Any]"]:
     Args:
         tool: Any tool: `task` of deepagents, a tool of `agent.as_tool()`, or one that calls agents.
     """
-    found: list[Pregel[Any]] = []
-    seen: dict[int, Any] = {}  # keeps the objects alive, so that no id is reused
-    waiting: deque[tuple[Any, int, frozenset[str]]] = deque([(tool, 0, frozenset())])
-    while waiting and len(seen) < _MAX_OBJECTS:
-        one, depth, names = waiting.popleft()
-        if id(one) in seen:
+    agents: list[Pregel[Any]] = []
+    visited: dict[int, Any] = {}  # keeps the objects alive, so that no id is reused
+    queue: deque[tuple[Any, int, frozenset[str]]] = deque([(tool, 0, frozenset())])
+    while queue and len(visited) < _MAX_OBJECTS:
+        obj, depth, names = queue.popleft()
+        if id(obj) in visited:
             continue
-        seen[id(one)] = one
+        visited[id(obj)] = obj
         try:
-            if isinstance(one, Pregel):
-                found.append(one)
-            elif depth < _MAX_DEPTH and not isinstance(one, ModuleType | type):
-                parts, names = _reachable_objects(one, names)
-                waiting.extend((part, depth + 1, names) for part in islice(parts, _MAX_OBJECTS))
+            if isinstance(obj, Pregel):
+                agents.append(obj)
+            elif depth < _MAX_DEPTH and not isinstance(obj, ModuleType | type):
+                parts, names = _reachable_objects(obj, names)
+                queue.extend((part, depth + 1, names) for part in islice(parts, _MAX_OBJECTS))
         except Exception:  # noqa: BLE001, S112 - inspected objects may raise anything
             continue
-    return found
+    return agents
 
 
 def unguarded_agents(agents: Iterable["Pregel[Any]"]) -> list[str]:
@@ -135,38 +135,38 @@ def is_guarded(graph: Any) -> bool:
 
 def _calls_tools(graph: "Pregel[Any]") -> bool:
     bound = (getattr(node, "bound", None) for node in graph.nodes.values())
-    return not is_guarded(graph) and any(isinstance(one, ToolNode) for one in bound)
+    return not is_guarded(graph) and any(isinstance(runnable, ToolNode) for runnable in bound)
 
 
-def _reachable_objects(one: Any, names: frozenset[str]) -> tuple[Iterable[Any], frozenset[str]]:
+def _reachable_objects(obj: Any, names: frozenset[str]) -> tuple[Iterable[Any], frozenset[str]]:
     """Objects that an object reaches, and the attributes that code on the way names."""
-    match one:
+    match obj:
         case BaseTool():
-            found: Iterable[Any] = (getattr(one, name, None) for name in _TOOL_ATTRIBUTES)
+            objects: Iterable[Any] = (getattr(obj, name, None) for name in _TOOL_ATTRIBUTES)
         case FunctionType():
-            attributes, variables = _names_in(one.__code__)
+            attributes, variables = _names_in(obj.__code__)
             names |= attributes
-            used = (one.__globals__[name] for name in variables if name in one.__globals__)
-            defaults = one.__defaults__ or ()
-            found = (*_closed_over(one), *used, *defaults, getattr(one, "__wrapped__", None))
+            used = (obj.__globals__[name] for name in variables if name in obj.__globals__)
+            defaults = obj.__defaults__ or ()
+            objects = (*_closed_over(obj), *used, *defaults, getattr(obj, "__wrapped__", None))
         case MethodType() | BuiltinMethodType():
-            function = getattr(one, "__func__", None)
+            function = getattr(obj, "__func__", None)
             names |= (
                 _names_in(function.__code__)[0] if isinstance(function, FunctionType) else set()
             )
-            found = (function, one.__self__)
+            objects = (function, obj.__self__)
         case functools.partial():
-            found = (one.func, *one.args, *one.keywords.values())
+            objects = (obj.func, *obj.args, *obj.keywords.values())
         case dict():
-            found = one.values()
+            objects = obj.values()
         case list() | tuple():
-            found = one
+            objects = obj
         case RunnableBindingBase():
-            found = (one.bound,)
+            objects = (obj.bound,)
         case _:
-            held = vars(one) if hasattr(one, "__dict__") else {}
-            found = (held[name] for name in names if name in held)
-    return found, names
+            fields = vars(obj) if hasattr(obj, "__dict__") else {}
+            objects = (fields[name] for name in names if name in fields)
+    return objects, names
 
 
 _TOOL_ATTRIBUTES = ("func", "coroutine", "runnable", "_run")
@@ -181,13 +181,13 @@ def _closed_over(function: FunctionType) -> Iterator[Any]:
 def _names_in(code: CodeType) -> tuple[frozenset[str], frozenset[str]]:
     """The attributes and the global variables that code uses."""
     attributes, variables = set[str](), set[str]()
-    for one in dis.get_instructions(code):
-        if one.opname in ("LOAD_GLOBAL", "LOAD_NAME"):
-            variables.add(one.argval)
-        elif one.opname in ("LOAD_ATTR", "LOAD_METHOD"):
-            attributes.add(one.argval)
-        elif isinstance(one.argval, CodeType):
-            inner = _names_in(one.argval)
+    for instruction in dis.get_instructions(code):
+        if instruction.opname in ("LOAD_GLOBAL", "LOAD_NAME"):
+            variables.add(instruction.argval)
+        elif instruction.opname in ("LOAD_ATTR", "LOAD_METHOD"):
+            attributes.add(instruction.argval)
+        elif isinstance(instruction.argval, CodeType):
+            inner = _names_in(instruction.argval)
             attributes |= inner[0]
             variables |= inner[1]
     return frozenset(attributes), frozenset(variables)
@@ -257,7 +257,7 @@ def guarded_subagents(
 
     guard = policy.for_other_tools()
     specs: list[Mapping[str, Any]] = [*subagents]
-    if not any(one.get("name") == GENERAL_PURPOSE_SUBAGENT["name"] for one in specs):
+    if not any(spec.get("name") == GENERAL_PURPOSE_SUBAGENT["name"] for spec in specs):
         specs.append(GENERAL_PURPOSE_SUBAGENT)
     return [_guarded_subagent(spec, guard) for spec in specs]
 
@@ -279,7 +279,7 @@ def _guarded_subagent(spec: Mapping[str, Any], guard: SubagentPolicy) -> dict[st
             )
             raise UsageError(msg)
         return dict(spec)
-    given = list(spec.get("middleware") or ())
-    if not any(isinstance(one, type(guard)) for one in given):
-        given.append(guard)
-    return {**spec, "middleware": given}
+    middleware = list(spec.get("middleware") or ())
+    if not any(isinstance(m, type(guard)) for m in middleware):
+        middleware.append(guard)
+    return {**spec, "middleware": middleware}

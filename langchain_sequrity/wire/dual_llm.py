@@ -39,9 +39,9 @@ from langchain_sequrity.wire.exchange import (
     CHECK_KEY,
     MAX_REPLY_BYTES,
     METADATA_KEY,
-    Reply,
     check_json,
 )
+from langchain_sequrity.wire.planner_worker import has_two_models
 from langchain_sequrity.wire.tools import CUT_OFF, finish_reason
 
 M = TypeVar("M", bound=AIMessage)
@@ -538,10 +538,9 @@ def _refusal(turn: AIMessage, reason: str) -> AIMessage:
     )
 
 
-def may_be_dual(model: Any, reply_id: Any, head: Reply) -> bool:
+def may_be_dual(model: object, reply_id: object, session_id: str | None) -> bool:
     """Whether a reply has a mark of a dual-LLM session: two models, or the session's own id."""
-    session_id = head.headers.get("x-session-id")
-    return "," in str(model or "") or (session_id is not None and reply_id == session_id)
+    return has_two_models(model) or (session_id is not None and reply_id == session_id)
 
 
 # Stop reasons of replies that may be empty.

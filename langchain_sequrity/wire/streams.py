@@ -217,7 +217,8 @@ class EnvelopeReader(_HoldingReader):
         except orjson.JSONDecodeError:  # the reader of the format raises for it
             return
         if isinstance(body, dict) and (body.get("model") or body.get("id")):
-            self._is_dual = may_be_dual(body.get("model"), body.get("id"), head)
+            session_id = head.headers.get("x-session-id")
+            self._is_dual = may_be_dual(body.get("model"), body.get("id"), session_id)
 
     def _filter(self, chunks: Iterable[AIMessageChunk]) -> list[AIMessageChunk]:
         if self._is_dual is False:

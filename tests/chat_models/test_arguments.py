@@ -20,7 +20,7 @@ from langgraph.graph import MessagesState, StateGraph
 from pydantic import SecretStr, ValidationError
 
 from langchain_sequrity import ChatSequrity, LangGraphExecutor, PolicyGenTool, SequrityMessages
-from langchain_sequrity.chat_models.base import profile_of
+from langchain_sequrity.chat_models.model_profiles import profile_of
 from langchain_sequrity.errors import AuthenticationFailed, ConnectionFailed, NotFound, UsageError
 from langchain_sequrity.local import LocalServer
 from langchain_sequrity.transport import HttpTimeout, Timeouts

@@ -26,7 +26,7 @@ from langchain_core.messages import BaseMessage, HumanMessage, ToolCall
 from langgraph.channels.base import BaseChannel
 from langgraph.graph import START
 
-from langchain_sequrity.chat_models.sessions import TurnSettings
+from langchain_sequrity.chat_models.turn import TurnSettings
 from langchain_sequrity.connection import Connection
 from langchain_sequrity.display import plain
 from langchain_sequrity.errors import (

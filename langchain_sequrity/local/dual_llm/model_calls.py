@@ -21,6 +21,7 @@ from langchain_sequrity.local.dual_llm.answer_text import longest_fenced_block, 
 from langchain_sequrity.sizes import of_json
 from langchain_sequrity.strict_json import loads, nests_deeper
 from langchain_sequrity.wire.exchange import ChatRequest
+from langchain_sequrity.wire.planner_worker import join_models, split_models
 
 _KEY = "answer"
 _READINGS = 3  # attempts of the data model to answer with JSON
@@ -56,15 +57,13 @@ class ModelCalls:
         self._backend = backend
         self._endpoint_type = endpoint_type
         self._max_output_tokens = max_output_tokens
-        planner, _, worker = model.partition(",")
-        self.planner = planner.strip()
-        self.worker = worker.strip() or self.planner
+        self.planner, self.worker = split_models(model)
         self.usage: UsageMetadata | None = None
 
     @property
     def names(self) -> str:
         """Both names, in the form of replies."""
-        return f"{self.planner},{self.worker}"
+        return join_models(self.planner, self.worker)
 
     def plan(
         self, messages: list[BaseMessage], plan: PlanContext, *, model: str | None = None

@@ -1,22 +1,14 @@
 """One turn of a session: the session that continues, the call to send, and its reply.
 
-A history can hold turns of several sessions: of another key or policy, of a second agent that
-shares the messages, or written by hand. Only a session that this very connection obtained is
-resumed. The ids of all others are replaced, since the service would take a session from them
-(`docs/behaviour.md`, P1).
-
 Nothing here does I/O. The four methods of a model send `Turn.call` and pass the reply to
 `Turn.read`, or its events to a reader of `Turn.new_reader`.
 """
 
 import functools
-import hashlib
 import logging
-import re
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import partial
 from typing import Any, Literal, Self, TypeVar
 
 import orjson
@@ -35,17 +27,17 @@ from langchain_sequrity.chat_models.required_form import (
     requires_call,
     requires_object,
 )
-from langchain_sequrity.chat_models.threads import (
+from langchain_sequrity.chat_models.session_ids import (
     REPLACES_EARLIER,
     WITHOUT_TOOLS,
     Seal,
-    ThreadMemory,
-    is_own,
     last_own_session,
+    last_session,
     own_metadata,
     own_session,
-    session_in_checkpoint,
+    with_replaced_ids,
 )
+from langchain_sequrity.chat_models.threads import ThreadMemory, session_in_checkpoint
 from langchain_sequrity.connection import Connection
 from langchain_sequrity.errors import (
     PolicyDenied,
@@ -61,13 +53,10 @@ from langchain_sequrity.strict_json import dumps
 from langchain_sequrity.sync_or_async import run_to_end
 from langchain_sequrity.wire.dual_llm import (
     HISTORY_MISMATCH,
-    kept_text,
     may_be_dual,
-    original_content,
     raise_for_outcome,
     refuse_doubtful,
     unwrap_envelope,
-    with_text,
 )
 from langchain_sequrity.wire.error_body import is_session_gone, reason_in
 from langchain_sequrity.wire.exchange import (
@@ -87,15 +76,6 @@ OnSessionExpired = Literal["raise", "restart"]
 M = TypeVar("M", bound=AIMessage)
 
 NEW_SESSION = "new"
-# Known forms of a call's id: `tc-<session>-<call>`, the same without dashes, and `tc` with 16 hex
-# digits.
-_LONG_ID = re.compile(r"tc-[0-9a-zA-Z-]{36}-")
-_DASHLESS_ID = re.compile(r"tc[0-9a-fA-F]{32}")
-_SHORT_ID = re.compile(r"tc[0-9a-f]{16}\Z")
-# Keys that hold the id of a call in calls, in results and in references to them, in any format.
-_IDS = frozenset({"id", "call_id", "tool_use_id", "tool_call_id", "tool_id"})
-# Keys of a call's arguments, which are the user's own data.
-_ARGUMENTS = frozenset({"input", "args", "arguments"})
 _RESULTS = ("tool_result", "function_call_output", "custom_tool_call_output")
 _HAS_CALLS = (
     "This turn has made calls. A new session would plan the turn again and repeat them. Find out "
@@ -110,16 +90,6 @@ _STAYS = (
 )
 _NOT_ACCEPTED = "The history differs from that of its session, and the session does not accept it."
 _logger = logging.getLogger("langchain_sequrity")
-
-
-# The session of a history
-
-
-def _last_session(messages: Sequence[BaseMessage]) -> str | None:
-    """The session that made the last calls, if it is one of the service."""
-    last = next((one for one in reversed(messages) if isinstance(one, AIMessage)), None)
-    session_id = None if last is None else own_metadata(last).get("session_id")
-    return session_id if isinstance(session_id, str) else None
 
 
 def _is_mid_turn(messages: Sequence[BaseMessage]) -> bool:
@@ -143,152 +113,9 @@ def _holds_results(message: BaseMessage) -> bool:
 def _is_result(block: Any) -> bool:
     if not isinstance(block, dict):
         return False
-    kind = block.get("type")
-    return kind in _RESULTS or (kind == "non_standard" and _is_result(block.get("value")))
-
-
-def _as_received(message: AIMessage, text: str) -> AIMessage:
-    """The message as the service sent it, before a value or refusal was made of it."""
-    kept = _without_refusal(message)
-    if refusal := kept_text(message, "refusal"):
-        kept["refusal"] = refusal
-    content = with_text(message.content, text)
-    return message.model_copy(update={"content": content, "additional_kwargs": kept})
-
-
-def _without_refusal(message: AIMessage) -> dict[str, Any]:
-    return {key: value for key, value in message.additional_kwargs.items() if key != "refusal"}
-
-
-class _IdReplacer:
-    """Replaces ids of calls in a history, except those of the resumed session.
-
-    The session that a message notes decides. Only the ids of a message without such a note are
-    taken for ids of the session that they seem to name: sessions of one server may share the short
-    form, so two calls of a history may have the same id.
-
-    Args:
-        messages: The history.
-        resumed: The session that continues, if any.
-        seal: As for `own_session`.
-    """
-
-    def __init__(self, messages: Sequence[BaseMessage], resumed: str | None, seal: Seal) -> None:
-        self._resumed = resumed
-        self._digest = None if resumed is None else seal(resumed)
-        self._sent: dict[str, str] = {}  # an id → what is sent for the last call that has it
-        self._messages = messages
-
-    @cached_property
-    def _repeated(self) -> set[str]:
-        """The ids of several calls."""
-        ids = (call_id for message in self._messages for call_id in _call_ids(message))
-        counts = Counter(ids)
-        return {call_id for call_id, count in counts.items() if count > 1}
-
-    def cleared(self) -> list[BaseMessage]:
-        """The messages without ids of other sessions, at any depth."""
-        return [self._clear(message) for message in self._messages]
-
-    def _clear(self, message: BaseMessage) -> BaseMessage:
-        if isinstance(message, AIMessage):
-            return self._clear_ai(message)
-        changes: dict[str, Any] = {}
-        if isinstance(message.content, list):
-            content = self._cleared(message.content)
-            if content is not message.content:
-                changes["content"] = content
-        if isinstance(message, ToolMessage):
-            call_id = self._id_to_send(message.tool_call_id)
-            if call_id is not message.tool_call_id:
-                changes["tool_call_id"] = call_id
-        return message.model_copy(update=changes) if changes else message
-
-    def _clear_ai(self, message: AIMessage) -> AIMessage:
-        calls, invalid, content = message.tool_calls, message.invalid_tool_calls, message.content
-        is_plain = isinstance(content, str) and not calls and not invalid
-        if is_plain and METADATA_KEY not in message.response_metadata:
-            return message
-        if self._digest is not None and is_own(message, self._digest):
-            self._sent.update((call_id, call_id) for call_id in _call_ids(message))
-            text = original_content(message)
-            return message if text is None else _as_received(message, text)
-        session_id = own_metadata(message).get("session_id")
-        ids = _call_ids(message)
-        sent = [self._sent_of_others(call_id, session_id) for call_id in ids]
-        self._sent.update(zip(ids, sent, strict=True))
-        cleared = content if isinstance(content, str) else self._cleared(content)
-        if cleared is content and sent == ids:
-            return message
-        changes = {
-            "content": cleared,
-            "tool_calls": self._cleared(calls),
-            "invalid_tool_calls": self._cleared(invalid),
-        }
-        return message.model_copy(update=changes)
-
-    def _cleared(self, value: Any) -> Any:
-        """Replace foreign ids at any depth; a value without foreign ids is returned itself.
-
-        Every provider has its own block types, so only the keys are considered.
-        """
-        if isinstance(value, list):
-            cleared = [self._cleared(one) for one in value]
-            is_same = all(new is old for new, old in zip(cleared, value, strict=True))
-            return value if is_same else cleared
-        if isinstance(value, dict):
-            entries = {key: self._cleared_entry(key, one) for key, one in value.items()}
-            return value if all(entries[key] is value[key] for key in value) else entries
-        return value
-
-    def _cleared_entry(self, key: Any, value: Any) -> Any:
-        if isinstance(value, str):
-            return self._id_to_send(value) if key in _IDS else value
-        return value if key in _ARGUMENTS else self._cleared(value)
-
-    def _id_to_send(self, call_id: str) -> str:
-        sent = self._sent.get(call_id)
-        return self._sent_of_others(call_id, None) if sent is None else sent
-
-    def _sent_of_others(self, call_id: str, session_id: Any) -> str:
-        """What is sent for an id of a message that is not known to be of the resumed session.
-
-        Args:
-            call_id: The id.
-            session_id: The session that the message notes, if any.
-        """
-        if not call_id.startswith("tc"):
-            return call_id
-        is_short = _SHORT_ID.match(call_id) is not None
-        if is_short and isinstance(session_id, str) and session_id != self._resumed:
-            return _neutral(f"{session_id} {call_id}")
-        return _neutral(call_id) if self._seems_foreign(call_id, is_short=is_short) else call_id
-
-    def _seems_foreign(self, call_id: str, *, is_short: bool) -> bool:
-        """Whether an id names, or may name, a session other than the resumed one."""
-        if _LONG_ID.match(call_id):
-            return call_id[3:39] != self._resumed
-        own = (self._resumed or "").replace("-", "").lower()
-        if _DASHLESS_ID.match(call_id):
-            return call_id[2:34].lower() != own
-        if is_short:
-            return not own or call_id[2:14] != own[-12:] or call_id in self._repeated
-        return call_id.startswith("tc-")
-
-
-def _call_ids(message: BaseMessage) -> list[str]:
-    if not isinstance(message, AIMessage):
-        return []
-    calls = (*message.tool_calls, *message.invalid_tool_calls)
-    return [call_id for call in calls if (call_id := call["id"]) is not None]
-
-
-def _neutral(call_id: str) -> str:
-    """An id without a session. It is a digest, so that a call and its result keep equal ids."""
-    return f"call_{hashlib.blake2s(call_id.encode(), digest_size=12).hexdigest()}"
-
-
-# A turn
+    block_type = block.get("type")
+    is_wrapped = block_type == "non_standard" and _is_result(block.get("value"))
+    return is_wrapped or block_type in _RESULTS
 
 
 @dataclass(frozen=True, slots=True)
@@ -358,36 +185,40 @@ class Turn:
             UsageError: If the messages or parameters cannot be sent.
             SessionLost: If the policy needs a session that cannot be continued.
         """
-        run_to_end(self._enter(is_async=False))
+        if self.memory is None:
+            self._prepare()
+        else:
+            run_to_end(self._enter(self.memory, is_async=False))
         return self
 
     def __exit__(self, *_: object) -> None:
         """Remember the session."""
-        run_to_end(self._exit(is_async=False))
+        if self.memory is not None:
+            run_to_end(self.memory.close(is_async=False))
 
     async def __aenter__(self) -> Self:
         """See `__enter__`."""
-        await self._enter(is_async=True)
+        if self.memory is None:
+            self._prepare()
+        else:
+            await self._enter(self.memory, is_async=True)
         return self
 
     async def __aexit__(self, *_: object) -> None:
         """Remember the session."""
-        await self._exit(is_async=True)
+        if self.memory is not None:
+            await self.memory.close(is_async=True)
 
-    async def _enter(self, *, is_async: bool) -> None:
+    async def _enter(self, memory: ThreadMemory, *, is_async: bool) -> None:
         try:
-            if self.memory is not None and self.session_id is None and not self.memory.is_known:
+            if self.session_id is None and not memory.is_known:
                 session_id, _ = last_own_session(self.messages, self._seal, of_tools=True)
                 session_in = partial(session_in_checkpoint, seal=self._seal)
-                await self.memory.recall(self.messages, session_id, session_in, is_async=is_async)
+                await memory.recall(self.messages, session_id, session_in, is_async=is_async)
             self._prepare()
         except BaseException:
-            await self._exit(is_async=is_async)
+            await memory.close(is_async=is_async)
             raise
-
-    async def _exit(self, *, is_async: bool) -> None:
-        if self.memory is not None:
-            await self.memory.close(is_async=is_async)
 
     def _prepare(self) -> None:
         self.dual_llm = self.connection.dual_llm
@@ -418,21 +249,21 @@ class Turn:
     def _write(self, headers: Mapping[str, str] | None) -> ServiceCall:
         """Choose the session, replace the ids of all others in the history, and write the call."""
         seal = functools.cache(self._seal)  # a hundred messages often have one foreign session
-        message_session, resumed_at = last_own_session(
+        message_session, resumed_index = last_own_session(
             self.messages, seal, of_tools=self.memory is not None
         )
         resumed = self._session_for(message_session, seal)
-        self._marks = self._marks_for(resumed, resumed_at)
-        asks = self.continues or self._is_known_to_differ(resumed, message_session)
-        self.continues = asks and resumed is not None  # a new session accepts any history
-        leaves = self._is_mid_turn and _last_session(self.messages) not in (None, resumed)
-        if leaves and self.dual_llm:
+        self._marks = self._marks_for(resumed, resumed_index)
+        continues = self.continues or self._is_known_to_differ(resumed, message_session)
+        self.continues = continues and resumed is not None  # a new session accepts any history
+        leaves_session = self._is_mid_turn and last_session(self.messages) not in (None, resumed)
+        if leaves_session and self.dual_llm:
             raise UsageError(_MID_TURN)
-        messages: Sequence[BaseMessage] = _IdReplacer(self.messages, resumed, seal).cleared()
+        messages: Sequence[BaseMessage] = with_replaced_ids(self.messages, resumed, seal)
         params = self.params
         only_new = self.settings.only_new_messages and not self.continues
-        if only_new and resumed_at is not None and resumed == message_session:
-            messages, params = self._after(resumed_at, messages)
+        if only_new and resumed_index is not None and resumed == message_session:
+            messages, params = self._after(resumed_index, messages)
         if self.continues and self._mismatch_policy is None:
             config = self.connection.sent_config or ConfigHeader()
             config = config.with_mismatch_policy("continue")
@@ -478,7 +309,7 @@ class Turn:
                 return True
         return False
 
-    def _marks_for(self, resumed: str | None, resumed_at: int | None) -> dict[str, bool]:
+    def _marks_for(self, resumed: str | None, resumed_index: int | None) -> dict[str, bool]:
         """What the messages of the reply note about their session, if the policy has rules on it.
 
         Without tools a call is not one of the thread, so neither is a session that it begins.
@@ -487,8 +318,8 @@ class Turn:
             is_chosen = self.session_id is not None or self.memory.is_chosen
             return {REPLACES_EARLIER: True} if is_chosen else {}
         is_aside = resumed is None
-        if resumed is not None and resumed_at is not None:
-            is_aside = WITHOUT_TOOLS in own_metadata(self.messages[resumed_at])
+        if resumed is not None and resumed_index is not None:
+            is_aside = WITHOUT_TOOLS in own_metadata(self.messages[resumed_index])
         return {WITHOUT_TOOLS: True} if is_aside and self.connection.uses_session else {}
 
     def _is_known_to_differ(self, resumed: str | None, message_session: str | None) -> bool:
@@ -508,11 +339,11 @@ class Turn:
         """The messages after a reply of the session, and the body's fields with its id."""
         last = messages[index]
         reply_id = last.response_metadata.get("id")
-        new = messages[index + 1 :]
+        unsent = messages[index + 1 :]
         is_edited = isinstance(last, AIMessage) and not _has_its_calls(last)
-        if not reply_id or not new or is_edited or "previous_response_id" in self.params:
+        if not reply_id or not unsent or is_edited or "previous_response_id" in self.params:
             return messages, self.params
-        return new, {**self.params, "previous_response_id": reply_id}
+        return unsent, {**self.params, "previous_response_id": reply_id}
 
     def _seal(self, session_id: str) -> str:
         return self.connection.seal(self.params["model"], session_id)
@@ -639,34 +470,34 @@ class Turn:
         if self.dual_llm is not None or not self.settings.wire.tells_dual_llm:
             return self.dual_llm is not False
         session_id = self.call.session_id
-        seen = (one.response_metadata for one in self.messages if isinstance(one, AIMessage))
-        return any("," in str(one.get("model_name")) or one.get("id") == session_id for one in seen)
+        replies = (m.response_metadata for m in self.messages if isinstance(m, AIMessage))
+        return any(may_be_dual(r.get("model_name"), r.get("id"), session_id) for r in replies)
 
     def _describe(self, head: Reply) -> dict[str, Any]:
         """The `response_metadata` that the head of a reply gives."""
         session_id = head.headers.get("x-session-id") or self.call.session_id
-        facts: dict[str, Any] = {}
+        metadata: dict[str, Any] = {}
         if session_id is not None:
-            facts = {"session_id": session_id, "digest": self._seal(session_id), **self._marks}
+            metadata = {"session_id": session_id, "digest": self._seal(session_id), **self._marks}
         if forked_from := self.forked_from or (self.memory and self.memory.forked_from):
-            facts["forked_from"] = forked_from
+            metadata["forked_from"] = forked_from
         if request_id := head.headers.get("x-request-id"):
-            facts["request_id"] = request_id
-        described: dict[str, Any] = {METADATA_KEY: facts}
+            metadata["request_id"] = request_id
+        response_metadata: dict[str, Any] = {METADATA_KEY: metadata}
         if self.settings.include_response_headers:
-            described["headers"] = {
+            response_metadata["headers"] = {
                 name: value for name, value in head.headers.items() if name.lower() != "set-cookie"
             }
-        return described
+        return response_metadata
 
     # Answers, calls and failed turns
 
     def _unwrap_if_dual(self, reply: Reply, message: AIMessage) -> AIMessage:
-        seen = message.response_metadata
+        metadata, session_id = message.response_metadata, reply.headers.get("x-session-id")
         if self.dual_llm or (
             self.dual_llm is None
             and not self.is_doubtful
-            and may_be_dual(seen.get("model_name"), seen.get("id"), reply)
+            and may_be_dual(metadata.get("model_name"), metadata.get("id"), session_id)
         ):
             message = unwrap_envelope(
                 message, certain=self.dual_llm is True, told=self.connection.with_author_place
@@ -760,18 +591,18 @@ class _SessionReader(DenialReader):
 
 def _has_its_calls(message: AIMessage) -> bool:
     """Whether the calls of a Responses message are still those that its content shows."""
-    came = [
+    content_calls = [
         (block.get("call_id"), block.get("name"), block.get("arguments"))
         for block in message.content
         if isinstance(block, dict) and block.get("type") == "function_call"
     ]
     calls = message.tool_calls
-    if message.invalid_tool_calls or len(came) != len(calls):
+    if message.invalid_tool_calls or len(content_calls) != len(calls):
         return not calls
     return all(
         (call_id, name) == (call["id"], call["name"])
         and arguments_text(call, {str(call_id): str(arguments)}) == arguments
-        for (call_id, name, arguments), call in zip(came, calls, strict=True)
+        for (call_id, name, arguments), call in zip(content_calls, calls, strict=True)
     )
 
 
