@@ -167,7 +167,7 @@ class Connection:
     allow_http: bool = False
     path: str = field(init=False)
     _headers: dict[bytes, HeaderBytes] = field(init=False, repr=False, compare=False)
-    _seal_keys: dict[str, bytes] = field(init=False, repr=False, compare=False)
+    _digest_keys: dict[str, bytes] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Make everything that is the same for each call."""
@@ -190,7 +190,7 @@ class Connection:
         query = f"?{urlencode(self.default_query)}" if self.default_query else ""
         object.__setattr__(self, "path", route.path + query)
         object.__setattr__(self, "_headers", self._common_headers())
-        object.__setattr__(self, "_seal_keys", {})
+        object.__setattr__(self, "_digest_keys", {})
 
     @property
     def dual_llm(self) -> bool | None:
@@ -361,14 +361,14 @@ class Connection:
             self._set_header(headers, "Idempotency-Key", idempotency_key)
         return ServiceCall(self.path, tuple(headers.values()), body, resend, session_id)
 
-    def seal(self, model: str, session_id: str) -> str:
+    def session_digest(self, model: str, session_id: str) -> str:
         """The digest that ties a session id to this connection and to a model."""
-        key = self._seal_keys.get(model)
+        key = self._digest_keys.get(model)
         if key is None:
-            key = self._seal_keys[model] = self._seal_key(model)
+            key = self._digest_keys[model] = self._digest_key(model)
         return hmac.digest(key, session_id.encode("utf-8", "surrogatepass"), "sha256").hex()
 
-    def _seal_key(self, model: str) -> bytes:
+    def _digest_key(self, model: str) -> bytes:
         context = [self.base_url, self.path, model]
         context += [
             self._headers.get(name, (b"", b""))[1].decode("ascii", "replace")

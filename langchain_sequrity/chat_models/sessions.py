@@ -79,7 +79,8 @@ from langchain_sequrity.wire.exchange import (
     StreamReader,
 )
 from langchain_sequrity.wire.refused_calls import with_refusal_sentences
-from langchain_sequrity.wire.streams import DenialReader, EnvelopeReader, Judge, as_chunk
+from langchain_sequrity.wire.stream_buffering import DenialReader, EnvelopeReader, Judge
+from langchain_sequrity.wire.stream_reader import as_chunk
 from langchain_sequrity.wire.tool_results import results_as_values
 from langchain_sequrity.wire.tools import arguments_text
 
@@ -515,7 +516,7 @@ class Turn:
         return new, {**self.params, "previous_response_id": reply_id}
 
     def _seal(self, session_id: str) -> str:
-        return self.connection.seal(self.params["model"], session_id)
+        return self.connection.session_digest(self.params["model"], session_id)
 
     def read(self, reply: Reply) -> ChatResult:
         """Read a whole reply.

@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 T_co = TypeVar("T_co", covariant=True)
 
 METADATA_KEY = "sequrity"
+"""Key of `response_metadata` for what this package adds: session, envelope, denial."""
 KEEPS_HISTORY = "x-keeps-history"
 """The header of a reply with which the local server says that requests need not repeat the
 conversation of their session. The service is not known to have such a header."""
-"""Key of `response_metadata` for what this package adds: session, envelope, denial."""
 CHECK_KEY = "policy_check"
 """Key of a reply for the check that denied a call; only the local server writes it."""
 

@@ -171,7 +171,7 @@ class RunExchange:
 
     def seal(self, session_id: str) -> str:
         """The digest that ties a session to the connection and the model."""
-        return self.connection.seal(self._params["model"], session_id)
+        return self.connection.session_digest(self._params["model"], session_id)
 
     def next(self, run: ProgramRun, rounds: Sequence[Round]) -> ServiceCall:
         """The request with the results of the last round.

@@ -39,7 +39,7 @@ from langchain_sequrity.wire.exchange import (
     reply_metadata,
 )
 from langchain_sequrity.wire.media import Block, read_media
-from langchain_sequrity.wire.streams import FormatReader
+from langchain_sequrity.wire.stream_reader import FormatReader
 from langchain_sequrity.wire.tool_results import has_failed, with_tool_messages, write_tool_result
 from langchain_sequrity.wire.tools import (
     end_of_arguments,

@@ -54,7 +54,7 @@ from langchain_sequrity.wire.messages.content import (
     write_result,
 )
 from langchain_sequrity.wire.messages.params import write_params
-from langchain_sequrity.wire.streams import FormatReader
+from langchain_sequrity.wire.stream_reader import FormatReader
 from langchain_sequrity.wire.tool_results import is_result, write_tool_result
 from langchain_sequrity.wire.tools import (
     FINISHED,

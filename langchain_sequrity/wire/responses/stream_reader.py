@@ -49,7 +49,7 @@ from langchain_sequrity.wire.responses.items import (
     read_part,
     string,
 )
-from langchain_sequrity.wire.streams import FormatReader
+from langchain_sequrity.wire.stream_reader import FormatReader
 from langchain_sequrity.wire.tools import end_of_arguments, keep_arguments
 
 Place = tuple[Any, Any]
