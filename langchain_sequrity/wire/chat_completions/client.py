@@ -149,9 +149,9 @@ def _content(message: BaseMessage) -> str | list[Part]:
 
 def _ran_elsewhere(block: Any) -> bool:
     """Whether a block is a call, or its result, that another provider ran itself."""
-    kind = str(block.get("type")) if isinstance(block, dict) else ""
-    ends = ("_tool_use", "_tool_result", "_call", "_output")
-    return kind.startswith("mcp_") or kind.endswith(ends)
+    block_type = str(block.get("type")) if isinstance(block, dict) else ""
+    suffixes = ("_tool_use", "_tool_result", "_call", "_output")
+    return block_type.startswith("mcp_") or block_type.endswith(suffixes)
 
 
 @_write.register
@@ -219,8 +219,8 @@ def _refusal(block: Block) -> Part:
 
 def _image(block: Block) -> Part:
     if block["type"] == "image_url":  # already OpenAI's form
-        given = block.get("image_url")
-        return {**block, "image_url": {"url": given}} if isinstance(given, str) else dict(block)
+        url = block.get("image_url")
+        return {**block, "image_url": {"url": url}} if isinstance(url, str) else dict(block)
     image = read_media(block)
     url = image.url if image.data is None else media.data_uri(block, image, _FORMAT)
     if url is None:
@@ -372,7 +372,7 @@ def _read_content(message: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
         if key not in _MESSAGE_FIELDS and value is not None and value != []
     }
     if "annotations" in extra:
-        extra["annotations"] = [{**one} for one in extra["annotations"]]
+        extra["annotations"] = [{**annotation} for annotation in extra["annotations"]]
     # Servers use both names; LangChain knows the first.
     if reasoning := message.get("reasoning_content") or message.get("reasoning"):
         extra["reasoning_content"] = reasoning
@@ -417,7 +417,7 @@ class ChatCompletionsReader(FormatReader):
 
     read_reply = staticmethod(read_reply)
 
-    def __init__(self, describe: Describe, _asked: Mapping[str, Any]) -> None:
+    def __init__(self, describe: Describe, _request: Mapping[str, Any]) -> None:
         super().__init__(describe)
         self._logprobs: dict[str, list[Any]] = {}
         self._memory = StreamMemory()
@@ -519,10 +519,10 @@ class ChatCompletionsReader(FormatReader):
         )
 
     def _collect_logprobs(self, logprobs: Mapping[str, Any]) -> None:
-        for kind, tokens in logprobs.items():
+        for field, tokens in logprobs.items():
             if tokens:
                 self._memory.add(tokens)
-                self._logprobs.setdefault(kind, []).extend(tokens)
+                self._logprobs.setdefault(field, []).extend(tokens)
 
 
 class _CallIndices:
