@@ -218,7 +218,7 @@ class Connection:
         fsm = None if self.config is None else self.config.fsm
         return fsm is not None and fsm.clear_session_meta in {"every_turn", "every_attempt"}
 
-    def with_author_place(self, denial: Denial) -> Denial:
+    def with_author_rule(self, denial: Denial) -> Denial:
         """The denial with the author's rule and its place in the author's text of the policy.
 
         The service names rules and places of the text that it was sent.

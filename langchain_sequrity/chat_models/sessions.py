@@ -542,7 +542,7 @@ class Turn:
         reader = self.settings.wire.stream_reader(self._describe, self._body)
         if self.dual_llm is not False and not self.is_doubtful:
             certain = self.dual_llm is True
-            read = partial(unwrap_envelope, certain=certain, told=self.connection.with_author_place)
+            read = partial(unwrap_envelope, certain=certain, remap=self.connection.with_author_rule)
             reader = EnvelopeReader(reader, partial(self._read_chunk, read), certain=certain)
         judge_chunk = partial(self._read_chunk, self._checked)
         return _SessionReader(self, reader, judge_chunk)
@@ -670,7 +670,7 @@ class Turn:
             and may_be_dual(seen.get("model_name"), seen.get("id"), reply)
         ):
             message = unwrap_envelope(
-                message, certain=self.dual_llm is True, told=self.connection.with_author_place
+                message, certain=self.dual_llm is True, remap=self.connection.with_author_rule
             )
         return self._checked(message)
 
@@ -679,7 +679,7 @@ class Turn:
         if self.is_doubtful:
             refuse_doubtful(message)
         raise_for_outcome(
-            message, is_guarded=self.connection.is_guarded, told=self.connection.with_author_place
+            message, is_guarded=self.connection.is_guarded, remap=self.connection.with_author_rule
         )
         return message
 

@@ -163,10 +163,10 @@ class ProbeReply:
     @property
     def session(self) -> str:
         """The session that the reply names; `Unanswered` without one."""
-        found = self.headers.get("x-session-id")
-        if not found:
+        session_id = self.headers.get("x-session-id")
+        if not session_id:
             raise Unanswered(self.unexpected("a session"))
-        return found
+        return session_id
 
     @property
     def choice(self) -> dict[str, Any]:
@@ -183,8 +183,8 @@ class ProbeReply:
     @property
     def message(self) -> dict[str, Any]:
         """The message of a reply of chat/completions."""
-        found: dict[str, Any] = self.choice["message"]
-        return found
+        message: dict[str, Any] = self.choice["message"]
+        return message
 
     @property
     def calls(self) -> list[dict[str, Any]]:
@@ -206,9 +206,9 @@ class ProbeReply:
     @property
     def envelope(self) -> DualLLMResult:
         """The result of a dual-LLM turn, as the client reads it."""
-        if (found := self._envelope()) is None:
+        if (envelope := self._envelope()) is None:
             raise Unanswered(self.unexpected("an envelope"))
-        return found
+        return envelope
 
     @property
     def outcome(self) -> str:
@@ -232,8 +232,8 @@ class ProbeReply:
         """The message of an error or a failed turn; empty for other replies."""
         if self.is_refused:
             return self.body if isinstance(self.body, str) else json.dumps(self.body)
-        found = self._envelope()
-        return "" if found is None else found.error_message or ""
+        envelope = self._envelope()
+        return "" if envelope is None else envelope.error_message or ""
 
     def _envelope(self) -> DualLLMResult | None:
         try:
@@ -398,7 +398,7 @@ class Client:
         return ""
 
     def _headers(
-        self, given: Mapping[str, str | None], key: str | None
+        self, overrides: Mapping[str, str | None], key: str | None
     ) -> tuple[tuple[bytes, bytes], ...]:
         headers: dict[str, str | None] = {
             "Content-Type": "application/json",
@@ -406,7 +406,7 @@ class Client:
             "Authorization": None if key is None else f"Bearer {key}",
             "X-Api-Key": None if key is None else self.target.llm_api_key,
         }
-        headers.update(given)
+        headers.update(overrides)
         return tuple(
             (name.encode(), value.encode()) for name, value in headers.items() if value is not None
         )
@@ -442,8 +442,8 @@ def json_headers_of(
     config: Mapping[str, Any] | None = None,
 ) -> dict[str, str | None]:
     """The three JSON headers; those that are `None` are not sent."""
-    given = {"X-Features": features, "X-Policy": policy, "X-Config": config}
-    return {name: None if value is None else json.dumps(value) for name, value in given.items()}
+    values = {"X-Features": features, "X-Policy": policy, "X-Config": config}
+    return {name: None if value is None else json.dumps(value) for name, value in values.items()}
 
 
 def sqrt(code: str, **more: Any) -> dict[str, Any]:
@@ -456,10 +456,10 @@ def user_message(text: str) -> dict[str, Any]:
     return {"role": "user", "content": text}
 
 
-def tool(name: str, **kinds: str) -> dict[str, Any]:
+def tool(name: str, **types: str) -> dict[str, Any]:
     """A function tool whose arguments are all required."""
-    properties = {argument: {"type": kind} for argument, kind in kinds.items()}
-    schema = {"type": "object", "properties": properties, "required": list(kinds)}
+    properties = {argument: {"type": type_} for argument, type_ in types.items()}
+    schema = {"type": "object", "properties": properties, "required": list(types)}
     function = {"name": name, "description": f"Part of a test: {name}.", "parameters": schema}
     return {"type": "function", "function": function}
 

@@ -273,7 +273,7 @@ class RunExchange:
                 said = {"role": "assistant", "content": body["content"]}
             return _asking(said, message.tool_calls, session, keeps_history=keeps_history)
         result = dual_llm_result(
-            unwrap_envelope(message, certain=True, told=self.connection.with_author_place)
+            unwrap_envelope(message, certain=True, remap=self.connection.with_author_rule)
         )
         if result is None:
             msg = "The reply neither asks for a call nor ends the run."
