@@ -119,13 +119,13 @@ def take_json_headers(headers: dict[str, str]) -> dict[str, Any]:
     Raises:
         UsageError: If one of them cannot be read.
     """
-    found: dict[str, Any] = {}
+    json_headers: dict[str, Any] = {}
     for name in list(headers):
         row = _JSON_HEADERS.get(name.lower().replace("_", "-"))
         if row is not None:
-            field_name, kind = row
-            found[field_name] = read_header(kind, headers.pop(name), unknown="keep")
-    return found
+            field_name, header_class = row
+            json_headers[field_name] = read_header(header_class, headers.pop(name), unknown="keep")
+    return json_headers
 
 
 @dataclass(frozen=True)
@@ -322,10 +322,10 @@ class Connection:
             UsageError: If one of them cannot be read.
         """
         rest = dict(headers)
-        found = take_json_headers(rest)
-        if not found:
+        json_headers = take_json_headers(rest)
+        if not json_headers:
             return self, rest
-        return replace(self, **found).with_whole_envelopes(), rest
+        return replace(self, **json_headers).with_whole_envelopes(), rest
 
     def call(
         self,
