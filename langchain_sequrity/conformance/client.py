@@ -298,7 +298,7 @@ class Client:
         self.missing: set[str] = set()
         self._transport = Transport(
             target.base_url,
-            timeouts=Timeouts.of(target.timeout),
+            timeouts=Timeouts.from_argument(target.timeout),
             retry=RetryPolicy(max_retries=0),
             secrets=target.secrets,
             http_client=http_client,

@@ -51,8 +51,8 @@ class _HeldChunks:
 
     def pop_all(self) -> ChunkSum:
         """Return the sum of the held chunks and hold nothing."""
-        taken, self._sum = self._sum, ChunkSum()
-        return taken
+        chunks, self._sum = self._sum, ChunkSum()
+        return chunks
 
     def __bool__(self) -> bool:
         """Whether any chunk is held."""
@@ -79,8 +79,8 @@ class _HoldingReader(ABC):
 
     def feed(self, event: Event) -> Iterable[AIMessageChunk]:
         """Return the chunks that may be shown after this event."""
-        shown = self._filter(self._inner.feed(event))
-        return [*shown, *self._release()] if self._inner.done else shown
+        released = self._filter(self._inner.feed(event))
+        return [*released, *self._release()] if self._inner.done else released
 
     def end(self) -> Iterable[AIMessageChunk]:
         """Return the chunks that are still held, if the stream is complete."""
@@ -143,13 +143,13 @@ class EnvelopeReader(_HoldingReader):
     def _filter(self, chunks: Iterable[AIMessageChunk]) -> list[AIMessageChunk]:
         if self._is_dual is False:
             return [*self._held.pop_all(), *chunks]
-        shown = []
+        released = []
         for chunk in chunks:
             if _is_reasoning(chunk):
-                shown.append(chunk)
+                released.append(chunk)
             else:
                 self._held.add(chunk)
-        return shown
+        return released
 
     def _release(self) -> list[AIMessageChunk]:
         held = self._held.pop_all()
@@ -237,7 +237,7 @@ class DenialReader(_HoldingReader):
         self._last: AIMessageChunk | None = None
 
     def _filter(self, chunks: Iterable[AIMessageChunk]) -> list[AIMessageChunk]:
-        shown: list[AIMessageChunk] = []
+        released: list[AIMessageChunk] = []
         for chunk in chunks:
             if len(chunk.response_metadata) > 1:  # more than the provider's name
                 self._last = chunk
@@ -247,10 +247,10 @@ class DenialReader(_HoldingReader):
             if self._state in ("doubtful", "held"):
                 self._held.add(chunk)
                 continue
-            shown += self._held.pop_all()
+            released += self._held.pop_all()
             self._has_shown_text = self._has_shown_text or bool(self._start)
-            shown.append(chunk)
-        return shown
+            released.append(chunk)
+        return released
 
     def _observe(self, chunk: AIMessageChunk) -> None:
         if self._state != "held" and _is_refusal(chunk):
