@@ -165,7 +165,7 @@ MADE: list[tuple[str, Callable[[], Any], str]] = [
     ("one key", lambda: LocalServer(api_keys="sq-1"), "`api_keys` must be a list of keys; got a text. Write `[…]` around it."),
     ("a key with a space", lambda: LocalServer(api_keys=["sq 1"]), "A key in `api_keys` has characters other than printable ASCII without spaces."),
     ("an empty key", lambda: LocalServer(api_keys=[""]), "A key in `api_keys` has characters other than printable ASCII without spaces."),
-    ("a timeout as text", lambda: Timeouts.from_argument("30s"), "The timeout `total` must be a number of seconds above 0, or `None` for no limit; got '30s'."),  # type: ignore[arg-type]
+    ("a timeout as text", lambda: Timeouts.of("30s"), "The timeout `total` must be a number of seconds above 0, or `None` for no limit; got '30s'."),  # type: ignore[arg-type]
     ("a second key with a space", lambda: Target("http://127.0.0.1:1", second_key="a b"), "`second_key` is not a key: one of its 3 characters is a space, a line break or not ASCII. Copy the key again, without the characters around it."),
     ("an empty second key", lambda: Target("http://127.0.0.1:1", second_key=""), "`second_key` is empty. Give the key, or leave `second_key` out."),
     ("a call with a list", lambda: sqrt.Call("pay", []), "`arguments` of a `Call` must be a dict; got a value of type `list`. Write `{name: Argument(value)}`."),  # type: ignore[arg-type]

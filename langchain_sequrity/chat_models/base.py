@@ -337,7 +337,7 @@ class SequrityChatModel(Guarded[LanguageModelInput, AIMessage], Parameters):
             silence = self.stream_chunk_timeout
         return Transport(
             self.base_url,
-            timeouts=Timeouts.from_argument(self.timeout, silence),
+            timeouts=Timeouts.of(self.timeout, silence),
             retry=RetryPolicy(max_retries=self.max_retries),
             secrets=self._ready().settings.connection.secrets,
             http_client=self.http_client,

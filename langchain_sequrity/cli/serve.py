@@ -114,10 +114,10 @@ def serve_until_stopped(server: LocalServer, console: Console, *, with_keys: boo
 
 def print_request(console: Console, record: RequestRecord) -> None:
     """Print a line for a request."""
-    bad = record.status >= _FIRST_ERROR
+    is_error = record.status >= _FIRST_ERROR
     now = datetime.now().astimezone().strftime("%H:%M:%S")
     line = Text(f"{now} {plain(record.method)} {plain(record.path)} ")
-    line.append(str(record.status), style="red" if bad else "green")
+    line.append(str(record.status), style="red" if is_error else "green")
     line.append(f" {record.milliseconds:.0f} ms")
     details = (plain(record.model, limit=_MODEL_SHOWN), record.session, plain(record.summary))
     line.append("".join(f"  {detail}" for detail in details if detail))

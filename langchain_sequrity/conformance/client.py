@@ -242,11 +242,11 @@ class ProbeReply:
             return None
         return read_envelope(content) if isinstance(content, str) else None
 
-    def unexpected(self, wanted: str) -> str:
+    def unexpected(self, expected: str) -> str:
         """Describe a reply with which a probe cannot continue."""
         if self.is_refused:
-            return f"Expected {wanted}, got status {self.status}: {self.error_text}"
-        text = f"Expected {wanted}; the reply of status {self.status} has none. {self.error_text}"
+            return f"Expected {expected}, got status {self.status}: {self.error_text}"
+        text = f"Expected {expected}; the reply of status {self.status} has none. {self.error_text}"
         return text.strip()
 
 
@@ -298,7 +298,7 @@ class Client:
         self.missing: set[str] = set()
         self._transport = Transport(
             target.base_url,
-            timeouts=Timeouts.from_argument(target.timeout),
+            timeouts=Timeouts.of(target.timeout),
             retry=RetryPolicy(max_retries=0),
             secrets=target.secrets,
             http_client=http_client,
@@ -345,8 +345,8 @@ class Client:
             raise Unanswered(msg)
         if not isinstance(body, bytes):
             body = b"" if body is None else json.dumps(body).encode()
-        sent = self._headers(headers or {}, self.target.api_key if key == "" else key)
-        call = ServiceCall(path, sent, body, resend=False, method=method)
+        header_lines = self._headers(headers or {}, self.target.api_key if key == "" else key)
+        call = ServiceCall(path, header_lines, body, resend=False, method=method)
         self.requests += 1
         reply = self._send(call)
         if session := reply.headers.get("x-session-id"):
@@ -384,11 +384,11 @@ class Client:
         turn = ProgramTurn(self, "final_return_value = 1")
         try:
             reply = turn.ask()
-            others = (VALIDATE_HEADERS_PATH, self.path("chat"))
+            paths = (VALIDATE_HEADERS_PATH, self.path("chat"))
             if reply.status != _NOT_FOUND:
                 return ""
             # A body without fields costs nothing.
-            if all(self.ask(path, {}, any_page=True).status == _NOT_FOUND for path in others):
+            if all(self.ask(path, {}, any_page=True).status == _NOT_FOUND for path in paths):
                 return f"The service knows none of its addresses (status {_NOT_FOUND})."
         except Unavailable:
             raise
@@ -413,7 +413,7 @@ class Client:
 
     def chat(
         self,
-        words: str,
+        text: str,
         *,
         features: Mapping[str, Any] | None = None,
         policy: Mapping[str, Any] | None = None,
@@ -423,7 +423,7 @@ class Client:
         """Send a chat of one message to a model.
 
         Args:
-            words: The user message.
+            text: The user message.
             features: X-Features.
             policy: X-Policy.
             config: X-Config.
@@ -432,7 +432,7 @@ class Client:
         Returns:
             The reply.
         """
-        full = {"model": self.target.model, "messages": [user_message(words)], **body}
+        full = {"model": self.target.model, "messages": [user_message(text)], **body}
         return self.ask(self.path("chat"), full, headers=json_headers_of(features, policy, config))
 
 
@@ -446,9 +446,9 @@ def json_headers_of(
     return {name: None if value is None else json.dumps(value) for name, value in values.items()}
 
 
-def sqrt(code: str, **more: Any) -> dict[str, Any]:
+def sqrt(code: str, **fields: Any) -> dict[str, Any]:
     """X-Policy with a policy in SQRT."""
-    return {"codes": {"language": "sqrt", "code": code}, **more}
+    return {"codes": {"language": "sqrt", "code": code}, **fields}
 
 
 def user_message(text: str) -> dict[str, Any]:

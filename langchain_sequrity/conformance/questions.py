@@ -168,10 +168,10 @@ def headers_optional(client: Client) -> Answer:
 
 def single_llm_denial(client: Client) -> Answer:
     """A call that the policy denies, by a model."""
-    words = "Call the tool `probe_send` with the text `probe`. Do not answer in words."
+    prompt = "Call the tool `probe_send` with the text `probe`. Do not answer in words."
     policy = sqrt('tool "probe_send" { must deny always; }')
     return _single_llm_answer(
-        client.chat(words, features=SINGLE, policy=policy, tools=[SEND], max_tokens=200)
+        client.chat(prompt, features=SINGLE, policy=policy, tools=[SEND], max_tokens=200)
     )
 
 
@@ -181,16 +181,16 @@ def single_llm_session_label(client: Client) -> Answer:
         'tool "probe_read" { session after { @tags |= {"probe-read"}; } }\n'
         'tool "probe_send" { must deny when "probe-read" in @session.tags; }'
     )
-    words = "Call the tool `probe_read` with the number 1. Do not answer in words."
-    first = client.chat(words, features=SINGLE, policy=policy, tools=[READ], max_tokens=200)
+    prompt = "Call the tool `probe_read` with the number 1. Do not answer in words."
+    first = client.chat(prompt, features=SINGLE, policy=policy, tools=[READ], max_tokens=200)
     if first.is_refused or not first.calls:
         raise Unanswered(first.unexpected("a call of `probe_read`"))
-    more = "Now call the tool `probe_send` with the text `probe`. Do not answer in words."
+    next_prompt = "Now call the tool `probe_send` with the text `probe`. Do not answer in words."
     messages = [
-        user_message(words),
+        user_message(prompt),
         first.message,
         {"role": "tool", "tool_call_id": first.call["id"], "content": "hello"},
-        user_message(more),
+        user_message(next_prompt),
     ]
     body = {"model": client.target.model, "messages": messages, "tools": [SEND], "max_tokens": 200}
     headers = {**json_headers_of(SINGLE, policy), "X-Session-ID": first.session}

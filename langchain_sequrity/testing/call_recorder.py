@@ -84,9 +84,9 @@ class CallRecorder(BaseCallbackHandler):
             self._record(event["event"], str(event["tool"]), str(event.get("node") or ""))
 
     def _record(self, outcome: str, *tools: str) -> None:
-        words = f"The call of `{plain(tools[0], limit=80)}` was {outcome}."
+        sentence = f"The call of `{plain(tools[0], limit=80)}` was {outcome}."
         names = tuple(dict.fromkeys(filter(None, tools)))
-        self._outcomes.append(CallOutcome(_VERDICTS.get(outcome, "neither"), words, names))
+        self._outcomes.append(CallOutcome(_VERDICTS.get(outcome, "neither"), sentence, names))
 
 
 _active: ContextVar[CallRecorder | None] = ContextVar("sequrity_call_recorder", default=None)

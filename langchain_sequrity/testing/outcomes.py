@@ -221,11 +221,11 @@ def _of_entry(entry: Mapping[str, Any]) -> CallOutcome:
         return _of_denial(denial, (entry,))
     tool, rules = str(entry.get("tool") or ""), _deciding_rules(entry, "allowed")
     texts = "; ".join(f"`{plain(str(rule.rule), limit=200)}`" for rule in rules)
-    words = f"The call of `{plain(tool, limit=80)}` was allowed{': ' if texts else ''}{texts}."
+    sentence = f"The call of `{plain(tool, limit=80)}` was allowed{': ' if texts else ''}{texts}."
     strength = str(entry.get("verdict", "")).partition("_")[0]
     return CallOutcome(
         "allowed",
-        words,
+        sentence,
         (tool,) if tool else (),
         rules,
         strength if strength in ("hard", "soft") else None,
@@ -238,8 +238,8 @@ def _of_tool_message(message: ToolMessage) -> CallOutcome:
     denial = _denial(message)
     if denial is None:
         if message.status == "error":
-            words = f"The call failed, and no policy denied it: {plain(message.text)}"
-            return CallOutcome("neither", words, tools)
+            sentence = f"The call failed, and no policy denied it: {plain(message.text)}"
+            return CallOutcome("neither", sentence, tools)
         return CallOutcome("allowed", f"A result: {plain(message.text, limit=200)!r}.", tools)
     return _of_denial(denial)
 
@@ -302,10 +302,10 @@ def _of_interrupts(interrupts: Any) -> Iterator[CallOutcome]:
 
 def _of_action(action: Mapping[str, Any], facts: Any) -> CallOutcome:
     tool, description = str(action.get("name")), str(action.get("description"))
-    words = f"A human is asked about the call of `{plain(tool, limit=80)}`: {plain(description)}"
+    sentence = f"A human is asked about the call of `{plain(tool, limit=80)}`: {plain(description)}"
     if not isinstance(facts, Mapping):  # from another middleware
-        return CallOutcome("neither", words, (tool,))
-    return replace(_of_denial(Denial.from_json(facts)), sentence=words)
+        return CallOutcome("neither", sentence, (tool,))
+    return replace(_of_denial(Denial.from_json(facts)), sentence=sentence)
 
 
 def _single(reader: Callable[[Any], CallOutcome]) -> Callable[[Any], Outcomes]:

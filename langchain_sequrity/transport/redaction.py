@@ -83,12 +83,12 @@ class Redactor:
         places are searched.
         """
         chars = _comparable(text)
-        near = [n for n in range(0, len(chars), _STEP) if chars[n : n + _STEP] in self._halves]
-        if not near:
+        hits = [n for n in range(0, len(chars), _STEP) if chars[n : n + _STEP] in self._halves]
+        if not hits:
             return text
         indices = [index for index, sign in enumerate(text) if not _BLANK.match(sign)]
         pieces, end = list[str](), 0
-        for first in (m for n in near for m in range(max(n - _STEP + 1, 0), n + 1)):
+        for first in (m for n in hits for m in range(max(n - _STEP + 1, 0), n + 1)):
             if chars[first : first + _SHORTEST_PART] in self._parts:
                 start = indices[first]
                 if start > end or not pieces:
@@ -123,8 +123,8 @@ class Redactor:
             case BaseMessage():
                 return value.model_copy(update=self.data(vars(value), depth))
             case _ if is_dataclass(value) and not isinstance(value, type):
-                held = {f.name: getattr(value, f.name) for f in fields(value) if f.init}
-                return replace(value, **self.data(held, depth))
+                init_fields = {f.name: getattr(value, f.name) for f in fields(value) if f.init}
+                return replace(value, **self.data(init_fields, depth))
         return value
 
     def mask_error(self, error: SequrityError) -> None:

@@ -40,7 +40,7 @@ class Timeouts:
         ```python
         from langchain_sequrity.transport import Timeouts
 
-        assert Timeouts.from_argument(30.0).total == 30.0
+        assert Timeouts.of(30.0).total == 30.0
         ```
     """
 
@@ -64,7 +64,7 @@ class Timeouts:
                 raise UsageError(msg)
 
     @classmethod
-    def from_argument(
+    def of(
         cls,
         timeout: float | httpx.Timeout | None,
         silence: float | Literal["default"] | None = "default",

@@ -121,11 +121,11 @@ def _whole_blocks(blocks: Iterable[Block], calls: list[Block]) -> Iterator[tuple
     A call that the user removed from `tool_calls` is not shown. A message without `tool_calls` was
     built from blocks only, which then give the calls.
     """
-    alone = not calls
+    has_calls = bool(calls)
     for block in blocks:
         if block.get("type") != "function_call":
             yield from _standard(block)
-        elif call := _call(block) if alone else _pop_call(calls, "id", block.get("call_id")):
+        elif call := _pop_call(calls, "id", block.get("call_id")) if has_calls else _call(block):
             yield "tc", _with_item_fields(call, block)
 
 
@@ -201,14 +201,14 @@ def _non_standard(block: Block) -> Iterator[tuple[str, Block]]:
 def _text(block: Block) -> Iterator[tuple[str, Block]]:
     """A text or a refusal: its type is also the key of its content."""
     block_type = block["type"]
-    out: Block = {"type": block_type, block_type: block.get(block_type, "")}
+    standard: Block = {"type": block_type, block_type: block.get(block_type, "")}
     if "id" in block:
-        out["id"] = block["id"]
+        standard["id"] = block["id"]
     if annotations := block.get("annotations"):
-        out["annotations"] = [_citation(annotation) for annotation in annotations]
+        standard["annotations"] = [_citation(annotation) for annotation in annotations]
     if extras := _extras(block, block_type, "id", "annotations"):
-        out["extras"] = extras
-    yield "txt" if block_type == "text" else "rf", out
+        standard["extras"] = extras
+    yield "txt" if block_type == "text" else "rf", standard
 
 
 def _citation(annotation: Mapping[str, Any]) -> dict[str, Any]:
@@ -247,15 +247,15 @@ def _reasoning(block: Block) -> Iterator[tuple[str, Block]]:
     if not parts or (extras and all(number for number, _ in numbered)):
         numbered.insert(0, (0, {}))
     for number, part in numbered:
-        out: Block = {"type": "reasoning", "reasoning": part.get("text", "")}
+        standard: Block = {"type": "reasoning", "reasoning": part.get("text", "")}
         if "id" in block:
-            out["id"] = block["id"]
+            standard["id"] = block["id"]
         marks = {"part": THOUGHT} if part.get("type") == THOUGHT else {}
         if number == 0:
             marks |= extras
         if marks:
-            out["extras"] = marks
-        yield f"rs_{number}", out
+            standard["extras"] = marks
+        yield f"rs_{number}", standard
 
 
 THOUGHT = "reasoning_text"

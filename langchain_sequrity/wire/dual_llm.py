@@ -549,7 +549,7 @@ def may_be_dual(model: Any, reply_id: Any, head: Reply) -> bool:
 # Stop reasons of replies that may be empty.
 _ENDED_OTHERWISE = CUT_OFF | {"refusal", "pause_turn"}
 # Types of blocks that are not an answer by themselves.
-_NOTHING = frozenset(
+_NO_ANSWER = frozenset(
     {"text", "refusal", "reasoning", "reasoning_content", "thinking", "redacted_thinking"}
 )
 
@@ -604,13 +604,13 @@ def is_empty(message: AIMessage) -> bool:
         or message.invalid_tool_calls
         or denials.refusal_of(message)
         or message.additional_kwargs.get("audio")
-        or (isinstance(message.content, list) and any(map(_is_something, message.content)))
+        or (isinstance(message.content, list) and any(map(_is_answer_block, message.content)))
         or finish_reason(message) in _ENDED_OTHERWISE
     )
 
 
-def _is_something(block: str | dict[Any, Any]) -> bool:
-    return isinstance(block, dict) and block.get("type") not in _NOTHING
+def _is_answer_block(block: str | dict[Any, Any]) -> bool:
+    return isinstance(block, dict) and block.get("type") not in _NO_ANSWER
 
 
 # The server's side

@@ -197,10 +197,10 @@ def is_session_gone(error: StatusError, session_id: str | None) -> bool:
         return True
     if error.status == _GONE_STATUS and not error_text(error.body):
         return True
-    named = re.sub(r"[_-]", " ", session_id or "")
+    spaced_id = re.sub(r"[_-]", " ", session_id or "")
     may_be_unnamed = error.status == _GONE_STATUS
     return error.status in _MAY_BE_GONE and any(
-        _says_gone(sentence, named)
+        _says_gone(sentence, spaced_id)
         or (may_be_unnamed and _NAMELESS.fullmatch(sentence.strip()) is not None)
         for sentence in _sentences(error.body)
     )
@@ -239,11 +239,11 @@ def _sentences(body: Any) -> list[str]:
     sources = [source for source in (body, inner, _get(body, "detail")) if isinstance(source, dict)]
     codes = [source.get(key) for source in sources for key in ("code", "type")]
     texts = [error_text(body) or "", *(code for code in codes if isinstance(code, str))]
-    words = [re.sub(r"[_-]", " ", text) for text in texts]
+    phrases = [re.sub(r"[_-]", " ", text) for text in texts]
     # A code about another problem overrides the text next to it.
-    if any(_OTHERWISE.search(word) for word in words[1:]):
+    if any(_OTHERWISE.search(phrase) for phrase in phrases[1:]):
         return []
-    return [sentence for word in words for sentence in _SENTENCE.split(word)]
+    return [sentence for phrase in phrases for sentence in _SENTENCE.split(phrase)]
 
 
 def _get(body: Any, key: str) -> Any:

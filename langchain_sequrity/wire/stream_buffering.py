@@ -197,7 +197,7 @@ def _is_reasoning(chunk: AIMessageChunk) -> bool:
     """Whether a chunk holds nothing but reasoning."""
     content = chunk.content
     return not (
-        (content if isinstance(content, str) else any(map(_is_other, content)))
+        (content if isinstance(content, str) else any(map(_is_answer_block, content)))
         or chunk.tool_call_chunks
         or chunk.usage_metadata
         or len(chunk.response_metadata) > 1  # more than the provider's name
@@ -205,7 +205,7 @@ def _is_reasoning(chunk: AIMessageChunk) -> bool:
     )
 
 
-def _is_other(block: str | dict[Any, Any]) -> bool:
+def _is_answer_block(block: str | dict[Any, Any]) -> bool:
     return isinstance(block, str) or block.get("type") not in THOUGHTS
 
 

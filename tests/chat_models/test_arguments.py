@@ -166,7 +166,7 @@ def test_no_single_wait_ends_a_call_before_its_timeout(seconds: float) -> None:
         ChatSequrity("m", api_key="k", timeout=seconds, stream_chunk_timeout=9).sender()._timeouts
     )
     assert asked.silence == 9
-    assert Timeouts.from_argument(HttpTimeout(5)).read == 5
+    assert Timeouts.of(HttpTimeout(5)).read == 5
 
 
 # Keys from functions

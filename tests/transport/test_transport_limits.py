@@ -325,19 +325,19 @@ def test_injected_clients_get_the_limits_of_each_call(way: Way, time: FakeTime) 
 def test_a_limit_of_none_sets_no_timeout(way: Way) -> None:
     script = Script(way.success())
 
-    way.call(mocked(script, timeouts=Timeouts.from_argument(HttpTimeout(None), silence=None)))
+    way.call(mocked(script, timeouts=Timeouts.of(HttpTimeout(None), silence=None)))
 
     assert set(script.requests[0].extensions["timeout"].values()) == {None}
 
 
 def test_a_number_as_timeout_is_the_total_limit() -> None:
-    assert Timeouts.from_argument(30.0) == Timeouts(total=30.0)
-    assert Timeouts.from_argument(None, silence=None) == Timeouts(silence=None)
+    assert Timeouts.of(30.0) == Timeouts(total=30.0)
+    assert Timeouts.of(None, silence=None) == Timeouts(silence=None)
 
 
 def test_an_httpx_timeout_limits_single_operations_only() -> None:
     given = HttpTimeout(7.0, connect=3.0)
-    assert Timeouts.from_argument(given, 9.0) == Timeouts(
+    assert Timeouts.of(given, 9.0) == Timeouts(
         connect=3.0, read=7.0, write=7.0, pool=7.0, total=None, silence=9.0
     )
 

@@ -107,7 +107,7 @@ def simulate_command(
         (decision, expect, expect in {_verdict(decision), _verdict(decision).partition("_")[2]})
         for decision, expect in zip(simulation, expected, strict=True)
     ]
-    unmet = [(decision, expect) for decision, expect, met in results if not met]
+    unmet = [(decision, expect) for decision, expect, is_met in results if not is_met]
     percent = covered.share * 100 if covered else 100
     is_covered = fail_under is None or percent >= fail_under
     if as_json:
@@ -116,8 +116,8 @@ def simulate_command(
                 "ok": is_covered and not unmet,
                 "unmet": len(unmet),
                 "calls": [
-                    {**decision.to_json(), "expected": expect, "met": met}
-                    for decision, expect, met in results
+                    {**decision.to_json(), "expected": expect, "met": is_met}
+                    for decision, expect, is_met in results
                 ],
                 "coverage": covered and covered.to_json(),
                 "difference": difference and difference.to_json(),
@@ -130,7 +130,7 @@ def simulate_command(
         for decision, expect in unmet:
             print_text(
                 f"Call {decision.number} (`{plain(decision.call.tool, limit=80)}`): expected "
-                f"{_words(expect)}, got {_words(_verdict(decision))}"
+                f"{_spaced(expect)}, got {_spaced(_verdict(decision))}"
             )
         print_text(f"{len(results) - len(unmet)} of {len(results)} calls as expected")
         if not is_covered:
@@ -161,7 +161,7 @@ def _verdict(decision: Decision) -> str:
     return decision.verdict.final_verdict if decision.verdict else "not_reached"
 
 
-def _words(verdict: str) -> str:
+def _spaced(verdict: str) -> str:
     return verdict.replace("_", " ")
 
 

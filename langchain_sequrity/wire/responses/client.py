@@ -271,13 +271,13 @@ def _no_call_id(message: BaseMessage) -> UsageError:
 
 @_write.register
 def _tool(message: ToolMessage) -> list[Item]:
-    parts = _parts(message.content)
-    if isinstance(parts, list):
-        if all(part.get("type") == _TEXT for part in parts):
-            parts = "".join(part["text"] for part in parts)  # the one documented form
+    content = _parts(message.content)
+    if isinstance(content, list):
+        if all(part.get("type") == _TEXT for part in content):
+            content = "".join(part["text"] for part in content)  # the one documented form
         else:  # `write_tool_result` looks for labels in parts of type `text`
-            parts = [_retyped(part, _TEXT, "text") for part in parts]
-    output = write_tool_result(parts, message.artifact)
+            content = [_retyped(part, _TEXT, "text") for part in content]
+    output = write_tool_result(content, message.artifact)
     if not isinstance(output, str):
         output = [_retyped(part, "text", _TEXT) for part in output]
     return [{"type": "function_call_output", "call_id": message.tool_call_id, "output": output}]
@@ -383,7 +383,7 @@ def _assistant(message: AIMessage) -> list[Item]:
     for index, block in enumerate(blocks):
         block_type = block.get("type")
         if block_type not in media.CALLS:
-            _ITEM_WRITERS.get(block_type, _other)(items, block)
+            _ITEM_WRITERS.get(block_type, _unknown_block)(items, block)
         elif call := indexed.get(index):
             items.append({**call, **_item_fields(block)})
     items += calls
@@ -405,9 +405,9 @@ def _calls_by_index(calls: list[Item], blocks: Sequence[Block]) -> dict[int, Ite
     if not calls:
         return {index: _call_of(blocks[index]) for index in indices}
     indexed: dict[int, Item] = {}
-    for key, read in (("call_id", _call_id), ("name", lambda block: block.get("name"))):
+    for key, identify in (("call_id", _call_id), ("name", lambda block: block.get("name"))):
         for index in indices:
-            value = read(blocks[index])
+            value = identify(blocks[index])
             call = next((call for call in calls if call[key] == value), None)
             if index not in indexed and call is not None:
                 indexed[index] = call
@@ -551,7 +551,7 @@ def _served_result(items: list[Item], block: Block) -> None:
             return
 
 
-def _other(items: list[Item], block: Block) -> None:
+def _unknown_block(items: list[Item], block: Block) -> None:
     block_type = str(block.get("type"))
     if block_type in _FOREIGN or block_type.endswith("_tool_result"):
         return

@@ -304,12 +304,12 @@ class ChunkBuilder:
         return block
 
     def _open(self, block_type: str, position: Position) -> _StreamedBlock:
-        alone = not self._blocks and block_type == "text"
-        if not alone:
+        is_only_text = not self._blocks and block_type == "text"
+        if not is_only_text:
             self._settle()
         block = self._blocks[position] = _StreamedBlock(block_type, len(self._blocks))
         self._memory.add(block)
-        self._alone = block if alone else None
+        self._alone = block if is_only_text else None
         return block
 
     def _settle(self) -> None:
@@ -377,14 +377,14 @@ class ChunkBuilder:
         self, block: _StreamedBlock, part: tuple[str, Any], text: str, *, whole: bool = False
     ) -> None:
         """Extend a part of reasoning; its type is sent on once."""
-        begun = part in block.lengths
+        has_begun = part in block.lengths
         delta = _new_text(block, part, text, whole=whole)
         if delta is None:
             return
         key = part[0]
         fragment = {"text": delta, "index": list(block.lengths).index(part)}
         new = self._new_block(block)
-        if not begun:
+        if not has_begun:
             self._memory.add(part)
             fragment["type"] = _PARTS[key]
             new.update(block.identity)
