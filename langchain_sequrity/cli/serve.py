@@ -52,16 +52,14 @@ def chat_model(name: str) -> BaseChatModel:
         msg = f"`{name}` needs LangChain. Run `pip install 'langchain-sequrity[langchain]'`."
         raise UsageError(msg) from None
     options: dict[str, Any] = {"model": name}
-    before, separator, address = (
-        name.rpartition("@") if not name.startswith(_SCHEMES) else ("", "", name)
-    )
+    before, sep, address = name.rpartition("@") if not name.startswith(_SCHEMES) else ("", "", name)
     if address.startswith(_SCHEMES):
         # The key in the environment belongs to its provider, and must not go to other addresses.
         options = {
             "model": before or _NAMELESS, "model_provider": "openai", "base_url": address,
             "api_key": _NO_KEY,
         }  # fmt: skip
-    elif separator or ":" not in name:
+    elif sep or ":" not in name:
         msg = (
             f"`{name}` is not the name of a model. Write `provider:model`, such as "
             "`openai:gpt-5-mini`, or `model@address`, such as `qwen@http://127.0.0.1:11434/v1`."

@@ -179,10 +179,7 @@ def _is_permitted() -> bool:
 
 def _list_of(probes: Sequence[Probe]) -> str:
     width = max(len(probe.id) for probe in probes)
-    lines = [
-        f"{probe.id:<{width}}  {probe.requests:>2} {probe.models:>2}  {probe.question}"
-        for probe in probes
-    ]
+    lines = [f"{p.id:<{width}}  {p.requests:>2} {p.models:>2}  {p.question}" for p in probes]
     cost = cost_of(probes)
     total = (
         f"{len(probes)} probes: at most {cost.requests} requests, {cost.models} calls of a model, "

@@ -104,13 +104,11 @@ class ServiceAddress:
         if urls is None:
             url = httpx.URL(f"{self.url}{call.path}")
             urls = self._urls[call.path] = url, url.raw_path
-        call_headers = {name.lower() for name, _ in call.headers}
+        names = {name.lower() for name, _ in call.headers}
         added = {**self._headers, b"Content-Length": b"%d" % len(call.body)}
-        if b"idempotency-key" not in call_headers:
+        if b"idempotency-key" not in names:
             added[b"Idempotency-Key"] = secrets.token_hex(16).encode()
-        headers = [
-            (name, value) for name, value in added.items() if name.lower() not in call_headers
-        ]
+        headers = [(name, value) for name, value in added.items() if name.lower() not in names]
         headers += call.headers
         return Request(*urls, self.origin, headers, call.body, call.method)
 

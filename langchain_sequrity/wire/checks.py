@@ -35,7 +35,7 @@ from langchain_sequrity.wire.exchange import excerpt
 
 # A type for pydantic, a mapping for an object, or one of these that is built on first use.
 Form = Any
-Where = tuple[str | int, ...]
+Loc = tuple[str | int, ...]
 
 # Pydantic puts the names of a union's branches into locations; this prefix marks them.
 _BRANCH = "\0"
@@ -61,9 +61,9 @@ _BASE64 = re.compile(r"[A-Za-z0-9+/\s]++={0,2}\s*+\Z")
 # Refusals
 
 
-def refuse_value(where: Where, expected: str, got: Any) -> NoReturn:
+def refuse_value(loc: Loc, expected: str, got: Any) -> NoReturn:
     """Refuse an unexpected value, with status 422."""
-    _unprocessable([(where, f"Input should be {expected}; got {_excerpt_of(got)}.", "value_error")])
+    _unprocessable([(loc, f"Input should be {expected}; got {_excerpt_of(got)}.", "value_error")])
 
 
 def refuse_request(detail: str) -> NoReturn:
@@ -71,9 +71,9 @@ def refuse_request(detail: str) -> NoReturn:
     raise InvalidRequest(detail, status=400, body={"detail": detail})
 
 
-def _path(where: Where) -> str:
+def _path(loc: Loc) -> str:
     """A location as text, such as `messages.0.content`."""
-    return ".".join(map(str, where)) or "body"
+    return ".".join(map(str, loc)) or "body"
 
 
 def _refuse(errors: Iterable[ErrorDetails]) -> NoReturn:
@@ -86,21 +86,19 @@ def _refuse(errors: Iterable[ErrorDetails]) -> NoReturn:
 
 def _located(error: ErrorDetails) -> ErrorDetails:
     """Correct the location: without branches, and with the field that selects the branch."""
-    where = tuple(key for key in error["loc"] if not str(key).startswith(_BRANCH))
+    loc = tuple(key for key in error["loc"] if not str(key).startswith(_BRANCH))
     if not error["type"].startswith(_UNKNOWN):
-        return {**error, "loc": where}
+        return {**error, "loc": loc}
     if not isinstance(error["input"], dict):
-        return {**error, "loc": where, "type": "dict_type"}
+        return {**error, "loc": loc, "type": "dict_type"}
     key = error["type"].removeprefix(_UNKNOWN)
-    return {**error, "loc": (*where, key), "input": error["input"].get(key)}
+    return {**error, "loc": (*loc, key), "input": error["input"].get(key)}
 
 
-def _unprocessable(problems: list[tuple[Where, str, str]]) -> NoReturn:
+def _unprocessable(problems: list[tuple[Loc, str, str]]) -> NoReturn:
     problems = problems[:_MOST_PROBLEMS]
-    detail = [
-        {"loc": ["body", *where], "msg": text, "type": code} for where, text, code in problems
-    ]
-    msg = " ".join(f"{_path(where)}: {text}" for where, text, _ in problems)
+    detail = [{"loc": ["body", *loc], "msg": text, "type": code} for loc, text, code in problems]
+    msg = " ".join(f"{_path(loc)}: {text}" for loc, text, _ in problems)
     raise InvalidRequest(msg, status=422, body={"detail": detail})
 
 

@@ -248,12 +248,12 @@ def unwrap_envelope(message: M, *, certain: bool, remap: Remap | None = None) ->
             raise _denied_without_envelope(message, remap(denial) if remap else denial)
         if calls or message.additional_kwargs.get("refusal"):
             if calls and isinstance(message.content, str):  # the service compares histories
-                return _with_shown_text(message, "", content=text)
+                return _with_new_text(message, "", content=text)
             return message.model_copy(update={"content": with_text(message.content, "")})
         raise _no_envelope(message, text)
     if result.status == "failure":
-        raise _failure(message, result, text, remap)
-    return _with_result(message, result, text, new_text=result.text)
+        raise _failure(message, result, remap)
+    return _with_result(message, result, result.text)
 
 
 def _no_envelope(message: AIMessage, text: str) -> BadReply:
@@ -291,19 +291,19 @@ def _session(message: AIMessage) -> str | None:
     return (message.response_metadata.get(METADATA_KEY) or {}).get("session_id")
 
 
-def _with_result(message: M, result: DualLLMResult, text: str, *, new_text: str, **facts: Any) -> M:
-    return _with_shown_text(
+def _with_result(message: M, result: DualLLMResult, new_text: str, **facts: Any) -> M:
+    return _with_new_text(
         message,
         new_text,
         status=result.status,
         labels=result.labels.to_wire() if result.labels else None,
         program=result.program,
-        **_packed_texts(content=text, packed=result.status == "failure"),
+        **_packed_texts(content=str(message.text), packed=result.status == "failure"),
         **facts,
     )
 
 
-def _with_shown_text(message: M, new_text: str, **facts: Any) -> M:
+def _with_new_text(message: M, new_text: str, **facts: Any) -> M:
     """Replace the text of a reply by another.
 
     Args:
@@ -429,9 +429,7 @@ def kept_text(message: AIMessage, name: str) -> str | None:
     return text
 
 
-def _failure(
-    message: AIMessage, result: DualLLMResult, text: str, remap: Remap | None
-) -> TurnFailed:
+def _failure(message: AIMessage, result: DualLLMResult, remap: Remap | None) -> TurnFailed:
     facts: dict[str, Any] = {
         "session_id": _session(message),
         "result": result,
@@ -445,14 +443,14 @@ def _failure(
         if is_untouched and (end := session_end(result.error_code, result.error_message)):
             raise end
         reason = plain(denials.without_values(result.error_message or "") or NOT_REPORTED)
-        facts["message"] = _refusal(_with_result(message, result, text, new_text=""), reason)
+        facts["message"] = _refusal(_with_result(message, result, ""), reason)
         sentence = (
             f"The turn failed: {reason} (code `{plain(result.error_code or NOT_REPORTED)}`). "
             "Append `error.message` to the history to go on with the session."
         )
         return ProgramFailed(sentence, code=result.error_code, **facts)
     denial = remap(denial) if remap else denial
-    turn = _with_result(message, result, text, new_text=denial.text, denial=denial.to_json())
+    turn = _with_result(message, result, denial.text, denial=denial.to_json())
     return _denied(turn, denial, checks=result.policy_check_history, **facts)
 
 
@@ -460,7 +458,7 @@ def _denied_without_envelope(message: AIMessage, denial: Denial) -> PolicyDenied
     """The exception for a denial in a reply without an envelope."""
     metadata = dict(message.response_metadata)
     check = metadata.pop(CHECK_KEY, None)
-    turn = _with_shown_text(
+    turn = _with_new_text(
         message.model_copy(update={"response_metadata": metadata}),
         denial.text,
         denial=denial.to_json(),

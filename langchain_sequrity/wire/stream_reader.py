@@ -12,27 +12,21 @@ from langchain_sequrity.wire.tools import end_of_arguments, write_calls
 
 def as_chunk(message: AIMessage) -> AIMessageChunk:
     """Return a whole message as one chunk, for services that answer a stream with one reply."""
-    valid_calls = len(message.tool_calls)
+    calls = [
+        tool_call_chunk(name=name, args=args, id=call_id, index=index)
+        for index, (call_id, name, args) in enumerate(write_calls(message))
+    ]
+    for call in calls[len(message.tool_calls) :]:  # the invalid ones
+        args = call["args"] or ""
+        call["args"] = args + (end_of_arguments(args, is_unfinished=True) or "")
     return AIMessageChunk(
         content=message.content,
         additional_kwargs=message.additional_kwargs,
-        tool_call_chunks=[
-            tool_call_chunk(
-                name=name,
-                args=args if index < valid_calls else args + _invalid_end(args),
-                id=call_id,
-                index=index,
-            )
-            for index, (call_id, name, args) in enumerate(write_calls(message))
-        ],
+        tool_call_chunks=calls,
         response_metadata=message.response_metadata,
         usage_metadata=message.usage_metadata,
         id=message.id,
     )
-
-
-def _invalid_end(arguments: str) -> str:
-    return end_of_arguments(arguments, is_unfinished=True) or ""
 
 
 class FormatReader(ABC):
