@@ -16,7 +16,6 @@ from langchain_sequrity.headers.policy import PolicyHeader
 if TYPE_CHECKING:
     from langchain_sequrity.sqrt import Finding, Policy
     from langchain_sequrity.sqrt.coerce import AnyTool, PolicySettings
-    from langchain_sequrity.sqrt.lint import PolicyPart
     from langchain_sequrity.sqrt.lint.ways import Capabilities
 
 
@@ -61,7 +60,9 @@ def problems(
 
     parsed = _parsed(policy)
     facts = _Facts(
-        None if parsed is None else tuple(map(_part_as_text, parts_of(policy, parsed))),
+        None
+        if parsed is None
+        else tuple(_Part(p.name, p.policy.text) for p in parts_of(policy, parsed)),
         capabilities,
         settings_of(policy),
         allows_by_default(policy),
@@ -77,14 +78,10 @@ def problems(
 
 
 class _Part(NamedTuple):
-    """A `PolicyPart` with its text, as a key of a cache."""
+    """A `PolicyPart` of `sqrt.lint` with its text, as a key of a cache."""
 
     name: str
     text: str
-
-
-def _part_as_text(part: "PolicyPart") -> _Part:
-    return _Part(part.name, part.policy.text)
 
 
 class _Facts(NamedTuple):
