@@ -198,7 +198,7 @@ class _StackTransport(httpx.BaseTransport):
 
 
 def _address(request: httpx.Request) -> tuple[httpcore.URL, Origin]:
-    origin = Origin.of(request.url)
+    origin = Origin.from_url(request.url)
     scheme, host, port = origin
     return httpcore.URL(scheme=scheme, host=host, port=port, target=request.url.raw_path), origin
 

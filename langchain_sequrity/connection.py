@@ -119,13 +119,13 @@ def take_json_headers(headers: dict[str, str]) -> dict[str, Any]:
     Raises:
         UsageError: If one of them cannot be read.
     """
-    found: dict[str, Any] = {}
+    json_headers: dict[str, Any] = {}
     for name in list(headers):
         row = _JSON_HEADERS.get(name.lower().replace("_", "-"))
         if row is not None:
-            field_name, kind = row
-            found[field_name] = read_header(kind, headers.pop(name), unknown="keep")
-    return found
+            field_name, header_class = row
+            json_headers[field_name] = read_header(header_class, headers.pop(name), unknown="keep")
+    return json_headers
 
 
 @dataclass(frozen=True)
@@ -167,7 +167,7 @@ class Connection:
     allow_http: bool = False
     path: str = field(init=False)
     _headers: dict[bytes, HeaderBytes] = field(init=False, repr=False, compare=False)
-    _seal_keys: dict[str, bytes] = field(init=False, repr=False, compare=False)
+    _digest_keys: dict[str, bytes] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Make everything that is the same for each call."""
@@ -190,7 +190,7 @@ class Connection:
         query = f"?{urlencode(self.default_query)}" if self.default_query else ""
         object.__setattr__(self, "path", route.path + query)
         object.__setattr__(self, "_headers", self._common_headers())
-        object.__setattr__(self, "_seal_keys", {})
+        object.__setattr__(self, "_digest_keys", {})
 
     @property
     def dual_llm(self) -> bool | None:
@@ -218,7 +218,7 @@ class Connection:
         fsm = None if self.config is None else self.config.fsm
         return fsm is not None and fsm.clear_session_meta in {"every_turn", "every_attempt"}
 
-    def with_author_place(self, denial: Denial) -> Denial:
+    def with_author_rule(self, denial: Denial) -> Denial:
         """The denial with the author's rule and its place in the author's text of the policy.
 
         The service names rules and places of the text that it was sent.
@@ -322,10 +322,10 @@ class Connection:
             UsageError: If one of them cannot be read.
         """
         rest = dict(headers)
-        found = take_json_headers(rest)
-        if not found:
+        json_headers = take_json_headers(rest)
+        if not json_headers:
             return self, rest
-        return replace(self, **found).with_whole_envelopes(), rest
+        return replace(self, **json_headers).with_whole_envelopes(), rest
 
     def call(
         self,
@@ -361,14 +361,14 @@ class Connection:
             self._set_header(headers, "Idempotency-Key", idempotency_key)
         return ServiceCall(self.path, tuple(headers.values()), body, resend, session_id)
 
-    def seal(self, model: str, session_id: str) -> str:
+    def session_digest(self, model: str, session_id: str) -> str:
         """The digest that ties a session id to this connection and to a model."""
-        key = self._seal_keys.get(model)
+        key = self._digest_keys.get(model)
         if key is None:
-            key = self._seal_keys[model] = self._seal_key(model)
+            key = self._digest_keys[model] = self._digest_key(model)
         return hmac.digest(key, session_id.encode("utf-8", "surrogatepass"), "sha256").hex()
 
-    def _seal_key(self, model: str) -> bytes:
+    def _digest_key(self, model: str) -> bytes:
         context = [self.base_url, self.path, model]
         context += [
             self._headers.get(name, (b"", b""))[1].decode("ascii", "replace")

@@ -102,11 +102,11 @@ class Denial:
     def _call(self) -> str:
         if self.tool is None:
             return "a step of the program"
-        place = "" if self.node is None else f" ({self._place})"
-        return f"the call of `{plain(self.tool, limit=_MAX_NAME)}`{place}"
+        node = "" if self.node is None else f" ({self._node_text})"
+        return f"the call of `{plain(self.tool, limit=_MAX_NAME)}`{node}"
 
     @property
-    def _place(self) -> str:
+    def _node_text(self) -> str:
         router = "the router after " if self.is_router else ""
         return f"{router}node `{plain(self.node or '', limit=_MAX_NAME)}`"
 
@@ -174,7 +174,7 @@ class Denial:
     @classmethod
     def from_json(cls, facts: Mapping[str, Any]) -> Self:
         """Read a denial from `facts`, the output of `to_json`. Other keys are ignored."""
-        return cls(**{one.name: facts[one.name] for one in fields(cls) if one.name in facts})
+        return cls(**{f.name: facts[f.name] for f in fields(cls) if f.name in facts})
 
 
 def _origin(meta: Mapping[str, Sequence[str]]) -> str:

@@ -135,9 +135,9 @@ def ordinary(error: E) -> E:
     cls: Any = _public(type(error))
     if cls is type(error):
         return error
-    made = cast("E", RuntimeError.__new__(cls, *error.args))
-    made.__dict__.update(vars(error))
-    return made
+    copy = cast("E", RuntimeError.__new__(cls, *error.args))
+    copy.__dict__.update(vars(error))
+    return copy
 
 
 def _public(cls: type[SequrityError]) -> type[SequrityError]:
@@ -337,8 +337,8 @@ class TurnFailed(SequrityError):
         bubble = getattr(sys.modules.get("langgraph.errors"), "GraphBubbleUp", None)
         if bubble is None or not cls._ends_the_run or issubclass(cls, bubble):
             return super().__new__(cls)
-        kind: Any = _passing_through(cast("Any", cls), bubble)
-        return cast("Self", super().__new__(kind))
+        subclass: Any = _passing_through(cast("Any", cls), bubble)
+        return cast("Self", super().__new__(subclass))
 
     def __init__(
         self,

@@ -63,9 +63,9 @@ class BadLabels(UsageError):
     """
 
     def __init__(self, kind: str = "") -> None:
-        place = f" `{kind}` is not a list of names." if kind else ""
+        reason = f" `{kind}` is not a list of names." if kind else ""
         super().__init__(
-            f"Labels are three lists of names: `producers`, `consumers` and `tags`.{place}"
+            f"Labels are three lists of names: `producers`, `consumers` and `tags`.{reason}"
         )
         self.kind = kind
 
@@ -98,9 +98,9 @@ class Labels:
         if type(self.producers) is type(self.consumers) is type(self.tags) is frozenset:
             return
         for name in KINDS:
-            given = getattr(self, name)
-            if not isinstance(given, frozenset):
-                object.__setattr__(self, name, frozenset(_no_text(name, given)))
+            names = getattr(self, name)
+            if not isinstance(names, frozenset):
+                object.__setattr__(self, name, frozenset(_no_text(name, names)))
 
     def join(self, other: "Labels") -> "Labels":
         """Labels of a value made from this one and `other`.
@@ -117,11 +117,11 @@ class Labels:
 
     def without_reserved(self) -> "Labels":
         """The labels without names of the service, which adds its own names again."""
-        kept = (
+        unreserved = (
             frozenset(name for name in names if not name.startswith(RESERVED_PREFIX))
             for names in (self.producers, self.consumers, self.tags)
         )
-        return Labels(*kept)
+        return Labels(*unreserved)
 
     @classmethod
     def from_wire(
@@ -157,7 +157,7 @@ class Labels:
         is_known = unknown == "ignore" or meta.keys() <= _KEYS
         if not (is_whole and is_known):
             raise BadLabels
-        return cls(*[_read_names(meta, kind, absent) for kind in KINDS])
+        return cls(*[_read_names(meta, name, absent) for name in KINDS])
 
     def to_wire(self) -> dict[str, list[str]]:
         """The `meta` object of the protocol. It is sorted, so equal labels give equal bytes."""
@@ -202,10 +202,10 @@ class GatheredLabels:
         ```
     """
 
-    __slots__ = ("_around", "_given", "_token")
+    __slots__ = ("_around", "_recorded", "_token")
 
     def __init__(self) -> None:
-        self._given: set[Labels] = set()
+        self._recorded: set[Labels] = set()
 
     def __enter__(self) -> Self:
         """Start to collect."""
@@ -215,7 +215,7 @@ class GatheredLabels:
 
     def __exit__(
         self,
-        _kind: type[BaseException] | None,
+        _error_type: type[BaseException] | None,
         error: BaseException | None,
         _trace: TracebackType | None,
     ) -> None:
@@ -235,12 +235,12 @@ class GatheredLabels:
     @property
     def labels(self) -> Labels | None:
         """The join of the labels; `None` if there are none."""
-        given = self._given.copy()
-        return reduce(Labels.join, given) if given else None
+        recorded = self._recorded.copy()
+        return reduce(Labels.join, recorded) if recorded else None
 
     def give(self, labels: Labels) -> None:
         """Record labels. This is thread-safe."""
-        self._given.add(labels)
+        self._recorded.add(labels)
 
     def tell(self, labels: Labels) -> None:
         """Record labels in the outer collector, if there is one."""
@@ -266,42 +266,42 @@ def labels_given(labels: Labels, combine: Combine = "merge") -> None:
 
 def labels_of_error(error: Any) -> Labels | None:
     """The labels that a collector attached to an error, or `None`."""
-    found = getattr(error, LABELS_KEY, None)
-    return found if isinstance(found, Labels) else None
+    labels = getattr(error, LABELS_KEY, None)
+    return labels if isinstance(labels, Labels) else None
 
 
-def _read_names(meta: Mapping[str, Any], kind: str, absent: Labels | None) -> frozenset[str]:
-    if kind not in meta:
-        found: frozenset[str] = getattr(absent, kind)
-        return found
-    names = meta[kind]
+def _read_names(meta: Mapping[str, Any], key: str, absent: Labels | None) -> frozenset[str]:
+    if key not in meta:
+        replacement: frozenset[str] = getattr(absent, key)
+        return replacement
+    names = meta[key]
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise BadLabels(kind)
+        raise BadLabels(key)
     return frozenset(names)
 
 
-def _no_text(kind: str, names: Iterable[str]) -> Iterable[str]:
+def _no_text(key: str, names: Iterable[str]) -> Iterable[str]:
     if isinstance(names, str):
-        msg = f"`{kind}` takes a collection of names, not the text {names!r}. Use `[{names!r}]`."
+        msg = f"`{key}` takes a collection of names, not the text {names!r}. Use `[{names!r}]`."
         raise UsageError(msg)
     return names
 
 
-def _names(kind: str, names: Iterable[str], *, allow_all: bool = False) -> frozenset[str]:
-    result = frozenset(_no_text(kind, names))
-    for name in result:
+def _names(key: str, names: Iterable[str], *, allow_all: bool = False) -> frozenset[str]:
+    distinct = frozenset(_no_text(key, names))
+    for name in distinct:
         if not isinstance(name, str) or not name:
-            msg = f"`{kind}` takes non-empty names; got {name!r}."
+            msg = f"`{key}` takes non-empty names; got {name!r}."
             raise UsageError(msg)
         if name.startswith(RESERVED_PREFIX) or (
-            name == ALL and not (allow_all and len(result) == 1)
+            name == ALL and not (allow_all and len(distinct) == 1)
         ):
             msg = (
-                f"`{kind}` may not hold {name!r}: names starting with `__` belong to the service, "
+                f"`{key}` may not hold {name!r}: names starting with `__` belong to the service, "
                 "and `*` is allowed only in `consumers`, as the only name."
             )
             raise UsageError(msg)
-    return result
+    return distinct
 
 
 def make_labels(
@@ -375,13 +375,13 @@ def labeled_tool_result(
         ```
     """
     _check_combine(combine)
-    made = make_labels(producers, consumers, tags)
-    labels_given(made, combine)
-    labels = made.to_wire()
+    labels = make_labels(producers, consumers, tags)
+    labels_given(labels, combine)
+    meta = labels.to_wire()
     return content, {
-        LABELS_KEY: labels,
+        LABELS_KEY: meta,
         "combine": combine,
-        "seal": _seal(labels, combine),
+        "seal": _seal(meta, combine),
         "artifact": artifact,
     }
 

@@ -16,19 +16,19 @@ def lazy_names(
         homes: Module of the package → the names that it defines, with spaces between them. A name
             is written `public=defined` if it is another one in its module.
     """
-    found = {}
+    definitions = {}
     for home, names in homes.items():
         for entry in names.split():
             name, _, defined = entry.partition("=")
-            found[name] = home, defined or name
+            definitions[name] = home, defined or name
 
     def getattribute(name: str) -> Any:
-        if name not in found:
+        if name not in definitions:
             msg = f"module {package!r} has no attribute {name!r}"
             raise AttributeError(msg)
-        home, defined = found[name]
+        home, defined = definitions[name]
         value = getattr(import_module(f".{home}", package), defined)
         setattr(sys.modules[package], name, value)
         return value
 
-    return getattribute, lambda: sorted({*vars(sys.modules[package]), *found})
+    return getattribute, lambda: sorted({*vars(sys.modules[package]), *definitions})

@@ -15,7 +15,7 @@ STATE = "state:"
 
 Taker = Literal["chat models", "`PolicyMiddleware`", "`LangGraphExecutor`"]
 _FIELD = f"{STATE}<field>"
-_TAKEN: Mapping[Taker, tuple[str, ...]] = {
+_ACCEPTED: Mapping[Taker, tuple[str, ...]] = {
     "chat models": get_args(OnDeniedTurn),
     "`PolicyMiddleware`": get_args(OnDenied),
     "`LangGraphExecutor`": ("raise", "interrupt", _FIELD),
@@ -33,23 +33,23 @@ _WHY_NOT: Mapping[tuple[Taker, str], str] = {
 }
 
 
-def check_on_denied(given: object, taker: Taker) -> None:
+def check_on_denied(setting: object, taker: Taker) -> None:
     """Check the value of `on_denied`.
 
     Args:
-        given: The value.
+        setting: The value.
         taker: Who gets it.
 
     Raises:
         UsageError: If the taker does not accept the value.
     """
-    value = _FIELD if isinstance(given, str) and given.startswith(STATE) else given
-    taken = _TAKEN[taker]
-    if value in taken:
+    value = _FIELD if isinstance(setting, str) and setting.startswith(STATE) else setting
+    accepted = _ACCEPTED[taker]
+    if value in accepted:
         return
-    *others, last = [f'"{one}"' for one in taken]
-    msg = f"`on_denied` must be {', '.join(others)} or {last} for {taker}; got {given!r}."
+    *others, last = [f'"{v}"' for v in accepted]
+    msg = f"`on_denied` must be {', '.join(others)} or {last} for {taker}; got {setting!r}."
     if isinstance(value, str):
         why_not = _WHY_NOT.get((taker, value))
-        msg = f"{msg[:-1]}: {why_not}." if why_not else f"{msg} {suggest(value, taken)}".rstrip()
+        msg = f"{msg[:-1]}: {why_not}." if why_not else f"{msg} {suggest(value, accepted)}".rstrip()
     raise UsageError(msg)

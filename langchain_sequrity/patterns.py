@@ -122,12 +122,12 @@ class _PatternPart(NamedTuple):
     weight: int = 0
     far: int = 0
     ending: int = 0
-    kind: str = ""
+    type: str = ""
 
 
 _EMPTY = _PatternPart(0)
-_CHARACTER = _PatternPart(1, 1, 1, 1, kind="character")
-_ANCHOR = _PatternPart(1, kind="anchor")
+_CHARACTER = _PatternPart(1, 1, 1, 1, type="character")
+_ANCHOR = _PatternPart(1, type="anchor")
 
 
 def _concatenated(first: _PatternPart, second: _PatternPart) -> _PatternPart:
@@ -162,7 +162,7 @@ def _repeated(part: _PatternPart, low: int, high: float) -> _PatternPart:
         part.high * high if part.high and high else 0,
         part.weight,
         far,
-        0 if part.kind == "character" and low <= _FAR else far,
+        0 if part.type == "character" and low <= _FAR else far,
         "repeat",
     )
 
@@ -174,7 +174,7 @@ class _OpenGroup:
     `last` is the last part of the sequence, to which a quantifier applies.
     """
 
-    kind: str
+    type: str
     flags: int
     number: int = 0
     branches: list[_PatternPart] = field(default_factory=list)
@@ -207,7 +207,7 @@ class _PatternParser:
 
     def __init__(self, text: str, flags: int) -> None:
         self._text = text
-        self._at = 0
+        self._pos = 0
         self._open = [_OpenGroup("top", flags)]
         self._groups: list[_PatternPart | None] = []  # `None` for an open group
         self._names: dict[str, int] = {}
@@ -233,8 +233,8 @@ class _PatternParser:
     def _longest_text(self, whole: _PatternPart) -> int:
         far = whole.ending
         near = _NEAR_WORK // max(whole.weight, 1)
-        dear = (1 + far // _MEMBERS_PER_STEP) * (1 + len(self._groups) // _GROUPS_PER_STEP)
-        return min(_FAR_WORK // dear, near) if far else near
+        step_cost = (1 + far // _MEMBERS_PER_STEP) * (1 + len(self._groups) // _GROUPS_PER_STEP)
+        return min(_FAR_WORK // step_cost, near) if far else near
 
     @property
     def _group(self) -> _OpenGroup:
@@ -245,7 +245,7 @@ class _PatternParser:
         return bool(self._group.flags & re.VERBOSE)
 
     def _refuse(self, reason: str) -> NoReturn:
-        msg = f"{reason} (at character {self._at + 1})"
+        msg = f"{reason} (at character {self._pos + 1})"
         raise PatternError(msg)
 
     def _check_size(self, size: int) -> None:
@@ -253,20 +253,20 @@ class _PatternParser:
             msg = f"its repeats expand to more than {MAX_SIZE} parts"
             raise PatternTooLarge(msg, "size", MAX_SIZE)
 
-    def _take(self, token: "re.Pattern[str]") -> "re.Match[str] | None":
-        found = token.match(self._text, self._at)
-        if found is not None:
-            self._at = found.end()
-        return found
+    def _take(self, pattern: "re.Pattern[str]") -> "re.Match[str] | None":
+        match = pattern.match(self._text, self._pos)
+        if match is not None:
+            self._pos = match.end()
+        return match
 
-    def _has(self, text: str) -> bool:
-        found = self._text.startswith(text, self._at)
-        self._at += len(text) if found else 0
-        return found
+    def _accept(self, token: str) -> bool:
+        is_next = self._text.startswith(token, self._pos)
+        self._pos += len(token) if is_next else 0
+        return is_next
 
     @property
     def _next(self) -> str:
-        return self._text[self._at : self._at + 1]
+        return self._text[self._pos : self._pos + 1]
 
     @property
     def _is_spaced(self) -> bool:
@@ -277,39 +277,39 @@ class _PatternParser:
         """Skip comments and ignored white space, and return the position."""
         while self._take(_COMMENT) or (self._is_verbose and self._take(_SPACE)):
             pass
-        return self._at
+        return self._pos
 
     # -- parts
 
     def _atom(self) -> None:
-        char = self._text[self._at]
+        char = self._text[self._pos]
         reader = _READERS.get(char)
         if reader is not None:
             reader(self)
         elif self._is_verbose and char.isspace():
             self._refuse("in verbose mode regex engines read this white space differently")
         else:
-            self._at += 1
+            self._pos += 1
             self._group.add(_CHARACTER)
 
     def anchor(self) -> None:
-        self._at += 1
+        self._pos += 1
         self._group.add(_ANCHOR)
 
     def branch(self) -> None:
-        self._at += 1
+        self._pos += 1
         self._group.next_branch()
         self._check_size(self._group.whole.size)
 
     def quantifier(self) -> None:
-        if self._has("*"):
+        if self._accept("*"):
             self._repeat(0, math.inf)
-        elif self._has("+"):
+        elif self._accept("+"):
             self._repeat(1, math.inf)
-        elif self._has("?"):
+        elif self._accept("?"):
             self._repeat(0, 1)
-        elif found := self._take(_COUNT):
-            self._counted(*found.groups())
+        elif count := self._take(_COUNT):
+            self._counted(*count.groups())
         else:
             self._brace()
 
@@ -325,18 +325,18 @@ class _PatternParser:
 
     def _repeat(self, low: int, high: float) -> None:
         part = self._group.last
-        if part is None or part.kind == "anchor":
+        if part is None or part.type == "anchor":
             self._refuse("there is nothing to repeat")
-        if part.kind == "repeat":
+        if part.type == "repeat":
             self._refuse("a repeat is repeated without parentheses")
         self._take(_MANNER)
-        if part.kind == "group" and high > 1:
+        if part.type == "group" and high > 1:
             self._repeats_groups = self._repeats_groups or bool(self._groups)
         self._group.last = _repeated(part, low, high)
         self._check_size(self._group.last.size)
 
     def _brace(self) -> None:
-        self._at += 1
+        self._pos += 1
         if self._next in _NOT_A_COUNT or self._is_spaced:
             self._refuse(BARE_BRACE)
         self._has_brace = True
@@ -345,8 +345,8 @@ class _PatternParser:
     def escape(self) -> None:
         if self._code() is not None:
             self._group.add(_CHARACTER)
-        elif found := self._take(_REFERENCE):
-            self._group.add(self._reference(int(found[1])))
+        elif reference := self._take(_REFERENCE):
+            self._group.add(self._reference(int(reference[1])))
             if self._is_spaced:
                 self._refuse("in verbose mode white space may not follow a number")
         else:
@@ -355,28 +355,27 @@ class _PatternParser:
 
     def _code(self) -> int | None:
         """Read a character that is given by number."""
-        found = self._take(_CODE)
-        if found is None:
+        match = self._take(_CODE)
+        if match is None:
             return None
-        code = int(found[found.lastindex or 0], 16)
+        code = int(match[match.lastindex or 0], 16)
         if code > sys.maxunicode:
             self._refuse("there is no such character")
         return code
 
     def _escaped(self) -> str:
         """Read a backslash and one character."""
-        char = self._text[self._at + 1 : self._at + 2]
+        char = self._text[self._pos + 1 : self._pos + 2]
         if not char:
             self._refuse("a backslash ends the pattern")
-        known = char in _POSITIONS or char in _CLASSES or char in _CHARACTERS
-        if not known and char.isascii() and char.isalnum():
+        has_meaning = char in _POSITIONS or char in _CLASSES or char in _CHARACTERS
+        if not has_meaning and char.isascii() and char.isalnum():
             self._refuse(f"regex engines read the escape `\\{char}` differently")
-        self._at += 2
+        self._pos += 2
         return char
 
     def _reference(self, number: int) -> _PatternPart:
-        known = 0 < number <= len(self._groups)
-        group = self._groups[number - 1] if known else None
+        group = self._groups[number - 1] if 0 < number <= len(self._groups) else None
         if group is None:
             self._refuse("there is no such group before this reference")
         far = int(group.high > _FAR)
@@ -385,28 +384,28 @@ class _PatternParser:
     # -- character classes
 
     def character_set(self) -> None:
-        start = self._at
-        self._at += 1
-        if self._next == "[" and not self._text.startswith("[:", self._at):
+        start = self._pos
+        self._pos += 1
+        if self._next == "[" and not self._text.startswith("[:", self._pos):
             self._refuse("regex engines read a nested set differently; write `\\[`")
-        self._has("^")
+        self._accept("^")
         members = 0
-        while members == 0 or not self._text.startswith("]", self._at):
-            if self._at >= len(self._text):
-                self._at = start
+        while members == 0 or not self._text.startswith("]", self._pos):
+            if self._pos >= len(self._text):
+                self._pos = start
                 self._refuse("a bracket is not closed")
-            if members and self._text[self._at : self._at + 2] in {"--", "&&", "~~", "||"}:
+            if members and self._text[self._pos : self._pos + 2] in {"--", "&&", "~~", "||"}:
                 self._refuse("regex engines read operations on sets differently")
             self._member()
             members += 1
-        self._at += 1
-        self._group.add(_PatternPart(1 + members, 1, 1, 1 + members, kind="character"))
+        self._pos += 1
+        self._group.add(_PatternPart(1 + members, 1, 1, 1 + members, type="character"))
 
     def _member(self) -> None:
         low = self._set_character()
-        if self._next != "-" or self._text[self._at + 1 : self._at + 2] in {"", "]"}:
+        if self._next != "-" or self._text[self._pos + 1 : self._pos + 2] in {"", "]"}:
             return
-        self._at += 1
+        self._pos += 1
         high = self._set_character()
         if low is None or high is None:
             self._refuse("a range must start and end with a character")
@@ -415,11 +414,11 @@ class _PatternParser:
 
     def _set_character(self) -> int | None:
         r"""Read a member of a set: its code, or `None` for a class such as `\d`."""
-        if self._text.startswith("[:", self._at):
+        if self._text.startswith("[:", self._pos):
             self._refuse(BARE_BRACE)
         if self._next != "\\":
-            self._at += 1
-            return ord(self._text[self._at - 1])
+            self._pos += 1
+            return ord(self._text[self._pos - 1])
         code = self._code()
         return self._set_escape() if code is None else code
 
@@ -434,29 +433,29 @@ class _PatternParser:
     # -- groups
 
     def parenthesis(self) -> None:
-        if not self._text.startswith("(?", self._at):
-            self._at += 1
+        if not self._text.startswith("(?", self._pos):
+            self._pos += 1
             self._enter("capture")
-        elif found := self._take(_NAMED):
-            self._name(found[1])
+        elif match := self._take(_NAMED):
+            self._name(match[1])
             self._enter("capture")
-        elif found := self._take(_NAMED_REFERENCE):
-            self._group.add(self._reference(self._names.get(found[1], 0)))
-        elif found := self._take(_LOOK):
-            self._enter("behind" if found[1] else "ahead")
-        elif self._has("(?>"):
+        elif match := self._take(_NAMED_REFERENCE):
+            self._group.add(self._reference(self._names.get(match[1], 0)))
+        elif match := self._take(_LOOK):
+            self._enter("behind" if match[1] else "ahead")
+        elif self._accept("(?>"):
             self._enter("atomic")
-        elif found := self._take(_SCOPED_FLAGS):
-            self._enter("plain", self._scoped(found[1], found[2] or ""))
+        elif match := self._take(_SCOPED_FLAGS):
+            self._enter("plain", self._scoped(match[1], match[2] or ""))
         else:
             self._refuse("regex engines read this kind of group differently")
 
-    def _enter(self, kind: str, flags: int | None = None) -> None:
+    def _enter(self, group_type: str, flags: int | None = None) -> None:
         if len(self._open) > MAX_NESTING:
             msg = f"its groups are nested more than {MAX_NESTING} deep"
             raise PatternTooLarge(msg, "nesting", MAX_NESTING)
-        group = _OpenGroup(kind, self._group.flags if flags is None else flags)
-        if kind == "capture":
+        group = _OpenGroup(group_type, self._group.flags if flags is None else flags)
+        if group_type == "capture":
             self._groups.append(None)
             group.number = len(self._groups)
         self._open.append(group)
@@ -464,20 +463,20 @@ class _PatternParser:
     def close(self) -> None:
         if len(self._open) == 1:
             self._refuse("a closing parenthesis has no opening one")
-        self._at += 1
+        self._pos += 1
         group = self._open.pop()
         inner = group.whole
-        if group.kind == "behind" and inner.low != inner.high:
+        if group.type == "behind" and inner.low != inner.high:
             self._refuse("the pattern in `(?<=…)` must have a fixed length")
-        if group.kind == "capture":
+        if group.type == "capture":
             self._groups[group.number - 1] = inner
-        wide = group.kind not in {"behind", "ahead"}
-        low, high = (inner.low, inner.high) if wide else (0, 0)
-        own = 1 if group.kind == "plain" else 3
-        if group.kind == "capture" and not inner.high:
-            own = _EMPTY_GROUP
-        ending = inner.ending if group.kind in {"capture", "plain", "atomic"} else inner.far
-        part = _PatternPart(inner.size + own, low, high, inner.weight, inner.far, ending, "group")
+        consumes_text = group.type not in {"behind", "ahead"}
+        low, high = (inner.low, inner.high) if consumes_text else (0, 0)
+        size = inner.size + (1 if group.type == "plain" else 3)
+        if group.type == "capture" and not inner.high:
+            size = inner.size + _EMPTY_GROUP
+        ending = inner.ending if group.type in {"capture", "plain", "atomic"} else inner.far
+        part = _PatternPart(size, low, high, inner.weight, inner.far, ending, "group")
         self._group.add(part)
 
     def _name(self, name: str) -> None:
@@ -489,8 +488,8 @@ class _PatternParser:
 
     def _global_flags(self) -> None:
         self._skip()
-        while found := self._take(_GLOBAL_FLAGS):
-            self._group.flags |= self._flags(found[1], "aimsux")
+        while match := self._take(_GLOBAL_FLAGS):
+            self._group.flags |= self._flags(match[1], "aimsux")
             self._skip()
 
     def _scoped(self, on: str, off: str) -> int:
@@ -566,7 +565,7 @@ class _PatternCache:
 
     def __init__(self) -> None:
         self.size = 0
-        self._made = 0
+        self._compilations = 0
         self._engines: OrderedDict[tuple[str, int], tuple[Engine[str], int]] = OrderedDict()
         self._lock = Lock()
 
@@ -583,8 +582,8 @@ class _PatternCache:
         return engine
 
     def _keep(self, key: tuple[str, int], engine: "Engine[str]", size: int) -> None:
-        self._made += 1
-        if self._made % _PURGED_EVERY == 0:
+        self._compilations += 1
+        if self._compilations % _PURGED_EVERY == 0:
             _regex().purge()  # its own cache stores every text that was compiled
         if key not in self._engines:
             self._engines[key] = engine, size
@@ -632,14 +631,14 @@ class TimeBudget:
     These are seconds of CPU time of the thread, so a busy machine does not make rules uncertain.
     """
 
-    __slots__ = ("left",)
+    __slots__ = ("remaining",)
 
     def __init__(self, seconds: float = SECONDS_PER_CALL) -> None:
-        self.left = seconds
+        self.remaining = seconds
 
     def run_search(self, search: Callable[[str], object], text: str) -> bool | None:
         """Whether a search finds something; `None` if the time is over before or during it."""
-        if self.left <= 0:
+        if self.remaining <= 0:
             return None
         began = time.thread_time()
         try:
@@ -647,7 +646,7 @@ class TimeBudget:
         except (TimeoutError, MemoryError, PatternError):
             return None
         finally:
-            self.left -= time.thread_time() - began
+            self.remaining -= time.thread_time() - began
 
 
 class Pattern:
@@ -720,5 +719,5 @@ class Pattern:
         Returns:
             Whether there is a match; `None` if the time is not enough.
         """
-        limit = min(seconds, budget.left)
+        limit = min(seconds, budget.remaining)
         return budget.run_search(lambda text: self.finds(text, seconds=limit, whole=whole), text)

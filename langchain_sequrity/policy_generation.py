@@ -105,7 +105,7 @@ def split_policy(policy: Policy, tools: Sequence[str], limit: int) -> "tuple[Pol
 
     def part(names: tuple[str, ...]) -> PolicyPart:
         """The policy for some tools, with the definitions that it uses."""
-        found: list[Declaration] = []
+        declarations: list[Declaration] = []
         used: set[str] = set()
         for node in reversed(policy.declarations):
             if isinstance(node, Binding):
@@ -114,12 +114,12 @@ def split_policy(policy: Policy, tools: Sequence[str], limit: int) -> "tuple[Pol
                 matches = matchers[node.at]
                 is_kept = any(matches(name, budget) is not False for name in names)
             if is_kept:
-                found.append(node)
-                used |= {one.name for one in walk(node) if isinstance(one, Name)}
-        return PolicyPart(names, printed(Policy(tuple(reversed(found)), "")))
+                declarations.append(node)
+                used |= {name.name for name in walk(node) if isinstance(name, Name)}
+        return PolicyPart(names, printed(Policy(tuple(reversed(declarations)), "")))
 
-    def fits(one: PolicyPart) -> bool:
-        return header_bytes(one.text, parse(one.text)) <= limit
+    def fits(policy_part: PolicyPart) -> bool:
+        return header_bytes(policy_part.text, parse(policy_part.text)) <= limit
 
     parts: list[PolicyPart] = []
     for tool in tools:
@@ -274,14 +274,14 @@ def check_proposal(reply: PolicyReply, request: PolicyRequest, *, limit: int) ->
         policy = parse(text)
     except PolicySyntaxError as error:
         raise _bad_policy_error(text, str(error)) from None
-    found = review(text, request)
-    if found.faults:
-        raise _bad_policy_error(text, findings_with_carets(text, found.faults))
+    findings = review(text, request)
+    if findings.faults:
+        raise _bad_policy_error(text, findings_with_carets(text, findings.faults))
     if not has_rules(policy):
         raise _bad_policy_error(text, "It has no rule for any tool.")
     if (size := header_bytes(text, policy)) > limit:
         raise _too_long(policy, request.tools, size, limit)
-    return PolicyProposal(text, found.remarks, reply.usage)
+    return PolicyProposal(text, findings.remarks, reply.usage)
 
 
 def _too_long(
@@ -337,16 +337,16 @@ def read_model(
         UsageError: For another type of model, or unknown arguments.
     """
     if isinstance(model, str):
-        kind = SequrityMessages if connection.get("provider") == "anthropic" else ChatSequrity
-        return kind(model, **connection), None
+        cls = SequrityMessages if connection.get("provider") == "anthropic" else ChatSequrity
+        return cls(model, **connection), None
     if connection:
-        wrong = next(iter(connection))
+        argument = next(iter(connection))
         of_model = (
             "`PolicyGenTool` takes arguments of a model only beside the name of a model. Give them "
             "to the model itself."
         )
-        near = "" if wrong in SequrityChatModel.model_fields else suggest(wrong, names)
-        msg = f"`{wrong}` is not an argument of `PolicyGenTool`. {near or of_model}"
+        near = "" if argument in SequrityChatModel.model_fields else suggest(argument, names)
+        msg = f"`{argument}` is not an argument of `PolicyGenTool`. {near or of_model}"
         raise UsageError(msg)
     inner: Any = model
     bound: dict[str, Any] = {}
@@ -508,13 +508,13 @@ class PolicyGenTool(BaseTool):
         self, model: ModelLike, tools: Iterable[ToolLike] | None = None, **kwargs: Any
     ) -> None:
         """Take model and tools by position, everything else by keyword."""
-        own = {name: kwargs.pop(name) for name in list(kwargs) if name in type(self).model_fields}
-        if own.get("mode") not in (None, *get_args(Mode)):
-            msg = f'`mode` must be "single-llm", "dual-llm" or `None`; got {own["mode"]!r}.'
+        fields = {key: kwargs.pop(key) for key in list(kwargs) if key in type(self).model_fields}
+        if fields.get("mode") not in (None, *get_args(Mode)):
+            msg = f'`mode` must be "single-llm", "dual-llm" or `None`; got {fields["mode"]!r}.'
             raise UsageError(msg)
-        found, bound = read_model(model, kwargs, type(self).model_fields)
-        given = bound if tools is None else tools
-        super().__init__(model=found, tools=list(function_tools(given or ())), **own)
+        chat_model, bound = read_model(model, kwargs, type(self).model_fields)
+        tools = bound if tools is None else tools
+        super().__init__(model=chat_model, tools=list(function_tools(tools or ())), **fields)
         if not self.tools and not self.internal_tool_names:
             msg = "No tools are given. Pass `tools=[…]`, or a model with bound tools."
             raise UsageError(msg)
@@ -586,18 +586,18 @@ class PolicyGenTool(BaseTool):
 
     def _request(self, description: str) -> PolicyRequest:
         if not isinstance(description, str):
-            kind = type(description).__name__
-            msg = f"The description must be a text; got a value of type `{kind}`."
+            type_name = type(description).__name__
+            msg = f"The description must be a text; got a value of type `{type_name}`."
             raise UsageError(msg)
         if not description.strip():
             msg = "The description is empty. Say what the policy must allow and forbid."
             raise UsageError(msg)
         state = self.model.prepared
-        given = state.settings.connection
-        features = given.features
-        responses = given.suffix == "responses"
+        connection = state.settings.connection
+        features = connection.features
+        responses = connection.suffix == "responses"
         return PolicyRequest(
-            variant=variant_of(given.for_policies().provider, responses=responses),
+            variant=variant_of(connection.for_policies().provider, responses=responses),
             model=split_models(state.params["model"])[0],
             description=description,
             tools=self.tools,
@@ -621,9 +621,9 @@ class PolicyGenTool(BaseTool):
         return connection.call(written, session_id=None, resend=True)
 
     def _read(self, request: PolicyRequest, reply: Reply) -> PolicyProposal:
-        found = read_reply(read_object(reply.body))
+        policy_reply = read_reply(read_object(reply.body))
         limit = self.model.prepared.settings.connection.max_header_bytes
-        return check_proposal(found, request, limit=limit)
+        return check_proposal(policy_reply, request, limit=limit)
 
     @override
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:

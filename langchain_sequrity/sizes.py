@@ -96,7 +96,7 @@ def of_value(value: Any) -> int:
         assert of_value(["x" * 1000]) > 1000
         ```
     """
-    return IncrementalSize().of(value)
+    return IncrementalSize().count(value)
 
 
 class IncrementalSize:
@@ -110,28 +110,29 @@ class IncrementalSize:
         from langchain_sequrity.sizes import IncrementalSize
 
         growing, log = IncrementalSize(), [{"n": 0}]
-        before = growing.of(log)
-        assert growing.of([*log, {"n": 1}]) > before
+        before = growing.count(log)
+        assert growing.count([*log, {"n": 1}]) > before
         ```
     """
 
     def __init__(self) -> None:
         # By id: the entry itself, so that its id is not reused, and its count.
-        self._known: dict[int, tuple[Any, _SizeCounter]] = {}
+        self._entries: dict[int, tuple[Any, _SizeCounter]] = {}
 
     def forget(self) -> None:
         """Forget all counted entries."""
-        self._known = {}
+        self._entries = {}
 
-    def of(self, value: Any) -> int:
+    def count(self, value: Any) -> int:
         """Count the bytes of the object now."""
-        known, self._known = self._known, {}
+        earlier, self._entries = self._entries, {}
         total = _SizeCounter()
         for entries in total.take(value, apart=True):
             for entry in entries:
-                found = known.get(id(entry)) or self._known.get(id(entry))
-                self._known[id(entry)] = found = found or (entry, _counted(entry))
-                total.add(found[1])
+                key = id(entry)
+                counted = earlier.get(key) or self._entries.get(key) or (entry, _counted(entry))
+                self._entries[key] = counted
+                total.add(counted[1])
                 total.size += _NOTE
         return total.size + sum(map(sys.getsizeof, total.texts.values()))
 
@@ -152,22 +153,22 @@ class _SizeCounter:
     def take(self, value: Any, *, apart: bool = False) -> list[Collection[Any]]:
         """Count an object. With `apart`, its long lists are returned and not counted."""
         lists: list[Collection[Any]] = []
-        seen, waiting = set[int](), [value]
-        while waiting:
-            one = waiting.pop()
-            size = sys.getsizeof(one)
+        seen, unvisited = set[int](), [value]
+        while unvisited:
+            node = unvisited.pop()
+            size = sys.getsizeof(node)
             self.size += _LINK
-            if isinstance(one, _ATOMS) and size > _LARGE:
-                self.texts[id(one)] = one
-            elif isinstance(one, _ATOMS):
+            if isinstance(node, _ATOMS) and size > _LARGE:
+                self.texts[id(node)] = node
+            elif isinstance(node, _ATOMS):
                 self.size += size
-            elif id(one) not in seen and not isinstance(one, type):
-                seen.add(id(one))
+            elif id(node) not in seen and not isinstance(node, type):
+                seen.add(id(node))
                 self.size += size
-                if apart and isinstance(one, list | tuple) and len(one) > _FEW:
-                    lists.append(one)
+                if apart and isinstance(node, list | tuple) and len(node) > _FEW:
+                    lists.append(node)
                 else:
-                    waiting.extend(_inside(one))
+                    unvisited.extend(_inside(node))
         return lists
 
 

@@ -106,16 +106,12 @@ def _finite(digits: str) -> float:
 
 def nests_deeper(value: Any, levels: int) -> bool:
     """Whether lists and objects are nested deeper than `levels`."""
-    inside = [value]
+    values = [value]
     for _ in range(levels + 1):
-        containers = [one for one in inside if isinstance(one, dict | list)]
+        containers = [v for v in values if isinstance(v, dict | list)]
         if not containers:
             return False
-        inside = [
-            one
-            for outer in containers
-            for one in (outer.values() if isinstance(outer, dict) else outer)
-        ]
+        values = [v for c in containers for v in (c.values() if isinstance(c, dict) else c)]
     return True
 
 

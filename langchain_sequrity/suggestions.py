@@ -31,8 +31,8 @@ def suggest(name: str, names: Iterable[str]) -> str:
         assert suggest("sned_mail", ["send_mail"]) == "Did you mean `send_mail`?"
         ```
     """
-    alike = (one for one in names if abs(len(one) - len(name)) <= _MAX_DIFFERENCE)
-    near = nearest_name(name, islice(alike, _MAX_NAMES))
+    candidates = (n for n in names if abs(len(n) - len(name)) <= _MAX_DIFFERENCE)
+    near = nearest_name(name, islice(candidates, _MAX_NAMES))
     return did_you_mean(near) if near else ""
 
 

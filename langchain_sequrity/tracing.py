@@ -70,83 +70,83 @@ def read_checks(history: Iterable[Any]) -> list[PolicyCheck]:
     Args:
         history: `policy_check_history` (`docs/protocol.md`, Dual-LLM content).
     """
-    return [_read(one) for one in history if isinstance(one, Mapping)]
+    return [_read(entry) for entry in history if isinstance(entry, Mapping)]
 
 
-def _read(one: Mapping[str, Any]) -> PolicyCheck:
-    verdict = str(one.get("verdict") or "")
+def _read(entry: Mapping[str, Any]) -> PolicyCheck:
+    verdict = str(entry.get("verdict") or "")
     outcome = "denied" if verdict.endswith("denied") else "allowed"
-    reasons = reasons_in(one, outcome)
+    reasons = reasons_in(entry, outcome)
     rule = str(reasons[0].get("rule") or "") if reasons else ""
-    labels = one.get("arguments")
-    known = labels if isinstance(labels, Mapping) else {}
-    known = {str(name): _only_labels(one) for name, one in known.items()}
-    return PolicyCheck(str(one.get("tool") or ""), outcome, verdict, rule, labels=known)
+    reported = entry.get("arguments")
+    arguments = reported if isinstance(reported, Mapping) else {}
+    labels = {str(name): _only_labels(argument) for name, argument in arguments.items()}
+    return PolicyCheck(str(entry.get("tool") or ""), outcome, verdict, rule, labels=labels)
 
 
-def _only_labels(one: Any) -> dict[str, list[str]]:
+def _only_labels(argument: Any) -> dict[str, list[str]]:
     """Only the labels of an argument, without other facts about it."""
-    found = one if isinstance(one, Mapping) else {}
+    facts = argument if isinstance(argument, Mapping) else {}
     return {
-        kind: [str(name) for name in names]
-        for kind in KINDS
-        if isinstance(names := found.get(kind), list)
+        key: [str(name) for name in names]
+        for key in KINDS
+        if isinstance(names := facts.get(key), list)
     }
 
 
-def checks_of(found: BaseMessage | PolicyDenied) -> list[PolicyCheck]:
+def checks_of(reply: BaseMessage | PolicyDenied) -> list[PolicyCheck]:
     """The reported checks behind an answer or an error of a model."""
-    if isinstance(found, PolicyDenied):
-        checks = read_checks(found.checks)
-        if any(one.outcome == "denied" for one in checks):
+    if isinstance(reply, PolicyDenied):
+        checks = read_checks(reply.checks)
+        if any(check.outcome == "denied" for check in checks):
             return checks
-        denial = found.denial
+        denial = reply.denial
         check = PolicyCheck(
             denial.tool or "", "denied", rule=denial.rule or "", reason=denial.reason or "",
             labels=denial.labels or {},
         )  # fmt: skip
         return [*checks, check]
-    result = dual_llm_result(found) if isinstance(found, AIMessage) else None
+    result = dual_llm_result(reply) if isinstance(reply, AIMessage) else None
     return [] if result is None else read_checks(result.policy_check_history)
 
 
-def trace_turn(run: BaseRunManager | None, found: BaseMessage | PolicyDenied) -> None:
+def trace_turn(run: BaseRunManager | None, reply: BaseMessage | PolicyDenied) -> None:
     """Add the checks of a turn to a trace.
 
     Args:
         run: The run of the model. LangChain passes no run to streams: their checks are placed below
             the run around the model, such as the node of an agent.
-        found: The answer or the error of the model.
+        reply: The answer or the error of the model.
     """
     try:
-        if _is_traced(run, found) and (manager := _manager(run, CallbackManager)):
-            trace_checks(manager, checks_of(found))
+        if _is_traced(run, reply) and (manager := _manager(run, CallbackManager)):
+            trace_checks(manager, checks_of(reply))
     except Exception as error:  # noqa: BLE001 - no error of a handler may change the verdict
         _LOG.error(_FAILED, type(error).__name__)
 
 
-async def atrace_turn(run: BaseRunManager | None, found: BaseMessage | PolicyDenied) -> None:
+async def atrace_turn(run: BaseRunManager | None, reply: BaseMessage | PolicyDenied) -> None:
     """Add the checks of a turn to a trace; see `trace_turn`."""
     try:
-        if _is_traced(run, found) and (manager := _manager(run, AsyncCallbackManager)):
-            await atrace_checks(manager, checks_of(found))
+        if _is_traced(run, reply) and (manager := _manager(run, AsyncCallbackManager)):
+            await atrace_checks(manager, checks_of(reply))
     except Exception as error:  # noqa: BLE001 - as above
         _LOG.error(_FAILED, type(error).__name__)
 
 
-def _is_traced(run: BaseRunManager | None, found: BaseMessage | PolicyDenied) -> bool:
+def _is_traced(run: BaseRunManager | None, reply: BaseMessage | PolicyDenied) -> bool:
     if run is not None and not run.handlers:
         return False
-    return isinstance(found, PolicyDenied) or METADATA_KEY in found.response_metadata
+    return isinstance(reply, PolicyDenied) or METADATA_KEY in reply.response_metadata
 
 
-def _manager(run: BaseRunManager | None, kind: type[M]) -> M | None:
+def _manager(run: BaseRunManager | None, cls: type[M]) -> M | None:
     """A callback manager for runs below the run; `None` without handlers."""
     if run is None:
         config = ensure_config()
-        manager = kind.configure(config.get("callbacks"), inheritable_metadata=config["metadata"])
+        manager = cls.configure(config.get("callbacks"), inheritable_metadata=config["metadata"])
         return manager if manager.handlers else None
-    return kind(
+    return cls(
         handlers=run.handlers,
         inheritable_handlers=run.inheritable_handlers,
         parent_run_id=run.run_id,

@@ -39,54 +39,54 @@ def error_sentences(
         error: The errors.
         show: Describes the given value; default: `describe_value`, which shows no given text.
     """
-    found = error.errors(include_url=False)
-    sentences = [_sentence_with_path(item, show) for item in found[:_MAX_PROBLEMS]]
-    if len(found) > _MAX_PROBLEMS:
-        sentences.append(f"{len(found) - _MAX_PROBLEMS} more problems were found.")
+    problems = error.errors(include_url=False)
+    sentences = [_sentence_with_path(problem, show) for problem in problems[:_MAX_PROBLEMS]]
+    if len(problems) > _MAX_PROBLEMS:
+        sentences.append(f"{len(problems) - _MAX_PROBLEMS} more problems were found.")
     return sentences
 
 
-def _sentence_with_path(item: ErrorDetails, show: Callable[[Any], str] | None) -> str:
+def _sentence_with_path(problem: ErrorDetails, show: Callable[[Any], str] | None) -> str:
     path = ""
-    for key in item["loc"]:
+    for key in problem["loc"]:
         path = join_path(path, key)
-    place = f"`{path}`: " if path and f"`{path}`" not in item["msg"] else ""
-    return f"{place}{error_sentence(item, show=show)}"
+    location = f"`{path}`: " if path and f"`{path}`" not in problem["msg"] else ""
+    return f"{location}{error_sentence(problem, show=show)}"
 
 
 def error_sentence(
-    item: ErrorDetails, text: str = "", *, show: Callable[[Any], str] | None = None
+    problem: ErrorDetails, text: str = "", *, show: Callable[[Any], str] | None = None
 ) -> str:
     """One error as a sentence, without its place.
 
     Args:
-        item: The error.
+        problem: The error.
         text: The expectation, instead of pydantic's text.
         show: Describes the given value; default: `describe_value`.
     """
-    text = text or item["msg"]
-    is_complete = item["type"] == "missing" or item.get("ctx", {}).get(_COMPLETE, False)
-    got = "" if is_complete else f"; got {(show or describe_value)(item['input'])}"
+    text = text or problem["msg"]
+    is_complete = problem["type"] == "missing" or problem.get("ctx", {}).get(_COMPLETE, False)
+    got = "" if is_complete else f"; got {(show or describe_value)(problem['input'])}"
     end = "" if text.endswith(("?", ".")) else "."
     return f"{text}{got}{end}"
 
 
 def unknown_names(
-    names: Sequence[Any], where: str, known: Iterable[str], paths: Mapping[str, str], more: str = ""
+    names: Sequence[Any], where: str, valid: Iterable[str], paths: Mapping[str, str], more: str = ""
 ) -> PydanticCustomError:
     """The error for unknown fields of an object.
 
     Args:
         names: The unknown names.
         where: The name of the object.
-        known: The known names.
+        valid: The known names.
         paths: Names that may have been meant, with the path of each.
         more: Advice if no name is similar.
     """
     sentences = []
     for name in names[:_MAX_UNKNOWN]:
         near = nearest_name(str(name), paths, alike=_MIN_SIMILARITY)
-        fields = ", ".join(f"`{one}`" for one in known)
+        fields = ", ".join(f"`{field}`" for field in valid)
         advice = did_you_mean(paths[near]) if near else f"Known fields are {fields}.{more}"
         sentences.append(f"Unknown field {quoted_name(name)} in {where}. {advice}")
     if len(names) > _MAX_UNKNOWN:

@@ -236,7 +236,7 @@ def test_a_pattern_that_may_scan_a_text_repeatedly_may_not_search_a_long_text(te
 
 def test_searches_share_the_time_of_a_budget() -> None:
     budget, slow = TimeBudget(0.2), Pattern("(a|aa)+$")
-    while budget.left > 0:
+    while budget.remaining > 0:
         assert slow.finds_within("a" * 5_000 + "!", budget) is None
     assert Pattern("a").finds_within("a", budget) is None
 

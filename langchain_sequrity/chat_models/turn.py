@@ -68,7 +68,8 @@ from langchain_sequrity.wire.exchange import (
     StreamReader,
 )
 from langchain_sequrity.wire.refused_calls import with_refusal_sentences
-from langchain_sequrity.wire.streams import DenialReader, EnvelopeReader, Judge, as_chunk
+from langchain_sequrity.wire.stream_buffering import DenialReader, EnvelopeReader, Judge
+from langchain_sequrity.wire.stream_reader import as_chunk
 from langchain_sequrity.wire.tool_results import results_as_values
 from langchain_sequrity.wire.tools import arguments_text
 
@@ -346,7 +347,7 @@ class Turn:
         return unsent, {**self.params, "previous_response_id": reply_id}
 
     def _seal(self, session_id: str) -> str:
-        return self.connection.seal(self.params["model"], session_id)
+        return self.connection.session_digest(self.params["model"], session_id)
 
     def read(self, reply: Reply) -> ChatResult:
         """Read a whole reply.
@@ -372,7 +373,7 @@ class Turn:
         reader = self.settings.wire.stream_reader(self._describe, self._body)
         if self.dual_llm is not False and not self.is_doubtful:
             certain = self.dual_llm is True
-            read = partial(unwrap_envelope, certain=certain, told=self.connection.with_author_place)
+            read = partial(unwrap_envelope, certain=certain, remap=self.connection.with_author_rule)
             reader = EnvelopeReader(reader, partial(self._read_chunk, read), certain=certain)
         judge_chunk = partial(self._read_chunk, self._checked)
         return _SessionReader(self, reader, judge_chunk)
@@ -500,7 +501,7 @@ class Turn:
             and may_be_dual(metadata.get("model_name"), metadata.get("id"), session_id)
         ):
             message = unwrap_envelope(
-                message, certain=self.dual_llm is True, told=self.connection.with_author_place
+                message, certain=self.dual_llm is True, remap=self.connection.with_author_rule
             )
         return self._checked(message)
 
@@ -509,7 +510,7 @@ class Turn:
         if self.is_doubtful:
             refuse_doubtful(message)
         raise_for_outcome(
-            message, is_guarded=self.connection.is_guarded, told=self.connection.with_author_place
+            message, is_guarded=self.connection.is_guarded, remap=self.connection.with_author_rule
         )
         return message
 

@@ -52,14 +52,14 @@ def chat_model(name: str) -> BaseChatModel:
         msg = f"`{name}` needs LangChain. Run `pip install 'langchain-sequrity[langchain]'`."
         raise UsageError(msg) from None
     options: dict[str, Any] = {"model": name}
-    before, at, address = name.rpartition("@") if not name.startswith(_SCHEMES) else ("", "", name)
+    before, sep, address = name.rpartition("@") if not name.startswith(_SCHEMES) else ("", "", name)
     if address.startswith(_SCHEMES):
         # The key in the environment belongs to its provider, and must not go to other addresses.
         options = {
             "model": before or _NAMELESS, "model_provider": "openai", "base_url": address,
             "api_key": _NO_KEY,
         }  # fmt: skip
-    elif at or ":" not in name:
+    elif sep or ":" not in name:
         msg = (
             f"`{name}` is not the name of a model. Write `provider:model`, such as "
             "`openai:gpt-5-mini`, or `model@address`, such as `qwen@http://127.0.0.1:11434/v1`."
@@ -112,10 +112,10 @@ def serve_until_stopped(server: LocalServer, console: Console, *, with_keys: boo
 
 def print_request(console: Console, record: RequestRecord) -> None:
     """Print a line for a request."""
-    bad = record.status >= _FIRST_ERROR
+    is_error = record.status >= _FIRST_ERROR
     now = datetime.now().astimezone().strftime("%H:%M:%S")
     line = Text(f"{now} {plain(record.method)} {plain(record.path)} ")
-    line.append(str(record.status), style="red" if bad else "green")
+    line.append(str(record.status), style="red" if is_error else "green")
     line.append(f" {record.milliseconds:.0f} ms")
     details = (plain(record.model, limit=_MODEL_SHOWN), record.session, plain(record.summary))
     line.append("".join(f"  {detail}" for detail in details if detail))

@@ -16,7 +16,7 @@ from langchain_sequrity.display import plain
 from langchain_sequrity.errors import SequrityError, UsageError
 from langchain_sequrity.wire.routes import PROVIDERS
 
-_PROVIDERS = [one for one in PROVIDERS["chat/completions"] if one is not None]
+_PROVIDERS = [provider for provider in PROVIDERS["chat/completions"] if provider is not None]
 _FIDELITIES: tuple[Literal["full", "documented"], ...] = ("full", "documented")
 _USAGE = 2
 _INTERRUPTED = 130
@@ -43,13 +43,13 @@ def main(arguments: Sequence[str] | None = None, *, prog: str | None = None) -> 
     Raises:
         SystemExit: With 2 for an invalid argument, with 0 after `--help`.
     """
-    given = _parser(prog).parse_args(arguments)
+    options = _parser(prog).parse_args(arguments)
     try:
-        probes = select_probes(given.only)
-        if given.list:
+        probes = select_probes(options.only)
+        if options.list:
             sys.stdout.write(_list_of(probes))
             return 0
-        return _report(given, probes)
+        return _report(options, probes)
     except (SequrityError, OSError) as error:
         _print(f"Error: {plain(str(error), lines=True)}")
         return _USAGE
@@ -94,55 +94,55 @@ def _parser(prog: str | None) -> argparse.ArgumentParser:
     return parser
 
 
-def _report(given: argparse.Namespace, probes: Sequence[Probe]) -> int:
-    target = None if given.base_url is None else _target(given, given.base_url)
-    for path in (given.report, given.json):
+def _report(options: argparse.Namespace, probes: Sequence[Probe]) -> int:
+    target = None if options.base_url is None else _target(options, options.base_url)
+    for path in (options.report, options.json):
         if path is not None:
             path.open("a").close()  # fail before the run if the file cannot be written
     if target is None:
-        reports = list(_local_reports(given))
+        reports = list(_local_reports(options))
     else:
         _print(_cost_text(probes, target))
-        if not (given.yes or target.is_local or _is_permitted()):
+        if not (options.yes or target.is_local or _is_permitted()):
             _print("Nothing was sent.")
             return _USAGE
-        reports = [run(target, only=given.only, title=target.shown, on_outcome=_show)]
+        reports = [run(target, only=options.only, title=target.shown, on_outcome=_show)]
     for report in reports:
         if report.stopped:
             _print(f"The run ended early. {plain(report.stopped)}")
-    text = "\n".join(one.to_markdown() for one in reports)
-    if given.report is None:
+    text = "\n".join(report.to_markdown() for report in reports)
+    if options.report is None:
         sys.stdout.write(text)
     else:
-        given.report.write_text(text, encoding="utf-8")
-    if given.json is not None:
-        given.json.write_text(dumps(reports), encoding="utf-8")
-    return max(one.exit_code for one in reports)
+        options.report.write_text(text, encoding="utf-8")
+    if options.json is not None:
+        options.json.write_text(dumps(reports), encoding="utf-8")
+    return max(report.exit_code for report in reports)
 
 
-def _target(given: argparse.Namespace, base_url: str) -> Target:
+def _target(options: argparse.Namespace, base_url: str) -> Target:
     """The service at an address, with keys from the environment."""
     return Target(
         base_url,
         api_key=os.environ.get("SEQURITY_API_KEY") or LOOPBACK_KEY,
         llm_api_key=os.environ.get("SEQURITY_LLM_API_KEY") or None,
         second_key=os.environ.get("SEQURITY_SECOND_API_KEY") or None,
-        model=given.model,
-        provider=given.provider,
-        allow_http=given.allow_http,
-        timeout=given.timeout,
+        model=options.model,
+        provider=options.provider,
+        allow_http=options.allow_http,
+        timeout=options.timeout,
     )
 
 
-def _local_reports(given: argparse.Namespace) -> Iterator[Report]:
+def _local_reports(options: argparse.Namespace) -> Iterator[Report]:
     """A report for each fidelity of the local server, with random keys."""
     try:
         from langchain_sequrity.local import LocalServer  # noqa: PLC0415 - it needs the extra
     except ImportError as error:
         msg = 'The local server needs the extra: pip install "langchain-sequrity[local]"'
         raise UsageError(msg) from error
-    asked = _FIDELITIES if given.fidelity == "both" else (given.fidelity,)
-    for fidelity in asked:
+    fidelities = _FIDELITIES if options.fidelity == "both" else (options.fidelity,)
+    for fidelity in fidelities:
         first, second = (f"sq-{secrets.token_hex(16)}" for _ in range(2))
         _print(f"Asking a local server (fidelity {fidelity}).")
         with LocalServer(fidelity=fidelity, api_keys=[first, second]) as server:
@@ -150,12 +150,12 @@ def _local_reports(given: argparse.Namespace) -> Iterator[Report]:
                 server.base_url,
                 api_key=first,
                 second_key=second,
-                model=given.model,
-                provider=given.provider,
-                timeout=given.timeout,
+                model=options.model,
+                provider=options.provider,
+                timeout=options.timeout,
             )
             title = f"a local server (fidelity {fidelity})"
-            yield run(target, only=given.only, title=title, on_outcome=_show)
+            yield run(target, only=options.only, title=title, on_outcome=_show)
 
 
 def _cost_text(probes: Sequence[Probe], target: Target) -> str:
@@ -178,10 +178,8 @@ def _is_permitted() -> bool:
 
 
 def _list_of(probes: Sequence[Probe]) -> str:
-    width = max(len(one.id) for one in probes)
-    lines = [
-        f"{one.id:<{width}}  {one.requests:>2} {one.models:>2}  {one.question}" for one in probes
-    ]
+    width = max(len(probe.id) for probe in probes)
+    lines = [f"{p.id:<{width}}  {p.requests:>2} {p.models:>2}  {p.question}" for p in probes]
     cost = cost_of(probes)
     total = (
         f"{len(probes)} probes: at most {cost.requests} requests, {cost.models} calls of a model, "

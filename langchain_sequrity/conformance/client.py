@@ -163,10 +163,10 @@ class ProbeReply:
     @property
     def session(self) -> str:
         """The session that the reply names; `Unanswered` without one."""
-        found = self.headers.get("x-session-id")
-        if not found:
+        session_id = self.headers.get("x-session-id")
+        if not session_id:
             raise Unanswered(self.unexpected("a session"))
-        return found
+        return session_id
 
     @property
     def choice(self) -> dict[str, Any]:
@@ -183,8 +183,8 @@ class ProbeReply:
     @property
     def message(self) -> dict[str, Any]:
         """The message of a reply of chat/completions."""
-        found: dict[str, Any] = self.choice["message"]
-        return found
+        message: dict[str, Any] = self.choice["message"]
+        return message
 
     @property
     def calls(self) -> list[dict[str, Any]]:
@@ -206,9 +206,9 @@ class ProbeReply:
     @property
     def envelope(self) -> DualLLMResult:
         """The result of a dual-LLM turn, as the client reads it."""
-        if (found := self._envelope()) is None:
+        if (envelope := self._envelope()) is None:
             raise Unanswered(self.unexpected("an envelope"))
-        return found
+        return envelope
 
     @property
     def outcome(self) -> str:
@@ -232,8 +232,8 @@ class ProbeReply:
         """The message of an error or a failed turn; empty for other replies."""
         if self.is_refused:
             return self.body if isinstance(self.body, str) else json.dumps(self.body)
-        found = self._envelope()
-        return "" if found is None else found.error_message or ""
+        envelope = self._envelope()
+        return "" if envelope is None else envelope.error_message or ""
 
     def _envelope(self) -> DualLLMResult | None:
         try:
@@ -242,11 +242,11 @@ class ProbeReply:
             return None
         return read_envelope(content) if isinstance(content, str) else None
 
-    def unexpected(self, wanted: str) -> str:
+    def unexpected(self, expected: str) -> str:
         """Describe a reply with which a probe cannot continue."""
         if self.is_refused:
-            return f"Expected {wanted}, got status {self.status}: {self.error_text}"
-        text = f"Expected {wanted}; the reply of status {self.status} has none. {self.error_text}"
+            return f"Expected {expected}, got status {self.status}: {self.error_text}"
+        text = f"Expected {expected}; the reply of status {self.status} has none. {self.error_text}"
         return text.strip()
 
 
@@ -345,8 +345,8 @@ class Client:
             raise Unanswered(msg)
         if not isinstance(body, bytes):
             body = b"" if body is None else json.dumps(body).encode()
-        sent = self._headers(headers or {}, self.target.api_key if key == "" else key)
-        call = ServiceCall(path, sent, body, resend=False, method=method)
+        header_lines = self._headers(headers or {}, self.target.api_key if key == "" else key)
+        call = ServiceCall(path, header_lines, body, resend=False, method=method)
         self.requests += 1
         reply = self._send(call)
         if session := reply.headers.get("x-session-id"):
@@ -384,11 +384,11 @@ class Client:
         turn = ProgramTurn(self, "final_return_value = 1")
         try:
             reply = turn.ask()
-            others = (VALIDATE_HEADERS_PATH, self.path("chat"))
+            paths = (VALIDATE_HEADERS_PATH, self.path("chat"))
             if reply.status != _NOT_FOUND:
                 return ""
             # A body without fields costs nothing.
-            if all(self.ask(path, {}, any_page=True).status == _NOT_FOUND for path in others):
+            if all(self.ask(path, {}, any_page=True).status == _NOT_FOUND for path in paths):
                 return f"The service knows none of its addresses (status {_NOT_FOUND})."
         except Unavailable:
             raise
@@ -398,7 +398,7 @@ class Client:
         return ""
 
     def _headers(
-        self, given: Mapping[str, str | None], key: str | None
+        self, overrides: Mapping[str, str | None], key: str | None
     ) -> tuple[tuple[bytes, bytes], ...]:
         headers: dict[str, str | None] = {
             "Content-Type": "application/json",
@@ -406,14 +406,14 @@ class Client:
             "Authorization": None if key is None else f"Bearer {key}",
             "X-Api-Key": None if key is None else self.target.llm_api_key,
         }
-        headers.update(given)
+        headers.update(overrides)
         return tuple(
             (name.encode(), value.encode()) for name, value in headers.items() if value is not None
         )
 
     def chat(
         self,
-        words: str,
+        text: str,
         *,
         features: Mapping[str, Any] | None = None,
         policy: Mapping[str, Any] | None = None,
@@ -423,7 +423,7 @@ class Client:
         """Send a chat of one message to a model.
 
         Args:
-            words: The user message.
+            text: The user message.
             features: X-Features.
             policy: X-Policy.
             config: X-Config.
@@ -432,7 +432,7 @@ class Client:
         Returns:
             The reply.
         """
-        full = {"model": self.target.model, "messages": [user_message(words)], **body}
+        full = {"model": self.target.model, "messages": [user_message(text)], **body}
         return self.ask(self.path("chat"), full, headers=json_headers_of(features, policy, config))
 
 
@@ -442,13 +442,13 @@ def json_headers_of(
     config: Mapping[str, Any] | None = None,
 ) -> dict[str, str | None]:
     """The three JSON headers; those that are `None` are not sent."""
-    given = {"X-Features": features, "X-Policy": policy, "X-Config": config}
-    return {name: None if value is None else json.dumps(value) for name, value in given.items()}
+    values = {"X-Features": features, "X-Policy": policy, "X-Config": config}
+    return {name: None if value is None else json.dumps(value) for name, value in values.items()}
 
 
-def sqrt(code: str, **more: Any) -> dict[str, Any]:
+def sqrt(code: str, **fields: Any) -> dict[str, Any]:
     """X-Policy with a policy in SQRT."""
-    return {"codes": {"language": "sqrt", "code": code}, **more}
+    return {"codes": {"language": "sqrt", "code": code}, **fields}
 
 
 def user_message(text: str) -> dict[str, Any]:
@@ -456,10 +456,10 @@ def user_message(text: str) -> dict[str, Any]:
     return {"role": "user", "content": text}
 
 
-def tool(name: str, **kinds: str) -> dict[str, Any]:
+def tool(name: str, **types: str) -> dict[str, Any]:
     """A function tool whose arguments are all required."""
-    properties = {argument: {"type": kind} for argument, kind in kinds.items()}
-    schema = {"type": "object", "properties": properties, "required": list(kinds)}
+    properties = {argument: {"type": type_} for argument, type_ in types.items()}
+    schema = {"type": "object", "properties": properties, "required": list(types)}
     function = {"name": name, "description": f"Part of a test: {name}.", "parameters": schema}
     return {"type": "function", "function": function}
 

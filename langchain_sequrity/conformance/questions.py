@@ -152,7 +152,7 @@ def filtering_off(client: Client) -> Answer:
 def _with_many_tools(client: Client, threshold: int) -> ProbeReply:
     """A call of the last of 14 tools, if tools are filtered above a threshold."""
     names = [f"probe_{letter}" for letter in "abcdefghijkl"]
-    tools = [*TOOLS, *({**READ, "function": {**READ["function"], "name": one}} for one in names)]
+    tools = [*TOOLS, *({**READ, "function": {**READ["function"], "name": name}} for name in names)]
     program = f"a = {names[-1]}(n=1)\nfinal_return_value = a"
     return ProgramTurn(client, program, tools, fsm={"min_num_tools_for_filtering": threshold}).ask()
 
@@ -169,10 +169,10 @@ def headers_optional(client: Client) -> Answer:
 
 def single_llm_denial(client: Client) -> Answer:
     """A call that the policy denies, by a model."""
-    words = "Call the tool `probe_send` with the text `probe`. Do not answer in words."
+    prompt = "Call the tool `probe_send` with the text `probe`. Do not answer in words."
     policy = sqrt('tool "probe_send" { must deny always; }')
     return _single_llm_answer(
-        client.chat(words, features=SINGLE, policy=policy, tools=[SEND], max_tokens=200)
+        client.chat(prompt, features=SINGLE, policy=policy, tools=[SEND], max_tokens=200)
     )
 
 
@@ -182,16 +182,16 @@ def single_llm_session_label(client: Client) -> Answer:
         'tool "probe_read" { session after { @tags |= {"probe-read"}; } }\n'
         'tool "probe_send" { must deny when "probe-read" in @session.tags; }'
     )
-    words = "Call the tool `probe_read` with the number 1. Do not answer in words."
-    first = client.chat(words, features=SINGLE, policy=policy, tools=[READ], max_tokens=200)
+    prompt = "Call the tool `probe_read` with the number 1. Do not answer in words."
+    first = client.chat(prompt, features=SINGLE, policy=policy, tools=[READ], max_tokens=200)
     if first.is_refused or not first.calls:
         raise Unanswered(first.unexpected("a call of `probe_read`"))
-    more = "Now call the tool `probe_send` with the text `probe`. Do not answer in words."
+    next_prompt = "Now call the tool `probe_send` with the text `probe`. Do not answer in words."
     messages = [
-        user_message(words),
+        user_message(prompt),
         first.message,
         {"role": "tool", "tool_call_id": first.call["id"], "content": "hello"},
-        user_message(more),
+        user_message(next_prompt),
     ]
     body = {"model": client.target.model, "messages": messages, "tools": [SEND], "max_tokens": 200}
     headers = {**json_headers_of(SINGLE, policy), "X-Session-ID": first.session}
@@ -222,9 +222,9 @@ def chat_single_llm(client: Client) -> Answer:
     reply = client.chat(_WORDS, features=SINGLE, max_tokens=_MAX_TOKENS)
     if reply.is_refused:
         return outcome(reply)
-    own = "the session's id" if reply.body.get("id") == reply.session else "other id"
+    reply_id = "the session's id" if reply.body.get("id") == reply.session else "other id"
     usage = "usage" if isinstance(reply.body.get("usage"), Mapping) else "no usage"
-    return Answer(f"session, {own}, {usage}")
+    return Answer(f"session, {reply_id}, {usage}")
 
 
 def chat_default_architecture(client: Client) -> Answer:
@@ -279,22 +279,22 @@ def _chat(client: Client, path: str, **body: Any) -> ProbeReply:
 
 def _answer_in(reply: ProbeReply, blocks: Any) -> Answer:
     """Whether an answer of another format has a text."""
-    kinds = [block.get("type") for block in blocks or ()]
-    has_text = bool({"text", "output_text"}.intersection(kinds))
+    types = [block.get("type") for block in blocks or ()]
+    has_text = bool({"text", "output_text"}.intersection(types))
     named = "session" if reply.headers.get("x-session-id") else "no session"
-    return Answer(f"a text, {named}" if has_text else ", ".join(map(str, kinds)) or "no text")
+    return Answer(f"a text, {named}" if has_text else ", ".join(map(str, types)) or "no text")
 
 
 def messages_of_graph(client: Client) -> Answer:
     """A program in the format of Messages."""
     functions = [tool["function"] for tool in TOOLS]
-    tools = [{"name": one["name"], "input_schema": one["parameters"]} for one in functions]
+    tools = [{"name": f["name"], "input_schema": f["parameters"]} for f in functions]
     path = client.path("lang-graph", "messages")
     reply = ProgramTurn(client, _CALL, tools, path=path, body={"max_tokens": _MAX_TOKENS}).ask()
     if reply.is_refused:
         return outcome(reply)
-    kinds = [block.get("type") for block in reply.body.get("content")]
-    return Answer(", ".join(map(str, kinds)) or "something else")
+    types = [block.get("type") for block in reply.body.get("content")]
+    return Answer(", ".join(map(str, types)) or "something else")
 
 
 def policy_gen_reply(client: Client) -> Answer:
@@ -364,7 +364,7 @@ def error_missing_field(client: Client) -> Answer:
     reply = client.ask(turn.path, turn.body, headers=turn.headers, any_page=True)
     detail = reply.body.get("detail") if isinstance(reply.body, Mapping) else None
     is_list = isinstance(detail, list) and all(
-        isinstance(one, Mapping) and {"loc", "msg"} <= one.keys() for one in detail
+        isinstance(problem, Mapping) and {"loc", "msg"} <= problem.keys() for problem in detail
     )
     return Answer(f"status {reply.status}{', a list' if is_list else ''}", reply.error_text)
 
@@ -402,8 +402,8 @@ def validate_headers(client: Client) -> Answer:
     if reply.is_refused or not isinstance(reply.body, Mapping):
         return status(reply)
     rows = [reply.body.get(name) for name in body]
-    found = [row.get("valid") if isinstance(row, Mapping) else None for row in rows]
-    return Answer("true and false" if found == [True, False] else json.dumps(found))
+    verdicts = [row.get("valid") if isinstance(row, Mapping) else None for row in rows]
+    return Answer("true and false" if verdicts == [True, False] else json.dumps(verdicts))
 
 
 def health(client: Client) -> Answer:

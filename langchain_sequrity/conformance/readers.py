@@ -49,8 +49,8 @@ def status(reply: ProbeReply) -> Answer:
 
 def acceptance(reply: ProbeReply) -> Answer:
     """Whether the request was refused, with whatever status."""
-    found = "refused" if reply.is_refused else reply.outcome
-    return Answer(found, f"{reply.status} {reply.error_text}")
+    detail = f"{reply.status} {reply.error_text}"
+    return Answer("refused" if reply.is_refused else reply.outcome, detail)
 
 
 def verdict(reply: ProbeReply) -> Answer:
@@ -89,20 +89,20 @@ def call_count(reply: ProbeReply) -> Answer:
 
 def program(reply: ProbeReply) -> Answer:
     """Whether the envelope has the program with its comment."""
-    found = reply.envelope.program
-    if found is None:
+    text = reply.envelope.program
+    if text is None:
         return Answer("none")
-    return Answer("as it was sent" if found.startswith("# probe\n") else "otherwise")
+    return Answer("as it was sent" if text.startswith("# probe\n") else "otherwise")
 
 
 def snapshot(reply: ProbeReply) -> Answer:
     """The form of the variable `a` in the namespace snapshot."""
-    found = reply.envelope.namespace_snapshot
-    if found is None:
+    variables = reply.envelope.namespace_snapshot
+    if variables is None:
         return Answer("none")
-    one = found.get("a")
-    is_known = isinstance(one, dict) and {"value", "meta"} <= one.keys()
-    keys = sorted(one) if isinstance(one, dict) else [type(one).__name__]
+    variable = variables.get("a")
+    is_known = isinstance(variable, dict) and {"value", "meta"} <= variable.keys()
+    keys = sorted(variable) if isinstance(variable, dict) else [type(variable).__name__]
     return Answer("name to value and meta" if is_known else "another form", ", ".join(keys))
 
 
@@ -111,8 +111,8 @@ def snapshot(reply: ProbeReply) -> Answer:
 
 def labels(reply: ProbeReply) -> Answer:
     """The labels of the final value that the probe itself has set."""
-    found = _labels_of(reply)
-    return Answer(_probe_names(found), _as_json(found.to_wire()))
+    value_labels = _labels_of(reply)
+    return Answer(_probe_names(value_labels), _as_json(value_labels.to_wire()))
 
 
 def labels_or_failure(reply: ProbeReply) -> Answer:
@@ -122,19 +122,19 @@ def labels_or_failure(reply: ProbeReply) -> Answer:
 
 def labels_and_consumers(reply: ProbeReply) -> Answer:
     """As `labels`, with all who may receive the final value."""
-    found = _labels_of(reply)
-    consumers = ", ".join(sorted(found.consumers)) or "nobody"
-    return Answer(f"{_probe_names(found)}; consumers {consumers}")
+    value_labels = _labels_of(reply)
+    consumers = ", ".join(sorted(value_labels.consumers)) or "nobody"
+    return Answer(f"{_probe_names(value_labels)}; consumers {consumers}")
 
 
 def own_labels(reply: ProbeReply) -> Answer:
     """Which labels the service itself sets."""
-    found = _labels_of(reply)
-    names = [*found.producers, *found.tags]
-    kind = "others"
+    value_labels = _labels_of(reply)
+    names = [*value_labels.producers, *value_labels.tags]
+    answer = "others"
     if all(name.startswith("__") for name in names):
-        kind = "names with __ alone" if names else "none"
-    return Answer(kind, _as_json(found.to_wire()))
+        answer = "names with __ alone" if names else "none"
+    return Answer(answer, _as_json(value_labels.to_wire()))
 
 
 def _labels_of(reply: ProbeReply) -> Labels:
@@ -172,15 +172,15 @@ def reply_id(reply: ProbeReply) -> Answer:
 def call_id_form(reply: ProbeReply) -> Answer:
     """The form of the id of the call that the reply asks for."""
     call_id = str(reply.call.get("id"))
-    form = next((name for name, one in _ID_FORMS.items() if re.fullmatch(one, call_id)), None)
+    forms = (name for name, pattern in _ID_FORMS.items() if re.fullmatch(pattern, call_id))
     shape = re.sub(r"[0-9]", "9", re.sub(r"[a-zA-Z]", "a", call_id))
-    return Answer(form or "another form", f"{len(call_id)} characters, such as `{shape}`.")
+    return Answer(next(forms, "another form"), f"{len(call_id)} characters, such as `{shape}`.")
 
 
 def call_id_session(reply: ProbeReply) -> Answer:
     """Whether the id of the call has the session's id, or its end, in it."""
-    found = (re.fullmatch(one, str(reply.call.get("id"))) for one in _ID_FORMS.values())
-    named = next((one[1].replace("-", "") for one in found if one), "")
+    matches = (re.fullmatch(pattern, str(reply.call.get("id"))) for pattern in _ID_FORMS.values())
+    named = next((match[1].replace("-", "") for match in matches if match), "")
     is_named = named and reply.session.replace("-", "").endswith(named)
     return Answer("it does" if is_named else "it does not")
 
@@ -211,8 +211,8 @@ def denied_tool(reply: ProbeReply) -> Answer:
 
 def denied_arguments(reply: ProbeReply) -> Answer:
     """Whether the message of a denial shows the argument `probe-argument`."""
-    before, found, _ = reply.error_text.partition("probe-argument")
-    if not found:
+    before, argument, _ = reply.error_text.partition("probe-argument")
+    if not argument:
         return Answer("no values", before)
     return Answer("behind Context" if "Context:" in before else "somewhere else", reply.error_text)
 
@@ -221,8 +221,8 @@ def denial_reason(reply: ProbeReply) -> Answer:
     """Whether a denial has the doc comment of its rule."""
     _denied(reply)
     text = reply.error_text + json.dumps(reply.envelope.policy_check_history)
-    found = "it does" if "nothing leaves the probe" in text else "it does not"
-    return Answer(found, reply.error_text)
+    has_reason = "nothing leaves the probe" in text
+    return Answer("it does" if has_reason else "it does not", reply.error_text)
 
 
 def strength(reply: ProbeReply) -> Answer:
@@ -259,9 +259,9 @@ def check_form(reply: ProbeReply) -> Answer:
 def _shape(value: Any, depth: int = 0) -> Any:
     """Keys and types of data, without its values."""
     if isinstance(value, Mapping) and depth < _MAX_SHAPE_DEPTH:
-        return {str(key): _shape(one, depth + 1) for key, one in value.items()}
+        return {str(key): _shape(child, depth + 1) for key, child in value.items()}
     if isinstance(value, list) and depth < _MAX_SHAPE_DEPTH:
-        return [_shape(one, depth + 1) for one in value[:1]]
+        return [_shape(child, depth + 1) for child in value[:1]]
     return type(value).__name__
 
 
@@ -293,8 +293,8 @@ def _denied(reply: ProbeReply) -> Denial:
 
 def _denial_of(reply: ProbeReply) -> Denial | None:
     """The denial that the client reads from a failed turn."""
-    found = reply.envelope
-    return denials.read_failure(found.error_code, found.error_message, found.policy_check_history)
+    turn = reply.envelope
+    return denials.read_failure(turn.error_code, turn.error_message, turn.policy_check_history)
 
 
 # Streams
@@ -314,10 +314,10 @@ def streamed_call(reply: ProbeReply) -> Answer:
     """How a call of `probe_send(text="x")` is streamed."""
     if reply.events is None:
         return Answer("plain JSON") if reply.outcome == "asks for a tool" else outcome(reply)
-    calls = [one for delta in _deltas(reply) for one in delta.get("tool_calls") or []]
-    functions = [one.get("function") or {} for one in calls]
-    arguments = "".join(str(one.get("arguments") or "") for one in functions)
-    names = [one["name"] for one in functions if one.get("name")]
+    calls = [call for delta in _deltas(reply) for call in delta.get("tool_calls") or []]
+    functions = [call.get("function") or {} for call in calls]
+    arguments = "".join(str(function.get("arguments") or "") for function in functions)
+    names = [function["name"] for function in functions if function.get("name")]
     try:
         is_whole = names == ["probe_send"] and json.loads(arguments) == {"text": "x"}
     except ValueError:
@@ -348,7 +348,7 @@ def stream_usage(reply: ProbeReply) -> Answer:
 
 def _chunks(reply: ProbeReply) -> list[dict[str, Any]]:
     """The chunks of a chat/completions stream."""
-    found = []
+    chunks = []
     for data in reply.events or ():
         if data.strip() == "[DONE]":
             continue
@@ -359,8 +359,8 @@ def _chunks(reply: ProbeReply) -> list[dict[str, Any]]:
         if not isinstance(chunk, dict):
             msg = "An event of the stream is not a JSON object."
             raise Unanswered(msg)
-        found.append(chunk)
-    return found
+        chunks.append(chunk)
+    return chunks
 
 
 def _deltas(reply: ProbeReply) -> list[dict[str, Any]]:

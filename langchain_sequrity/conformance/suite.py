@@ -56,7 +56,7 @@ class AccountMasker:
 
     def __init__(self, target: Target, sessions: Iterable[str]) -> None:
         self._redactor = Redactor(target.secrets)
-        self._sessions = sorted({one for one in sessions if one}, key=len, reverse=True)
+        self._sessions = sorted({session for session in sessions if session}, key=len, reverse=True)
         self._host = urlsplit(target.base_url).netloc
 
     def text(self, text: str) -> str:
@@ -94,7 +94,7 @@ class Report:
 
         with LocalServer() as server:
             report = run(Target(server.base_url), only=["program-runs"])
-        assert [one.verdict for one in report.outcomes] == ["confirmed"]
+        assert [outcome.verdict for outcome in report.outcomes] == ["confirmed"]
         assert report.exit_code == 0
         ```
     """
@@ -107,7 +107,7 @@ class Report:
 
     def having(self, verdict: Verdict) -> list[Outcome]:
         """The outcomes with a verdict."""
-        return [one for one in self.outcomes if one.verdict == verdict]
+        return [outcome for outcome in self.outcomes if outcome.verdict == verdict]
 
     @property
     def exit_code(self) -> int:
@@ -117,7 +117,7 @@ class Report:
 
     def to_markdown(self) -> str:
         """The report for people."""
-        counts = ", ".join(f"{len(self.having(one))} {one}" for one in _HEADINGS)
+        counts = ", ".join(f"{len(self.having(verdict))} {verdict}" for verdict in _HEADINGS)
         lines = [
             f"# Conformance of {_cell(self.title or self.target.shown)}",
             "",
@@ -127,8 +127,8 @@ class Report:
             *([] if not self.stopped else ["", f"**The run ended early.** {_cell(self.stopped)}"]),
         ]
         for verdict, heading in _HEADINGS.items():
-            if found := self.having(verdict):
-                lines += ["", f"## {heading}", "", *_table(found, verdict)]
+            if outcomes := self.having(verdict):
+                lines += ["", f"## {heading}", "", *_table(outcomes, verdict)]
         return "\n".join(lines) + "\n"
 
     def to_json(self) -> dict[str, object]:
@@ -140,47 +140,48 @@ class Report:
             "provider": self.target.provider,
             "requests": self.requests,
             "stopped": self.stopped,
-            "probes": [_row(one) for one in self.outcomes],
+            "probes": [_row(outcome) for outcome in self.outcomes],
         }
 
 
-def _row(one: Outcome) -> dict[str, object]:
+def _row(outcome: Outcome) -> dict[str, object]:
     return {
-        "id": one.probe.id,
-        "verdict": one.verdict,
-        "answer": one.found,
-        "detail": one.detail,
-        "requests": one.requests,
-        "question": one.probe.question,
-        "choice": one.probe.choice,
-        "of": one.probe.of,
-        "client_copes": one.client_copes,
-        "advice": one.advice,
-        "relies": list(one.probe.relies),
-        "expected": sorted(one.probe.expected),
+        "id": outcome.probe.id,
+        "verdict": outcome.verdict,
+        "answer": outcome.found,
+        "detail": outcome.detail,
+        "requests": outcome.requests,
+        "question": outcome.probe.question,
+        "choice": outcome.probe.choice,
+        "of": outcome.probe.of,
+        "client_copes": outcome.client_copes,
+        "advice": outcome.advice,
+        "relies": list(outcome.probe.relies),
+        "expected": sorted(outcome.probe.expected),
     }
 
 
-def _table(found: Sequence[Outcome], verdict: Verdict) -> list[str]:
-    rows = [_cells(one, verdict) for one in found]
+def _table(outcomes: Sequence[Outcome], verdict: Verdict) -> list[str]:
+    rows = [_cells(outcome, verdict) for outcome in outcomes]
     return ["| Probe | Question | Answer | What it says |", "|---|---|---|---|", *rows]
 
 
-def _cells(one: Outcome, verdict: Verdict) -> str:
-    probe = one.probe
-    answer = one.found if not one.detail else f"{one.found} — {one.detail}"
+def _cells(outcome: Outcome, verdict: Verdict) -> str:
+    probe = outcome.probe
+    answer = outcome.found if not outcome.detail else f"{outcome.found} — {outcome.detail}"
     owner = "client's and the local server" if probe.of == "both" else probe.of
     text = f"{_EFFECTS[verdict]} the {owner}'s choice: {probe.choice} ({'; '.join(probe.relies)})"
     if verdict == "refuted":
-        text += f". {'The client works with this answer too. ' * one.client_copes}{one.advice}"
+        copes = "The client works with this answer too. " * outcome.client_copes
+        text += f". {copes}{outcome.advice}"
     question, text = _escape_cell(probe.question), _escape_cell(text)
     return f"| `{probe.id}` | {question} | {_cell(answer)} | {text} |"
 
 
 def _cell(text: str) -> str:
     """A text of the service as a table cell, with its markup escaped."""
-    shown = plain(text, limit=2 * _MAX_TEXT)
-    return re.sub(r"([\\|<>*_\[\]#`~])", r"\\\1", shown)
+    line = plain(text, limit=2 * _MAX_TEXT)
+    return re.sub(r"([\\|<>*_\[\]#`~])", r"\\\1", line)
 
 
 def _escape_cell(text: str) -> str:
@@ -190,7 +191,7 @@ def _escape_cell(text: str) -> str:
 
 def dumps(reports: Sequence[Report]) -> str:
     """Reports as a JSON text."""
-    return json.dumps([one.to_json() for one in reports], indent=2) + "\n"
+    return json.dumps([report.to_json() for report in reports], indent=2) + "\n"
 
 
 PROBES = load_probes()
@@ -224,20 +225,20 @@ def select_probes(only: Iterable[str] = ()) -> list[Probe]:
     Raises:
         UsageError: If there is no probe with such an id.
     """
-    found: dict[str, Probe] = {}
+    selected: dict[str, Probe] = {}
     for name in only:
         is_prefix = name.endswith("*")
         some = [
-            one
-            for one in PROBES.values()
-            if (one.id.startswith(name[:-1]) if is_prefix else one.id == name)
+            probe
+            for probe in PROBES.values()
+            if (probe.id.startswith(name[:-1]) if is_prefix else probe.id == name)
         ]
         if not some:
             advice = suggest(name, list(PROBES)) or "`--list` shows all probes."
             msg = f"There is no probe `{plain(name, limit=80)}`. {advice}"
             raise UsageError(msg)
-        found.update((one.id, one) for one in some)
-    return [one for one in PROBES.values() if not found or one.id in found]
+        selected.update((probe.id, probe) for probe in some)
+    return [probe for probe in PROBES.values() if not selected or probe.id in selected]
 
 
 def cost_of(probes: Sequence[Probe]) -> Cost:

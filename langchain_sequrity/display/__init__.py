@@ -37,15 +37,15 @@ def plain(text: str, *, limit: int = DEFAULT_LIMIT, lines: bool = False) -> str:
         assert plain("red\x1b[31m\nINFO ok") == "red\\x1b[31m\\nINFO ok"
         ```
     """
-    cut = len(text) - limit
-    shown = text[:limit] if cut > 0 else text
-    if not shown.isascii() or not shown.isprintable():
-        kept = _NEEDED | frozenset("\n\t") if lines else _NEEDED
-        shown = "".join(
-            char if char in kept or unicodedata.category(char) not in _UNSAFE else _escape(char)
-            for char in shown
+    excess = len(text) - limit
+    excerpt = text[:limit] if excess > 0 else text
+    if not excerpt.isascii() or not excerpt.isprintable():
+        allowed = _NEEDED | frozenset("\n\t") if lines else _NEEDED
+        excerpt = "".join(
+            char if char in allowed or unicodedata.category(char) not in _UNSAFE else _escape(char)
+            for char in excerpt
         )
-    return f"{shown}… ({cut} more characters)" if cut > 0 else shown
+    return f"{excerpt}… ({excess} more characters)" if excess > 0 else excerpt
 
 
 def enumeration(items: Sequence[str], word: str = "and") -> str:

@@ -69,7 +69,7 @@ class Table:
         widths = _column_widths(rows, space - len(_GAP) * (len(self.columns) - 1))
         rule: Row = tuple(("-" * wide,) for wide in widths)
         lines = [line for row in (rows[0], rule, *rows[1:]) for line in _row_lines(row, widths)]
-        ends = [plain(one, limit=_MAX_TEXT) for one in (self.title, *self.notes)]
+        ends = [plain(note, limit=_MAX_TEXT) for note in (self.title, *self.notes)]
         return "\n".join([ends[0], *lines, *ends[1:]])
 
     def html(self) -> str:

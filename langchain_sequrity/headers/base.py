@@ -160,16 +160,16 @@ class HeaderModel(BaseModel):
         if not isinstance(data, Mapping):
             return data
         mode = info.context.get(WIRE) if isinstance(info.context, dict) else None
-        known = cls.wire_names()
-        strange = [name for name in data if name not in known and (mode or name != _EXTRA)]
-        if not strange:
+        field_names = cls.wire_names()
+        unknown = [name for name in data if name not in field_names and (mode or name != _EXTRA)]
+        if not unknown:
             return data
         if mode == "keep":
-            rest = {name: value for name, value in data.items() if name in known}
-            return rest | {_EXTRA: {name: data[name] for name in strange}}
+            rest = {name: value for name, value in data.items() if name in field_names}
+            return rest | {_EXTRA: {name: data[name] for name in unknown}}
         paths = dict(reversed(list(_paths(cls))))  # of equal names, the first counts
         more = "" if mode else " A field that this version does not know goes into `extra`."
-        raise unknown_names(strange, cls._where, known, paths, more)
+        raise unknown_names(unknown, cls._where, field_names, paths, more)
 
     @field_validator(_EXTRA)
     @classmethod
@@ -179,9 +179,9 @@ class HeaderModel(BaseModel):
                 msg = "{name} is a field of {where}: set the field itself, not through `extra`"
                 facts = {"name": quoted_name(name), "where": cls._where}
                 raise validation_error(msg, kind="known_in_extra", is_complete=True, **facts)
-        if found := _json_problem(extra):
+        if problem := _json_problem(extra):
             msg = "{text}"
-            raise validation_error(msg, kind="extra_not_json", is_complete=True, text=found)
+            raise validation_error(msg, kind="extra_not_json", is_complete=True, text=problem)
         copy: dict[str, Any] = _wire_value(extra)  # the caller may change the original later
         return copy
 
@@ -192,10 +192,10 @@ class HeaderModel(BaseModel):
 
     def to_wire(self) -> dict[str, Any]:
         """The JSON object that is sent: the given fields and `extra`."""
-        given = [name for name in self.wire_names() if name in self.model_fields_set]
-        known = {name: _wire_value(getattr(self, name)) for name in given}
+        set_fields = [name for name in self.wire_names() if name in self.model_fields_set]
+        fields = {name: _wire_value(getattr(self, name)) for name in set_fields}
         extra: dict[str, Any] = _wire_value(self.extra)
-        return known | extra
+        return fields | extra
 
     def _key(self) -> str:
         # Compared as text, because 1, 1.0 and True are equal in Python but differ in JSON.
@@ -305,8 +305,8 @@ def write_header(header: Header) -> str:
         ```
     """
     data = header.compacted().to_wire()
-    if found := _json_problem(data):
-        raise UsageError(found)
+    if problem := _json_problem(data):
+        raise UsageError(problem)
     text = json.dumps(data, sort_keys=True, separators=(",", ":"))
     # The encoder does not escape DEL, the only ASCII control character that JSON allows.
     return text.replace("\x7f", "\\u007f")
@@ -471,8 +471,8 @@ def _read_json(cls: type[Header], text: object) -> dict[str, Any]:
     if not isinstance(data, dict):
         msg = f"Expected a JSON object; got {describe_value(data)}. {advice}"
         raise UsageError(msg)
-    if found := _json_problem(data):
-        raise UsageError(found)
+    if problem := _json_problem(data):
+        raise UsageError(problem)
     return data
 
 
@@ -501,8 +501,8 @@ def _json_problem(value: Any, path: str = "", depth: int = MAX_DEPTH) -> str | N
                 f"The key {quoted_name(key)} cannot be JSON: keys are text without lone surrogates."
             )
     items = value.items() if isinstance(value, Mapping) else enumerate(value)
-    found = (_json_problem(item, join_path(path, key), depth - 1) for key, item in items)
-    return next(filter(None, found), None)
+    problems = (_json_problem(item, join_path(path, key), depth - 1) for key, item in items)
+    return next(filter(None, problems), None)
 
 
 _SCALARS = (

@@ -458,10 +458,10 @@ class ConfigHeader(Header):
             (`docs/behaviour.md`, P3); the header itself if nothing was unset.
         """
         current = self.response_format or ResponseFormatConfig()
-        wanted = {"strip_response_content": False}
+        values = {"strip_response_content": False}
         if in_full:
-            wanted |= {"include_program": True, "include_policy_check_history": True}
-        unset = {name: value for name, value in wanted.items() if getattr(current, name) is None}
+            values |= {"include_program": True, "include_policy_check_history": True}
+        unset = {name: value for name, value in values.items() if getattr(current, name) is None}
         if not unset:
             return self
         return self.model_copy(update={"response_format": current.model_copy(update=unset)})
@@ -473,7 +473,7 @@ class ConfigHeader(Header):
 
     def with_mismatch_policy(self, policy: MismatchPolicy | None) -> Self:
         """A copy with `policy` as `fsm.history_mismatch_policy`."""
-        kept = self.fsm or FsmConfig()
+        fsm = self.fsm or FsmConfig()
         return self.model_copy(
-            update={"fsm": kept.model_copy(update={"history_mismatch_policy": policy})}
+            update={"fsm": fsm.model_copy(update={"history_mismatch_policy": policy})}
         )

@@ -295,7 +295,7 @@ class PolicyHeader(Header):
     def _for_combination(cls, policy: Any) -> Any:
         """A policy in a form that `combine` takes: fields and objects of the SDK become headers."""
         if isinstance(policy, list | tuple):
-            return [cls._for_combination(one) for one in policy]
+            return [cls._for_combination(element) for element in policy]
         is_fields = isinstance(policy, Mapping) or hasattr(policy, "dump_for_headers")
         return coerce(cls, policy) if is_fields else policy
 
@@ -408,11 +408,11 @@ class PolicyHeader(Header):
             ```
         """
         compact, combination = self._compact(), self.combination
-        at = None if compact is None else compact.author_place(line, column)
-        if at is None or combination is None:
-            return at
-        place = combination.place(at)
-        return None if place is None else place.at
+        position = None if compact is None else compact.author_place(line, column)
+        if position is None or combination is None:
+            return position
+        source_position = combination.place(position)
+        return None if source_position is None else source_position.at
 
     def with_author_rule(self, denial: "Denial") -> "Denial":
         """A denial of the service with the author's rule and its place, not those that were sent.
@@ -422,24 +422,24 @@ class PolicyHeader(Header):
                 place, by the rule's text or its doc comment, if only one policy has it.
         """
         compact, combination = self._compact(), self.combination
-        at = None
+        position = None
         if compact is not None and denial.line is not None:
-            at = compact.author_place(denial.line, denial.column)
+            position = compact.author_place(denial.line, denial.column)
         if combination is not None:
             quoted = _QUOTED_RULE.fullmatch(denial.reason or "")
             if denial.rule is None and quoted:  # a text without fields names only the rule
                 denial = replace(denial, rule=quoted["rule"], reason=None)
-            origin = combination.origin_of(denial.tool, denial.rule, denial.reason, at)
+            origin = combination.origin_of(denial.tool, denial.rule, denial.reason, position)
             if denial.kind not in ("policy", "uncertain"):
                 origin = None
             if origin is not None:
                 line, column = (None, None) if origin.at is None else origin.at
                 rule = " ".join(origin.rule.split()) if denial.rule else None
                 return replace(denial, rule=rule, line=line, column=column, policy=origin.policy)
-            at = None
+            position = None
         if denial.line is None:
             return denial
-        line, column = (None, None) if at is None else at
+        line, column = (None, None) if position is None else position
         return replace(denial, line=line, column=column)
 
     def author_text(self, text: str) -> str:

@@ -16,7 +16,6 @@ from langchain_sequrity.headers.policy import PolicyHeader
 if TYPE_CHECKING:
     from langchain_sequrity.sqrt import Finding, Policy
     from langchain_sequrity.sqrt.coerce import AnyTool, PolicySettings
-    from langchain_sequrity.sqrt.lint import PolicyPart
     from langchain_sequrity.sqrt.lint.ways import Capabilities
 
 
@@ -35,7 +34,7 @@ def warn_of_policy(text: str, *, is_strict: bool) -> None:
 
 def problems(
     policy: PolicyHeader | None,
-    way: "Capabilities",
+    capabilities: "Capabilities",
     tools: "Sequence[AnyTool] | None" = None,
     *,
     unlabelled: Collection[str] = (),
@@ -45,7 +44,7 @@ def problems(
 
     Args:
         policy: The policy.
-        way: What it can do where it is given.
+        capabilities: What it can do where it is given.
         tools: Its tools; `None` if they are unknown.
         unlabelled: Names of tools whose results have no labels of their own.
         labels: Tags and producers that tools set on their results.
@@ -61,8 +60,10 @@ def problems(
 
     parsed = _parsed(policy)
     facts = _Facts(
-        None if parsed is None else tuple(map(_part_as_text, parts_of(policy, parsed))),
-        way,
+        None
+        if parsed is None
+        else tuple(_Part(p.name, p.policy.text) for p in parts_of(policy, parsed)),
+        capabilities,
         settings_of(policy),
         allows_by_default(policy),
         frozenset(unlabelled),
@@ -77,21 +78,17 @@ def problems(
 
 
 class _Part(NamedTuple):
-    """A `PolicyPart` with its text, as a key of a cache."""
+    """A `PolicyPart` of `sqrt.lint` with its text, as a key of a cache."""
 
     name: str
     text: str
-
-
-def _part_as_text(part: "PolicyPart") -> _Part:
-    return _Part(part.name, part.policy.text)
 
 
 class _Facts(NamedTuple):
     """What the findings depend on, besides the tools."""
 
     parts: "tuple[_Part, ...] | None"
-    way: "Capabilities"
+    capabilities: "Capabilities"
     settings: "PolicySettings"
     default_allow: bool
     unlabelled: frozenset[str]
@@ -112,12 +109,12 @@ def _problems(facts: _Facts, tools: "Sequence[AnyTool] | None") -> "list[Finding
     from langchain_sequrity.sqrt.parser import parse  # noqa: PLC0415
 
     if facts.parts is None:
-        return findings_of_settings(facts.settings, facts.way)
+        return findings_of_settings(facts.settings, facts.capabilities)
     findings = findings_in_parts(
         [PolicyPart(part.name, parse(part.text)) for part in facts.parts],
         None if tools is None else [*map(_readable, tools)],
         unlabelled=facts.unlabelled,
-        capabilities=facts.way,
+        capabilities=facts.capabilities,
         labels=facts.labels,
         settings=facts.settings,
         default_allow=facts.default_allow,
@@ -139,27 +136,28 @@ def _readable(tool: "AnyTool") -> "AnyTool":
 
 
 def describe(
-    findings: "Sequence[Finding]", way: "Capabilities", misfit: str = "", advice: str = ""
+    findings: "Sequence[Finding]", capabilities: "Capabilities", misfit: str = "", advice: str = ""
 ) -> str:
     """The findings as a text.
 
     Args:
         findings: The findings.
-        way: What the policy can do where it is given.
+        capabilities: What the policy can do where it is given.
         misfit: What is wrong with rules for tools and arguments that do not exist.
         advice: What to do about these.
 
     Returns:
         Headings, with one line per finding. Empty without findings.
     """
+    reason = capabilities.without_labels
     misfits: list[Finding] = []
     no_labels: list[Finding] = []
     others: list[Finding] = []
     for finding in findings:
         if is_misfit(finding):
             misfits.append(finding)
-        elif way.without_labels and finding.message.startswith(way.without_labels):
-            message = finding.message.removeprefix(f"{way.without_labels}: ")
+        elif reason and finding.message.startswith(reason):
+            message = finding.message.removeprefix(f"{reason}: ")
             no_labels.append(replace(finding, message=message, hint=""))
         else:
             others.append(finding)
@@ -169,23 +167,23 @@ def describe(
     if others:
         texts.append(f"The policy protects less than it seems to:\n{_lines(others)}")
     if no_labels:
-        why = way.without_labels[0].lower() + way.without_labels[1:]
+        why = reason[0].lower() + reason[1:]
         texts.append(
             f"The policy asks for labels of arguments, and {why}:\n{_lines(no_labels)}\n"
-            f"{way.advice}."
+            f"{capabilities.advice}."
         )
     return "\n".join(texts)
 
 
 def news(
     findings: "Sequence[Finding]",
-    way: "Capabilities",
+    capabilities: "Capabilities",
     earlier: "Sequence[Finding]",
-    earlier_way: "Capabilities",
+    earlier_capabilities: "Capabilities",
 ) -> "list[Finding]":
     """The findings in a way without those that were told of another way."""
-    repeated = {_anywhere(finding, earlier_way) for finding in earlier}
-    return [finding for finding in findings if _anywhere(finding, way) not in repeated]
+    repeated = {_anywhere(finding, earlier_capabilities) for finding in earlier}
+    return [finding for finding in findings if _anywhere(finding, capabilities) not in repeated]
 
 
 def is_repeated(finding: "Finding", earlier: "Iterable[Finding]") -> bool:
@@ -195,21 +193,21 @@ def is_repeated(finding: "Finding", earlier: "Iterable[Finding]") -> bool:
     mistake if their advice is the same, or if both say how little the rule there protects.
     """
     return any(
-        finding == told
+        finding == old
         or (
-            _place(finding) == _place(told)
-            and ((finding.lets_through and told.lets_through) or finding.hint == told.hint != "")
+            _position(finding) == _position(old)
+            and ((finding.lets_through and old.lets_through) or finding.hint == old.hint != "")
         )
-        for told in earlier
+        for old in earlier
     )
 
 
-def _place(finding: "Finding") -> tuple[str, int, int]:
+def _position(finding: "Finding") -> tuple[str, int, int]:
     return finding.policy, finding.line, finding.column
 
 
-def _anywhere(finding: "Finding", way: "Capabilities") -> "Finding":
-    return replace(finding, message=finding.message.removeprefix(way.where))
+def _anywhere(finding: "Finding", capabilities: "Capabilities") -> "Finding":
+    return replace(finding, message=finding.message.removeprefix(capabilities.where))
 
 
 def is_misfit(finding: "Finding") -> bool:
@@ -225,19 +223,19 @@ def _lines(findings: "Iterable[Finding]") -> str:
     )
 
 
-def missing_rules(policy: PolicyHeader | None, *, here: bool = False) -> str:
+def missing_rules(policy: PolicyHeader | None, *, in_process: bool = False) -> str:
     """A sentence on a policy without rules, unless it has presets or a mode.
 
     Args:
         policy: The policy.
-        here: Whether this process applies it, where a mode without rules denies nothing.
+        in_process: Whether this process applies it, where a mode without rules denies nothing.
 
     Returns:
         The sentence. Empty if the policy has rules, or cannot be compiled here.
     """
-    if policy is None or policy.presets or policy.auto_gen or (policy.mode and not here):
+    if policy is None or policy.presets or policy.auto_gen or (policy.mode and not in_process):
         return ""
-    if policy.extra and not here:  # only the service knows these fields
+    if policy.extra and not in_process:  # only the service knows these fields
         return ""
     if (parsed := _parsed(policy)) is None:
         return ""

@@ -22,17 +22,17 @@ def policy_html(fields: dict[str, Any]) -> str:
         fields: The fields as `to_wire` gives them.
     """
     code, is_sqrt = _code(fields)
-    shown = highlight(code) if is_sqrt else f"<pre>{html.escape(_plain(code))}</pre>"
+    code_html = highlight(code) if is_sqrt else f"<pre>{html.escape(_plain(code))}</pre>"
     table = _table(fields)
-    return f"{shown if code else ''}{table.html() if table.rows or not code else ''}"
+    return f"{code_html if code else ''}{table.html() if table.rows or not code else ''}"
 
 
 def policy_text(fields: dict[str, Any]) -> str:
     """The header as plain text; see `policy_html`."""
     code, _ = _code(fields)
     table = _table(fields)
-    shown = [_plain(code).rstrip()] if code else []
-    return "\n\n".join(shown + ([table.text()] if table.rows or not code else []))
+    parts = [_plain(code).rstrip()] if code else []
+    return "\n\n".join(parts + ([table.text()] if table.rows or not code else []))
 
 
 def policy_rich(fields: dict[str, Any]) -> "Group":

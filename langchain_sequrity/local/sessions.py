@@ -187,7 +187,7 @@ class MemorySessions:
         """
         before = self._sessions.get(session.id)
         growing = before.growing if before else IncrementalSize()
-        size = growing.of(session)  # needs no lock: no other request has this session
+        size = growing.count(session)  # needs no lock: no other request has this session
         try:
             self._check(size)
             with self._lock:

@@ -163,7 +163,7 @@ class AgentPolicy:
         labels = self._tool_labels
         of_policy, texts = problems(self.header, self._way, labels=labels), []
         if not self._is_compared:
-            texts.append(missing_rules(self.header, here=True))
+            texts.append(missing_rules(self.header, in_process=True))
             texts.append(describe(of_policy, self._way))
             self._is_compared = True
         if tools is not None:

@@ -41,7 +41,7 @@ class Expectation:
     """What a test expects.
 
     Attributes:
-        kind: Whether the call must be allowed or denied.
+        verdict: Whether the call must be allowed or denied.
         tool: The tool's name.
         rule: Text of a rule that decided.
         reason: The reason of that rule.
@@ -52,7 +52,7 @@ class Expectation:
         UsageError: For an invalid expectation.
     """
 
-    kind: Literal["allowed", "denied"]
+    verdict: Literal["allowed", "denied"]
     tool: str | None = None
     rule: Text | None = None
     reason: Text | None = None
@@ -71,13 +71,13 @@ class Expectation:
 
     @property
     def has_details(self) -> bool:
-        """Whether more is expected than `kind`."""
-        return self.words != self.kind
+        """Whether more is expected than `verdict`."""
+        return self.text != self.verdict
 
     @property
-    def words(self) -> str:
+    def text(self) -> str:
         """The expectation in words."""
-        parts: list[str] = [self.kind]
+        parts: list[str] = [self.verdict]
         if self.tool is not None:
             parts.append(f"tool `{plain(self.tool)}`")
         if self.rule is not None:
@@ -97,65 +97,66 @@ class Expectation:
             got: What the test got.
         """
         if not got.calls:
-            answers = " ".join(outcome.words for outcome in got.outcomes)
+            answers = " ".join(outcome.sentence for outcome in got.outcomes)
             result = f"Got: no call, so there is nothing to check. {answers}".rstrip()
-            return "\n".join([f"Expected: {self.words}.", result, _NO_CALL])
-        compared = [
-            (number, one, list(self._differences(one))) for number, one in enumerate(got.calls, 1)
+            return "\n".join([f"Expected: {self.text}.", result, _NO_CALL])
+        wrong = [
+            (number, outcome, differences)
+            for number, outcome in enumerate(got.calls, 1)
+            if (differences := list(self._differences(outcome)))
         ]
-        wrong = [one for one in compared if one[2]]
         if not got.is_each:
             # One call of the turn must be as expected, and none may contradict `allowed`.
-            contradictions = [one for one in wrong if self._is_contradicted_by(one[1])]
-            if contradictions or len(wrong) < len(compared):
+            contradictions = [w for w in wrong if self._is_contradicted_by(w[1])]
+            if contradictions or len(wrong) < len(got.calls):
                 wrong = contradictions
         if not wrong:
             return ""
-        lines = [f"Expected: {self.words}."]
+        lines = [f"Expected: {self.text}."]
         for number, outcome, differences in wrong:
             which = f" for call {number}" if len(got.calls) > 1 else ""
-            lines += [f"Got{which}: {outcome.words}"]
+            lines += [f"Got{which}: {outcome.sentence}"]
             lines += [f"Difference{which}: {'; '.join(differences)}."]
         return "\n".join([*lines, *([got.table] if got.table else [])])
 
     def _is_contradicted_by(self, outcome: CallOutcome) -> bool:
-        if self.kind != "allowed" or outcome.kind == "allowed":
+        if self.verdict != "allowed" or outcome.verdict == "allowed":
             return False
         return self.tool is None or not outcome.tools or self.tool in outcome.tools
 
     def _differences(self, outcome: CallOutcome) -> Iterator[str]:
-        if outcome.kind == "neither":
-            yield f"it is neither allowed nor denied; expected {self.kind}"
-        elif outcome.kind != self.kind:
-            yield f"it is {outcome.kind}"
+        if outcome.verdict == "neither":
+            yield f"it is neither allowed nor denied; expected {self.verdict}"
+        elif outcome.verdict != self.verdict:
+            yield f"it is {outcome.verdict}"
         if self.tool is not None and self.tool not in outcome.tools:
-            told = " or ".join(f"`{plain(one)}`" for one in outcome.tools)
-            yield f"the tool is {told or 'not reported'}"
-        if outcome.kind != self.kind:
+            names = " or ".join(f"`{plain(name)}`" for name in outcome.tools)
+            yield f"the tool is {names or 'not reported'}"
+        if outcome.verdict != self.verdict:
             return  # the other fields belong to another verdict
-        yield from self._because(outcome.because)
+        yield from self._rule_differences(outcome.rules)
         if self.strength not in (None, outcome.strength):
             yield f"the strength is {outcome.strength or _REPORT}"
         if self.certain not in (None, outcome.certain):
-            told = {True: "certain", False: "in doubt", None: _REPORT}[outcome.certain]
-            yield f"the verdict is {told}"
+            certainty = {True: "certain", False: "in doubt", None: _REPORT}[outcome.certain]
+            yield f"the verdict is {certainty}"
 
-    def _because(self, because: tuple[DecidingRule, ...]) -> Iterator[str]:
+    def _rule_differences(self, rules: tuple[DecidingRule, ...]) -> Iterator[str]:
         """The same rule must have both the text and the reason."""
-        if any(_fits(self.rule, one.rule) and _fits(self.reason, one.reason) for one in because):
+        if any(_fits(self.rule, rule.rule) and _fits(self.reason, rule.reason) for rule in rules):
             return
         if self.rule is not None:
-            yield f"the rule is {_listed(one.rule for one in because)}"
+            yield f"the rule is {_listed(rule.rule for rule in rules)}"
         if self.reason is not None:
-            yield f"the reason is {_listed(one.reason for one in because)}"
+            yield f"the reason is {_listed(rule.reason for rule in rules)}"
 
 
-def _check(name: str, value: Any, *kinds: type) -> None:
+def _check(name: str, value: Any, *types: type) -> None:
     if value is None:
         return
-    if not isinstance(value, kinds):
-        wanted = " or ".join(f"`{kind.__name__}`" for kind in kinds)
-        msg = f"`{name}`: expected {wanted}, got a value of type `{type(value).__name__}`."
+    if not isinstance(value, types):
+        expected = " or ".join(f"`{type_.__name__}`" for type_ in types)
+        msg = f"`{name}`: expected {expected}, got a value of type `{type(value).__name__}`."
         raise UsageError(msg)
     if value == "" or (isinstance(value, re.Pattern) and not value.pattern):
         msg = f"`{name}` is empty and would match every text. Remove it, or give a text."
@@ -168,22 +169,22 @@ def _pattern_words(text: Text) -> str:
     return f"that matches /{plain(str(text.pattern))}/"
 
 
-def _fits(wanted: Text | None, text: str | None) -> bool:
-    if wanted is None:
+def _fits(pattern: Text | None, text: str | None) -> bool:
+    if pattern is None:
         return True
     if text is None:
         return False
     # A rule may span several lines.
-    one_line = " ".join(text.split())
-    if isinstance(wanted, str):
-        return " ".join(wanted.split()) in one_line
-    return wanted.search(one_line) is not None
+    line = " ".join(text.split())
+    if isinstance(pattern, str):
+        return " ".join(pattern.split()) in line
+    return pattern.search(line) is not None
 
 
 def _listed(texts: Iterator[str | None]) -> str:
-    found = [one for one in dict.fromkeys(texts) if one]
-    told = " and ".join(f"`{plain(' '.join(one.split()), limit=300)}`" for one in found)
-    return told or _REPORT
+    distinct = [text for text in dict.fromkeys(texts) if text]
+    listed = " and ".join(f"`{plain(' '.join(text.split()), limit=300)}`" for text in distinct)
+    return listed or _REPORT
 
 
 _MISSING: Final = object()
@@ -215,7 +216,7 @@ class DenialContext:
 
     def __exit__(
         self,
-        kind: type[BaseException] | None,
+        error_type: type[BaseException] | None,
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> bool:
@@ -226,14 +227,14 @@ class DenialContext:
                 `TurnFailed` are passed on.
         """
         __tracebackhide__ = True
-        self._recorder.__exit__(kind, error, traceback)
+        self._recorder.__exit__(error_type, error, traceback)
         if isinstance(error, TurnFailed):
             _compare(self._expected, read_outcomes(error), error)
             self._error = error if isinstance(error, PolicyDenied) else None
             return True
-        if error is None and self._expected.kind == "denied":
+        if error is None and self._expected.verdict == "denied":
             msg = (
-                f"Expected: {self._expected.words}.\nGot: the body raised nothing. If denials are "
+                f"Expected: {self._expected.text}.\nGot: the body raised nothing. If denials are "
                 "messages there, pass the result to `assert_denied`."
             )
             raise AssertionError(msg)
@@ -244,7 +245,7 @@ class DenialContext:
     def __del__(self) -> None:
         """Warn of an assertion that was never used."""
         if not self._was_entered:
-            name = f"assert_{self._expected.kind}"
+            name = f"assert_{self._expected.verdict}"
             msg = f"`{name}(…)` got nothing to check. Write `with {name}(…):`."
             warnings.warn(msg, RuntimeWarning, stacklevel=1)
 
@@ -398,7 +399,7 @@ def _call(expected: Expectation, function: Callable[[], Any]) -> None:
             returned.close()
         msg = (
             "The function returned an awaitable, so its code has not run. Write "
-            f"`with assert_{expected.kind}(…): await …`."
+            f"`with assert_{expected.verdict}(…): await …`."
         )
         raise UsageError(msg)
     try:
@@ -409,18 +410,18 @@ def _call(expected: Expectation, function: Callable[[], Any]) -> None:
         _compare(expected, got if got.calls else recorder.outcomes)
 
 
-def _returned_nothing(expected: Expectation, returned: object, made: Outcomes) -> None:
+def _returned_nothing(expected: Expectation, returned: object, recorded: Outcomes) -> None:
     """Handle a function that raised nothing and returned a value unrelated to policies."""
     __tracebackhide__ = True
-    if expected.kind == "denied":
+    if expected.verdict == "denied":
         msg = (
-            f"Expected: {expected.words}.\nGot: the function raised nothing and returned a value "
+            f"Expected: {expected.text}.\nGot: the function raised nothing and returned a value "
             f"of type `{type(returned).__name__}`, which contains no denial."
         )
         raise AssertionError(msg)
     if expected.has_details:
         _refuse_details()
-    _compare(expected, made)
+    _compare(expected, recorded)
 
 
 def _refuse_details() -> None:

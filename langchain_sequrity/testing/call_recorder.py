@@ -17,12 +17,12 @@ from langchain_core.tracers.context import register_configure_hook
 
 from langchain_sequrity.display import plain
 from langchain_sequrity.errors import TurnFailed
-from langchain_sequrity.testing.outcomes import CallOutcome, Kind, Outcomes, read_outcomes
+from langchain_sequrity.testing.outcomes import CallOutcome, CallVerdict, Outcomes, read_outcomes
 from langchain_sequrity.tracing import NAME
 from langchain_sequrity.wire.exchange import METADATA_KEY
 
 # Outcomes of checks by the middleware (`PolicyEvent.outcome`) and of events of a graph.
-_KINDS: dict[str, Kind] = {
+_VERDICTS: dict[str, CallVerdict] = {
     "allowed": "allowed",
     "approved": "allowed",
     "edited": "allowed",
@@ -52,7 +52,7 @@ class CallRecorder(BaseCallbackHandler):
 
     def __exit__(
         self,
-        kind: type[BaseException] | None,
+        error_type: type[BaseException] | None,
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
@@ -62,7 +62,7 @@ class CallRecorder(BaseCallbackHandler):
 
     def on_llm_end(self, response: LLMResult, **_: Any) -> None:
         """Record the calls of a message of our models."""
-        for generation in (one for several in response.generations for one in several):
+        for generation in (generation for batch in response.generations for generation in batch):
             message = generation.message if isinstance(generation, ChatGeneration) else None
             if isinstance(message, AIMessage) and METADATA_KEY in message.response_metadata:
                 self._outcomes += read_outcomes(message).outcomes
@@ -80,13 +80,13 @@ class CallRecorder(BaseCallbackHandler):
 
     def heard(self, event: dict[str, Any]) -> None:
         """Record an event of a `LangGraphExecutor`."""
-        if event["event"] in _KINDS:
+        if event["event"] in _VERDICTS:
             self._record(event["event"], str(event["tool"]), str(event.get("node") or ""))
 
     def _record(self, outcome: str, *tools: str) -> None:
-        words = f"The call of `{plain(tools[0], limit=80)}` was {outcome}."
+        sentence = f"The call of `{plain(tools[0], limit=80)}` was {outcome}."
         names = tuple(dict.fromkeys(filter(None, tools)))
-        self._outcomes.append(CallOutcome(_KINDS.get(outcome, "neither"), words, names))
+        self._outcomes.append(CallOutcome(_VERDICTS.get(outcome, "neither"), sentence, names))
 
 
 _active: ContextVar[CallRecorder | None] = ContextVar("sequrity_call_recorder", default=None)

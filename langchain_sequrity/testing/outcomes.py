@@ -18,7 +18,7 @@ from langchain_sequrity.wire.dual_llm import (
 )
 from langchain_sequrity.wire.exchange import METADATA_KEY
 
-Kind = Literal["allowed", "denied", "neither", "answer"]
+CallVerdict = Literal["allowed", "denied", "neither", "answer"]
 _TABLE_WIDTH = 120
 
 
@@ -40,19 +40,19 @@ class CallOutcome:
     """The outcome of one call, or of a turn.
 
     Attributes:
-        kind: `neither` if no policy decided: a failed turn, or a call that was not reached;
+        verdict: `neither` if no policy decided: a failed turn, or a call that was not reached;
             `answer` for an answer without a call, which no policy checks.
-        words: The outcome as a sentence that is safe to print.
+        sentence: The outcome as a sentence that is safe to print.
         tools: The names of the tool; empty if they are not reported.
-        because: The rules that decided, if they are reported.
+        rules: The rules that decided, if they are reported.
         strength: `hard` or `soft`, or `None` if it is not reported.
         certain: Whether every reading of the policy gives the same verdict, or `None`.
     """
 
-    kind: Kind
-    words: str
+    verdict: CallVerdict
+    sentence: str
     tools: tuple[str, ...] = ()
-    because: tuple[DecidingRule, ...] = ()
+    rules: tuple[DecidingRule, ...] = ()
     strength: str | None = None
     certain: bool | None = None
 
@@ -75,7 +75,7 @@ class Outcomes:
     @property
     def calls(self) -> tuple[CallOutcome, ...]:
         """The outcomes without answers, about which no policy decides."""
-        return tuple(outcome for outcome in self.outcomes if outcome.kind != "answer")
+        return tuple(outcome for outcome in self.outcomes if outcome.verdict != "answer")
 
 
 class UnrelatedValue(UsageError):
@@ -95,8 +95,8 @@ def read_outcomes(what: object) -> Outcomes:
         UnrelatedValue: If the value is unrelated to policies.
         UsageError: For a simulation without calls.
     """
-    for kind, reader in _READERS:
-        if isinstance(what, kind):
+    for value_type, reader in _READERS:
+        if isinstance(what, value_type):
             return reader(what)
     msg = (
         "Expected a `Verdict`, a `Decision` or `Simulation` of `simulate`, a message of "
@@ -108,7 +108,7 @@ def read_outcomes(what: object) -> Outcomes:
 
 def is_readable(what: object) -> bool:
     """Whether `read` accepts a value of this type."""
-    return isinstance(what, tuple(kind for kind, _ in _READERS))
+    return isinstance(what, tuple(value_type for value_type, _ in _READERS))
 
 
 # Verdicts
@@ -119,7 +119,7 @@ def _of_verdict(verdict: Verdict) -> CallOutcome:
         "allowed" if verdict.allowed else "denied",
         verdict.words(),
         (verdict.tool,),
-        tuple(DecidingRule(one.rule, one.description) for one in verdict.reasons),
+        tuple(DecidingRule(reason.rule, reason.description) for reason in verdict.reasons),
         verdict.strength,
         verdict.certain,
     )
@@ -150,24 +150,24 @@ def _of_error(error: TurnFailed) -> CallOutcome:
 
 def _of_denial(denial: Denial, checks: Sequence[Any] = ()) -> CallOutcome:
     """A denial, with all the rules that decided if the checks name them."""
-    told = (DecidingRule(denial.rule, denial.reason),)
+    rules = (DecidingRule(denial.rule, denial.reason),)
     entry: Mapping[str, Any] = next(
-        (one for one in reversed(checks) if read_check(one) is not None), {}
+        (check for check in reversed(checks) if read_check(check) is not None), {}
     )
     return CallOutcome(
         "denied" if denial.is_policys else "neither",
         denial.text,
-        tuple(dict.fromkeys(one for one in (denial.tool, denial.node) if one)),
-        _because(entry, "denied") or told,
+        tuple(dict.fromkeys(name for name in (denial.tool, denial.node) if name)),
+        _deciding_rules(entry, "denied") or rules,
         denial.strength,
         denial.certain,
     )
 
 
-def _because(entry: Mapping[str, Any], verdict: str) -> tuple[DecidingRule, ...]:
+def _deciding_rules(entry: Mapping[str, Any], verdict: str) -> tuple[DecidingRule, ...]:
     """The rules in an entry of a policy check history, whose form is not documented."""
-    found = reasons_in(entry, verdict)
-    return tuple(DecidingRule(one.get("rule"), one.get("reason")) for one in found)
+    reasons = reasons_in(entry, verdict)
+    return tuple(DecidingRule(reason.get("rule"), reason.get("reason")) for reason in reasons)
 
 
 # Messages
@@ -184,10 +184,10 @@ def _of_message(message: AIMessage) -> Outcomes:
 
 
 def _of_own_message(message: AIMessage) -> Iterator[CallOutcome]:
-    own = message.response_metadata[METADATA_KEY]
-    if isinstance(facts := own.get("denial"), Mapping):
+    metadata = message.response_metadata[METADATA_KEY]
+    if isinstance(denial := metadata.get("denial"), Mapping):
         result = dual_llm_result(message)
-        yield _of_denial(Denial.from_json(facts), result.policy_check_history if result else ())
+        yield _of_denial(Denial.from_json(denial), result.policy_check_history if result else ())
         return
     envelope = kept_text(message, "content")
     if envelope is not None:
@@ -219,15 +219,15 @@ def _of_entry(entry: Mapping[str, Any]) -> CallOutcome:
     denial = read_check(entry)
     if denial is not None:
         return _of_denial(denial, (entry,))
-    tool, because = str(entry.get("tool") or ""), _because(entry, "allowed")
-    told = "; ".join(f"`{plain(str(one.rule), limit=200)}`" for one in because)
-    words = f"The call of `{plain(tool, limit=80)}` was allowed{': ' if told else ''}{told}."
+    tool, rules = str(entry.get("tool") or ""), _deciding_rules(entry, "allowed")
+    texts = "; ".join(f"`{plain(str(rule.rule), limit=200)}`" for rule in rules)
+    sentence = f"The call of `{plain(tool, limit=80)}` was allowed{': ' if texts else ''}{texts}."
     strength = str(entry.get("verdict", "")).partition("_")[0]
     return CallOutcome(
         "allowed",
-        words,
+        sentence,
         (tool,) if tool else (),
-        because,
+        rules,
         strength if strength in ("hard", "soft") else None,
         entry.get("certain"),
     )
@@ -238,8 +238,8 @@ def _of_tool_message(message: ToolMessage) -> CallOutcome:
     denial = _denial(message)
     if denial is None:
         if message.status == "error":
-            words = f"The call failed, and no policy denied it: {plain(message.text)}"
-            return CallOutcome("neither", words, tools)
+            sentence = f"The call failed, and no policy denied it: {plain(message.text)}"
+            return CallOutcome("neither", sentence, tools)
         return CallOutcome("allowed", f"A result: {plain(message.text, limit=200)!r}.", tools)
     return _of_denial(denial)
 
@@ -256,19 +256,19 @@ def _denial(message: ToolMessage) -> Denial | None:
 
 def _of_state(state: Mapping[str, Any]) -> Outcomes:
     """The last turn: the messages after the last user message, and open interrupts."""
-    asked = tuple(_of_interrupts(state.get("__interrupt__")))
+    interrupts = tuple(_of_interrupts(state.get("__interrupt__")))
     messages = state.get("messages")
-    if not isinstance(messages, list) or not all(isinstance(one, BaseMessage) for one in messages):
-        if asked:
-            return Outcomes(asked)
+    if not isinstance(messages, list) or not all(isinstance(m, BaseMessage) for m in messages):
+        if interrupts:
+            return Outcomes(interrupts)
         msg = (
             "Expected the state of an agent, with a list of messages as `messages`, or of a graph "
             'that `on_denied="interrupt"` stopped. For another graph with `on_denied="raise"`, run '
             "it inside `with assert_denied(…):` or `with assert_allowed():`, or read its `Trace`."
         )
         raise UnrelatedValue(msg)
-    users = [number for number, one in enumerate(messages, 1) if isinstance(one, HumanMessage)]
-    outcomes = (*_of_turn(messages[users[-1] if users else 0 :]), *asked)
+    users = [number for number, m in enumerate(messages, 1) if isinstance(m, HumanMessage)]
+    outcomes = (*_of_turn(messages[users[-1] if users else 0 :]), *interrupts)
     if not outcomes:
         msg = (
             "The last turn is unrelated to policies: it has no message of `ChatSequrity` or "
@@ -291,8 +291,8 @@ def _of_turn(messages: Iterable[BaseMessage]) -> Iterator[CallOutcome]:
 
 def _of_interrupts(interrupts: Any) -> Iterator[CallOutcome]:
     """Calls about which a human is asked, in LangChain's human-in-the-loop format."""
-    for one in interrupts if isinstance(interrupts, Sequence) else ():
-        value = getattr(one, "value", None)
+    for interrupt in interrupts if isinstance(interrupts, Sequence) else ():
+        value = getattr(interrupt, "value", None)
         actions = value.get("action_requests") if isinstance(value, Mapping) else None
         facts = value.get("denial") if isinstance(value, Mapping) else None
         for action in actions if isinstance(actions, Sequence) else ():
@@ -302,10 +302,10 @@ def _of_interrupts(interrupts: Any) -> Iterator[CallOutcome]:
 
 def _of_action(action: Mapping[str, Any], facts: Any) -> CallOutcome:
     tool, description = str(action.get("name")), str(action.get("description"))
-    words = f"A human is asked about the call of `{plain(tool, limit=80)}`: {plain(description)}"
+    sentence = f"A human is asked about the call of `{plain(tool, limit=80)}`: {plain(description)}"
     if not isinstance(facts, Mapping):  # from another middleware
-        return CallOutcome("neither", words, (tool,))
-    return replace(_of_denial(Denial.from_json(facts)), words=words)
+        return CallOutcome("neither", sentence, (tool,))
+    return replace(_of_denial(Denial.from_json(facts)), sentence=sentence)
 
 
 def _single(reader: Callable[[Any], CallOutcome]) -> Callable[[Any], Outcomes]:

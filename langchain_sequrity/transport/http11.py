@@ -48,7 +48,7 @@ class Origin(NamedTuple):
     port: int
 
     @classmethod
-    def of(cls, url: httpx.URL) -> "Origin":
+    def from_url(cls, url: httpx.URL) -> "Origin":
         """The origin of an absolute http or https URL."""
         return cls(url.raw_scheme, url.raw_host, url.port or _DEFAULT_PORTS[url.raw_scheme])
 
@@ -93,7 +93,7 @@ class ServiceAddress:
 
     def __init__(self, base_url: str) -> None:
         self.url = _base_url(base_url)
-        self.origin = Origin.of(self.url)
+        self.origin = Origin.from_url(self.url)
         # Compression would cost latency, and a small reply could expand until memory is full.
         self._headers = {b"Host": self.url.netloc, b"Accept-Encoding": b"identity"}
         self._urls: dict[str, tuple[httpx.URL, bytes]] = {}
@@ -104,11 +104,11 @@ class ServiceAddress:
         if urls is None:
             url = httpx.URL(f"{self.url}{call.path}")
             urls = self._urls[call.path] = url, url.raw_path
-        given = {name.lower() for name, _ in call.headers}
-        own = {**self._headers, b"Content-Length": b"%d" % len(call.body)}
-        if b"idempotency-key" not in given:
-            own[b"Idempotency-Key"] = secrets.token_hex(16).encode()
-        headers = [(name, value) for name, value in own.items() if name.lower() not in given]
+        names = {name.lower() for name, _ in call.headers}
+        added = {**self._headers, b"Content-Length": b"%d" % len(call.body)}
+        if b"idempotency-key" not in names:
+            added[b"Idempotency-Key"] = secrets.token_hex(16).encode()
+        headers = [(name, value) for name, value in added.items() if name.lower() not in names]
         headers += call.headers
         return Request(*urls, self.origin, headers, call.body, call.method)
 
@@ -209,9 +209,9 @@ class Http11:
             raise httpcore.RemoteProtocolError(str(error)) from error
 
 
-def _headers(found: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+def _headers(fields: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
     headers: dict[str, str] = {}
-    for key, value in found:
+    for key, value in fields:
         name, text = key.decode("ascii"), _text(value)
         headers[name] = f"{headers[name]}, {text}" if name in headers else text
     return headers
@@ -245,19 +245,19 @@ def connect(
     connecting = deadline.within(timeouts.connect, httpcore.ConnectTimeout)
     host = origin.host.decode("ascii")
     failure: Exception = httpcore.ConnectError(f"the name `{host}` has no address")
-    found = _addresses(host, origin.port, connecting.shortened(None, httpcore.ConnectTimeout))
-    for address in found:
-        left = connecting.shortened(None, httpcore.ConnectTimeout)
+    addresses = _addresses(host, origin.port, connecting.shortened(None, httpcore.ConnectTimeout))
+    for address in addresses:
+        limit = connecting.shortened(None, httpcore.ConnectTimeout)
         try:
-            stream = _SOCKETS.connect_tcp(address, origin.port, left, socket_options=_KEEPALIVE)
+            stream = _SOCKETS.connect_tcp(address, origin.port, limit, socket_options=_KEEPALIVE)
         except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
             failure = error
         else:
             if tls is None:
                 return stream
             try:
-                left = connecting.shortened(None, httpcore.ConnectTimeout)
-                return stream.start_tls(tls, host, left)
+                limit = connecting.shortened(None, httpcore.ConnectTimeout)
+                return stream.start_tls(tls, host, limit)
             except BaseException:
                 stream.close()
                 raise
@@ -295,8 +295,8 @@ def _addresses(host: str, port: int, timeout: float | None) -> list[str]:
 def _look_up(key: tuple[int, str, int]) -> None:
     _, host, port = key
     try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        addresses = [str(sockaddr[0]) for *_, sockaddr in found]
+        results = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        addresses = [str(sockaddr[0]) for *_, sockaddr in results]
     except Exception as error:  # noqa: BLE001 - the calls that wait raise it
         _lookups.pop(key).set_exception(error)
     else:
@@ -355,8 +355,8 @@ class Http11Connection(Http11):
 
     def _receive(self) -> None:
         timeouts, deadline = self._limits
-        left = deadline.shortened(timeouts.read, httpcore.ReadTimeout)
-        self.receive(self._stream.read(_READ_SIZE, left))
+        limit = deadline.shortened(timeouts.read, httpcore.ReadTimeout)
+        self.receive(self._stream.read(_READ_SIZE, limit))
 
     def was_closed(self) -> bool:
         """Whether the server has closed it, the only thing to read between two requests."""
@@ -376,13 +376,13 @@ async def aconnect(
     """Connect to the address of an origin's host that answers first; see `connect`."""
     connecting = deadline.within(timeouts.connect, httpcore.ConnectTimeout)
     host = origin.host.decode("ascii")
-    left = connecting.shortened(None, httpcore.ConnectTimeout)
-    stream = await _ASYNC_SOCKETS.connect_tcp(host, origin.port, left, socket_options=_KEEPALIVE)
+    limit = connecting.shortened(None, httpcore.ConnectTimeout)
+    stream = await _ASYNC_SOCKETS.connect_tcp(host, origin.port, limit, socket_options=_KEEPALIVE)
     if tls is None:
         return stream
     try:
-        left = connecting.shortened(None, httpcore.ConnectTimeout)
-        return await stream.start_tls(tls, host, left)
+        limit = connecting.shortened(None, httpcore.ConnectTimeout)
+        return await stream.start_tls(tls, host, limit)
     except BaseException:
         # httpcore closes the socket on errors, but not when the task is cancelled.
         with anyio.CancelScope(shield=True):
@@ -396,8 +396,8 @@ async def awrite(
     """Write a whole request; see `write`."""
     writing = deadline.within(timeouts.write, httpcore.WriteTimeout)
     for first in range(0, len(data), _WRITE_SIZE):
-        left = writing.shortened(None, httpcore.WriteTimeout)
-        await stream.write(data[first : first + _WRITE_SIZE], left)
+        limit = writing.shortened(None, httpcore.WriteTimeout)
+        await stream.write(data[first : first + _WRITE_SIZE], limit)
 
 
 class AsyncHttp11Connection(Http11):
@@ -437,8 +437,8 @@ class AsyncHttp11Connection(Http11):
 
     async def _receive(self) -> None:
         timeouts, deadline = self._limits
-        left = deadline.shortened(timeouts.read, httpcore.ReadTimeout)
-        data = await self._stream.read(_READ_SIZE, left)
+        limit = deadline.shortened(timeouts.read, httpcore.ReadTimeout)
+        data = await self._stream.read(_READ_SIZE, limit)
         if len(data) == _READ_SIZE:
             self._reads_ahead = True
         self.receive(data)

@@ -161,8 +161,8 @@ class Pool(_OriginPools[Http11Connection, threading.BoundedSemaphore]):
     ) -> Iterator[tuple[Reply, Iterator[bytes]]]:
         """Send a request; gives the head of the reply and the pieces of its body."""
         pool = self._pool(request.origin, threading.BoundedSemaphore)
-        left = deadline.shortened(timeouts.pool, httpcore.PoolTimeout)
-        if not pool.slots.acquire(timeout=left):
+        limit = deadline.shortened(timeouts.pool, httpcore.PoolTimeout)
+        if not pool.slots.acquire(timeout=limit):
             raise httpcore.PoolTimeout
         connection = None
         try:
@@ -354,13 +354,13 @@ def _ssl_context() -> ssl.SSLContext:
     return context
 
 
-def _client(kind: type[_Client], proxies: Proxies) -> _Client:
+def _client(client_class: type[_Client], proxies: Proxies) -> _Client:
     """Make an httpx client, which reads the proxy settings of the environment itself."""
     proxy = dict(proxies).get(_EXPLICIT)
     # A shared client must not carry cookies from user to user.
     cookies = CookieJar(DefaultCookiePolicy(allowed_domains=[]))
     try:
-        return kind(verify=_ssl_context(), limits=_LIMITS, cookies=cookies, proxy=proxy)
+        return client_class(verify=_ssl_context(), limits=_LIMITS, cookies=cookies, proxy=proxy)
     except (httpx.InvalidURL, ImportError, ValueError) as error:
         source = "`proxy`" if proxy else "The proxy settings of the environment"
         msg = f"{source} cannot be used: {error}"

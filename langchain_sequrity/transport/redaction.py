@@ -55,8 +55,8 @@ class Redactor:
         self._parts = frozenset(part for key in keys for part in _parts_of(key))
         self._halves = frozenset(part[n : n + _STEP] for part in self._parts for n in range(_STEP))
         short = [re.escape(key) for key in keys if len(key) < _SHORTEST_PART]
-        found = rf"(?<![^{_WORD_ENDS}])(?:{'|'.join(short)})(?=[.!?]*(?:[{_WORD_ENDS}]|\Z))"
-        self._words = re.compile(found) if short else None
+        pattern = rf"(?<![^{_WORD_ENDS}])(?:{'|'.join(short)})(?=[.!?]*(?:[{_WORD_ENDS}]|\Z))"
+        self._words = re.compile(pattern) if short else None
 
     def __repr__(self) -> str:
         """Show only the number of keys."""
@@ -64,17 +64,17 @@ class Redactor:
 
     def with_keys(self, keys: Iterable[str]) -> "Redactor":
         """A redactor that masks these keys too; `self` if it already does."""
-        more = self._keys.union(keys)
-        return self if more == self._keys else Redactor(tuple(more))
+        all_keys = self._keys.union(keys)
+        return self if all_keys == self._keys else Redactor(tuple(all_keys))
 
     def text(self, text: str) -> str:
         """Mask the keys in a text."""
-        left = shown = self._masked(text)
+        unescaped = masked = self._masked(text)
         for reading in islice(_unescaped_forms(text), 1, None) if self._parts else ():
-            left = _ESCAPE.sub(_unescaped, left)
-            if self._masked(reading) not in (reading, left):  # more of a key is in escapes
+            unescaped = _ESCAPE.sub(_unescaped, unescaped)
+            if self._masked(reading) not in (reading, unescaped):  # more of a key is in escapes
                 return _MASK
-        return shown if self._words is None else self._words.sub(_MASK, shown)
+        return masked if self._words is None else self._words.sub(_MASK, masked)
 
     def _masked(self, text: str) -> str:
         """Mask parts of keys that are in the text itself.
@@ -83,18 +83,18 @@ class Redactor:
         places are searched.
         """
         chars = _comparable(text)
-        near = [at for at in range(0, len(chars), _STEP) if chars[at : at + _STEP] in self._halves]
-        if not near:
+        hits = [n for n in range(0, len(chars), _STEP) if chars[n : n + _STEP] in self._halves]
+        if not hits:
             return text
-        places = [place for place, sign in enumerate(text) if not _BLANK.match(sign)]
-        shown, end = list[str](), 0
-        for first in (n for at in near for n in range(max(at - _STEP + 1, 0), at + 1)):
+        indices = [index for index, sign in enumerate(text) if not _BLANK.match(sign)]
+        pieces, end = list[str](), 0
+        for first in (m for n in hits for m in range(max(n - _STEP + 1, 0), n + 1)):
             if chars[first : first + _SHORTEST_PART] in self._parts:
-                start = places[first]
-                if start > end or not shown:
-                    shown += text[end:start], _MASK
-                end = places[first + _SHORTEST_PART - 1] + 1
-        return "".join([*shown, text[end:]])
+                start = indices[first]
+                if start > end or not pieces:
+                    pieces += text[end:start], _MASK
+                end = indices[first + _SHORTEST_PART - 1] + 1
+        return "".join([*pieces, text[end:]])
 
     def data(self, value: Any, depth: int = 0) -> Any:
         """Mask the keys in all texts of data; data below 100 levels of nesting is masked whole.
@@ -106,7 +106,7 @@ class Redactor:
         if isinstance(value, str):
             return self.text(value)
         if isinstance(value, int | float):  # a key may be a number, which JSON does not quote
-            return value if self.text(shown := str(value)) == shown else _MASK
+            return value if self.text(text := str(value)) == text else _MASK
         if isinstance(value, Mapping | list | tuple | BaseMessage) and depth > _DEEPEST:
             return _MASK
         return self._masked_data(value, depth + 1)
@@ -114,17 +114,17 @@ class Redactor:
     def _masked_data(self, value: Any, depth: int) -> Any:
         match value:
             case Mapping():
-                found = {self.data(key, depth): self.data(one, depth) for key, one in value.items()}
-                return MappingProxyType(found) if isinstance(value, MappingProxyType) else found
+                masked = {self.data(k, depth): self.data(v, depth) for k, v in value.items()}
+                return MappingProxyType(masked) if isinstance(value, MappingProxyType) else masked
             case list():
-                return [self.data(one, depth) for one in value]
+                return [self.data(element, depth) for element in value]
             case tuple():
-                return tuple(self.data(one, depth) for one in value)
+                return tuple(self.data(element, depth) for element in value)
             case BaseMessage():
                 return value.model_copy(update=self.data(vars(value), depth))
             case _ if is_dataclass(value) and not isinstance(value, type):
-                held = {one.name: getattr(value, one.name) for one in fields(value) if one.init}
-                return replace(value, **self.data(held, depth))
+                init_fields = {f.name: getattr(value, f.name) for f in fields(value) if f.init}
+                return replace(value, **self.data(init_fields, depth))
         return value
 
     def mask_error(self, error: SequrityError) -> None:
@@ -148,8 +148,8 @@ def _unescaped_forms(text: str) -> Iterator[str]:
         yield text
 
 
-def _unescaped(found: re.Match[str]) -> str:
-    escape = found[0]
+def _unescaped(match: re.Match[str]) -> str:
+    escape = match[0]
     if escape[0] == "&":
         return html.unescape(escape)
     if escape[0] == "%" or escape[1] in "ux":

@@ -121,7 +121,7 @@ class RetryState:
             not error.is_retryable
             or self._count >= self._policy.max_retries
             or (error.retry_after or 0) > self._policy.longest_retry_after
-            or wait >= self.deadline.left()
+            or wait >= self.deadline.remaining()
         ):
             return None
         self._count += 1
@@ -236,8 +236,8 @@ def network_error(  # noqa: PLR0911 - one case after the other
     Returns:
         The exception, or `None` for a programming error.
     """
-    kind, passed = type(fault).__name__, deadline.passed()
-    reason = str(fault) or kind
+    name, passed = type(fault).__name__, deadline.passed()
+    reason = str(fault) or name
     limit = f"{passed[1]:g} s" if passed else "the time limit {}"
     match fault:
         case httpx.ConnectTimeout() | httpcore.ConnectTimeout():
@@ -288,7 +288,7 @@ def network_error(  # noqa: PLR0911 - one case after the other
             add_reply_facts(error, head)
             return error
         case httpx.HTTPError():
-            return BadReply(f"The reply of `{origin}` cannot be used ({kind}). Check `base_url`.")
+            return BadReply(f"The reply of `{origin}` cannot be used ({name}). Check `base_url`.")
     return None
 
 
@@ -311,7 +311,7 @@ class MappedErrors:
 
     def __exit__(
         self,
-        _kind: type[BaseException] | None,
+        _error_type: type[BaseException] | None,
         fault: BaseException | None,
         _traceback: TracebackType | None,
     ) -> None:

@@ -157,7 +157,7 @@ class Deadline:
         """Move the end nearer, once everything that matters has come."""
         self._end = min(self._end, self.clock.now() + seconds)
 
-    def left(self) -> float:
+    def remaining(self) -> float:
         """Seconds that are left of the total; negative once it has passed."""
         return self._end - self.clock.now()
 
@@ -175,10 +175,10 @@ class Deadline:
         end = min(self._end, self._silent_end)
         if end == math.inf:
             return timeout
-        left = end - self.clock.now()
-        if left <= 0:
+        remaining = end - self.clock.now()
+        if remaining <= 0:
             raise passed
-        return left if timeout is None else min(timeout, left)
+        return remaining if timeout is None else min(timeout, remaining)
 
     def check(self) -> None:
         """Raise `httpcore.ReadTimeout` if the total or the limit on silence has passed."""

@@ -113,14 +113,14 @@ class StreamedBody(Generic[T]):
         self._attempts = attempts
         self._reader = reader
         self._decoder = SSEDecoder()
-        self._left = exchange.MAX_STREAM_BYTES
+        self._bytes_left = exchange.MAX_STREAM_BYTES
         self.done = False
         attempts.deadline.expect_event()
 
     def feed(self, data: bytes) -> Iterator[T]:
         """Read the events that the next bytes complete. Raises `BadReply` above 256 MiB."""
-        self._left -= len(data)
-        if self._left < 0:
+        self._bytes_left -= len(data)
+        if self._bytes_left < 0:
             msg = f"The stream is longer than {exchange.MAX_STREAM_BYTES} bytes."
             raise BadReply(msg)
         events = self._decoder.feed(data)
@@ -407,12 +407,12 @@ class Transport:
 
     def _redactor_for(self, call: ServiceCall) -> Redactor:
         """The redactor with the keys of this call, which may differ from those of the others."""
-        found = {
+        values = {
             value.decode("latin-1").removeprefix("Bearer ")
             for name, value in call.headers
             if name.lower() in _KEY_HEADERS
         }
-        return self._redactor.with_keys(key for key in found if len(key) >= _SHORTEST_KEY)
+        return self._redactor.with_keys(key for key in values if len(key) >= _SHORTEST_KEY)
 
     def _sender(self) -> Sender:
         return self._injected or shared_sender(self._env_proxies())

@@ -44,8 +44,8 @@ def translate_content_chunk(message: AIMessageChunk) -> list[types.ContentBlock]
     if message.chunk_position == "last":  # already joined
         return translate_content(message)
     content = message.content
-    plain = not (message.tool_call_chunks or message.additional_kwargs)
-    if plain and content and isinstance(content, str):  # the common case
+    has_only_text = not (message.tool_call_chunks or message.additional_kwargs)
+    if has_only_text and content and isinstance(content, str):  # the common case
         text = {"type": "text", "text": content, "index": "lc_txt_0"}
         return [cast("types.ContentBlock", text)]
     calls: list[Block] = [{**call, "type": "tool_call_chunk"} for call in message.tool_call_chunks]
@@ -70,7 +70,7 @@ def _text_blocks(message: AIMessage) -> list[Block]:
     blocks: list[Block] = [{"type": "text", "text": message.content}] if message.content else []
     annotations = message.additional_kwargs.get("annotations")
     if annotations and blocks:
-        blocks[-1]["annotations"] = [_citation(one) for one in annotations]
+        blocks[-1]["annotations"] = [_citation(annotation) for annotation in annotations]
     return blocks
 
 
@@ -79,10 +79,10 @@ def _with_reasoning_and_refusal(message: AIMessage, blocks: list[Block]) -> list
     extra = message.additional_kwargs
     if not extra:
         return blocks
-    kinds = {block["type"] for block in blocks}
-    if "reasoning" not in kinds and (reasoning := extra.get("reasoning_content")):
+    block_types = {block["type"] for block in blocks}
+    if "reasoning" not in block_types and (reasoning := extra.get("reasoning_content")):
         blocks.insert(0, {"type": "reasoning", "reasoning": reasoning})
-    if "refusal" not in kinds and (refusal := extra.get("refusal")):
+    if "refusal" not in block_types and (refusal := extra.get("refusal")):
         blocks.append({"type": "refusal", "refusal": refusal})
     return blocks
 
@@ -121,24 +121,21 @@ def _whole_blocks(blocks: Iterable[Block], calls: list[Block]) -> Iterator[tuple
     A call that the user removed from `tool_calls` is not shown. A message without `tool_calls` was
     built from blocks only, which then give the calls.
     """
-    alone = not calls
+    has_calls = bool(calls)
     for block in blocks:
         if block.get("type") != "function_call":
             yield from _standard(block)
-        elif call := _call(block) if alone else _pop_call(calls, "id", block.get("call_id")):
+        elif call := _pop_call(calls, "id", block.get("call_id")) if has_calls else _call(block):
             yield "tc", _with_item_fields(call, block)
 
 
 def _chunk_blocks(content: list[Any], calls: list[Block]) -> Iterator[Block]:
-    for place, block in enumerate(content_blocks(content)):
-        index = block.get("index", place)
+    for position, block in enumerate(content_blocks(content)):
+        index = block.get("index", position)
         if block.get("type") == "function_call":
-            found = (
-                _pop_call(calls, "index", index)
-                if "index" in block
-                else _pop_call(calls, "id", block.get("call_id"))
-            )
-            call = found or {"type": "tool_call_chunk", "id": None, "name": None, "args": ""}
+            key = ("index", index) if "index" in block else ("id", block.get("call_id"))
+            call = _pop_call(calls, *key)
+            call = call or {"type": "tool_call_chunk", "id": None, "name": None, "args": ""}
             yield {**_with_item_fields(call, block), "index": f"lc_tc_{index}"}
             continue
         for tag, standard in _standard(block):
@@ -146,9 +143,9 @@ def _chunk_blocks(content: list[Any], calls: list[Block]) -> Iterator[Block]:
 
 
 def _pop_call(calls: list[Block], key: str, value: Any) -> Block | None:
-    for place, call in enumerate(calls):
+    for index, call in enumerate(calls):
         if call.get(key) == value:
-            return calls.pop(place)
+            return calls.pop(index)
     return None
 
 
@@ -169,15 +166,15 @@ def _with_item_fields(call: Block, block: Block) -> Block:
     return {**call, "extras": extras} if extras else call
 
 
-def _extras(block: Mapping[str, Any], *known: str) -> dict[str, Any]:
+def _extras(block: Mapping[str, Any], *translated: str) -> dict[str, Any]:
     """Unknown fields of a block, for `extras`."""
     extras = {
         key: value
         for key, value in block.items()
-        if key not in _EVERYWHERE and key not in known and value is not None
+        if key not in _EVERYWHERE and key not in translated and value is not None
     }
-    given = block.get("extras")
-    return {**given, **extras} if isinstance(given, Mapping) else extras
+    own_extras = block.get("extras")
+    return {**own_extras, **extras} if isinstance(own_extras, Mapping) else extras
 
 
 _EVERYWHERE = frozenset({"type", "index", "extras"})
@@ -187,12 +184,12 @@ _EVERYWHERE = frozenset({"type", "index", "extras"})
 
 
 def _standard(block: Block) -> Iterator[tuple[str, Block]]:
-    kind = block.get("type")
-    translate = _TRANSLATORS.get(kind)
+    block_type = block.get("type")
+    translate = _TRANSLATORS.get(block_type)
     if translate is not None:
         yield from translate(block)
-    elif kind in types.KNOWN_BLOCK_TYPES:
-        yield str(kind), without_index(block)
+    elif block_type in types.KNOWN_BLOCK_TYPES:
+        yield str(block_type), without_index(block)
     else:
         yield from _non_standard(block)
 
@@ -203,15 +200,15 @@ def _non_standard(block: Block) -> Iterator[tuple[str, Block]]:
 
 def _text(block: Block) -> Iterator[tuple[str, Block]]:
     """A text or a refusal: its type is also the key of its content."""
-    kind = block["type"]
-    out: Block = {"type": kind, kind: block.get(kind, "")}
+    block_type = block["type"]
+    standard: Block = {"type": block_type, block_type: block.get(block_type, "")}
     if "id" in block:
-        out["id"] = block["id"]
+        standard["id"] = block["id"]
     if annotations := block.get("annotations"):
-        out["annotations"] = [_citation(one) for one in annotations]
-    if extras := _extras(block, kind, "id", "annotations"):
-        out["extras"] = extras
-    yield "txt" if kind == "text" else "rf", out
+        standard["annotations"] = [_citation(annotation) for annotation in annotations]
+    if extras := _extras(block, block_type, "id", "annotations"):
+        standard["extras"] = extras
+    yield "txt" if block_type == "text" else "rf", standard
 
 
 def _citation(annotation: Mapping[str, Any]) -> dict[str, Any]:
@@ -219,10 +216,10 @@ def _citation(annotation: Mapping[str, Any]) -> dict[str, Any]:
 
     Chat/completions has a nested object where Responses is flat.
     """
-    kind = annotation.get("type")
-    if kind in ("citation", "non_standard_annotation"):
+    annotation_type = annotation.get("type")
+    if annotation_type in ("citation", "non_standard_annotation"):
         return dict(annotation)
-    if kind != "url_citation":
+    if annotation_type != "url_citation":
         return {"type": "non_standard_annotation", "value": dict(annotation)}
     nested = annotation.get("url_citation")
     inner = nested if isinstance(nested, Mapping) else annotation
@@ -246,19 +243,19 @@ def _reasoning(block: Block) -> Iterator[tuple[str, Block]]:
         return
     extras = _extras(block, "id", "summary", "content")
     parts = [*(block.get("content") or ()), *(block.get("summary") or ())]
-    numbered = [(part.get("index", place), part) for place, part in enumerate(parts)]
+    numbered = [(part.get("index", index), part) for index, part in enumerate(parts)]
     if not parts or (extras and all(number for number, _ in numbered)):
         numbered.insert(0, (0, {}))
     for number, part in numbered:
-        out: Block = {"type": "reasoning", "reasoning": part.get("text", "")}
+        standard: Block = {"type": "reasoning", "reasoning": part.get("text", "")}
         if "id" in block:
-            out["id"] = block["id"]
+            standard["id"] = block["id"]
         marks = {"part": THOUGHT} if part.get("type") == THOUGHT else {}
         if number == 0:
             marks |= extras
         if marks:
-            out["extras"] = marks
-        yield f"rs_{number}", out
+            standard["extras"] = marks
+        yield f"rs_{number}", standard
 
 
 THOUGHT = "reasoning_text"

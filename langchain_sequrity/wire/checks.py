@@ -35,7 +35,7 @@ from langchain_sequrity.wire.exchange import excerpt
 
 # A type for pydantic, a mapping for an object, or one of these that is built on first use.
 Form = Any
-Where = tuple[str | int, ...]
+Loc = tuple[str | int, ...]
 
 # Pydantic puts the names of a union's branches into locations; this prefix marks them.
 _BRANCH = "\0"
@@ -61,9 +61,9 @@ _BASE64 = re.compile(r"[A-Za-z0-9+/\s]++={0,2}\s*+\Z")
 # Refusals
 
 
-def refuse_value(where: Where, expected: str, got: Any) -> NoReturn:
+def refuse_value(loc: Loc, expected: str, got: Any) -> NoReturn:
     """Refuse an unexpected value, with status 422."""
-    _unprocessable([(where, f"Input should be {expected}; got {_shown(got)}.", "value_error")])
+    _unprocessable([(loc, f"Input should be {expected}; got {_excerpt_of(got)}.", "value_error")])
 
 
 def refuse_request(detail: str) -> NoReturn:
@@ -71,47 +71,47 @@ def refuse_request(detail: str) -> NoReturn:
     raise InvalidRequest(detail, status=400, body={"detail": detail})
 
 
-def _path(where: Where) -> str:
+def _path(loc: Loc) -> str:
     """A location as text, such as `messages.0.content`."""
-    return ".".join(map(str, where)) or "body"
+    return ".".join(map(str, loc)) or "body"
 
 
-def _refuse(found: Iterable[ErrorDetails]) -> NoReturn:
-    found = [_located(item) for item in found]
-    wrong = [item for item in found if item["type"] != _IMPOSSIBLE]
+def _refuse(errors: Iterable[ErrorDetails]) -> NoReturn:
+    errors = [_located(error) for error in errors]
+    wrong = [error for error in errors if error["type"] != _IMPOSSIBLE]
     if not wrong:
-        refuse_request(f"{_path(found[0]['loc'])}: {error_sentence(found[0])}")
-    _unprocessable([(item["loc"], _sentence(item), item["type"]) for item in wrong])
+        refuse_request(f"{_path(errors[0]['loc'])}: {error_sentence(errors[0])}")
+    _unprocessable([(error["loc"], _sentence(error), error["type"]) for error in wrong])
 
 
-def _located(item: ErrorDetails) -> ErrorDetails:
+def _located(error: ErrorDetails) -> ErrorDetails:
     """Correct the location: without branches, and with the field that selects the branch."""
-    where = tuple(key for key in item["loc"] if not str(key).startswith(_BRANCH))
-    if not item["type"].startswith(_UNKNOWN):
-        return {**item, "loc": where}
-    if not isinstance(item["input"], dict):
-        return {**item, "loc": where, "type": "dict_type"}
-    key = item["type"].removeprefix(_UNKNOWN)
-    return {**item, "loc": (*where, key), "input": item["input"].get(key)}
+    loc = tuple(key for key in error["loc"] if not str(key).startswith(_BRANCH))
+    if not error["type"].startswith(_UNKNOWN):
+        return {**error, "loc": loc}
+    if not isinstance(error["input"], dict):
+        return {**error, "loc": loc, "type": "dict_type"}
+    key = error["type"].removeprefix(_UNKNOWN)
+    return {**error, "loc": (*loc, key), "input": error["input"].get(key)}
 
 
-def _unprocessable(found: list[tuple[Where, str, str]]) -> NoReturn:
-    found = found[:_MOST_PROBLEMS]
-    detail = [{"loc": ["body", *where], "msg": text, "type": kind} for where, text, kind in found]
-    msg = " ".join(f"{_path(where)}: {text}" for where, text, _ in found)
+def _unprocessable(problems: list[tuple[Loc, str, str]]) -> NoReturn:
+    problems = problems[:_MOST_PROBLEMS]
+    detail = [{"loc": ["body", *loc], "msg": text, "type": code} for loc, text, code in problems]
+    msg = " ".join(f"{_path(loc)}: {text}" for loc, text, _ in problems)
     raise InvalidRequest(msg, status=422, body={"detail": detail})
 
 
-def _sentence(item: ErrorDetails) -> str:
-    text = _WORDS.get(item["type"], "")
-    if item["type"] == "literal_error":
-        text = item["msg"].replace("'", "`")
+def _sentence(error: ErrorDetails) -> str:
+    text = _WORDS.get(error["type"], "")
+    if error["type"] == "literal_error":
+        text = error["msg"].replace("'", "`")
     # If the type is wrong, the value does not help, and may be long or private.
-    is_of_type = item["type"].startswith(("value", "literal", _UNKNOWN))
-    return error_sentence(item, text, show=_shown if is_of_type else describe_value)
+    is_of_type = error["type"].startswith(("value", "literal", _UNKNOWN))
+    return error_sentence(error, text, show=_excerpt_of if is_of_type else describe_value)
 
 
-def _shown(value: Any) -> str:
+def _excerpt_of(value: Any) -> str:
     return repr(excerpt(value, _EXCERPT)) if isinstance(value, str) else describe_value(value)
 
 
@@ -143,10 +143,10 @@ class Body:
         try:
             self._validate(body, strict=True)
         except ValidationError as error:
-            found = error.errors(include_url=False)
+            errors = error.errors(include_url=False)
         else:
             return body  # type: ignore[no-any-return]
-        _refuse(found)
+        _refuse(errors)
 
     @cached_property
     def _validate(self) -> Callable[..., Any]:
@@ -169,7 +169,7 @@ def _build_type(form: Form) -> Any:
         return form.type
     if not isinstance(form, Mapping):
         return form
-    fields = {key: _required(_build_type(kind)) for key, kind in form.items()}
+    fields = {key: _required(_build_type(field_form)) for key, field_form in form.items()}
     return TypedDict("Object", fields, total=False)  # type: ignore[operator] # made of a table
 
 
@@ -206,9 +206,9 @@ def with_check(
     def check(value: Any) -> Any:
         if test(value):
             return value
-        kind = "value_error" if possible else _IMPOSSIBLE
+        error_type = "value_error" if possible else _IMPOSSIBLE
         msg = "Input should {expected}"
-        raise validation_error(msg, kind=kind, is_complete=not possible, expected=expected)
+        raise validation_error(msg, kind=error_type, is_complete=not possible, expected=expected)
 
     return _LazyType(lambda: Annotated[_build_type(form), AfterValidator(check)])
 
@@ -227,42 +227,42 @@ def text_or(form: Form, items: str) -> Form:
 
 
 def tagged_union(
-    key: str, forms: Mapping[str, Form], *, kind_of: Callable[[Any], Any] | None = None
+    key: str, forms: Mapping[str, Form], *, tag_of: Callable[[Any], Any] | None = None
 ) -> Form:
-    """An object whose kind is in one of its fields.
+    """An object whose type is in one of its fields, the tag.
 
     Args:
         key: The field.
-        forms: The form of each kind; `*` in a kind matches any text.
-        kind_of: Reads the kind of an object; default: the value of the field.
+        forms: The form of each tag; `*` in a tag matches any text.
+        tag_of: Reads the tag of an object; default: the value of the field.
     """
-    branches = {kind: f"{_BRANCH}{kind}" for kind in forms}
-    patterns = [kind for kind in forms if "*" in kind]
+    branches = {tag: f"{_BRANCH}{tag}" for tag in forms}
+    patterns = [tag for tag in forms if "*" in tag]
 
     def branch(value: Any) -> str | None:
         if not isinstance(value, dict):
             return None
-        kind = kind_of(value) if kind_of else value.get(key)
-        if not isinstance(kind, str):
+        tag = tag_of(value) if tag_of else value.get(key)
+        if not isinstance(tag, str):
             return None
-        if kind in branches or not patterns:
-            return branches.get(kind)
-        return next((branches[one] for one in patterns if fnmatchcase(kind, one)), None)
+        if tag in branches or not patterns:
+            return branches.get(tag)
+        return next((branches[pattern] for pattern in patterns if fnmatchcase(tag, pattern)), None)
 
-    tagged = {branches[kind]: form for kind, form in forms.items()}
-    known = ", ".join(f"`{kind}`" for kind in forms)
-    return _union(tagged, branch, f"{_UNKNOWN}{key}", f"one of {known}")
+    tagged = {branches[tag]: form for tag, form in forms.items()}
+    tags = ", ".join(f"`{tag}`" for tag in forms)
+    return _union(tagged, branch, f"{_UNKNOWN}{key}", f"one of {tags}")
 
 
 def _union(
-    forms: Mapping[str, Form], branch: Callable[[Any], str | None], kind: str, expected: str
+    forms: Mapping[str, Form], branch: Callable[[Any], str | None], error_type: str, expected: str
 ) -> Form:
     def make() -> Any:
         tagged = [Annotated[_build_type(form), Tag(name)] for name, form in forms.items()]
         if len(tagged) == 1:  # pydantic 2.12 needs a union of two types; nothing has this tag
             tagged.append(Annotated[None, Tag("")])
         text = f"Input should be {expected}"
-        error = Discriminator(branch, custom_error_type=kind, custom_error_message=text)
+        error = Discriminator(branch, custom_error_type=error_type, custom_error_message=text)
         return Annotated[Union[tuple(tagged)], error]  # noqa: UP007 - made of a table
 
     return _LazyType(make)
@@ -278,9 +278,9 @@ def _json_schema(value: Any) -> Any:
     raise validation_error(msg, kind="schema_type")
 
 
-def _is_data_uri(url: str, kind: str = "") -> bool:
+def _is_data_uri(url: str, type_prefix: str = "") -> bool:
     match = _DATA_URI.match(url)
-    return match is not None and match[1].startswith(kind)
+    return match is not None and match[1].startswith(type_prefix)
 
 
 def _is_web_url(url: str) -> bool:
@@ -303,9 +303,9 @@ IMAGE_URL = with_check(
 AUDIO = {"format": Literal["wav", "mp3"], "data": BASE64}
 
 
-def between(low: float, high: float, kind: type = float) -> Form:
+def between(low: float, high: float, number_type: type = float) -> Form:
     """A number between these bounds, inclusive."""
-    return Annotated[kind, Field(ge=low, le=high)]
+    return Annotated[number_type, Field(ge=low, le=high)]
 
 
 def at_least(low: int) -> Form:

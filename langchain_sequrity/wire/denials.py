@@ -76,30 +76,30 @@ def read_printed(text: str) -> PrintedCall:
     Returns:
         The data; empty if any part of it cannot be read.
     """
-    found = _HEADING.search(text)
-    if found is None or len(text) - found.start() > MAX_PRINTED:
+    match = _HEADING.search(text)
+    if match is None or len(text) - match.start() > MAX_PRINTED:
         return PrintedCall()
-    read: dict[str, Any] = {}
-    heading: str | None = found["name"]
-    at = found.end()
+    sections: dict[str, Any] = {}
+    heading: str | None = match["name"]
+    position = match.end()
     try:
         while heading is not None:
-            if heading in read:
+            if heading in sections:
                 return PrintedCall()
-            read[heading], at = _literal(text, at)
-            following = _NEXT.match(text, at)
+            sections[heading], position = _literal(text, position)
+            following = _NEXT.match(text, position)
             if following is None:
                 return PrintedCall()
-            heading, at = following["name"], following.end()
+            heading, position = following["name"], following.end()
     except (ValueError, RecursionError):
         return PrintedCall()
-    call = _call_in(read)
+    call = _call_in(sections)
     labelled = _first_of_type(dict, call.get("kwargs_with_meta"))
-    context = _first_of_type(dict, read.get("Context")) or {}
+    context = _first_of_type(dict, sections.get("Context")) or {}
     name = (_first_of_type(dict, call.get("tool")) or {}).get("name")
     return PrintedCall(
         tool=_first_of_type(str, name),
-        check=_first_of_type(dict, read.get("Checking results")) or {},
+        check=_first_of_type(dict, sections.get("Checking results")) or {},
         arguments=_first_of_type(dict, context.get("args")) if labelled is None else labelled,
         has_labels=labelled is not None,
     )
@@ -113,19 +113,19 @@ def checked_tool(entry: Mapping[str, Any]) -> str | None:
     """
     if named := _first_of_type(str, entry.get("tool"), entry.get("tool_name")):
         return named
-    found = _CHECKED.fullmatch(_first_of_type(str, entry.get("description")) or "")
-    return None if found is None else found["tool"]
+    match = _CHECKED.fullmatch(_first_of_type(str, entry.get("description")) or "")
+    return None if match is None else match["tool"]
 
 
-def _call_in(read: Mapping[str, Any]) -> Mapping[str, Any]:
+def _call_in(sections: Mapping[str, Any]) -> Mapping[str, Any]:
     """The printed call; empty if there are several."""
-    calls = read.get("Tool calls")
+    calls = sections.get("Tool calls")
     if isinstance(calls, list) and len(calls) == 1:
         (calls,) = calls
     return _first_of_type(dict, calls) or {}
 
 
-def _literal(text: str, at: int) -> tuple[Any, int]:
+def _literal(text: str, position: int) -> tuple[Any, int]:
     """Parse the Python literal of plain data at a position. It is translated into JSON.
 
     Returns:
@@ -137,10 +137,10 @@ def _literal(text: str, at: int) -> tuple[Any, int]:
     parts: list[str] = []
     depth = 0
     while True:
-        token = _TOKEN.match(text, at)
+        token = _TOKEN.match(text, position)
         if token is None:
             raise ValueError
-        at, mark = token.end(), token["mark"]
+        position, mark = token.end(), token["mark"]
         if token["text"] is not None:
             parts.append(json.dumps(_unescaped(token["text"][1:-1])))
         else:
@@ -149,15 +149,15 @@ def _literal(text: str, at: int) -> tuple[Any, int]:
         if depth > _MAX_DEPTH:
             raise ValueError
         if depth <= 0:
-            return loads("".join(parts), unique=True), at
+            return loads("".join(parts), unique=True), position
 
 
 def _unescaped(text: str) -> str:
     return _ESCAPE.sub(_unescaped_character, text) if "\\" in text else text
 
 
-def _unescaped_character(found: re.Match[str]) -> str:
-    escape = found[0]
+def _unescaped_character(match: re.Match[str]) -> str:
+    escape = match[0]
     if escape in _ESCAPES:
         return _ESCAPES[escape]
     if len(escape) == 2:  # noqa: PLR2004 - an escape that Python does not print
@@ -291,8 +291,8 @@ def _refusals(message: AIMessage) -> list[str]:
         details = message.response_metadata.get("stop_details")
         texts.append(details.get("explanation") if isinstance(details, Mapping) else None)
         texts.append(message.text)  # the service documents no other place for the reason
-    found = [str(one) for one in texts if one]
-    return found or [_NO_REASON] * (is_refused or bool(blocks))
+    refusals = [str(text) for text in texts if text]
+    return refusals or [_NO_REASON] * (is_refused or bool(blocks))
 
 
 def _text_before_data(text: str) -> str | None:
@@ -367,11 +367,11 @@ def _merged(first: Denial, second: Denial | None) -> Denial:
     if second is None:
         return first
     missing = {
-        one.name: getattr(second, one.name)
-        for one in fields(Denial)
-        if getattr(first, one.name) is None
+        attribute.name: getattr(second, attribute.name)
+        for attribute in fields(Denial)
+        if getattr(first, attribute.name) is None
         # Without its author's reason, the message gives the rule as the reason.
-        if one.name != "reason" or first.rule is None
+        if attribute.name != "reason" or first.rule is None
     }
     return replace(first, **missing)
 
@@ -389,7 +389,7 @@ def read_check(entry: Any) -> Denial | None:
         return None
     reasons = reasons_in(entry, "denied", "denial_reasons")
     verdicts = {str(entry.get(name) or "") for name in ("verdict", "final_verdict")}
-    if not (reasons or any(one.endswith("denied") for one in verdicts)):
+    if not (reasons or any(verdict.endswith("denied") for verdict in verdicts)):
         return None
     first: Mapping[str, Any] = reasons[0] if reasons else {}
     arguments, labels = read_call(first.get("arguments"), entry.get("arguments"))
@@ -410,32 +410,32 @@ def read_check(entry: Any) -> Denial | None:
 
 def reasons_in(entry: Mapping[str, Any], *names: str) -> list[Mapping[str, Any]]:
     """The rules that decided, from the first of these lists in a policy check that is not empty."""
-    found = [entry.get(name) for name in names]
-    listed: list[Any] = next((one for one in found if isinstance(one, list) and one), [])
-    return [one if isinstance(one, Mapping) else {"reason": str(one)} for one in listed]
+    lists = [entry.get(name) for name in names]
+    reasons: list[Any] = next((value for value in lists if isinstance(value, list) and value), [])
+    return [item if isinstance(item, Mapping) else {"reason": str(item)} for item in reasons]
 
 
 def _strength(
     verdicts: set[str], reasons: Iterable[Mapping[str, Any]]
 ) -> Literal["soft", "hard"] | None:
     """The strength of a denial: soft only if the verdict and every reason are soft."""
-    levels = [one.get("enforcement_level") for one in reasons]
+    levels = [reason.get("enforcement_level") for reason in reasons]
     if "hard_denied" in verdicts or "content_denied" in verdicts or "hard" in levels:
         return "hard"
-    is_soft = "soft_denied" in verdicts and bool(levels) and all(one == "soft" for one in levels)
+    is_soft = "soft_denied" in verdicts and 0 < levels.count("soft") == len(levels)
     return "soft" if is_soft else None
 
 
-def _first_of_type(kind: type[T], *given: Any) -> T | None:
+def _first_of_type(type_: type[T], *values: Any) -> T | None:
     """The first value of this type that is not an empty text."""
-    return next((one for one in given if type(one) is kind and one != ""), None)
+    return next((value for value in values if type(value) is type_ and value != ""), None)
 
 
-def read_call(given: Any, metas: Any) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
+def read_call(arguments: Any, metas: Any) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
     """Read values and labels of a call's arguments.
 
     Args:
-        given: The arguments: name → value, or `{value, meta}`.
+        arguments: The arguments: name → value, or `{value, meta}`.
         metas: Labels in a separate field: name → meta.
 
     Returns:
@@ -443,9 +443,9 @@ def read_call(given: Any, metas: Any) -> tuple[dict[str, Any] | None, dict[str, 
     """
     values: dict[str, Any] | None = None
     labels: dict[str, Any] = {}
-    if isinstance(given, Mapping):
+    if isinstance(arguments, Mapping):
         values = {}
-        for name, argument in given.items():
+        for name, argument in arguments.items():
             meta = _meta_of(argument)
             values[str(name)] = argument if meta is None else argument["value"]
             if meta is not None and (read := read_labels(meta)) is not None:

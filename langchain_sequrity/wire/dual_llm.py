@@ -172,8 +172,8 @@ def _check_strict(text: str) -> None:
         orjson.loads(plain_text)
 
 
-def _check_type(value: Any, *kinds: type) -> Any:
-    if value is not None and not isinstance(value, kinds):
+def _check_type(value: Any, *types: type) -> Any:
+    if value is not None and not isinstance(value, types):
         raise _NotAnEnvelope
     return value
 
@@ -211,17 +211,17 @@ def _read(body: dict[str, Any], *, certain: bool) -> DualLLMResult:
 
 # From envelope to message
 
-Told = Callable[[Denial], Denial]
+Remap = Callable[[Denial], Denial]
 
 
-def unwrap_envelope(message: M, *, certain: bool, told: Told | None = None) -> M:
+def unwrap_envelope(message: M, *, certain: bool, remap: Remap | None = None) -> M:
     """Replace a turn's envelope by its value.
 
     Args:
         message: The whole reply of a turn.
         certain: Whether the session is known to be dual-LLM. Otherwise a text that is not an
             envelope is an ordinary answer, unless it is an object that was not finished.
-        told: Translates locations in a denial to the policy as its author wrote it.
+        remap: Translates locations in a denial to the policy as its author wrote it.
 
     Returns:
         The message with the value as its text. A message that calls tools is unchanged, and so is
@@ -245,15 +245,15 @@ def unwrap_envelope(message: M, *, certain: bool, told: Told | None = None) -> M
             return message
         # Text next to a call or a refusal is not an answer either, and is not shown as one.
         if (denial := denials.read_message(message)) is not None:
-            raise _denied_without_envelope(message, told(denial) if told else denial)
+            raise _denied_without_envelope(message, remap(denial) if remap else denial)
         if calls or message.additional_kwargs.get("refusal"):
             if calls and isinstance(message.content, str):  # the service compares histories
-                return _with_shown_text(message, "", content=text)
+                return _with_new_text(message, "", content=text)
             return message.model_copy(update={"content": with_text(message.content, "")})
         raise _no_envelope(message, text)
     if result.status == "failure":
-        raise _failure(message, result, text, told)
-    return _with_result(message, result, text, shown=result.text)
+        raise _failure(message, result, remap)
+    return _with_result(message, result, result.text)
 
 
 def _no_envelope(message: AIMessage, text: str) -> BadReply:
@@ -291,36 +291,36 @@ def _session(message: AIMessage) -> str | None:
     return (message.response_metadata.get(METADATA_KEY) or {}).get("session_id")
 
 
-def _with_result(message: M, result: DualLLMResult, text: str, *, shown: str, **facts: Any) -> M:
-    return _with_shown_text(
+def _with_result(message: M, result: DualLLMResult, new_text: str, **facts: Any) -> M:
+    return _with_new_text(
         message,
-        shown,
+        new_text,
         status=result.status,
         labels=result.labels.to_wire() if result.labels else None,
         program=result.program,
-        **_packed_texts(content=text, packed=result.status == "failure"),
+        **_packed_texts(content=str(message.text), packed=result.status == "failure"),
         **facts,
     )
 
 
-def _with_shown_text(message: M, shown: str, **facts: Any) -> M:
+def _with_new_text(message: M, new_text: str, **facts: Any) -> M:
     """Replace the text of a reply by another.
 
     Args:
         message: The reply.
-        shown: The new text.
+        new_text: The new text.
         facts: Facts for the metadata. `content` is the text to send back in later turns, since the
             service compares the history with its own; `refusal` likewise.
 
     Returns:
         The message.
     """
-    seen = message.response_metadata
-    crc = zlib.crc32(shown.encode("utf-8", "surrogatepass"))
-    own = {**(seen.get(METADATA_KEY) or {}), **facts, "shown": crc}
-    content = with_text(message.content, shown)
+    metadata = message.response_metadata
+    crc = zlib.crc32(new_text.encode("utf-8", "surrogatepass"))
+    own_metadata = {**(metadata.get(METADATA_KEY) or {}), **facts, "shown": crc}
+    content = with_text(message.content, new_text)
     return message.model_copy(
-        update={"content": content, "response_metadata": {**seen, METADATA_KEY: own}}
+        update={"content": content, "response_metadata": {**metadata, METADATA_KEY: own_metadata}}
     )
 
 
@@ -339,16 +339,16 @@ def with_text(content: Content, text: str) -> Content:
     blocks: list[str | dict[Any, Any]] = []
     is_placed = not text
     for block in content:
-        kind = "text" if isinstance(block, str) else block.get("type")
-        if kind == "refusal" and text:
+        block_type = "text" if isinstance(block, str) else block.get("type")
+        if block_type == "refusal" and text:
             continue
-        if kind != "text":
+        if block_type != "text":
             blocks.append(block)
         elif not is_placed:
             is_placed = True
-            place = block if isinstance(block, dict) else {"type": "text"}
-            kept = {key: value for key, value in place.items() if key not in _OF_TEXT}
-            blocks.append({**kept, "text": text})
+            text_block = block if isinstance(block, dict) else {"type": "text"}
+            fields = {key: value for key, value in text_block.items() if key not in _OF_TEXT}
+            blocks.append({**fields, "text": text})
     if not is_placed:
         blocks.append({"type": "text", "text": text})
     # In a stream, `index` joins a block to those that were shown before.
@@ -380,8 +380,8 @@ def original_content(message: AIMessage) -> str | None:
     content = kept_text(message, "content")
     if content is None:
         return None
-    shown = zlib.crc32(str(message.text).encode("utf-8", "surrogatepass"))
-    return content if message.response_metadata[METADATA_KEY].get("shown") == shown else None
+    crc = zlib.crc32(str(message.text).encode("utf-8", "surrogatepass"))
+    return content if message.response_metadata[METADATA_KEY].get("shown") == crc else None
 
 
 # The service's text about a failed turn is sent back in later turns. It may hold values of calls,
@@ -412,12 +412,12 @@ def kept_text(message: AIMessage, name: str) -> str | None:
     Returns:
         The text; `None` if the message keeps no text.
     """
-    found = message.response_metadata.get(METADATA_KEY)
-    if not isinstance(found, Mapping):
+    own_metadata = message.response_metadata.get(METADATA_KEY)
+    if not isinstance(own_metadata, Mapping):
         return None
-    if isinstance(text := found.get(name), str):
+    if isinstance(text := own_metadata.get(name), str):
         return text
-    if not isinstance(packed := found.get(f"{name}{_PACKED}"), str):
+    if not isinstance(packed := own_metadata.get(f"{name}{_PACKED}"), str):
         return None
     try:
         data = base64.b64decode(packed, validate=True)
@@ -429,7 +429,7 @@ def kept_text(message: AIMessage, name: str) -> str | None:
     return text
 
 
-def _failure(message: AIMessage, result: DualLLMResult, text: str, told: Told | None) -> TurnFailed:
+def _failure(message: AIMessage, result: DualLLMResult, remap: Remap | None) -> TurnFailed:
     facts: dict[str, Any] = {
         "session_id": _session(message),
         "result": result,
@@ -443,23 +443,23 @@ def _failure(message: AIMessage, result: DualLLMResult, text: str, told: Told | 
         if is_untouched and (end := session_end(result.error_code, result.error_message)):
             raise end
         reason = plain(denials.without_values(result.error_message or "") or NOT_REPORTED)
-        facts["message"] = _refusal(_with_result(message, result, text, shown=""), reason)
+        facts["message"] = _refusal(_with_result(message, result, ""), reason)
         sentence = (
             f"The turn failed: {reason} (code `{plain(result.error_code or NOT_REPORTED)}`). "
             "Append `error.message` to the history to go on with the session."
         )
         return ProgramFailed(sentence, code=result.error_code, **facts)
-    denial = told(denial) if told else denial
-    turn = _with_result(message, result, text, shown=denial.text, denial=denial.to_json())
+    denial = remap(denial) if remap else denial
+    turn = _with_result(message, result, denial.text, denial=denial.to_json())
     return _denied(turn, denial, checks=result.policy_check_history, **facts)
 
 
 def _denied_without_envelope(message: AIMessage, denial: Denial) -> PolicyDenied:
     """The exception for a denial in a reply without an envelope."""
-    kept = dict(message.response_metadata)
-    check = kept.pop(CHECK_KEY, None)
-    turn = _with_shown_text(
-        message.model_copy(update={"response_metadata": kept}),
+    metadata = dict(message.response_metadata)
+    check = metadata.pop(CHECK_KEY, None)
+    turn = _with_new_text(
+        message.model_copy(update={"response_metadata": metadata}),
         denial.text,
         denial=denial.to_json(),
         **_packed_texts(
@@ -546,18 +546,18 @@ def may_be_dual(model: object, reply_id: object, session_id: str | None) -> bool
 # Stop reasons of replies that may be empty.
 _ENDED_OTHERWISE = CUT_OFF | {"refusal", "pause_turn"}
 # Types of blocks that are not an answer by themselves.
-_NOTHING = frozenset(
+_NO_ANSWER = frozenset(
     {"text", "refusal", "reasoning", "reasoning_content", "thinking", "redacted_thinking"}
 )
 
 
-def raise_for_outcome(message: AIMessage, *, is_guarded: bool, told: Told) -> None:
+def raise_for_outcome(message: AIMessage, *, is_guarded: bool, remap: Remap) -> None:
     """Raise for a reply that is not an answer.
 
     Args:
         message: The whole reply.
         is_guarded: Whether the caller set a policy for the session.
-        told: Translates locations in a denial to the policy as its author wrote it.
+        remap: Translates locations in a denial to the policy as its author wrote it.
 
     Raises:
         PolicyDenied: If it is a denial.
@@ -567,7 +567,7 @@ def raise_for_outcome(message: AIMessage, *, is_guarded: bool, told: Told) -> No
         return
     denial = denials.read_message(message) or _in_envelope(message)
     if denial is not None:
-        raise _denied_without_envelope(message, told(denial))
+        raise _denied_without_envelope(message, remap(denial))
     if is_guarded and is_empty(message):
         reason = finish_reason(message) or "none"
         msg = (
@@ -601,13 +601,13 @@ def is_empty(message: AIMessage) -> bool:
         or message.invalid_tool_calls
         or denials.refusal_of(message)
         or message.additional_kwargs.get("audio")
-        or (isinstance(message.content, list) and any(map(_is_something, message.content)))
+        or (isinstance(message.content, list) and any(map(_is_answer_block, message.content)))
         or finish_reason(message) in _ENDED_OTHERWISE
     )
 
 
-def _is_something(block: str | dict[Any, Any]) -> bool:
-    return isinstance(block, dict) and block.get("type") not in _NOTHING
+def _is_answer_block(block: str | dict[Any, Any]) -> bool:
+    return isinstance(block, dict) and block.get("type") not in _NO_ANSWER
 
 
 # The server's side

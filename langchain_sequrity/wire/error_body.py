@@ -162,12 +162,12 @@ def error_from_body(status: int, body: Any) -> StatusError:
     if inside_reply:
         status = _status_within(body) or _UNNAMED
     text = reason_in(body)
-    kind = status_error(status)
+    error_class = status_error(status)
     if status in _TOO_LONG_STATUSES and _is_too_long(body, text):
-        kind = ContextTooLong
+        error_class = ContextTooLong
     sentence = text if text.endswith((".", "!", "?")) else f"{text}."
-    advice = _WHAT_TO_DO.get(kind, "Correct the request." if text == _NO_REASON else "")
-    return kind(
+    advice = _WHAT_TO_DO.get(error_class, "Correct the request." if text == _NO_REASON else "")
+    return error_class(
         f"The service answered with status {status}: {sentence} {advice}".rstrip(),
         status=status,
         body=body,
@@ -197,10 +197,10 @@ def is_session_gone(error: StatusError, session_id: str | None) -> bool:
         return True
     if error.status == _GONE_STATUS and not error_text(error.body):
         return True
-    named = re.sub(r"[_-]", " ", session_id or "")
+    spaced_id = re.sub(r"[_-]", " ", session_id or "")
     may_be_unnamed = error.status == _GONE_STATUS
     return error.status in _MAY_BE_GONE and any(
-        _says_gone(sentence, named)
+        _says_gone(sentence, spaced_id)
         or (may_be_unnamed and _NAMELESS.fullmatch(sentence.strip()) is not None)
         for sentence in _sentences(error.body)
     )
@@ -236,14 +236,14 @@ def is_session_busy(error: StatusError) -> bool:
 def _sentences(body: Any) -> list[str]:
     """Sentences of a body's text, and its codes and types as words."""
     inner = _get(body, "error")
-    sources = [one for one in (body, inner, _get(body, "detail")) if isinstance(one, dict)]
-    codes = [one.get(key) for one in sources for key in ("code", "type")]
+    sources = [source for source in (body, inner, _get(body, "detail")) if isinstance(source, dict)]
+    codes = [source.get(key) for source in sources for key in ("code", "type")]
     texts = [error_text(body) or "", *(code for code in codes if isinstance(code, str))]
-    words = [re.sub(r"[_-]", " ", one) for one in texts]
+    phrases = [re.sub(r"[_-]", " ", text) for text in texts]
     # A code about another problem overrides the text next to it.
-    if any(_OTHERWISE.search(one) for one in words[1:]):
+    if any(_OTHERWISE.search(phrase) for phrase in phrases[1:]):
         return []
-    return [sentence for one in words for sentence in _SENTENCE.split(one)]
+    return [sentence for phrase in phrases for sentence in _SENTENCE.split(phrase)]
 
 
 def _get(body: Any, key: str) -> Any:
@@ -274,11 +274,11 @@ def _text_in(body: Any, depth: int = 0) -> str:
     return ""
 
 
-def _located(place: Any, text: str) -> str:
+def _located(loc: Any, text: str) -> str:
     """Put the location of a validation problem before its text."""
-    if not isinstance(place, list) or not place:
+    if not isinstance(loc, list) or not loc:
         return text
-    return f"{'.'.join(str(step) for step in place)}: {text}"
+    return f"{'.'.join(str(step) for step in loc)}: {text}"
 
 
 def _excerpt(body: Any) -> str:
@@ -294,8 +294,8 @@ def _printable(text: str) -> str:
 
 def _status_within(body: Any) -> int | None:
     names = ("status", "status_code", "code", "type")
-    found = (_as_status(_get(one, name)) for one in (_get(body, "error"), body) for name in names)
-    return next(filter(None, found), None)
+    values = (_get(part, name) for part in (_get(body, "error"), body) for name in names)
+    return next(filter(None, map(_as_status, values)), None)
 
 
 def _as_status(value: Any) -> int | None:

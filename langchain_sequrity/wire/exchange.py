@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 T_co = TypeVar("T_co", covariant=True)
 
 METADATA_KEY = "sequrity"
+"""Key of `response_metadata` for what this package adds: session, envelope, denial."""
 KEEPS_HISTORY = "x-keeps-history"
 """The header of a reply with which the local server says that requests need not repeat the
 conversation of their session. The service is not known to have such a header."""
-"""Key of `response_metadata` for what this package adds: session, envelope, denial."""
 CHECK_KEY = "policy_check"
 """Key of a reply for the check that denied a call; only the local server writes it."""
 
@@ -236,9 +236,9 @@ class StreamTotals:
         """Id, name and arguments of each call; backends may mix the fragments of several calls."""
         return [
             (
-                next((one["id"] for one in fragments if one["id"]), None),
-                next((one["name"] for one in fragments if one["name"]), None),
-                "".join(one["args"] or "" for one in fragments),
+                next((fragment["id"] for fragment in fragments if fragment["id"]), None),
+                next((fragment["name"] for fragment in fragments if fragment["name"]), None),
+                "".join(fragment["args"] or "" for fragment in fragments),
             )
             for fragments in self._fragments.values()
         ]
@@ -394,19 +394,19 @@ def refuse_reply(expected: str, body: Any) -> NoReturn:
         BadReply: Always.
     """
     msg = f"The service's reply is not {expected}. It begins with: {excerpt(body, _EXCERPT)!r}."
-    told = body.decode(errors="replace") if isinstance(body, bytes) else body
-    raise BadReply(msg, body=told) from None
+    body = body.decode(errors="replace") if isinstance(body, bytes) else body
+    raise BadReply(msg, body=body) from None
 
 
 def token_count(usage: Mapping[str, Any], name: str) -> int | None:
     """Return the token count under a name, if there is one. Raises `TypeError` for other values."""
-    found = usage.get(name)
-    if isinstance(found, float) and found.is_integer():  # JSON has one type of number
-        found = int(found)
-    if found is not None and (type(found) is not int or found < 0):
+    count = usage.get(name)
+    if isinstance(count, float) and count.is_integer():  # JSON has one type of number
+        count = int(count)
+    if count is not None and (type(count) is not int or count < 0):
         msg = f"`{name}` is not a number of tokens."
         raise TypeError(msg)
-    return found
+    return count
 
 
 def usage_metadata(
@@ -431,10 +431,10 @@ def usage_metadata(
         output_tokens=output_tokens,
         total_tokens=total_tokens or input_tokens + output_tokens,
     )
-    if found := {name: number for name, number in inputs.items() if number is not None}:
-        usage["input_token_details"] = cast("Any", found)
-    if found := {name: number for name, number in outputs.items() if number is not None}:
-        usage["output_token_details"] = cast("Any", found)
+    if details := {name: number for name, number in inputs.items() if number is not None}:
+        usage["input_token_details"] = cast("Any", details)
+    if details := {name: number for name, number in outputs.items() if number is not None}:
+        usage["output_token_details"] = cast("Any", details)
     return usage
 
 
@@ -478,9 +478,9 @@ def reply_metadata(
         skipped: Fields that are not kept. Others are kept under their own names.
         provider: The `model_provider`.
     """
-    kept = {key: value for key, value in body.items() if key not in skipped and value is not None}
+    fields = {key: value for key, value in body.items() if key not in skipped and value is not None}
     return {
-        **kept,
+        **fields,
         "model_name": body.get("model") or "",
         "model_provider": provider,
         "id": body.get("id"),

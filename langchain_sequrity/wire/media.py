@@ -15,10 +15,10 @@ from langchain_core.messages import BaseMessage
 from langchain_sequrity.errors import UsageError
 
 Block = Mapping[str, Any]
-Kind = Literal["image", "audio", "file", "video"]
+MediaType = Literal["image", "audio", "file", "video"]
 
 _DATA_URI = re.compile(r"data:([^;,]*)[^,]*;base64,")
-_KINDS: dict[Any, Kind] = {
+_MEDIA_TYPES: dict[Any, MediaType] = {
     "image": "image",
     "image_url": "image",
     "input_image": "image",
@@ -39,7 +39,7 @@ class Media:
     """An image, a file, audio or a video.
 
     Attributes:
-        kind: Its kind.
+        type: Its type.
         mime_type: Its MIME type, such as `image/png`, if known.
         data: Its bytes as base64; or `url` or `file_id` instead.
         url: Its URL.
@@ -48,7 +48,7 @@ class Media:
         extras: All fields of the block and its `extras`, such as `detail` or `cache_control`.
     """
 
-    kind: Kind
+    type: MediaType
     mime_type: str | None = None
     data: str | None = None
     url: str | None = None
@@ -59,7 +59,7 @@ class Media:
 
 def is_media(block: Block) -> bool:
     """Whether a block is media, in any dialect."""
-    return block.get("type") in _KINDS
+    return block.get("type") in _MEDIA_TYPES
 
 
 def read_media(block: Block) -> Media:
@@ -79,19 +79,19 @@ def read_media(block: Block) -> Media:
         assert read_media(part).mime_type == "image/png"
         ```
     """
-    kind = block["type"]
-    inner = block.get(kind)
-    if kind == "image_url" or (kind == "input_image" and "image_url" in block):
+    block_type = block["type"]
+    inner = block.get(block_type)
+    if block_type == "image_url" or (block_type == "input_image" and "image_url" in block):
         return _image_url(block, block.get("image_url"))
-    if kind == "input_audio":
+    if block_type == "input_audio":
         return _openai_audio(block, inner if isinstance(inner, Mapping) else block)
-    if kind == "input_file" or (kind == "file" and isinstance(inner, Mapping)):
+    if block_type == "input_file" or (block_type == "file" and isinstance(inner, Mapping)):
         return _openai_file(block, inner if isinstance(inner, Mapping) else block)
     return _standard(block)
 
 
-def _image_url(block: Block, given: Any) -> Media:
-    image = given if isinstance(given, Mapping) else {"url": given}
+def _image_url(block: Block, image_field: Any) -> Media:
+    image = image_field if isinstance(image_field, Mapping) else {"url": image_field}
     url = image.get("url")
     mime_type, data = _split_data_uri(url)
     extras = _extras(block)
@@ -120,15 +120,15 @@ def _openai_file(block: Block, file: Block) -> Media:
 
 def _standard(block: Block) -> Media:
     """Read a block of LangChain, v1 or v0, or of Anthropic."""
-    kind = _KINDS[block["type"]]
+    media_type = _MEDIA_TYPES[block["type"]]
     source = block.get("source")
     extras = _extras(block)
-    names = (one.get(key) for one in (block, extras) for key in ("filename", "title", "name"))
+    names = (fields.get(key) for fields in (block, extras) for key in ("filename", "title", "name"))
     name = next(filter(None, names), None)
     if isinstance(source, Mapping):
         data = source.get("data") if source.get("type") in ("base64", "text") else None
         return Media(
-            kind,
+            media_type,
             source.get("media_type"),
             data,
             source.get("url"),
@@ -138,20 +138,20 @@ def _standard(block: Block) -> Media:
         )
     mime_type = block.get("mime_type")
     if block.get("source_type") == "id":
-        return Media(kind, mime_type, None, None, block.get("id"), name, extras)
+        return Media(media_type, mime_type, None, None, block.get("id"), name, extras)
     url = block.get("url")
     data = block.get("base64") or block.get("data")
     if data is None and isinstance(url, str) and url.startswith("data:"):
-        found, data = _split_data_uri(url)
-        mime_type, url = mime_type or found, None
-    return Media(kind, mime_type, data, url, block.get("file_id"), name, extras)
+        uri_type, data = _split_data_uri(url)
+        mime_type, url = mime_type or uri_type, None
+    return Media(media_type, mime_type, data, url, block.get("file_id"), name, extras)
 
 
 def _extras(block: Block) -> dict[str, Any]:
     extras = dict(block)
-    for more in (block.get("metadata"), block.get("extras")):
-        if isinstance(more, Mapping):
-            extras |= more
+    for fields in (block.get("metadata"), block.get("extras")):
+        if isinstance(fields, Mapping):
+            extras |= fields
     return extras
 
 
@@ -177,12 +177,12 @@ def openai_audio(block: Block, format_name: str) -> dict[str, Any]:
         UsageError: For anything but WAV and MP3 as base64.
     """
     audio = read_media(block)
-    kind = _AUDIO_FORMATS.get((audio.mime_type or "").lower())
-    if audio.data is None or kind is None:
-        known = ", ".join(f"`{name}`" for name in _AUDIO_FORMATS)
-        way_out = f"Give the audio as `base64` with a `mime_type` of {known}."
+    audio_format = _AUDIO_FORMATS.get((audio.mime_type or "").lower())
+    if audio.data is None or audio_format is None:
+        formats = ", ".join(f"`{name}`" for name in _AUDIO_FORMATS)
+        way_out = f"Give the audio as `base64` with a `mime_type` of {formats}."
         raise unsupported_block_error(block, way_out, format_name)
-    return {"type": "input_audio", "input_audio": {"data": audio.data, "format": kind}}
+    return {"type": "input_audio", "input_audio": {"data": audio.data, "format": audio_format}}
 
 
 def data_uri(block: Block, media: Media, format_name: str) -> str:
@@ -227,12 +227,12 @@ def without_index(block: Block) -> dict[str, Any]:
     return {key: value for key, value in block.items() if key != "index"}
 
 
-def kind_of(block: Block) -> Any:
+def neutral_type(block: Block) -> Any:
     """The type of a block, one for all dialects of text and media; a text needs no type."""
-    kind = block.get("type")
-    if kind in _TEXTS or (kind is None and "text" in block):
+    block_type = block.get("type")
+    if block_type in _TEXTS or (block_type is None and "text" in block):
         return "text"
-    return _KINDS.get(kind, kind) if isinstance(kind, str) else kind
+    return _MEDIA_TYPES.get(block_type, block_type) if isinstance(block_type, str) else block_type
 
 
 def write_parts(
@@ -249,12 +249,12 @@ def write_parts(
     """
     parts = []
     for block in content:
-        given = {"type": "text", "text": block} if isinstance(block, str) else block
-        kind = kind_of(given)
-        if write := writers.get(kind):
-            parts.append(write(given))
-        elif kind not in NOT_SENT:
-            parts.append(dict(given))
+        part = {"type": "text", "text": block} if isinstance(block, str) else block
+        part_type = neutral_type(part)
+        if write := writers.get(part_type):
+            parts.append(write(part))
+        elif part_type not in NOT_SENT:
+            parts.append(dict(part))
     return parts
 
 

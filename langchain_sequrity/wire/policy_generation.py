@@ -140,13 +140,11 @@ def review(text: str, request: PolicyRequest) -> Review:
     Returns:
         The findings. An empty list of tools means that the tools are unknown.
     """
-    named = {found for match in _QUOTED.findall(request.description) for found in match if found}
+    named = {label for match in _QUOTED.findall(request.description) for label in match if label}
     tools = request.tools or None
     findings = check(text, tools, mode=request.mode, labels=named)
-    faults = tuple(
-        one for one in findings if one.severity == "error" or one.message.startswith(UNSET)
-    )
-    return Review(faults, tuple(one for one in findings if one not in faults))
+    faults = tuple(f for f in findings if f.severity == "error" or f.message.startswith(UNSET))
+    return Review(faults, tuple(finding for finding in findings if finding not in faults))
 
 
 # Variants

@@ -153,8 +153,8 @@ def chat_route(endpoint_type: str, provider: str | None, suffix: Format) -> Rout
         UsageError: If there is no such row; the message names the existing ones.
     """
     if endpoint_type not in ENDPOINT_TYPES:
-        kinds = ", ".join(f"`{kind}`" for kind in ENDPOINT_TYPES)
-        msg = f"There is no endpoint type `{endpoint_type}`. Use one of {kinds}."
+        types = ", ".join(f"`{name}`" for name in ENDPOINT_TYPES)
+        msg = f"There is no endpoint type `{endpoint_type}`. Use one of {types}."
         raise UsageError(msg)
     if provider in PROVIDERS[suffix]:
         return Route(endpoint_type, provider, suffix)
@@ -183,9 +183,9 @@ def policy_route(provider: str | None) -> Route:
     """
     if provider in POLICY_PROVIDERS:
         return Route("policy-gen", provider, "generate")
-    known = ", ".join(str(one) for one in POLICY_PROVIDERS)
+    providers = ", ".join(map(str, POLICY_PROVIDERS))
     msg = (
-        f"Provider `{provider}` does not generate policies. Use one of {known} (`None` is the "
+        f"Provider `{provider}` does not generate policies. Use one of {providers} (`None` is the "
         "service's default provider)."
     )
     raise UsageError(msg)

@@ -42,7 +42,7 @@ def results_as_values(messages: Sequence[BaseMessage]) -> list[BaseMessage]:
     Returns:
         The conversation, with structured results and results of several texts as JSON.
     """
-    return [_as_value(one) if isinstance(one, ToolMessage) else one for one in messages]
+    return [_as_value(m) if isinstance(m, ToolMessage) else m for m in messages]
 
 
 def has_failed(message: BaseMessage) -> TypeGuard[ToolMessage]:
@@ -52,14 +52,14 @@ def has_failed(message: BaseMessage) -> TypeGuard[ToolMessage]:
 
 def _as_value(message: ToolMessage) -> ToolMessage:
     content, artifact = message.content, message.artifact
-    found = artifact.get(_STRUCTURED) if isinstance(artifact, dict) else None
-    if isinstance(content, str) and not isinstance(found, dict):
+    structured = artifact.get(_STRUCTURED) if isinstance(artifact, dict) else None
+    if isinstance(content, str) and not isinstance(structured, dict):
         return message
     blocks = [content] if isinstance(content, str) else content
     texts = [text for block in blocks if (text := _text_of(block)) is not None]
     rest = [block for block in blocks if _text_of(block) is None]
     try:
-        text = _joined_value(message, found, texts, is_all=not rest)
+        text = _joined_value(message, structured, texts, is_all=not rest)
     except (ValueError, TypeError, RecursionError):  # a value that is not JSON
         text = None
     if text is None:
@@ -69,16 +69,16 @@ def _as_value(message: ToolMessage) -> ToolMessage:
 
 
 def _joined_value(
-    message: ToolMessage, found: Any, texts: list[str], *, is_all: bool
+    message: ToolMessage, structured: Any, texts: list[str], *, is_all: bool
 ) -> str | None:
     """The result as one text, or `None` if it is one already."""
     if has_failed(message):
         return "\n".join(texts) if is_all and len(texts) > 1 else None
-    if isinstance(found, dict):
-        return dumps(_edited_value(found, texts))
+    if isinstance(structured, dict):
+        return dumps(_edited_value(structured, texts))
     if not is_all:
         return None
-    if isinstance(message.content, list) and all(isinstance(one, str) for one in message.content):
+    if isinstance(message.content, list) and all(isinstance(text, str) for text in message.content):
         return dumps(message.content)  # LangChain's form of a list of texts, or an empty list
     return dumps([_value(text) for text in texts]) if len(texts) > 1 else None
 
@@ -90,25 +90,25 @@ def _text_of(block: Any) -> str | None:
     return text if isinstance(text, str) else None
 
 
-def _edited_value(found: dict[str, Any], texts: list[str]) -> Any:
+def _edited_value(structured: dict[str, Any], texts: list[str]) -> Any:
     """The value of a tool, or the value of its texts if these are an edited version.
 
     FastMCP returns a value that is not an object as `{"result": value}`, with the bare value as
     text: one text, or one per element. A text that contains every scalar of the value is not a
     redacted version of it. Prose about an object or a list is not an edited version of it either.
     """
-    value = found["result"] if found.keys() == {"result"} else found
+    value = structured["result"] if structured.keys() == {"result"} else structured
     whole = "\n".join(texts)
     if isinstance(value, list) and len(texts) == len(value):
-        shown: Any = [_read_scalar_like(one, text) for one, text in zip(value, texts, strict=True)]
+        edited: Any = [_read_scalar_like(v, text) for v, text in zip(value, texts, strict=True)]
     else:
-        shown = _read_scalar_like(value, whole)
-    if not texts or shown == value or all(_contains(one, whole) for one in _scalars(value)):
-        return found
-    is_prose = isinstance(shown, str) and whole.strip() and whole.lstrip()[:1] not in "{["
+        edited = _read_scalar_like(value, whole)
+    if not texts or edited == value or all(_contains(v, whole) for v in _scalars(value)):
+        return structured
+    is_prose = isinstance(edited, str) and whole.strip() and whole.lstrip()[:1] not in "{["
     if is_prose and isinstance(value, dict | list):
-        return found
-    return shown if value is found else {"result": shown}
+        return structured
+    return edited if value is structured else {"result": edited}
 
 
 def _read_scalar_like(value: Any, text: str) -> Any:
@@ -122,14 +122,14 @@ def _contains(scalar: Any, text: str) -> bool:
 
 
 def _scalars(value: Any) -> list[Any]:
-    found, inside = [], [value]
-    while inside:
-        one = inside.pop()
-        if isinstance(one, dict | list):
-            inside.extend(one.values() if isinstance(one, dict) else one)
+    scalars, unvisited = [], [value]
+    while unvisited:
+        node = unvisited.pop()
+        if isinstance(node, dict | list):
+            unvisited.extend(node.values() if isinstance(node, dict) else node)
         else:
-            found.append(one)
-    return found
+            scalars.append(node)
+    return scalars
 
 
 def write_tool_result(content: str | list[Any], artifact: Any) -> str | list[Any]:
@@ -146,8 +146,8 @@ def write_tool_result(content: str | list[Any], artifact: Any) -> str | list[Any
         UsageError: If `labeled_tool_result` did not make the artifact's labels, or if the content
             holds labels.
     """
-    if artifact is not None and (found := read_artifact(artifact)):
-        labels, combine = found
+    if artifact is not None and (labelled := read_artifact(artifact)):
+        labels, combine = labelled
         return _wrap(content, labels.to_wire(), combine)
     text = content if isinstance(content, str) else _joined(content)
     refuse_lost_labels(text)

@@ -64,20 +64,20 @@ def read_function(tool: Mapping[str, Any]) -> Tool | None:
     return _function(tool) if tool.get("type") == "function" and "name" in tool else None
 
 
-def _function(given: Mapping[str, Any]) -> Tool:
-    return {key: given[key] for key in FUNCTION_FIELDS if given.get(key) is not None}
+def _function(fields: Mapping[str, Any]) -> Tool:
+    return {key: fields[key] for key in FUNCTION_FIELDS if fields.get(key) is not None}
 
 
-def neutral_tool(given: Mapping[str, Any]) -> Tool:
+def neutral_tool(fields: Mapping[str, Any]) -> Tool:
     """A function tool in the neutral form, of a mapping with the fields of the function."""
-    return {"type": "function", "function": _function(given)}
+    return {"type": "function", "function": _function(fields)}
 
 
 def name_of(tool: Mapping[str, Any]) -> str | None:
     """The name by which a tool is called, if it has one."""
     inner = tool.get("function")
-    found = inner.get("name") if isinstance(inner, Mapping) else tool.get("name")
-    return found if isinstance(found, str) else None
+    name = inner.get("name") if isinstance(inner, Mapping) else tool.get("name")
+    return name if isinstance(name, str) else None
 
 
 def foreign_tool_error(tool: Mapping[str, Any], wire_format: str) -> UsageError:
@@ -146,15 +146,15 @@ def parse_calls(
     Returns:
         The calls, and those whose arguments are not a whole JSON object.
     """
-    good: list[ToolCall] = []
-    bad: list[InvalidToolCall] = []
+    valid: list[ToolCall] = []
+    invalid: list[InvalidToolCall] = []
     for name, text, call_id, is_unfinished in calls:
         args, problem = _UNREADABLE if is_unfinished else read_arguments(text, constants=constants)
         if args is None:
-            bad.append(invalid_tool_call(name=name, args=text, id=call_id, error=problem))
+            invalid.append(invalid_tool_call(name=name, args=text, id=call_id, error=problem))
         else:
-            good.append(tool_call(name=name, args=args, id=call_id))
-    return good, bad
+            valid.append(tool_call(name=name, args=args, id=call_id))
+    return valid, invalid
 
 
 def unfinished_calls(texts: Sequence[str | None], finish_reason: Any) -> list[bool]:
@@ -165,7 +165,7 @@ def unfinished_calls(texts: Sequence[str | None], finish_reason: Any) -> list[bo
         finish_reason: Why the reply ended.
     """
     is_cut = finish_reason not in FINISHED
-    return [is_cut and not text and place == len(texts) for place, text in enumerate(texts, 1)]
+    return [is_cut and not text and number == len(texts) for number, text in enumerate(texts, 1)]
 
 
 def end_of_arguments(text: str, *, is_unfinished: bool) -> str | None:
@@ -209,12 +209,11 @@ def write_calls(message: AIMessage) -> list[tuple[str | None, str, str]]:
         Id, name, and arguments as JSON text of each call. Invalid calls are among them: an error
         message has answered them, and both go back.
     """
-    kept = _kept_arguments(message) if message.tool_calls else {}
-    calls = [(call["id"], call["name"], arguments_text(call, kept)) for call in message.tool_calls]
-    bad = [
-        (call["id"], call["name"] or "", invalid_text(call)) for call in message.invalid_tool_calls
+    originals = _original_arguments(message) if message.tool_calls else {}
+    return [
+        *((c["id"], c["name"], arguments_text(c, originals)) for c in message.tool_calls),
+        *((c["id"], c["name"] or "", invalid_text(c)) for c in message.invalid_tool_calls),
     ]
-    return [*calls, *bad]
 
 
 def keep_arguments(
@@ -229,42 +228,42 @@ def keep_arguments(
     Returns:
         The metadata with the texts in it.
     """
-    kept = {call_id: text for call_id, text in texts if call_id and isinstance(text, str)}
-    if not kept:
+    originals = {call_id: text for call_id, text in texts if call_id and isinstance(text, str)}
+    if not originals:
         return {**metadata}
-    return {**metadata, METADATA_KEY: {**(metadata.get(METADATA_KEY) or {}), _ARGUMENTS: kept}}
+    return {**metadata, METADATA_KEY: {**(metadata.get(METADATA_KEY) or {}), _ARGUMENTS: originals}}
 
 
-def _kept_arguments(message: AIMessage) -> Mapping[str, str]:
+def _original_arguments(message: AIMessage) -> Mapping[str, str]:
     """The arguments of a message's calls as they came, by id of the call."""
     texts: dict[Any, Any] = {}
     if isinstance(message.content, list):
         for block in message.content:
             if isinstance(block, dict) and block.get("type") == "function_call":
                 texts[block.get("call_id")] = block.get("arguments")
-    own = message.response_metadata.get(METADATA_KEY)
-    found = own.get(_ARGUMENTS) if isinstance(own, Mapping) else None
-    if isinstance(found, Mapping):
-        texts.update(found)
+    metadata = message.response_metadata.get(METADATA_KEY)
+    originals = metadata.get(_ARGUMENTS) if isinstance(metadata, Mapping) else None
+    if isinstance(originals, Mapping):
+        texts.update(originals)
     return {key: text for key, text in texts.items() if isinstance(text, str)}
 
 
-def arguments_text(call: ToolCall, kept: Mapping[str, str]) -> str:
+def arguments_text(call: ToolCall, originals: Mapping[str, str]) -> str:
     """Write the arguments of a call.
 
     Args:
         call: The call.
-        kept: Arguments of the message's calls as they came, by id.
+        originals: Arguments of the message's calls as they came, by id.
 
     Returns:
         The text as it came, unless the arguments have been edited since.
     """
     written = dumps_like_service(call["args"], constants=True)
-    came = kept.get(call["id"] or "")
-    if came is None or came == written:
+    original = originals.get(call["id"] or "")
+    if original is None or original == written:
         return written
-    args, _ = read_arguments(came, constants=True)
-    return came if args is not None and _sorted(args) == _sorted(call["args"]) else written
+    args, _ = read_arguments(original, constants=True)
+    return original if args is not None and _sorted(args) == _sorted(call["args"]) else written
 
 
 def invalid_text(call: InvalidToolCall) -> str:

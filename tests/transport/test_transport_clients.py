@@ -198,7 +198,7 @@ async def test_a_cancelled_task_closes_its_connection_and_frees_its_slot(
     task = asyncio.create_task(way.acall(transport))
     assert await asyncio.to_thread(server.asked.acquire, timeout=WAIT)
     await asyncio.sleep(0.05)
-    slots = (await own_pool())._pools[Origin.of(httpx.URL(server.url))].slots
+    slots = (await own_pool())._pools[Origin.from_url(httpx.URL(server.url))].slots
 
     assert slots._value == pool.MAX_OPEN - 1
     task.cancel()
@@ -225,7 +225,7 @@ async def test_a_cancelled_anyio_scope_releases_its_connection(serve: Serve) -> 
                 assert piece == "a"
 
     assert await asyncio.to_thread(server.closed.acquire, timeout=WAIT)
-    origin_pool = (await own_pool())._pools[Origin.of(httpx.URL(server.url))]
+    origin_pool = (await own_pool())._pools[Origin.from_url(httpx.URL(server.url))]
     assert origin_pool.slots._value == pool.MAX_OPEN
 
 
@@ -241,7 +241,7 @@ async def test_a_task_cancelled_at_any_moment_leaves_nothing_open(serve: Serve) 
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await task
-        origin_pool = (await own_pool())._pools.get(Origin.of(httpx.URL(server.url)))
+        origin_pool = (await own_pool())._pools.get(Origin.from_url(httpx.URL(server.url)))
         assert origin_pool is None or origin_pool.slots._value == pool.MAX_OPEN
 
     assert await ASTREAM.acall(transport) == ["a", "b"]

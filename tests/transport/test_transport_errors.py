@@ -516,4 +516,4 @@ def test_an_address_that_cannot_work_is_refused(base_url: str, problem: str) -> 
     ],
 )
 def test_an_origin_is_shown_as_in_a_url(url: str, shown: str) -> None:
-    assert str(Origin.of(httpx.URL(url))) == shown
+    assert str(Origin.from_url(httpx.URL(url))) == shown

@@ -194,7 +194,7 @@ def test_the_end_of_a_call_only_moves_nearer() -> None:
 
     for seconds, left in ((20.0, 10.0), (1.0, 1.0), (5.0, 1.0)):
         deadline.finish_within(seconds)
-        assert deadline.left() == left
+        assert deadline.remaining() == left
 
 
 def test_an_abandoned_stream_closes_its_connection(serve: Callable[..., RawServer]) -> None:

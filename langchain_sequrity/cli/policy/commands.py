@@ -65,14 +65,14 @@ def check_command(
     nothing. Exit status 1 if there are errors; with --strict also if there are warnings.
     """
     only_one_stdin([*files, tools])
-    known = read_tools(tools, tools_from)
-    found = [
+    definitions = read_tools(tools, tools_from)
+    findings = [
         (source, finding)
         for source in read_sources(files)
-        for finding in check(source.text, known, mode=mode, labels=labels)
+        for finding in check(source.text, definitions, mode=mode, labels=labels)
     ]
-    errors = sum(one.severity == "error" for _, one in found)
-    warnings = len(found) - errors
+    errors = sum(finding.severity == "error" for _, finding in findings)
+    warnings = len(findings) - errors
     failed = bool(errors or (strict and warnings))
     if as_json:
         print_json(
@@ -81,12 +81,12 @@ def check_command(
                 "files": list(files),
                 "errors": errors,
                 "warnings": warnings,
-                "findings": [finding_json(source, one) for source, one in found],
+                "findings": [finding_json(source, finding) for source, finding in findings],
             }
         )
     else:
-        for source, one in found:
-            print_finding(source, one)
+        for source, finding in findings:
+            print_finding(source, finding)
         counts = f"{_count(errors, 'error')}, {_count(warnings, 'warning')}"
         print_text(f"{_count(len(files), 'file')} checked: {counts}")
     raise SystemExit(int(failed))

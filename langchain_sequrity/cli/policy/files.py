@@ -83,12 +83,12 @@ class SourceFile:
         return (self.bom + text.replace("\n", self.newline)).encode()
 
 
-def kind_of(value: Any) -> str:
+def json_type(value: Any) -> str:
     """The JSON type of plain data in words, or the Python type of other values."""
-    kinds = {dict: "an object", list: "a list", str: "a text", int: "a number", float: "a number"}
+    names = {dict: "an object", list: "a list", str: "a text", int: "a number", float: "a number"}
     if value is None or isinstance(value, bool):
         return f"`{json.dumps(value)}`"
-    return kinds.get(type(value)) or f"a value of type `{type(value).__name__}`"
+    return names.get(type(value)) or f"a value of type `{type(value).__name__}`"
 
 
 def shown_name(path: str) -> str:
@@ -149,18 +149,18 @@ def read_data(path: str) -> Any:
     Raises:
         InvalidInput: If the file is invalid. The message has the place.
     """
-    text, kind = read_source(path).text, "JSON" if path.endswith(".json") else "YAML"
+    text, syntax = read_source(path).text, "JSON" if path.endswith(".json") else "YAML"
     try:
-        return json.loads(text) if kind == "JSON" else yaml.safe_load(text)
+        return json.loads(text) if syntax == "JSON" else yaml.safe_load(text)
     except json.JSONDecodeError as error:
-        at, why = f":{error.lineno}:{error.colno}", error.msg
+        position, why = f":{error.lineno}:{error.colno}", error.msg
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
-        at = f":{mark.line + 1}:{mark.column + 1}" if mark else ""
+        position = f":{mark.line + 1}:{mark.column + 1}" if mark else ""
         why = error.problem or str(error)
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # also a too long number
-        at, why = "", " ".join(str(error).split())
-    msg = f"{shown_name(path)}{at}: not valid {kind}: {why}."
+        position, why = "", " ".join(str(error).split())
+    msg = f"{shown_name(path)}{position}: not valid {syntax}: {why}."
     raise InvalidInput(msg)
 
 
@@ -236,13 +236,13 @@ def print_exact(data: bytes) -> None:
     click.echo(data, nl=False)
 
 
-def print_table(shown: TableMixin) -> None:
+def print_table(table: TableMixin) -> None:
     """Print a table: in colour on a terminal, otherwise as plain text."""
     console = Console()
     if console.is_terminal:
-        console.print(shown)
+        console.print(table)
     else:
-        print_text(shown.text())
+        print_text(table.text())
 
 
 # Findings
@@ -357,15 +357,15 @@ def read_tools(file: str | None, code: str | None) -> list[Any] | None:
     return None
 
 
-def _check_tools(origin: str, given: Any) -> list[Any]:
-    if isinstance(given, str | bytes | Mapping) or not isinstance(given, Iterable):
+def _check_tools(origin: str, value: Any) -> list[Any]:
+    if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):
         msg = (
-            f"{origin}: expected a list of tools, got {kind_of(given)}. "
+            f"{origin}: expected a list of tools, got {json_type(value)}. "
             'Write `["send_mail", …]`, or a list of definitions.'
         )
         raise InvalidInput(msg)
     try:
-        tools = [_definition(one) for one in given]
+        tools = [_definition(tool) for tool in value]
         check("", tools)
     except UsageError as error:
         msg = f"{origin}: {error}"
@@ -387,14 +387,14 @@ def _import_tools(code: str) -> Any:
     if not (module and colon and attribute):
         msg = f"--tools-from: expected `module:attribute`, got `{code}`. Write `app.agent:tools`."
         raise InvalidInput(msg)
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.insert(0, here)  # like `python -m`, for the project's own modules
+    folder = str(Path.cwd())
+    if folder not in sys.path:
+        sys.path.insert(0, folder)  # like `python -m`, for the project's own modules
     try:
         # The output of the module must not mix with the output of the command.
         with redirect_stdout(sys.stderr):
-            found = attrgetter(attribute)(import_module(module))
+            tools = attrgetter(attribute)(import_module(module))
     except Exception as error:
         msg = f"--tools-from: `{code}` cannot be imported: {type(error).__name__}: {error}"
         raise InvalidInput(msg) from error
-    return found
+    return tools

@@ -97,11 +97,11 @@ def generate_command(
     only_one_stdin([description, tools])
     if out is not None:
         _check_out(out, force=force)
-    known = read_tools(tools, tools_from)
-    if not known:
+    definitions = read_tools(tools, tools_from)
+    if not definitions:
         msg = "No tools are given. Use --tools or --tools-from."
         raise InvalidInput(msg)
-    wanted = read_source(description).text if description == "-" else description
+    purpose = read_source(description).text if description == "-" else description
     name = _model(model, provider, local=local)
     options: dict[str, Any] = {} if provider is None else {"provider": provider}
     try:
@@ -118,9 +118,9 @@ def generate_command(
                 url = stack.enter_context(LocalServer()).base_url
                 # The user's own keys are not needed here.
                 options |= {"base_url": url, "api_key": LOOPBACK_KEY, "llm_api_key": None}
-            tool = PolicyGenTool(name, known, mode=mode, **options)
+            tool = PolicyGenTool(name, definitions, mode=mode, **options)
             stack.enter_context(closing(tool.model))
-            proposal = tool.propose(wanted)
+            proposal = tool.propose(purpose)
     except UsageError as error:
         raise InvalidInput(str(error)) from error
     except SequrityError as error:
@@ -174,7 +174,7 @@ def _write_proposal(proposal: "PolicyProposal", out: str | None, *, as_json: boo
             _write_proposal(proposal, None, as_json=as_json)
             raise
     if as_json:
-        findings = [asdict(one) for one in proposal.findings]
+        findings = [asdict(finding) for finding in proposal.findings]
         usage = dict(proposal.usage)
         print_json({"policy": proposal.text, "findings": findings, "usage": usage, "file": out})
         return

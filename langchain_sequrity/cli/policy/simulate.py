@@ -10,7 +10,7 @@ from langchain_sequrity.cli.policy.files import (
     FILE_TYPE,
     InvalidInput,
     as_json_option,
-    kind_of,
+    json_type,
     only_one_stdin,
     policy_in,
     print_json,
@@ -93,20 +93,21 @@ def simulate_command(
     of a denied call). Exit status 1 if a verdict differs.
     """
     only_one_stdin([*files, calls_file, tools, header, against])
-    known = read_tools(tools, tools_from)
+    definitions = read_tools(tools, tools_from)
     fields = None if header is None else read_data(header)
     engine = _engine(files, header, fields, as_json=as_json)
     old = None if against is None else _engine((against,), header, fields, as_json=as_json)
     calls, expected = _read_calls(calls_file)
     with _usage_errors(calls_file):
-        covered = coverage(engine, calls, tools=known) if cover or fail_under is not None else None
-        simulation = covered.simulation if covered else simulate(engine, calls, tools=known)
-        difference = None if old is None else diff(old, engine, calls, tools=known)
+        needs_coverage = cover or fail_under is not None
+        covered = coverage(engine, calls, tools=definitions) if needs_coverage else None
+        simulation = covered.simulation if covered else simulate(engine, calls, tools=definitions)
+        difference = None if old is None else diff(old, engine, calls, tools=definitions)
     results = [
-        (one, wanted, wanted in {_verdict(one), _verdict(one).partition("_")[2]})
-        for one, wanted in zip(simulation, expected, strict=True)
+        (decision, expect, expect in {_verdict(decision), _verdict(decision).partition("_")[2]})
+        for decision, expect in zip(simulation, expected, strict=True)
     ]
-    unmet = [(one, wanted) for one, wanted, met in results if not met]
+    unmet = [(decision, expect) for decision, expect, is_met in results if not is_met]
     percent = covered.share * 100 if covered else 100
     is_covered = fail_under is None or percent >= fail_under
     if as_json:
@@ -115,8 +116,8 @@ def simulate_command(
                 "ok": is_covered and not unmet,
                 "unmet": len(unmet),
                 "calls": [
-                    {**one.to_json(), "expected": wanted, "met": met}
-                    for one, wanted, met in results
+                    {**decision.to_json(), "expected": expect, "met": is_met}
+                    for decision, expect, is_met in results
                 ],
                 "coverage": covered and covered.to_json(),
                 "difference": difference and difference.to_json(),
@@ -126,10 +127,10 @@ def simulate_command(
         for table in filter(None, (simulation, covered, difference)):
             print_table(table)
             click.echo()
-        for one, wanted in unmet:
+        for decision, expect in unmet:
             print_text(
-                f"Call {one.number} (`{plain(one.call.tool, limit=80)}`): expected "
-                f"{_words(wanted)}, got {_words(_verdict(one))}"
+                f"Call {decision.number} (`{plain(decision.call.tool, limit=80)}`): expected "
+                f"{_spaced(expect)}, got {_spaced(_verdict(decision))}"
             )
         print_text(f"{len(results) - len(unmet)} of {len(results)} calls as expected")
         if not is_covered:
@@ -145,7 +146,7 @@ def _engine(paths: Sequence[str], header: str | None, fields: Any, *, as_json: b
     from langchain_sequrity.headers import PolicyHeader, coerce  # noqa: PLC0415 - see above
 
     if not isinstance(fields, dict) or "codes" in fields:
-        got = "`codes`, which FILE replaces" if isinstance(fields, dict) else kind_of(fields)
+        got = "`codes`, which FILE replaces" if isinstance(fields, dict) else json_type(fields)
         msg = f"{shown_name(header)}: expected an object with other fields of X-Policy, got {got}."
         raise InvalidInput(msg)
 
@@ -160,7 +161,7 @@ def _verdict(decision: Decision) -> str:
     return decision.verdict.final_verdict if decision.verdict else "not_reached"
 
 
-def _words(verdict: str) -> str:
+def _spaced(verdict: str) -> str:
     return verdict.replace("_", " ")
 
 
@@ -169,18 +170,18 @@ def _words(verdict: str) -> str:
 
 def _read_calls(path: str) -> tuple[list[Any], list[str]]:
     """The calls, and the expectation of each."""
-    name, given = shown_name(path), read_data(path)
-    if not isinstance(given, list) or not given:
-        found = "an empty list" if given == [] else kind_of(given)
+    name, data = shown_name(path), read_data(path)
+    if not isinstance(data, list) or not data:
+        got = "an empty list" if data == [] else json_type(data)
         msg = (
-            f"{name}: expected a list of calls, got {found}. "
+            f"{name}: expected a list of calls, got {got}. "
             'Write `[{"tool": "send_mail", "arguments": {"to": "ana"}}, …]`.'
         )
         raise InvalidInput(msg)
-    expected = [_expected(name, number, one) for number, one in enumerate(given, 1)]
+    expected = [_expected(name, number, call) for number, call in enumerate(data, 1)]
     calls = [
-        {key: one[key] for key in one if key != "expect"} if isinstance(one, dict) else one
-        for one in given
+        {key: call[key] for key in call if key != "expect"} if isinstance(call, dict) else call
+        for call in data
     ]
     return calls, expected  # `simulate` rejects a call that is not a dict
 
@@ -196,11 +197,11 @@ def _usage_errors(path: str) -> Iterator[None]:
 
 
 def _expected(name: str, number: int, call: Any) -> str:
-    found = call.get("expect", _DEFAULT) if isinstance(call, dict) else _DEFAULT
-    if isinstance(found, str) and found in _EXPECTED:
-        return found
-    advice = suggest(found, _EXPECTED) if isinstance(found, str) else ""
-    shown = plain(repr(found), limit=80)
+    expectation = call.get("expect", _DEFAULT) if isinstance(call, dict) else _DEFAULT
+    if isinstance(expectation, str) and expectation in _EXPECTED:
+        return expectation
+    advice = suggest(expectation, _EXPECTED) if isinstance(expectation, str) else ""
+    quoted = plain(repr(expectation), limit=80)
     allowed = ", ".join(_EXPECTED)
-    msg = f"{name}: Call {number}: `expect` must be one of {allowed}; got {shown}. {advice}"
+    msg = f"{name}: Call {number}: `expect` must be one of {allowed}; got {quoted}. {advice}"
     raise InvalidInput(msg.rstrip())

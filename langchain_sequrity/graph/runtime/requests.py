@@ -173,7 +173,7 @@ class RunExchange:
 
     def seal(self, session_id: str) -> str:
         """The digest that ties a session to the connection and the model."""
-        return self.connection.seal(self._params["model"], session_id)
+        return self.connection.session_digest(self._params["model"], session_id)
 
     def next(self, run: ProgramRun, batches: Sequence[CallBatch]) -> ServiceCall:
         """The request with the results of the last batch of calls.
@@ -276,7 +276,7 @@ class RunExchange:
             calls = message.tool_calls
             return _calls_requested(answer, calls, session, keeps_history=keeps_history)
         result = dual_llm_result(
-            unwrap_envelope(message, certain=True, told=self.connection.with_author_place)
+            unwrap_envelope(message, certain=True, remap=self.connection.with_author_rule)
         )
         if result is None:
             msg = "The reply neither asks for a call nor ends the run."

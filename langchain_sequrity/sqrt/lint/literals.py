@@ -180,7 +180,7 @@ def _safe_pattern(pattern: _Pattern) -> str:
 
 def _bad_addresses(pattern: _Pattern, budget: MatchBudget) -> Iterator[str]:
     """Texts that certainly match and are not one address, the most telling first."""
-    if budget.left <= 0:
+    if budget.remaining <= 0:
         return
     test, text = matcher(pattern), text_of(pattern)
     samples = (
@@ -197,7 +197,7 @@ def _bad_addresses(pattern: _Pattern, budget: MatchBudget) -> Iterator[str]:
         return
     for sample in samples:
         for variant in _address_variants(sample[:_LONGEST]):
-            if budget.left <= 0:
+            if budget.remaining <= 0:
                 return
             if matches(variant) and (
                 _has_control_characters(variant) or not all(map(is_valid, _BETWEEN.split(variant)))

@@ -39,7 +39,7 @@ from langchain_sequrity.wire.exchange import (
     reply_metadata,
 )
 from langchain_sequrity.wire.media import Block, read_media
-from langchain_sequrity.wire.streams import FormatReader
+from langchain_sequrity.wire.stream_reader import FormatReader
 from langchain_sequrity.wire.tool_results import has_failed, with_tool_messages, write_tool_result
 from langchain_sequrity.wire.tools import (
     end_of_arguments,
@@ -118,10 +118,10 @@ def write_messages(messages: Sequence[BaseMessage], *, dual_llm: bool = False) -
     if not all(isinstance(message.content, str) for message in messages):
         messages = [*with_tool_messages(messages)]
     for message in messages:
-        out = _writer_of(type(message))(message)
+        wire_message = _writer_of(type(message))(message)
         if dual_llm and has_failed(message):
-            out["is_error"] = True  # borrowed from Messages (`docs/behaviour.md`, P7)
-        written.append(out)
+            wire_message["is_error"] = True  # borrowed from Messages (`docs/behaviour.md`, P7)
+        written.append(wire_message)
     return written
 
 
@@ -133,25 +133,25 @@ def _write(message: BaseMessage) -> Message:
 _writer_of = lru_cache(maxsize=64)(_write.dispatch)  # a long history pays for each look-up
 
 
-def _with_name(out: Message, message: BaseMessage) -> Message:
+def _with_name(written: Message, message: BaseMessage) -> Message:
     if message.name is not None:
-        out["name"] = message.name
-    return out
+        written["name"] = message.name
+    return written
 
 
 def _content(message: BaseMessage) -> str | list[Part]:
     content = message.content
     if isinstance(content, str):
         return content
-    sent = [block for block in content if not _ran_elsewhere(block)]
-    return media.write_parts(sent, _PART_WRITERS) or ""  # an empty list of parts is not legal
+    blocks = [block for block in content if not _ran_elsewhere(block)]
+    return media.write_parts(blocks, _PART_WRITERS) or ""  # an empty list of parts is not legal
 
 
 def _ran_elsewhere(block: Any) -> bool:
     """Whether a block is a call, or its result, that another provider ran itself."""
-    kind = str(block.get("type")) if isinstance(block, dict) else ""
-    ends = ("_tool_use", "_tool_result", "_call", "_output")
-    return kind.startswith("mcp_") or kind.endswith(ends)
+    block_type = str(block.get("type")) if isinstance(block, dict) else ""
+    suffixes = ("_tool_use", "_tool_result", "_call", "_output")
+    return block_type.startswith("mcp_") or block_type.endswith(suffixes)
 
 
 @_write.register
@@ -187,20 +187,20 @@ def _tool_result(message: ToolMessage) -> Message:
 
 @_write.register
 def _assistant(message: AIMessage) -> Message:
-    out: Message = {"role": "assistant", "content": _content(message)}
+    written: Message = {"role": "assistant", "content": _content(message)}
     if message.tool_calls or message.invalid_tool_calls:
-        out["tool_calls"] = [
+        written["tool_calls"] = [
             {"id": call_id, "type": "function", "function": {"name": name, "arguments": text}}
             for call_id, name, text in write_calls(message)
         ]
     extra = message.additional_kwargs
     if extra:
         if "refusal" in extra:
-            out["refusal"] = extra["refusal"]
+            written["refusal"] = extra["refusal"]
         audio = extra.get("audio")
         if isinstance(audio, dict) and audio.get("id"):
-            out["audio"] = {"id": audio["id"]}
-    return _with_name(out, message)
+            written["audio"] = {"id": audio["id"]}
+    return _with_name(written, message)
 
 
 # Content parts
@@ -219,8 +219,8 @@ def _refusal(block: Block) -> Part:
 
 def _image(block: Block) -> Part:
     if block["type"] == "image_url":  # already OpenAI's form
-        given = block.get("image_url")
-        return {**block, "image_url": {"url": given}} if isinstance(given, str) else dict(block)
+        url = block.get("image_url")
+        return {**block, "image_url": {"url": url}} if isinstance(url, str) else dict(block)
     image = read_media(block)
     url = image.url if image.data is None else media.data_uri(block, image, _FORMAT)
     if url is None:
@@ -348,9 +348,9 @@ def _read_choice(choice: Mapping[str, Any], shared: Mapping[str, Any]) -> AIMess
     metadata = {**shared, "finish_reason": choice.get("finish_reason")}
     calls: list[ToolCall] = []
     invalid: list[InvalidToolCall] = []
-    if sent := message.get("tool_calls"):
-        calls, invalid = _read_calls(sent, choice.get("finish_reason"))
-        texts = ((call.get("id"), call["function"].get("arguments")) for call in sent)
+    if raw_calls := message.get("tool_calls"):
+        calls, invalid = _read_calls(raw_calls, choice.get("finish_reason"))
+        texts = ((call.get("id"), call["function"].get("arguments")) for call in raw_calls)
         metadata = keep_arguments(metadata, texts)
     if choice.get("logprobs"):
         metadata["logprobs"] = choice["logprobs"]
@@ -372,7 +372,7 @@ def _read_content(message: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
         if key not in _MESSAGE_FIELDS and value is not None and value != []
     }
     if "annotations" in extra:
-        extra["annotations"] = [{**one} for one in extra["annotations"]]
+        extra["annotations"] = [{**annotation} for annotation in extra["annotations"]]
     # Servers use both names; LangChain knows the first.
     if reasoning := message.get("reasoning_content") or message.get("reasoning"):
         extra["reasoning_content"] = reasoning
@@ -417,7 +417,7 @@ class ChatCompletionsReader(FormatReader):
 
     read_reply = staticmethod(read_reply)
 
-    def __init__(self, describe: Describe, _asked: Mapping[str, Any]) -> None:
+    def __init__(self, describe: Describe, _request: Mapping[str, Any]) -> None:
         super().__init__(describe)
         self._logprobs: dict[str, list[Any]] = {}
         self._memory = StreamMemory()
@@ -455,7 +455,7 @@ class ChatCompletionsReader(FormatReader):
         if self._ended:
             return ()
         self._ended = True
-        metadata = None if self._finished else self._facts(self._last, None)
+        metadata = None if self._finished else self._whole_metadata(self._last, None)
         usage, self._usage, self._finished = self._usage, None, True
         try:
             return self._chunk(
@@ -483,9 +483,9 @@ class ChatCompletionsReader(FormatReader):
         if choice.get("error"):
             raise error_in_reply(choice)
         self._finished, self._finish_reason = True, finish_reason
-        return self._chunk(delta, self._facts(body, finish_reason))
+        return self._chunk(delta, self._whole_metadata(body, finish_reason))
 
-    def _facts(self, body: Mapping[str, Any], finish_reason: str | None) -> dict[str, Any]:
+    def _whole_metadata(self, body: Mapping[str, Any], finish_reason: str | None) -> dict[str, Any]:
         metadata = {
             **_metadata(body),
             **self._describe(self._head),
@@ -519,10 +519,10 @@ class ChatCompletionsReader(FormatReader):
         )
 
     def _collect_logprobs(self, logprobs: Mapping[str, Any]) -> None:
-        for kind, tokens in logprobs.items():
+        for field, tokens in logprobs.items():
             if tokens:
                 self._memory.add(tokens)
-                self._logprobs.setdefault(kind, []).extend(tokens)
+                self._logprobs.setdefault(field, []).extend(tokens)
 
 
 class _CallIndices:
@@ -536,7 +536,7 @@ class _CallIndices:
         self._memory = memory
         self._arguments: list[tuple[str | None, list[str]]] = []
         self._by_id: dict[str, int] = {}
-        self._named: set[int] = set()
+        self._named_calls: set[int] = set()
         self._by_wire: dict[Any, int] = {}
 
     def with_index(self, call: Mapping[str, Any]) -> ToolCallChunk:
@@ -557,9 +557,9 @@ class _CallIndices:
                 self._by_id[call_id] = index
         else:
             call_id = None
-        name = None if index in self._named else function.get("name") or None
+        name = None if index in self._named_calls else function.get("name") or None
         if name is not None:
-            self._named.add(index)
+            self._named_calls.add(index)
         args = function.get("arguments") or ""
         self._memory.add_json(args)
         self._memory.add_text(args)
@@ -575,7 +575,7 @@ class _CallIndices:
         texts = [text for _, text in self.texts()]
         fragments = []
         for index, is_unfinished in enumerate(unfinished_calls(texts, finish_reason)):
-            is_open = is_unfinished or index not in self._named
+            is_open = is_unfinished or index not in self._named_calls
             if added := end_of_arguments(texts[index], is_unfinished=is_open):
                 fragments.append(tool_call_chunk(name=None, args=added, id=None, index=index))
         return fragments

@@ -86,9 +86,9 @@ _MESSAGE = {
     "user": _USER,
     "assistant": checks.with_check(
         _ASSISTANT,
-        lambda said: (
-            said.get("content") is not None
-            or any(map(said.get, ("refusal", "audio", "tool_calls")))
+        lambda message: (
+            message.get("content") is not None
+            or any(map(message.get, ("refusal", "audio", "tool_calls")))
         ),
         "have `content` or `tool_calls`",
         possible=False,
@@ -182,12 +182,12 @@ def read_tools(body: Mapping[str, Any]) -> tuple[list[dict[str, Any]], list[dict
 def _response_format(value: Any) -> dict[str, Any] | None:
     if value is None:
         return None
-    kind = value["type"]
-    if kind != "json_schema":
-        return {"type": kind}
+    format_type = value["type"]
+    if format_type != "json_schema":
+        return {"type": format_type}
     inner = checks.plain_schema(value["json_schema"])
     schema = inner.get("schema") or {"type": "object"}
-    return {"type": kind, "json_schema": {**inner, "schema": schema}}
+    return {"type": format_type, "json_schema": {**inner, "schema": schema}}
 
 
 def _system(message: dict[str, Any]) -> BaseMessage:
@@ -272,8 +272,8 @@ def write_reply(messages: Sequence[AIMessage], head: ReplyHead) -> dict[str, Any
     return body
 
 
-def _common(head: ReplyHead, kind: str) -> dict[str, Any]:
-    return {"id": head.id, "object": kind, "created": head.created, "model": head.request.model}
+def _common(head: ReplyHead, type_: str) -> dict[str, Any]:
+    return {"id": head.id, "object": type_, "created": head.created, "model": head.request.model}
 
 
 def write_stream(chunks: Iterable[AIMessageChunk], head: ReplyHead) -> Iterator[Event]:
@@ -336,10 +336,10 @@ def _write_usage(usage: UsageMetadata) -> dict[str, Any]:
         "reasoning_tokens": outputs.get("reasoning"),
         "audio_tokens": outputs.get("audio"),
     }
-    if found := _without_none(prompt):
-        body["prompt_tokens_details"] = found
-    if found := _without_none(completion):
-        body["completion_tokens_details"] = found
+    if details := _without_none(prompt):
+        body["prompt_tokens_details"] = details
+    if details := _without_none(completion):
+        body["completion_tokens_details"] = details
     return body
 
 

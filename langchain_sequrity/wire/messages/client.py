@@ -54,7 +54,7 @@ from langchain_sequrity.wire.messages.content import (
     write_result,
 )
 from langchain_sequrity.wire.messages.params import write_params
-from langchain_sequrity.wire.streams import FormatReader
+from langchain_sequrity.wire.stream_reader import FormatReader
 from langchain_sequrity.wire.tool_results import is_result, write_tool_result
 from langchain_sequrity.wire.tools import (
     FINISHED,
@@ -89,8 +89,8 @@ def write_request(
     del dual_llm
     body = write_params(params)
     system, turns = write_messages(messages)
-    if given := body.get("system"):
-        system = [*write_blocks(given), *_blocks(system)]
+    if prompt := body.get("system"):
+        system = [*write_blocks(prompt), *_blocks(system)]
     if system:
         body["system"] = system
     body["messages"] = turns
@@ -137,7 +137,7 @@ def write_messages(messages: Iterable[BaseMessage]) -> tuple[Content, list[Turn]
         content = turn["content"]
         if turn["role"] == "user" and isinstance(content, list) and len(content) > 1:
             # The format wants tool results before other blocks; the sort is stable.
-            turn["content"] = sorted(content, key=lambda one: one.get("type") != "tool_result")
+            turn["content"] = sorted(content, key=lambda block: block.get("type") != "tool_result")
     return system, turns
 
 
@@ -242,21 +242,21 @@ def _assistant(message: AIMessage) -> tuple[str, Content]:
     if isinstance(content, str):
         if not (message.tool_calls or message.invalid_tool_calls):
             return "assistant", _text_or_refusal(content, message)
-        return "assistant", [*write_blocks(content), *_CallBlocks(message).left]
+        return "assistant", [*write_blocks(content), *_CallBlocks(message).remaining]
     blocks: list[Block] = []
     calls = _CallBlocks(message)
     is_foreign = _is_foreign(message)
     for block in content:
-        kind = block.get("type") if isinstance(block, dict) else None
-        if isinstance(block, dict) and kind in media.CALLS:
+        block_type = block.get("type") if isinstance(block, dict) else None
+        if isinstance(block, dict) and block_type in media.CALLS:
             written = calls.pop(block)
-        elif is_foreign and kind in THOUGHTS:
+        elif is_foreign and block_type in THOUGHTS:
             written = None
         else:
             written = write_block(block)
         if written is not None:
             blocks.append(written)
-    blocks += calls.left
+    blocks += calls.remaining
     return "assistant", blocks or _text_or_refusal("", message)
 
 
@@ -281,33 +281,33 @@ class _CallBlocks:
         message: The message.
 
     Attributes:
-        left: Calls whose block in the content has not been taken, or that have none.
+        remaining: Calls whose block in the content has not been taken, or that have none.
 
     Raises:
         UsageError: If two calls have the same id.
     """
 
     def __init__(self, message: AIMessage) -> None:
-        self.left = [
+        self.remaining = [
             _tool_use(call["id"] or f"call {number}", call["name"], call["args"])
             for number, call in enumerate(message.tool_calls)
         ]
         for bad in message.invalid_tool_calls:
             # An error message answers the call: both go back.
             args = {INVALID: invalid_text(bad)}
-            self.left.append(_tool_use(bad["id"], bad["name"] or "invalid_call", args))
+            self.remaining.append(_tool_use(bad["id"], bad["name"] or "invalid_call", args))
         # Without an id the message is handwritten, and may have calls in its content only.
-        self._is_complete = "id" in message.response_metadata or bool(self.left)
-        if len({call["id"] for call in self.left}) != len(self.left):
+        self._is_complete = "id" in message.response_metadata or bool(self.remaining)
+        if len({call["id"] for call in self.remaining}) != len(self.remaining):
             msg = "Two tool calls of one message have the same id. Give each an id of its own."
             raise UsageError(msg)
 
     def pop(self, block: Mapping[str, Any]) -> Block | None:
         """Return the call for a block of the content; `None` if it was removed from the calls."""
         call_id = legal_id(block.get("call_id") or block.get("id"))
-        for place, call in enumerate(self.left):
+        for index, call in enumerate(self.remaining):
             if call["id"] == call_id:
-                del self.left[place]
+                del self.remaining[index]
                 return {**call, **_additions(block)}
         if self._is_complete or block["type"] != "tool_use":
             return None
@@ -321,9 +321,9 @@ def _tool_use(call_id: str | None, name: str, args: Mapping[str, Any]) -> Block:
 
 def _additions(block: Mapping[str, Any]) -> Block:
     """Additional fields of a call, in its own block or in LangChain's standard block."""
-    found = {**(block.get("extras") or {}), **block}
-    kept = ("cache_control", "caller", "toolset_name")
-    return {key: found[key] for key in kept if found.get(key) is not None}
+    fields = {**(block.get("extras") or {}), **block}
+    names = ("cache_control", "caller", "toolset_name")
+    return {key: fields[key] for key in names if fields.get(key) is not None}
 
 
 # Replies
@@ -380,7 +380,7 @@ def _read_content(
     # LangChain would show the block of an invalid call as a call.
     by_id = {call["id"]: {**call} for call in invalid}
     if by_id:
-        read = [by_id.get(one.get("id"), one) if one["type"] == "tool_use" else one for one in read]
+        read = [by_id.get(b.get("id"), b) if b["type"] == "tool_use" else b for b in read]
     texts: list[str] = [block["text"] for block in read if block["type"] == "text"]
     if len(read) == len(texts) == 1 and not read[0].get("citations"):
         return texts[0]
@@ -420,24 +420,24 @@ def _read_calls(
     If a reply was cut off, its last block may have any part of its input (`docs/protocol.md`,
     Messages).
     """
-    good: list[ToolCall] = []
-    bad: list[InvalidToolCall] = []
-    for place, block in enumerate(blocks, 1):
+    calls: list[ToolCall] = []
+    invalid_calls: list[InvalidToolCall] = []
+    for number, block in enumerate(blocks, 1):
         if block["type"] != "tool_use":
             continue
-        name, given, call_id = block["name"], block.get("input"), block.get("id")
-        is_cut = place == len(blocks) and stop_reason not in FINISHED
-        if isinstance(given, dict) and given.keys() != {INVALID} and not is_cut:
-            good.append(tool_call(name=name, args=given, id=call_id))
+        name, args, call_id = block["name"], block.get("input"), block.get("id")
+        is_cut = number == len(blocks) and stop_reason not in FINISHED
+        if isinstance(args, dict) and args.keys() != {INVALID} and not is_cut:
+            calls.append(tool_call(name=name, args=args, id=call_id))
             continue
-        if isinstance(given, dict) and given.keys() == {INVALID}:
-            given = given[INVALID]
+        if isinstance(args, dict) and args.keys() == {INVALID}:
+            args = args[INVALID]
         # Some proxies send the arguments as JSON text.
-        text = given if isinstance(given, str) or given is None else dumps(given)
+        text = args if isinstance(args, str) or args is None else dumps(args)
         parsed, invalid = parse_calls([(name, text, call_id, is_cut)])
-        good += parsed
-        bad += invalid
-    return good, bad
+        calls += parsed
+        invalid_calls += invalid
+    return calls, invalid_calls
 
 
 def _metadata(body: Mapping[str, Any]) -> dict[str, Any]:
@@ -460,7 +460,7 @@ def _usage(usage: Mapping[str, Any]) -> UsageMetadata:
     created = token_count(usage, "cache_creation_input_tokens")
     details = {"cache_read": cache_read, "cache_creation": created}
     by_lifetime = usage.get("cache_creation") or {}
-    lifetimes = {name: found for name in _LIFETIMES if (found := token_count(by_lifetime, name))}
+    lifetimes = {name: count for name in _LIFETIMES if (count := token_count(by_lifetime, name))}
     if lifetimes:  # instead of their sum, which LangChain would count a second time
         created = sum(lifetimes.values())
         details |= {"cache_creation": 0, **lifetimes}
@@ -493,13 +493,13 @@ class MessagesReader(FormatReader):
 
     read_reply = staticmethod(read_reply)
 
-    def __init__(self, describe: Describe, asked: Mapping[str, Any]) -> None:
+    def __init__(self, describe: Describe, request: Mapping[str, Any]) -> None:
         super().__init__(describe)
         self._message: dict[str, Any] = {}
         self._counts: dict[str, Any] = {}
         # `None` while it is unknown.
-        self._is_text: bool | None = False if _asks_for_blocks(asked) else None
-        self._kinds: dict[int, str] = {}
+        self._is_text: bool | None = False if _asks_for_blocks(request) else None
+        self._block_types: dict[int, str] = {}
         self._arguments_of: dict[int, list[str]] = {}
         self._memory = StreamMemory()
         self._finished = False
@@ -509,13 +509,13 @@ class MessagesReader(FormatReader):
         if event.data == "[DONE]":  # some proxies end every stream with it
             return self.end()
         body = read_object(event.data)
-        kind = body.get("type") or event.name
-        if kind == "error" or body.get("error"):
+        event_type = body.get("type") or event.name
+        if event_type == "error" or body.get("error"):
             raise error_in_reply(body)
         try:
-            read = self._READERS.get(kind)
+            reader = self._READERS.get(event_type)
             # `ping` and unknown events are skipped.
-            return () if read is None else read(self, body)
+            return () if reader is None else reader(self, body)
         except MISSHAPEN:
             refuse_reply("an event of a streamed message", body)
 
@@ -554,29 +554,29 @@ class MessagesReader(FormatReader):
 
     def _start_of_block(self, body: dict[str, Any]) -> Chunks:
         index, block = int(body["index"]), _read_block(body["content_block"])
-        if index in self._kinds:
+        if index in self._block_types:
             msg = "Two blocks have the same index."
             raise ValueError(msg)
-        kind = block["type"]
-        self._memory.add((index, kind))
-        self._kinds[index] = kind
+        block_type = block["type"]
+        self._memory.add((index, block_type))
+        self._block_types[index] = block_type
         if self._is_text is None:
-            self._is_text = kind == "text" and block.get("citations") is None
-        if kind == "text":
+            self._is_text = block_type == "text" and block.get("citations") is None
+        if block_type == "text":
             return self._text(index, block.get("text", ""), block.get("citations") or [])
-        if kind == "thinking" and not (block["thinking"] or block.get("signature")):
+        if block_type == "thinking" and not (block["thinking"] or block.get("signature")):
             return ()
-        placed = {**block, "index": index}
-        return self._call(index, placed) if kind == "tool_use" else _chunk(placed)
+        indexed = {**block, "index": index}
+        return self._call(index, indexed) if block_type == "tool_use" else _chunk(indexed)
 
     def _call(self, index: int, block: Block) -> Chunks:
-        given = block.get("input")
-        if isinstance(given, dict) and given.keys() == {INVALID}:
-            given = given[INVALID]
-        args = given if isinstance(given, str) else dumps(given) if given else ""
-        self._memory.add_json(args)
-        self._arguments_of[index] = [args]
-        call = tool_call_chunk(name=block["name"], args=args, id=block["id"], index=index)
+        args = block.get("input")
+        if isinstance(args, dict) and args.keys() == {INVALID}:
+            args = args[INVALID]
+        text = args if isinstance(args, str) else dumps(args) if args else ""
+        self._memory.add_json(text)
+        self._arguments_of[index] = [text]
+        call = tool_call_chunk(name=block["name"], args=text, id=block["id"], index=index)
         return _chunk({**block, "input": {}}, call)
 
     def _text(self, index: int, text: str, citations: list[Any]) -> Chunks:
@@ -595,23 +595,23 @@ class MessagesReader(FormatReader):
         if self._is_text:
             return (AIMessageChunk(content=text, response_metadata=_PROVIDER),)
         index = int(body["index"])
-        if self._kinds.get(index) == "thinking":  # the service's documented form
+        if self._block_types.get(index) == "thinking":  # the service's documented form
             return _chunk({"type": "thinking", "thinking": _string(text), "index": index})
         return self._text(index, _string(text), [])
 
     def _delta_of_block(self, index: int, delta: dict[str, Any]) -> Chunks:
-        kind = delta["type"]
-        if kind == "input_json_delta":
+        delta_type = delta["type"]
+        if delta_type == "input_json_delta":
             return self._arguments(index, _string(delta["partial_json"]))
-        if kind == "citations_delta":
+        if delta_type == "citations_delta":
             self._is_text = False
             citations = [delta["citation"]]
             _check_citations(citations)
             return self._text(index, "", citations)
-        if kind == "thinking_delta":
+        if delta_type == "thinking_delta":
             thought = _string(delta["thinking"])
             return _chunk({"type": "thinking", "thinking": thought, "index": index})
-        if kind == "signature_delta":  # the text of the thinking may be missing
+        if delta_type == "signature_delta":  # the text of the thinking may be missing
             signature = _string(delta["signature"])
             block = {"type": "thinking", "thinking": "", "signature": signature, "index": index}
             return _chunk(block)
@@ -622,7 +622,7 @@ class MessagesReader(FormatReader):
             return ()
         self._memory.add_json(text)
         block = {"type": "input_json_delta", "partial_json": text, "index": index}
-        if self._kinds.get(index) != "tool_use":  # a tool that the service runs itself
+        if self._block_types.get(index) != "tool_use":  # a tool that the service runs itself
             return _chunk(block)
         self._memory.add_text(text)
         self._arguments_of[index].append(text)
@@ -662,7 +662,7 @@ class MessagesReader(FormatReader):
     def _invalid_calls(self) -> Iterator[AIMessageChunk]:
         """A chunk for each invalid call, as in a whole reply; see `wire.tools`."""
         is_cut = self._message.get("stop_reason") not in FINISHED
-        last = next(reversed(self._kinds), None)
+        last = next(reversed(self._block_types), None)
         for index, parts in self._arguments_of.items():
             text = "".join(parts)
             added = end_of_arguments(text, is_unfinished=is_cut and index == last)
@@ -690,11 +690,11 @@ def _chunk(block: Block, call: ToolCallChunk | None = None) -> Chunks:
     )
 
 
-def _asks_for_blocks(asked: Mapping[str, Any]) -> bool:
+def _asks_for_blocks(request: Mapping[str, Any]) -> bool:
     """Whether a request leads to blocks: by its fields, by tool calls, or by citations."""
-    return any(map(asked.get, _ASKS_FOR_BLOCKS)) or any(
+    return any(map(request.get, _ASKS_FOR_BLOCKS)) or any(
         "citations" in block or block.get("type") in ("tool_use", "tool_result")
-        for turn in asked.get("messages", ())
+        for turn in request.get("messages", ())
         if isinstance(turn["content"], list)
         for block in turn["content"]
     )

@@ -38,7 +38,7 @@ def legal_id(call_id: str | None) -> str:
 
 _FORMAT = "the Messages format"
 # Additional fields of text, images and documents.
-_KEPT = ("cache_control", "citations", "title", "context")
+_ADDITIONAL = ("cache_control", "citations", "title", "context")
 _TEXT_TYPES = "text/"
 
 
@@ -63,15 +63,15 @@ def write_block(block: Any) -> Block | None:
     """Write one block; `None` if it has no meaning in this format."""
     if isinstance(block, str):
         return {"type": "text", "text": block} if block.strip() else None
-    kind = media.kind_of(block)
-    if kind in _LEFT_OUT:
+    block_type = media.neutral_type(block)
+    if block_type in _LEFT_OUT:
         return None
-    write = _WRITERS.get(kind) if isinstance(kind, str) else None
+    write = _WRITERS.get(block_type) if isinstance(block_type, str) else None
     if write is not None:
         return write(block)
     # OpenAI's service ran these calls itself. Unknown types are sent unchanged: the service may
     # know more than this table.
-    is_of_responses = isinstance(kind, str) and kind.endswith(("_call", "_call_output"))
+    is_of_responses = isinstance(block_type, str) and block_type.endswith(("_call", "_call_output"))
     return None if is_of_responses else without_index(block)
 
 
@@ -81,12 +81,12 @@ def _text(block: Mapping[str, Any]) -> Block | None:
         return None
     written = {"type": "text", "text": text, **_additions(block)}
     if isinstance(citations := written.get("citations"), list):
-        written["citations"] = [_without_null_file(one) for one in citations]
+        written["citations"] = [_without_null_file(citation) for citation in citations]
     annotations = block.get("annotations")
     if annotations and "citations" not in written:
-        found = [citation for one in annotations if (citation := _citation(one)) is not None]
-        if found:
-            written["citations"] = [_without_null_file(one) for one in found]
+        citations = [citation for citation in map(_citation, annotations) if citation is not None]
+        if citations:
+            written["citations"] = [_without_null_file(citation) for citation in citations]
     return written
 
 
@@ -103,27 +103,27 @@ def _citation(annotation: Mapping[str, Any]) -> dict[str, Any] | None:
     """Write an annotation of a standard text block; `None` if it is from another provider."""
     if annotation.get("type") == "non_standard_annotation":
         value = annotation.get("value")
-        known = isinstance(value, Mapping) and str(value.get("type")).endswith("_location")
-        return dict(value) if known and isinstance(value, Mapping) else None
+        is_location = isinstance(value, Mapping) and str(value.get("type")).endswith("_location")
+        return dict(value) if is_location and isinstance(value, Mapping) else None
     extras = annotation.get("extras") or {}
     cited, title = annotation.get("cited_text"), annotation.get("title")
     if cited is None:
         return None
     if "url" in annotation:
-        found = {"cited_text": cited, "url": annotation["url"], "title": title}
-        return {"type": "web_search_result_location", **found, **extras}
-    for mark, kind in _MARKS:
+        fields = {"cited_text": cited, "url": annotation["url"], "title": title}
+        return {"type": "web_search_result_location", **fields, **extras}
+    for mark, citation_type in _MARKS:
         if mark in extras:
-            named = "title" if kind == "search_result_location" else "document_title"
-            return {"type": kind, "cited_text": cited, named: title, **extras}
+            title_key = "title" if citation_type == "search_result_location" else "document_title"
+            return {"type": citation_type, "cited_text": cited, title_key: title, **extras}
     return None
 
 
 def _additions(block: Mapping[str, Any]) -> Block:
     extras = block.get("extras")
-    found = {key: extras[key] for key in _KEPT if key in extras} if extras else {}
+    additions = {key: extras[key] for key in _ADDITIONAL if key in extras} if extras else {}
     # Services send an empty list for "no citations", and refuse it in requests.
-    return found | {key: block[key] for key in _KEPT if block.get(key)}
+    return additions | {key: block[key] for key in _ADDITIONAL if block.get(key)}
 
 
 def _without_null_file(citation: Any) -> Any:
@@ -136,27 +136,27 @@ def _without_null_file(citation: Any) -> Any:
 def _media(block: Mapping[str, Any]) -> Block:
     if isinstance(block.get("source"), Mapping):  # Anthropic's own
         return without_index(block)
-    found = read_media(block)
-    additions = {key: found.extras[key] for key in _KEPT if key in found.extras}
-    kind = "image" if found.kind == "image" else "document"
-    if kind == "document" and found.name and "title" not in additions:
-        additions["title"] = found.name
-    return {"type": kind, "source": _source(block, found), **additions}
+    content = read_media(block)
+    additions = {key: content.extras[key] for key in _ADDITIONAL if key in content.extras}
+    block_type = "image" if content.type == "image" else "document"
+    if block_type == "document" and content.name and "title" not in additions:
+        additions["title"] = content.name
+    return {"type": block_type, "source": _source(block, content), **additions}
 
 
-def _source(block: Mapping[str, Any], found: media.Media) -> Block:
-    if found.data is None:
-        if found.url is not None:
-            return {"type": "url", "url": found.url}
-        if found.file_id is not None:
-            return {"type": "file", "file_id": found.file_id}
+def _source(block: Mapping[str, Any], content: media.Media) -> Block:
+    if content.data is None:
+        if content.url is not None:
+            return {"type": "url", "url": content.url}
+        if content.file_id is not None:
+            return {"type": "file", "file_id": content.file_id}
         raise _unfit(block, "Give it as `url` or as `base64` with `mime_type`.")
-    if not found.mime_type:
+    if not content.mime_type:
         raise _unfit(block, "Add `mime_type`, such as `image/png` or `application/pdf`.")
-    if not found.mime_type.startswith(_TEXT_TYPES):
-        return {"type": "base64", "media_type": found.mime_type, "data": found.data}
+    if not content.mime_type.startswith(_TEXT_TYPES):
+        return {"type": "base64", "media_type": content.mime_type, "data": content.data}
     try:
-        return _text_source(base64.b64decode(found.data, validate=True).decode())
+        return _text_source(base64.b64decode(content.data, validate=True).decode())
     except ValueError:
         raise _unfit(block, "A text file is UTF-8 in `base64`.") from None
 
@@ -208,20 +208,20 @@ def _refusal(block: Mapping[str, Any]) -> Block | None:
 def _server_tool_call(block: Mapping[str, Any]) -> Block:
     extras = dict(block.get("extras") or {})
     name = {"code_interpreter": "code_execution"}.get(block["name"], block["name"])
-    kind = "server_tool_use"
+    block_type = "server_tool_use"
     if name == "remote_mcp":
-        kind, name = "mcp_tool_use", extras.pop("tool_name", "")
-    return {"type": kind, "id": block["id"], "name": name, "input": block["args"], **extras}
+        block_type, name = "mcp_tool_use", extras.pop("tool_name", "")
+    return {"type": block_type, "id": block["id"], "name": name, "input": block["args"], **extras}
 
 
 def _server_tool_result(block: Mapping[str, Any]) -> Block | None:
     extras = dict(block.get("extras") or {})
-    kind = extras.pop("block_type", None)
-    if kind is None:  # from another provider
+    type_ = extras.pop("block_type", None)
+    if type_ is None:  # from another provider
         return None
     content = block.get("output", [])
-    written = {"type": kind, "tool_use_id": block["tool_call_id"], "content": content, **extras}
-    if kind == "mcp_tool_result":
+    written = {"type": type_, "tool_use_id": block["tool_call_id"], "content": content, **extras}
+    if type_ == "mcp_tool_result":
         written["is_error"] = block.get("status") == "error"
     return written
 

@@ -67,8 +67,8 @@ def fit_schema(schema: Mapping[str, Any]) -> dict[str, Any]:
         ```
     """
     # The format tells variants apart by their shapes, not by a discriminator.
-    known = {_RENAMED.get(key, key): one for key, one in schema.items() if key != "discriminator"}
-    fit = {key: _fit_part(key, value) for key, value in known.items()}
+    renamed = {_RENAMED.get(k, k): v for k, v in schema.items() if k != "discriminator"}
+    fit = {key: _fit_part(key, value) for key, value in renamed.items()}
     if _is_object(fit) and fit.get("additionalProperties") in (None, True):
         fit["additionalProperties"] = False
     moved = [key for key in _BOUNDS if key in fit]
@@ -193,12 +193,12 @@ def _choice(choice: Any) -> dict[str, Any] | None:
 def _output_format(response_format: Any) -> dict[str, Any] | None:
     if response_format is None:
         return None
-    kind = response_format.get("type")
-    if kind == "text":
+    format_type = response_format.get("type")
+    if format_type == "text":
         return None
-    if kind != "json_schema":
+    if format_type != "json_schema":
         msg = (
-            f"The Messages format has no `response_format` of type `{kind}`. Give a schema "
+            f"The Messages format has no `response_format` of type `{format_type}`. Give a schema "
             "(`json_schema`), or use `method='function_calling'`."
         )
         raise UsageError(msg)

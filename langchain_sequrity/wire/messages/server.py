@@ -73,7 +73,7 @@ _ASSISTANT_BLOCKS = {
     "thinking": tagged_union(
         "type",
         {"thinking": _THINKING_BLOCKS, "as documented": {"text": str}},
-        kind_of=lambda block: "as documented" if _is_as_documented(block) else "thinking",
+        tag_of=lambda block: "as documented" if _is_as_documented(block) else "thinking",
     ),
     "redacted_thinking": {"data": str},
     "tool_use": {
@@ -174,7 +174,7 @@ _CUSTOM = {
 _TOOL = tagged_union(
     "type",
     {"custom": _CUSTOM, "*": {"name": checks.TOOL_NAME}},
-    kind_of=lambda tool: "custom" if tool.get("type") is None else tool["type"],
+    tag_of=lambda tool: "custom" if tool.get("type") is None else tool["type"],
 )
 _TOOLS = checks.Body({"tools": optional(array(_TOOL))})
 _CHOICE = {"disable_parallel_tool_use": optional(bool)}
@@ -286,15 +286,15 @@ def _tool_choice(
     """Read the choice in neutral form, and whether several calls are allowed."""
     if choice is None:
         return None, True
-    kind = choice["type"]
+    choice_type = choice["type"]
     if not tools and not server_tools:
         checks.refuse_request("`tool_choice` is given, but `tools` is empty.")
-    if thinks and kind in _FORCED:
+    if thinks and choice_type in _FORCED:
         checks.refuse_request("`tool_choice` cannot force a tool while `thinking` is on.")
     several = choice.get("disable_parallel_tool_use") is not True
-    if kind == "tool":
+    if choice_type == "tool":
         return checks.chosen_tool(choice["name"], tools), several
-    return ("required" if kind == "any" else kind), several
+    return ("required" if choice_type == "any" else choice_type), several
 
 
 def _response_format(body: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -374,7 +374,7 @@ def _assistant(content: str | list[Any]) -> BaseMessage:
     calls = [block for block in content if block["type"] == "tool_use"]
     return AIMessage(
         content=content,
-        tool_calls=[tool_call(name=one["name"], args=one["input"], id=one["id"]) for one in calls],
+        tool_calls=[tool_call(name=c["name"], args=c["input"], id=c["id"]) for c in calls],
         response_metadata={"model_provider": MODEL_PROVIDER},
     )
 
@@ -470,9 +470,9 @@ def _signature(reasoning: str, extra: Mapping[str, Any]) -> str:
 def _stop(
     metadata: Mapping[str, Any], head: ReplyHead, *, refusal: str | None, called: bool
 ) -> dict[str, Any]:
-    found = metadata.get("finish_reason") or ("tool_calls" if called else "stop")
+    finish_reason = metadata.get("finish_reason") or ("tool_calls" if called else "stop")
     sequence = metadata.get("stop_sequence")
-    reason = _STOP_REASONS.get(found, found)
+    reason = _STOP_REASONS.get(finish_reason, finish_reason)
     if refusal:
         reason = "refusal"
     elif sequence is not None and reason == "end_turn":

@@ -153,24 +153,24 @@ def _write_params(params: Mapping[str, Any]) -> dict[str, Any]:
     Fields that the format does not have (`stop`, `seed`, `n`) are sent as the user gave them
     (`docs/behaviour.md`, P4).
     """
-    given = {key: value for key, value in params.items() if value is not None}
-    body = {key: value for key, value in given.items() if key not in _NEUTRAL}
-    if "tools" in given:
-        body["tools"] = [write_tool(tool) for tool in given["tools"]]
-    if "tool_choice" in given:
-        choice = given["tool_choice"]
+    fields = {key: value for key, value in params.items() if value is not None}
+    body = {key: value for key, value in fields.items() if key not in _NEUTRAL}
+    if "tools" in fields:
+        body["tools"] = [write_tool(tool) for tool in fields["tools"]]
+    if "tool_choice" in fields:
+        choice = fields["tool_choice"]
         function = choice.get("function") if isinstance(choice, Mapping) else None
         named = function and {"type": "function", "name": function["name"]}
         body["tool_choice"] = named or choice
-    if "response_format" in given:
-        body["text"] = {**body.get("text", {}), "format": write_format(given["response_format"])}
-    if "verbosity" in given:
-        body["text"] = {"verbosity": given["verbosity"], **body.get("text", {})}
-    if "reasoning_effort" in given:
-        body["reasoning"] = {"effort": given["reasoning_effort"], **body.get("reasoning", {})}
-    if limit := given.get("max_completion_tokens", given.get("max_tokens")):
+    if "response_format" in fields:
+        body["text"] = {**body.get("text", {}), "format": write_format(fields["response_format"])}
+    if "verbosity" in fields:
+        body["text"] = {"verbosity": fields["verbosity"], **body.get("text", {})}
+    if "reasoning_effort" in fields:
+        body["reasoning"] = {"effort": fields["reasoning_effort"], **body.get("reasoning", {})}
+    if limit := fields.get("max_completion_tokens", fields.get("max_tokens")):
         body.setdefault("max_output_tokens", limit)
-    if given.get("logprobs"):  # `top_logprobs` alone gives their number and does not ask for them
+    if fields.get("logprobs"):  # `top_logprobs` alone gives their number and does not ask for them
         include = body.get("include", [])
         body["include"] = include if _LOGPROBS in include else [*include, _LOGPROBS]
     return body
@@ -271,13 +271,13 @@ def _no_call_id(message: BaseMessage) -> UsageError:
 
 @_write.register
 def _tool(message: ToolMessage) -> list[Item]:
-    parts = _parts(message.content)
-    if isinstance(parts, list):
-        if all(part.get("type") == _TEXT for part in parts):
-            parts = "".join(part["text"] for part in parts)  # the one documented form
+    content = _parts(message.content)
+    if isinstance(content, list):
+        if all(part.get("type") == _TEXT for part in content):
+            content = "".join(part["text"] for part in content)  # the one documented form
         else:  # `write_tool_result` looks for labels in parts of type `text`
-            parts = [_retyped(part, _TEXT, "text") for part in parts]
-    output = write_tool_result(parts, message.artifact)
+            content = [_retyped(part, _TEXT, "text") for part in content]
+    output = write_tool_result(content, message.artifact)
     if not isinstance(output, str):
         output = [_retyped(part, "text", _TEXT) for part in output]
     return [{"type": "function_call_output", "call_id": message.tool_call_id, "output": output}]
@@ -378,13 +378,13 @@ def _assistant(message: AIMessage) -> list[Item]:
     blocks = [_unwrapped(block) for block in content_blocks(message.content)]
     if refusal and not any(block.get("type") == "refusal" for block in blocks):
         blocks.append({"type": "refusal", "refusal": refusal})
-    placed = _place_calls(calls, blocks)
+    indexed = _calls_by_index(calls, blocks)
     items: list[Item] = []
-    for place, block in enumerate(blocks):
-        kind = block.get("type")
-        if kind not in media.CALLS:
-            _ITEM_WRITERS.get(kind, _other)(items, block)
-        elif call := placed.get(place):
+    for index, block in enumerate(blocks):
+        block_type = block.get("type")
+        if block_type not in media.CALLS:
+            _ITEM_WRITERS.get(block_type, _unknown_block)(items, block)
+        elif call := indexed.get(index):
             items.append({**call, **_item_fields(block)})
     items += calls
     return [_brief(item) for item in items] or [{"role": "assistant", "content": ""}]
@@ -395,24 +395,24 @@ def _unwrapped(block: Block) -> Block:
     return value if isinstance(value, Mapping) else block
 
 
-def _place_calls(calls: list[Item], blocks: Sequence[Block]) -> dict[int, Item]:
+def _calls_by_index(calls: list[Item], blocks: Sequence[Block]) -> dict[int, Item]:
     """Take calls from the list by the places of their blocks; others stay in the list.
 
     Middleware may replace ids in `tool_calls` only. So a block without a call of its id takes the
     first call of its name that is left.
     """
-    places = [place for place, block in enumerate(blocks) if block.get("type") in media.CALLS]
+    indices = [index for index, block in enumerate(blocks) if block.get("type") in media.CALLS]
     if not calls:
-        return {place: _call_of(blocks[place]) for place in places}
-    placed: dict[int, Item] = {}
-    for key, read in (("call_id", _call_id), ("name", lambda block: block.get("name"))):
-        for place in places:
-            wanted = read(blocks[place])
-            found = next((call for call in calls if call[key] == wanted), None)
-            if place not in placed and found is not None:
-                placed[place] = found
-                calls.remove(found)
-    return placed
+        return {index: _call_of(blocks[index]) for index in indices}
+    indexed: dict[int, Item] = {}
+    for key, identify in (("call_id", _call_id), ("name", lambda block: block.get("name"))):
+        for index in indices:
+            value = identify(blocks[index])
+            call = next((call for call in calls if call[key] == value), None)
+            if index not in indexed and call is not None:
+                indexed[index] = call
+                calls.remove(call)
+    return indexed
 
 
 def _call(call_id: str | None, name: str, arguments: str) -> Item:
@@ -445,7 +445,7 @@ def _text_item(items: list[Item], block: Block) -> None:
     text, annotations = block.get("text") or "", block.get("annotations") or ()
     if not (text or annotations or _own_id(block)):
         return
-    written = [one for annotation in annotations if (one := _annotation(annotation)) is not None]
+    written = [citation for citation in map(_annotation, annotations) if citation is not None]
     _add_part(items, block, {"type": "output_text", "text": text, "annotations": written})
 
 
@@ -471,16 +471,16 @@ def _add_part(items: list[Item], block: Block, part: Item) -> None:
 
 
 def _own_id(block: Block) -> str | None:
-    found = block.get("id")
-    return found if isinstance(found, str) and not found.startswith(_GENERATED) else None
+    item_id = block.get("id")
+    return item_id if isinstance(item_id, str) and not item_id.startswith(_GENERATED) else None
 
 
 def _annotation(annotation: Block) -> Item | None:
-    kind = annotation.get("type")
-    if kind == "non_standard_annotation":
+    annotation_type = annotation.get("type")
+    if annotation_type == "non_standard_annotation":
         value = annotation.get("value")
         return dict(value) if isinstance(value, Mapping) else None
-    if kind != "citation":
+    if annotation_type != "citation":
         return dict(annotation)
     cited = {key: annotation[key] for key in CITATION if key in annotation}
     if len(cited) < len(CITATION):  # from another provider
@@ -551,11 +551,11 @@ def _served_result(items: list[Item], block: Block) -> None:
             return
 
 
-def _other(items: list[Item], block: Block) -> None:
-    kind = str(block.get("type"))
-    if kind in _FOREIGN or kind.endswith("_tool_result"):
+def _unknown_block(items: list[Item], block: Block) -> None:
+    block_type = str(block.get("type"))
+    if block_type in _FOREIGN or block_type.endswith("_tool_result"):
         return
-    if kind.startswith("output_"):  # replies may have it, requests may not
+    if block_type.startswith("output_"):  # replies may have it, requests may not
         return
     if is_media(block):
         raise _unfit(block, "An assistant says text; send it in a human message.")

@@ -66,19 +66,19 @@ def read_output(items: Iterable[Item], *, is_cut: bool, constants: bool = False)
         constants: As for `parse_calls`.
     """
     blocks = [block for item in items for block in read_item(item)]
-    calls = [block for block in blocks if block["type"] == "function_call"]
-    named = (
+    unparsed = (
         (
             call["name"],
             call["arguments"],
             call["call_id"],
             is_unfinished(call, call["arguments"], is_cut=is_cut, is_last=call is blocks[-1]),
         )
-        for call in calls
+        for call in blocks
+        if call["type"] == "function_call"
     )
-    good, bad = parse_calls(named, constants=constants)
+    calls, invalid_calls = parse_calls(unparsed, constants=constants)
     refusal = "".join(block["refusal"] for block in blocks if block["type"] == "refusal")
-    return OutputFields(blocks, refusal, good, bad)
+    return OutputFields(blocks, refusal, calls, invalid_calls)
 
 
 def is_unfinished(call: Item, arguments: str, *, is_cut: bool, is_last: bool) -> bool:
@@ -97,14 +97,14 @@ def is_unfinished(call: Item, arguments: str, *, is_cut: bool, is_last: bool) ->
 
 def read_item(item: Item) -> list[Block]:
     """Read one item as blocks, one per part of a message."""
-    kind = string(item, "type")
-    if kind == "message":
-        named = message_identity(item)
-        return [read_part(part, named) for part in item.get("content") or ()]
-    if kind == "function_call":
+    item_type = string(item, "type")
+    if item_type == "message":
+        identity = message_identity(item)
+        return [read_part(part, identity) for part in item.get("content") or ()]
+    if item_type == "function_call":
         for key in ("name", "call_id", "arguments"):
             string(item, key)
-    elif kind == "reasoning":
+    elif item_type == "reasoning":
         for part in (*(item.get("summary") or ()), *(item.get("content") or ())):
             string(part, "text")
     return [_item(item)]
@@ -119,38 +119,38 @@ def _item(item: Item) -> Block:
     return block
 
 
-def is_block(kind: str) -> bool:
+def is_block(block_type: str) -> bool:
     """Whether a type belongs to LangChain or another format, so that no item has it."""
-    known = kind in KNOWN_BLOCK_TYPES and kind != "reasoning"
-    return known or kind in _BLOCKS or is_media({"type": kind})
+    is_of_langchain = block_type in KNOWN_BLOCK_TYPES and block_type != "reasoning"
+    return is_of_langchain or block_type in _BLOCKS or is_media({"type": block_type})
 
 
 def message_identity(item: Item) -> Block:
     """Fields of a message that each of its blocks repeats: its id and unknown fields."""
-    named = {key: value for key, value in item.items() if key not in _MESSAGE and value is not None}
-    if "id" in named:
-        string(named, "id")
-    return named
+    identity = {k: v for k, v in item.items() if k not in _MESSAGE and v is not None}
+    if "id" in identity:
+        string(identity, "id")
+    return identity
 
 
-def read_part(part: Item, named: Block) -> Block:
-    """Read one part of a message; `named` is the `message_identity`."""
-    kind = string(part, "type")
-    if kind == "refusal":
-        return {**named, "type": kind, "refusal": string(part, "refusal")}
-    if kind not in ("output_text", "text"):
-        return {**named, **_item(part)}
+def read_part(part: Item, identity: Block) -> Block:
+    """Read one part of a message; `identity` is its `message_identity`."""
+    part_type = string(part, "type")
+    if part_type == "refusal":
+        return {**identity, "type": part_type, "refusal": string(part, "refusal")}
+    if part_type not in ("output_text", "text"):
+        return {**identity, **_item(part)}
     others = {key: value for key, value in part.items() if key not in _PART and value is not None}
-    block = {**others, **named, "type": "text", "text": string(part, "text")}
+    block = {**others, **identity, "type": "text", "text": string(part, "text")}
     if annotations := part.get("annotations"):
-        block["annotations"] = [dict(one) for one in annotations]
+        block["annotations"] = [dict(annotation) for annotation in annotations]
     return block
 
 
 def string(value: Item, key: str) -> str:
     """Return the string under a key; raises one of `MISSHAPEN` for anything else."""
-    found = value[key]
-    if not isinstance(found, str):
+    text = value[key]
+    if not isinstance(text, str):
         msg = f"`{key}` is not a string."
         raise TypeError(msg)
-    return found
+    return text

@@ -42,7 +42,7 @@ _PARTS = {
             "by id": {**_DETAIL, "file_id": str},
             "by URL": {**_DETAIL, "image_url": checks.IMAGE_URL},
         },
-        kind_of=lambda part: "by URL" if part.get("file_id") is None else "by id",
+        tag_of=lambda part: "by URL" if part.get("file_id") is None else "by id",
     ),
     "input_audio": {"input_audio": checks.AUDIO},
     "input_file": checks.with_one_of(
@@ -83,7 +83,7 @@ def _read_part(part: Block) -> Block:
 
 
 def _standard(media: Media) -> Block:
-    block: Block = {"type": media.kind}
+    block: Block = {"type": media.type}
     if media.file_id is not None:
         block["file_id"] = media.file_id
     elif media.data is not None:
@@ -140,40 +140,40 @@ _ITEM = {
 }
 
 
-def _kind(item: Mapping[str, Any]) -> Any:
-    kind = item.get("type")
-    if kind is None:  # a reference may come without its type
+def _item_type(item: Mapping[str, Any]) -> Any:
+    item_type = item.get("type")
+    if item_type is None:  # a reference may come without its type
         return "message" if item.get("role") is not None else "item_reference"
     # A type of block is never a type of item, even if it matches a pattern.
-    is_other = isinstance(kind, str) and is_block(kind) and kind not in _ITEM
-    return None if is_other else kind
+    is_other = isinstance(item_type, str) and is_block(item_type) and item_type not in _ITEM
+    return None if is_other else item_type
 
 
 _INPUT = {
     "instructions": optional(str),
-    "input": optional(text_or(array(tagged_union("type", _ITEM, kind_of=_kind)), "items")),
+    "input": optional(text_or(array(tagged_union("type", _ITEM, tag_of=_item_type)), "items")),
     "previous_response_id": optional(str),
 }
 
 
 def _read_input(body: Mapping[str, Any]) -> list[BaseMessage]:
     """Read the conversation of a checked body; `instructions` come first."""
-    instructions, given = body.get("instructions"), body.get("input")
+    instructions, conversation = body.get("instructions"), body.get("input")
     messages: list[BaseMessage] = [SystemMessage(instructions)] if instructions else []
-    if not given and body.get("previous_response_id") is None:
+    if not conversation and body.get("previous_response_id") is None:
         checks.refuse_request("`input` is empty. Send text, or at least one item.")
-    if isinstance(given, str):
-        return [*messages, HumanMessage(given)]
-    own: list[Item] = []
-    for item in given or ():
+    if isinstance(conversation, str):
+        return [*messages, HumanMessage(conversation)]
+    assistant_items: list[Item] = []
+    for item in conversation or ():
         message = _other_message(item)
         if message is None:
-            own.append(_assistant_item(item))
+            assistant_items.append(_assistant_item(item))
             continue
-        messages += _assistant(own)
-        own = []
+        messages += _assistant(assistant_items)
+        assistant_items = []
         messages.append(message)
-    return [*messages, *_assistant(own)]
+    return [*messages, *_assistant(assistant_items)]
 
 
 def _other_message(item: Item) -> BaseMessage | None:
@@ -219,12 +219,12 @@ _BARE = {
 
 def _is_plain(blocks: list[Block]) -> bool:
     """Whether there are only text, refusal and calls, in this order and without ids."""
-    kinds = [block["type"] for block in blocks]
-    if any(kinds.count(kind) > 1 for kind in ("text", "refusal")):
+    block_types = [block["type"] for block in blocks]
+    if any(block_types.count(block_type) > 1 for block_type in ("text", "refusal")):
         return False
     if not all(block.keys() == _BARE.get(block["type"]) for block in blocks):
         return False
-    return kinds == sorted(kinds, key=_ORDER.index)
+    return block_types == sorted(block_types, key=_ORDER.index)
 
 
 def _assistant_item(item: Item) -> Item:
@@ -438,10 +438,10 @@ def write_error(message: str, status: int) -> Event:
     return stream_event(0, "error", code=str(status), message=message, param=None)
 
 
-def stream_event(number: int, kind: str, /, **fields: Any) -> Event:
+def stream_event(number: int, event_type: str, /, **fields: Any) -> Event:
     """Write an event of a stream with its number."""
-    body = {"type": kind, "sequence_number": number, **fields}
-    return Event(kind, orjson.dumps(body).decode())
+    body = {"type": event_type, "sequence_number": number, **fields}
+    return Event(event_type, orjson.dumps(body).decode())
 
 
 def write_response(

@@ -49,10 +49,10 @@ from langchain_sequrity.wire.responses.items import (
     read_part,
     string,
 )
-from langchain_sequrity.wire.streams import FormatReader
+from langchain_sequrity.wire.stream_reader import FormatReader
 from langchain_sequrity.wire.tools import end_of_arguments, keep_arguments
 
-Place = tuple[Any, Any]
+Position = tuple[Any, Any]
 """Number of an item; and of a part of a message, otherwise `None`."""
 
 _GROWING = {"text": "text", "function_call": "arguments"}
@@ -67,23 +67,23 @@ class _StreamedBlock:
     """One block, and a record of what has been sent on.
 
     Attributes:
-        kind: Its type.
+        type: Its type.
         index: Its index in the content.
         sent: Keys that have been sent on and do not grow.
-        name: Its id. For a single text it waits; for reasoning it comes with every part.
+        identity: Its id. For a single text it waits; for reasoning it comes with every part.
         lengths: How much of each growing text has been sent on.
         refusal: The refusal so far. It is sent on as a whole, since LangChain's v3 stream would
             keep only its last fragment.
         arguments: The parts of a call's arguments so far.
     """
 
-    __slots__ = ("arguments", "index", "kind", "lengths", "name", "refusal", "sent")
+    __slots__ = ("arguments", "identity", "index", "lengths", "refusal", "sent", "type")
 
-    def __init__(self, kind: str, index: int) -> None:
-        self.kind = kind
+    def __init__(self, block_type: str, index: int) -> None:
+        self.type = block_type
         self.index = index
         self.sent = {"type", "index"}
-        self.name: Block = {}
+        self.identity: Block = {}
         self.lengths: dict[Any, int] = {}
         self.refusal = ""
         self.arguments: list[str] = []
@@ -105,11 +105,11 @@ class ChunkBuilder:
         self.called = False
         self._plain = plain
         self._alone: _StreamedBlock | None = None
-        self._blocks: dict[Place, _StreamedBlock] = {}
+        self._blocks: dict[Position, _StreamedBlock] = {}
         self._items: dict[Any, Item] = {}
         self._ended: set[Any] = set()
         self._parts: list[Item] = []
-        self._annotations: dict[Place, list[Item]] = {}
+        self._annotations: dict[Position, list[Item]] = {}
         self._ids: dict[str, Any] = {}
         self._new: dict[int, Block] = {}
         self._calls: dict[int, ToolCallChunk] = {}
@@ -141,11 +141,11 @@ class ChunkBuilder:
 
     # Content of events
 
-    def text(self, place: Place, delta: str) -> tuple[AIMessageChunk, ...]:
+    def text(self, position: Position, delta: str) -> tuple[AIMessageChunk, ...]:
         """Take an increment of a text and return its chunk; nearly every event is one."""
-        block = self._blocks.get(place)
+        block = self._blocks.get(position)
         if block is None or "text" not in block.lengths:
-            self._grow(self._part("text", place), "text", delta)
+            self._grow(self._part("text", position), "text", delta)
             return self.pop_chunk()
         if not delta:
             return ()
@@ -158,11 +158,11 @@ class ChunkBuilder:
 
     def whole_text(self, body: Item) -> None:
         """Take a whole text."""
-        self._grow(self._part("text", _place(body)), "text", string(body, "text"), whole=True)
+        self._grow(self._part("text", _position(body)), "text", string(body, "text"), whole=True)
 
     def refusal(self, body: Item) -> None:
         """Take an increment of a refusal, or all of it."""
-        block = self._part("refusal", _place(body))
+        block = self._part("refusal", _position(body))
         if "delta" in body:
             delta = string(body, "delta")
         else:
@@ -190,20 +190,19 @@ class ChunkBuilder:
 
     def _add_part(self, body: Item) -> None:
         part = body["part"]
-        kind = string(part, "type")
-        if kind == "summary_text":
+        part_type = string(part, "type")
+        if part_type == "summary_text":
             self.summary({**body, **part})
-        elif kind == THOUGHT:
+        elif part_type == THOUGHT:
             self.reasoning({**body, **part})
         else:
-            self._add_whole(
-                _place(body), read_part(part, message_identity(self._items.get(_number(body), {})))
-            )
+            identity = message_identity(self._items.get(_number(body), {}))
+            self._add_whole(_position(body), read_part(part, identity))
 
     def annotation(self, body: Item) -> None:
         """Take a citation. It waits: whole parts repeat it, and it is sent on only once."""
         self._memory.add(body["annotation"])
-        self._annotations.setdefault(_place(body), []).append({**body["annotation"]})
+        self._annotations.setdefault(_position(body), []).append({**body["annotation"]})
 
     def summary(self, body: Item) -> None:
         """Take an increment of a summary of reasoning, or all of it."""
@@ -234,8 +233,8 @@ class ChunkBuilder:
     def _begin(self, number: Any, item: Item) -> None:
         self._remember(number, item)
         if missing := _EMPTY.get(string(item, "type")):
-            known = {key: value for key, value in item.items() if key not in _LATER}
-            [block] = read_item({**known, **missing})
+            fields = {key: value for key, value in item.items() if key not in _LATER}
+            [block] = read_item({**fields, **missing})
             self._add_whole((number, None), block)
 
     def _end(self, number: Any, item: Item) -> None:
@@ -262,28 +261,28 @@ class ChunkBuilder:
             for part in self._parts:
                 if _number(part) not in self._ended:
                     self._add_part(part)
-        for place, annotations in self._annotations.items():
-            block = self._blocks.get(place)
-            if block is not None and block.kind == "text":
+        for position, annotations in self._annotations.items():
+            block = self._blocks.get(position)
+            if block is not None and block.type == "text":
                 self._send(block, {"annotations": annotations})
         return output or list(self._items.values())
 
     def end_calls(self, *, is_cut: bool) -> None:
         """Make calls invalid whose arguments are not a whole JSON object; see `wire.tools`."""
-        for place, block in self._blocks.items():
-            if block.kind != "function_call":
+        for position, block in self._blocks.items():
+            if block.type != "function_call":
                 continue
             arguments = "".join(block.arguments)
             is_last = block.index == len(self._blocks) - 1
-            item = self._items.get(place[0], {})
+            item = self._items.get(position[0], {})
             is_open = is_unfinished(item, arguments, is_cut=is_cut, is_last=is_last)
             if added := end_of_arguments(arguments, is_unfinished=is_open):
                 self._call(block, args=added)
 
-    def _number(self, item: Item, place: int) -> Any:
+    def _number(self, item: Item, index: int) -> Any:
         """The number of an item in events; a response may leave out items."""
         item_id = item.get("id")
-        return self._ids.get(item_id, place) if isinstance(item_id, str) else place
+        return self._ids.get(item_id, index) if isinstance(item_id, str) else index
 
     def _remember(self, number: Any, item: Item) -> None:
         self._memory.add(item)
@@ -294,23 +293,23 @@ class ChunkBuilder:
 
     # Blocks
 
-    def _part(self, kind: str, place: Place) -> _StreamedBlock:
+    def _part(self, block_type: str, position: Position) -> _StreamedBlock:
         """Return the block of a part of a message; begin it if necessary."""
-        block = self._blocks.get(place)
+        block = self._blocks.get(position)
         if block is None:
-            block = self._open(kind, place)
-            if kind == "text":  # the `phase` of its message matters while it comes
-                self._send(block, message_identity(self._items.get(place[0], {})))
-        _expect(block, kind)
+            block = self._open(block_type, position)
+            if block_type == "text":  # the `phase` of its message matters while it comes
+                self._send(block, message_identity(self._items.get(position[0], {})))
+        _expect(block, block_type)
         return block
 
-    def _open(self, kind: str, place: Place) -> _StreamedBlock:
-        alone = not self._blocks and kind == "text"
-        if not alone:
+    def _open(self, block_type: str, position: Position) -> _StreamedBlock:
+        is_only_text = not self._blocks and block_type == "text"
+        if not is_only_text:
             self._settle()
-        block = self._blocks[place] = _StreamedBlock(kind, len(self._blocks))
+        block = self._blocks[position] = _StreamedBlock(block_type, len(self._blocks))
         self._memory.add(block)
-        self._alone = block if alone else None
+        self._alone = block if is_only_text else None
         return block
 
     def _settle(self) -> None:
@@ -318,28 +317,28 @@ class ChunkBuilder:
         self._plain = False
         if self._alone is not None:
             block, self._alone = self._alone, None
-            self._send(block, block.name)
+            self._send(block, block.identity)
             self._new_block(block).setdefault("text", "")
 
-    def _add_whole(self, place: Place, whole: Block) -> None:
+    def _add_whole(self, position: Position, whole: Block) -> None:
         """Send on new content of a block that came whole."""
-        kind = whole["type"]
-        block = self._blocks.get(place)
+        block_type = whole["type"]
+        block = self._blocks.get(position)
         if block is None:
-            block = self._open(kind, place)
-            if kind == "function_call":
+            block = self._open(block_type, position)
+            if block_type == "function_call":
                 self.called = True
                 self._call(block, whole["name"], whole["call_id"])
-        _expect(block, kind)
-        if kind == "reasoning" and "id" in whole:
-            block.name.setdefault("id", whole["id"])
-        if kind == "refusal":
+        _expect(block, block_type)
+        if block_type == "reasoning" and "id" in whole:
+            block.identity.setdefault("id", whole["id"])
+        if block_type == "refusal":
             self._refusal += whole["refusal"][len(block.refusal) :]
             block.refusal = whole["refusal"]
-        growing = _GROWING.get(block.kind)
-        parts = [key for key in _PARTS if key in whole] if kind == "reasoning" else []
+        growing = _GROWING.get(block.type)
+        parts = [key for key in _PARTS if key in whole] if block_type == "reasoning" else []
         fixed = {key: value for key, value in whole.items() if key not in (growing, *parts)}
-        self._send(block, {**block.name, **fixed, **{key: [] for key in parts}})
+        self._send(block, {**block.identity, **fixed, **{key: [] for key in parts}})
         if growing is not None:
             self._grow(block, growing, whole[growing], whole=True)
         for key in parts:
@@ -351,7 +350,7 @@ class ChunkBuilder:
         new = _without(fields, block.sent)
         if block is self._alone:
             if new.keys() <= {"id"}:
-                block.name = {**new, **block.name}
+                block.identity = {**new, **block.identity}
                 return
             self._settle()
             new = _without(new, block.sent)
@@ -361,7 +360,7 @@ class ChunkBuilder:
             self._new_block(block).update(new)
 
     def _new_block(self, block: _StreamedBlock) -> Block:
-        return self._new.setdefault(block.index, {"type": block.kind, "index": block.index})
+        return self._new.setdefault(block.index, {"type": block.type, "index": block.index})
 
     def _grow(self, block: _StreamedBlock, key: str, text: str, *, whole: bool = False) -> None:
         delta = _new_text(block, key, text, whole=whole)
@@ -369,7 +368,7 @@ class ChunkBuilder:
             return
         new = self._new_block(block)
         new[key] = new.get(key, "") + delta
-        if block.kind == "text":
+        if block.type == "text":
             self.has_text = self.has_text or bool(delta)
         else:
             self._call(block, args=delta)
@@ -378,17 +377,17 @@ class ChunkBuilder:
         self, block: _StreamedBlock, part: tuple[str, Any], text: str, *, whole: bool = False
     ) -> None:
         """Extend a part of reasoning; its type is sent on once."""
-        begun = part in block.lengths
+        has_begun = part in block.lengths
         delta = _new_text(block, part, text, whole=whole)
         if delta is None:
             return
         key = part[0]
         fragment = {"text": delta, "index": list(block.lengths).index(part)}
         new = self._new_block(block)
-        if not begun:
+        if not has_begun:
             self._memory.add(part)
             fragment["type"] = _PARTS[key]
-            new.update(block.name)
+            new.update(block.identity)
         new.setdefault(key, []).append(fragment)
 
     def _call(
@@ -423,9 +422,9 @@ def _without(fields: Mapping[str, Any], keys: Container[str]) -> Block:
     return {key: value for key, value in fields.items() if key not in keys}
 
 
-def _expect(block: _StreamedBlock, kind: str) -> None:
-    if block.kind != kind:
-        msg = f"A block of type `{block.kind}` continues as `{kind}`."
+def _expect(block: _StreamedBlock, block_type: str) -> None:
+    if block.type != block_type:
+        msg = f"A block of type `{block.type}` continues as `{block_type}`."
         raise TypeError(msg)
 
 
@@ -443,31 +442,31 @@ class ResponsesReader(FormatReader):
 
     read_reply = staticmethod(read_reply)
 
-    def __init__(self, describe: Describe, asked: Mapping[str, Any]) -> None:
+    def __init__(self, describe: Describe, request: Mapping[str, Any]) -> None:
         super().__init__(describe)
-        self._output = ChunkBuilder(plain=not any(asked.get(field) for field in _RICH))
+        self._output = ChunkBuilder(plain=not any(request.get(field) for field in _RICH))
 
     def feed(self, event: Event) -> tuple[AIMessageChunk, ...]:
         """Return the chunk that an event completes: one or none."""
         if event.data == "[DONE]":  # some proxies end every stream with it
             return self.end()
         body = read_object(event.data)
-        kind = body.get("type") or event.name
-        if kind == "error" or (body.get("error") and kind not in _LAST):
+        event_type = body.get("type") or event.name
+        if event_type == "error" or (body.get("error") and event_type not in _LAST):
             raise error_in_reply(body)
         try:
-            if kind == _TEXT:
-                return self._output.text(_place(body), string(body, "delta"))
-            if kind in _LAST:
-                status = kind.removeprefix("response.")
+            if event_type == _TEXT:
+                return self._output.text(_position(body), string(body, "delta"))
+            if event_type in _LAST:
+                status = event_type.removeprefix("response.")
                 return self._finish({"status": status, **body["response"]})
-            take = _EVENTS.get(kind)
-            if take is not None:
-                take(self._output, body)
+            handle = _EVENTS.get(event_type)
+            if handle is not None:
+                handle(self._output, body)
                 return self._output.pop_chunk()
         except MISSHAPEN:
             refuse_reply("an event of a response", body)
-        if not isinstance(kind, str) or not kind:
+        if not isinstance(event_type, str) or not event_type:
             refuse_reply("an event of a response", body)
         return ()
 
@@ -494,7 +493,7 @@ def _number(body: Mapping[str, Any]) -> Any:
     return body.get("output_index", 0)  # some servers leave out the first number
 
 
-def _place(body: Mapping[str, Any]) -> Place:
+def _position(body: Mapping[str, Any]) -> Position:
     return _number(body), body.get("content_index", 0)
 
 

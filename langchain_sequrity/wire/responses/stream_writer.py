@@ -31,19 +31,19 @@ from langchain_sequrity.wire.responses.server import (
 )
 
 
-class _Kind(NamedTuple):
-    """A kind of text that grows, with the names of its events after `response.`."""
+class _Part(NamedTuple):
+    """A type of part that grows, with the names of its events after `response.`."""
 
     item: str
-    part: str
-    text: str
-    place: str
+    part_event: str
+    text_event: str
+    index_key: str
 
 
-_NOTHING = _Kind("", "", "", "")
-_REASONING = _Kind("reasoning", "reasoning_summary_part", "reasoning_summary_text", "summary_index")
-_TEXT = _Kind("message", "content_part", "output_text", "content_index")
-_REFUSAL = _Kind("message", "content_part", "refusal", "content_index")
+_NOTHING = _Part("", "", "", "")
+_REASONING = _Part("reasoning", "reasoning_summary_part", "reasoning_summary_text", "summary_index")
+_TEXT = _Part("message", "content_part", "output_text", "content_index")
+_REFUSAL = _Part("message", "content_part", "refusal", "content_index")
 
 
 def write_stream(chunks: Iterable[AIMessageChunk], head: ReplyHead) -> Iterator[Event]:
@@ -91,7 +91,7 @@ class _Stream:
         self._head = head
         self._number = 0
         self._id = ""
-        self._kind = _NOTHING
+        self._open = _NOTHING
         self._parts: list[Item] = []
         self._pieces: list[str] = []
         self._logprobs: list[Any] = []
@@ -101,27 +101,27 @@ class _Stream:
         self._number += 1
         return stream_event(self._number - 1, f"response.{name}", **fields)
 
-    def grow(self, kind: _Kind, text: str, logprobs: Sequence[Any] = ()) -> Iterator[Event]:
-        """Write an increment of the open part, or of a new one if that is of another kind."""
-        if kind.item != self._kind.item:
+    def grow(self, part: _Part, text: str, logprobs: Sequence[Any] = ()) -> Iterator[Event]:
+        """Write an increment of the open part, or of a new one if that is of another type."""
+        if part.item != self._open.item:
             yield from self.end()
-            self._kind = kind
+            self._open = part
             yield self._begin(self._item)
-            yield from self._begin_part(kind)
-        elif kind != self._kind:
+            yield from self._begin_part(part)
+        elif part != self._open:
             yield from self._end_part()
-            yield from self._begin_part(kind)
+            yield from self._begin_part(part)
         self._pieces.append(text)
         self._logprobs += logprobs
-        shown = {"logprobs": logprobs} if kind is _TEXT else {}
-        yield from self._text_event("delta", delta=text, **shown)
+        fields = {"logprobs": logprobs} if part is _TEXT else {}
+        yield from self._text_event("delta", delta=text, **fields)
 
     def end(self, status: str = "completed") -> Iterator[Event]:
         """Write the end of the open item, if there is one."""
-        if self._kind is not _NOTHING:
+        if self._open is not _NOTHING:
             yield from self._end_part()
             yield self._end(self._item, status)
-            self._kind, self._parts = _NOTHING, []
+            self._open, self._parts = _NOTHING, []
 
     def call(
         self, call_id: str | None, name: str | None, arguments: str, status: str
@@ -144,34 +144,34 @@ class _Stream:
         self.output.append(done)
         return self.event("output_item.done", output_index=len(self.output) - 1, item=done)
 
-    def _begin_part(self, kind: _Kind) -> Iterator[Event]:
-        self._kind, self._pieces, self._logprobs = kind, [], []
-        yield self._event(f"{kind.part}.added", **self._place, part=self._part)
+    def _begin_part(self, part: _Part) -> Iterator[Event]:
+        self._open, self._pieces, self._logprobs = part, [], []
+        yield self._event(f"{part.part_event}.added", **self._part_index, part=self._part)
 
     def _end_part(self) -> Iterator[Event]:
         part = self._part
-        shown = {key: part[key] for key in part if key not in ("type", "annotations")}
-        yield from self._text_event("done", **shown)
-        yield self._event(f"{self._kind.part}.done", **self._place, part=part)
+        fields = {key: part[key] for key in part if key not in ("type", "annotations")}
+        yield from self._text_event("done", **fields)
+        yield self._event(f"{self._open.part_event}.done", **self._part_index, part=part)
         self._parts.append(part)
 
     def _text_event(self, name: str, /, **fields: Any) -> Iterator[Event]:
         """Write an event of the open text; those of a refusal are not documented."""
-        if not (self._head.documented and self._kind is _REFUSAL):
-            yield self._event(f"{self._kind.text}.{name}", **self._place, **fields)
+        if not (self._head.documented and self._open is _REFUSAL):
+            yield self._event(f"{self._open.text_event}.{name}", **self._part_index, **fields)
 
     def _event(self, name: str, /, **fields: Any) -> Event:
         """Write an event of the open item."""
         return self.event(name, item_id=self._id, output_index=len(self.output), **fields)
 
     @property
-    def _place(self) -> dict[str, int]:
-        return {self._kind.place: len(self._parts)}
+    def _part_index(self) -> dict[str, int]:
+        return {self._open.index_key: len(self._parts)}
 
     @property
     def _item(self) -> Item:
         """The open item with its complete parts."""
-        if self._kind is _REASONING:
+        if self._open is _REASONING:
             text = "".join(part["text"] for part in self._parts)
             return reasoning_item(self._head, len(self.output), text)
         return message_item(self._head, len(self.output), self._parts)
@@ -180,9 +180,9 @@ class _Stream:
     def _part(self) -> Item:
         """The open part."""
         text = "".join(self._pieces)
-        if self._kind is _REASONING:
+        if self._open is _REASONING:
             return summary_part(text)
-        return refusal_part(text) if self._kind is _REFUSAL else text_part(text, self._logprobs)
+        return refusal_part(text) if self._open is _REFUSAL else text_part(text, self._logprobs)
 
 
 FORMAT = ServerFormat(

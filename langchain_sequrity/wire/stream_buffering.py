@@ -1,4 +1,4 @@
-"""Streamed replies: the base of every format's reader, and readers that hold back what is not safe.
+"""Streamed chunks that are held back until they are known to be an answer.
 
 Text of a stream is shown before the whole reply is known. So two readers wrap the reader of a
 format and hold back chunks that may turn out not to be an answer: `EnvelopeReader` in dual-LLM
@@ -10,16 +10,13 @@ from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
 import orjson
-from langchain_core.messages import AIMessage, AIMessageChunk
-from langchain_core.messages.tool import tool_call_chunk
+from langchain_core.messages import AIMessageChunk
 
-from langchain_sequrity.errors import StreamInterrupted
 from langchain_sequrity.wire import denials
 from langchain_sequrity.wire.dual_llm import is_empty, may_be_dual
 from langchain_sequrity.wire.exchange import (
     CHECK_KEY,
     ChunkSum,
-    Describe,
     Event,
     Reply,
     StreamMemory,
@@ -27,85 +24,9 @@ from langchain_sequrity.wire.exchange import (
     check_json,
 )
 from langchain_sequrity.wire.media import THOUGHTS
-from langchain_sequrity.wire.tools import end_of_arguments, write_calls
 
 Judge = Callable[[AIMessageChunk], AIMessageChunk]
 """Returns the message that a whole reply stands for, or raises."""
-
-
-def as_chunk(message: AIMessage) -> AIMessageChunk:
-    """Return a whole message as one chunk, for services that answer a stream with one reply."""
-    good = len(message.tool_calls)
-    return AIMessageChunk(
-        content=message.content,
-        additional_kwargs=message.additional_kwargs,
-        tool_call_chunks=[
-            tool_call_chunk(
-                name=name,
-                args=args if index < good else args + _invalid_end(args),
-                id=call_id,
-                index=index,
-            )
-            for index, (call_id, name, args) in enumerate(write_calls(message))
-        ],
-        response_metadata=message.response_metadata,
-        usage_metadata=message.usage_metadata,
-        id=message.id,
-    )
-
-
-def _invalid_end(arguments: str) -> str:
-    return end_of_arguments(arguments, is_unfinished=True) or ""
-
-
-class FormatReader(ABC):
-    """The part of a stream reader that all formats share.
-
-    Each chunk holds its own increment only. Facts about the whole reply (model, finish reason,
-    session, usage) come once, because LangChain joins strings and adds counts that are repeated.
-
-    Args:
-        describe: Makes additional `response_metadata` for the last chunk.
-    """
-
-    def __init__(self, describe: Describe) -> None:
-        self._describe = describe
-        self._head = Reply(200, {})
-        self.done = False
-
-    def start(self, head: Reply) -> None:
-        """Take status and headers."""
-        self._head = head
-
-    @staticmethod
-    @abstractmethod
-    def read_reply(reply: Reply, describe: Describe) -> list[AIMessage]:
-        """Read a whole reply."""
-
-    @abstractmethod
-    def feed(self, event: Event) -> tuple[AIMessageChunk, ...]:
-        """Return the chunk that an event completes: one or none.
-
-        Raises:
-            BadReply: If the event is not one of this format.
-            StatusError: If it is an error.
-        """
-
-    @abstractmethod
-    def end(self) -> tuple[AIMessageChunk, ...]:
-        """Return the remaining chunk at the end of the stream: one or none.
-
-        Raises:
-            StreamInterrupted: If the reply was not finished.
-        """
-
-    def whole(self, reply: Reply) -> tuple[AIMessageChunk, ...]:
-        """Read the plain JSON of a service that does not stream."""
-        return (as_chunk(self.read_reply(reply, self._describe)[0]),)
-
-    def _interrupted(self) -> StreamInterrupted:
-        msg = "The stream ended before the reply was finished."
-        return StreamInterrupted(msg)
 
 
 class _HeldChunks:
@@ -130,8 +51,8 @@ class _HeldChunks:
 
     def pop_all(self) -> ChunkSum:
         """Return the sum of the held chunks and hold nothing."""
-        taken, self._sum = self._sum, ChunkSum()
-        return taken
+        chunks, self._sum = self._sum, ChunkSum()
+        return chunks
 
     def __bool__(self) -> bool:
         """Whether any chunk is held."""
@@ -158,8 +79,8 @@ class _HoldingReader(ABC):
 
     def feed(self, event: Event) -> Iterable[AIMessageChunk]:
         """Return the chunks that may be shown after this event."""
-        shown = self._filter(self._inner.feed(event))
-        return [*shown, *self._release()] if self._inner.done else shown
+        released = self._filter(self._inner.feed(event))
+        return [*released, *self._release()] if self._inner.done else released
 
     def end(self) -> Iterable[AIMessageChunk]:
         """Return the chunks that are still held, if the stream is complete."""
@@ -223,13 +144,13 @@ class EnvelopeReader(_HoldingReader):
     def _filter(self, chunks: Iterable[AIMessageChunk]) -> list[AIMessageChunk]:
         if self._is_dual is False:
             return [*self._held.pop_all(), *chunks]
-        shown = []
+        released = []
         for chunk in chunks:
             if _is_reasoning(chunk):
-                shown.append(chunk)
+                released.append(chunk)
             else:
                 self._held.add(chunk)
-        return shown
+        return released
 
     def _release(self) -> list[AIMessageChunk]:
         held = self._held.pop_all()
@@ -277,7 +198,7 @@ def _is_reasoning(chunk: AIMessageChunk) -> bool:
     """Whether a chunk holds nothing but reasoning."""
     content = chunk.content
     return not (
-        (content if isinstance(content, str) else any(map(_is_other, content)))
+        (content if isinstance(content, str) else any(map(_is_answer_block, content)))
         or chunk.tool_call_chunks
         or chunk.usage_metadata
         or len(chunk.response_metadata) > 1  # more than the provider's name
@@ -285,7 +206,7 @@ def _is_reasoning(chunk: AIMessageChunk) -> bool:
     )
 
 
-def _is_other(block: str | dict[Any, Any]) -> bool:
+def _is_answer_block(block: str | dict[Any, Any]) -> bool:
     return isinstance(block, str) or block.get("type") not in THOUGHTS
 
 
@@ -317,7 +238,7 @@ class DenialReader(_HoldingReader):
         self._last: AIMessageChunk | None = None
 
     def _filter(self, chunks: Iterable[AIMessageChunk]) -> list[AIMessageChunk]:
-        shown: list[AIMessageChunk] = []
+        released: list[AIMessageChunk] = []
         for chunk in chunks:
             if len(chunk.response_metadata) > 1:  # more than the provider's name
                 self._last = chunk
@@ -327,10 +248,10 @@ class DenialReader(_HoldingReader):
             if self._state in ("doubtful", "held"):
                 self._held.add(chunk)
                 continue
-            shown += self._held.pop_all()
+            released += self._held.pop_all()
             self._has_shown_text = self._has_shown_text or bool(self._start)
-            shown.append(chunk)
-        return shown
+            released.append(chunk)
+        return released
 
     def _observe(self, chunk: AIMessageChunk) -> None:
         if self._state != "held" and _is_refusal(chunk):
