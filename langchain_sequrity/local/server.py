@@ -30,8 +30,8 @@ from langchain_sequrity.local.auth import LOOPBACK_NAMES
 from langchain_sequrity.local.backends import Backend, ModelBackend, Role, RoleBackend
 from langchain_sequrity.local.deterministic_model import DeterministicModel
 from langchain_sequrity.local.dual_llm.prompts import PLANNER_PROMPT, check_planner_prompt
-from langchain_sequrity.local.dual_llm.runs import ProgramRunner
 from langchain_sequrity.local.limits import give_back_large_blocks
+from langchain_sequrity.local.program_runs import ProgramRunner
 from langchain_sequrity.local.script import Script, ScriptBackend
 from langchain_sequrity.local.services import Fidelity, RequestRecord, Services
 from langchain_sequrity.local.sessions import MemorySessions, SessionStore

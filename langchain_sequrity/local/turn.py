@@ -81,6 +81,7 @@ class ChatTurn:
                 self.session, incoming.headers, new=not named
             )
             self._check_previous(request)
+            services.runs.drop_unknown(services.store.find)
             self._answer = self._new_answer(request, incoming.route.endpoint_type)
         except BaseException:
             self.close()

@@ -12,6 +12,7 @@ from typing import Any
 from langchain_core.messages import AIMessageChunk, ToolMessage
 
 from langchain_sequrity.labels import NO_LABELS, Labels
+from langchain_sequrity.local.classifiers import UnusableAnswer
 from langchain_sequrity.local.conversation import text_of
 from langchain_sequrity.local.dual_llm import feedback, planner, prompts
 from langchain_sequrity.local.dual_llm.calls import (
@@ -20,8 +21,6 @@ from langchain_sequrity.local.dual_llm.calls import (
     TurnCompleted,
     TurnContext,
 )
-from langchain_sequrity.local.dual_llm.model_calls import UnusableAnswer
-from langchain_sequrity.local.dual_llm.runs import AnyRun, replay_to
 from langchain_sequrity.local.dual_llm.state import Attempt, FailedProgram, OpenTurn, WaitingCall
 from langchain_sequrity.local.interpreter import (
     Labeled,
@@ -35,6 +34,7 @@ from langchain_sequrity.local.interpreter.program import ANSWER
 from langchain_sequrity.local.interpreter.run import Answer
 from langchain_sequrity.local.interpreter.syntax import BLOCKED
 from langchain_sequrity.local.policy_gate import GatedCall, denial_message
+from langchain_sequrity.local.program_runs import AnyRun, replay_to
 from langchain_sequrity.local.refusals import refuse
 from langchain_sequrity.local.tool_results import BadResult
 from langchain_sequrity.wire.dual_llm import Envelope

@@ -12,13 +12,13 @@ from langchain_core.messages import (
 )
 
 from langchain_sequrity.local.backends import PlanContext, join_chunks
+from langchain_sequrity.local.classifiers import UnusableAnswer
 from langchain_sequrity.local.configuration import Configuration
 from langchain_sequrity.local.conversation import text_of
 from langchain_sequrity.local.dual_llm import feedback, prompts
 from langchain_sequrity.local.dual_llm.answer_text import program_in
 from langchain_sequrity.local.dual_llm.calls import TurnContext
 from langchain_sequrity.local.dual_llm.history_diff import HistoryDiff
-from langchain_sequrity.local.dual_llm.model_calls import UnusableAnswer
 from langchain_sequrity.local.dual_llm.state import DualState, OpenTurn, PastTurn
 
 

@@ -80,7 +80,6 @@ class DualAnswer:
         messages = [*self._diff.system, *self._diff.messages]
         self.request = replace(request, messages=messages, model=models.names)
         services.programs.prepare()
-        services.runs.drop_unknown(services.store.find)
         run = services.runs.pop(session.id)
         self._context = TurnContext(inputs, self._state, models, run)
         self._ended_turns = 0
