@@ -271,13 +271,13 @@ class _Filler:
             for name in properties
             if (value := fields.get(name, self._prompt.stated_value(name))) is not None
         }
-        included = {*stated_fields, *(k for k in _list(schema.get("required")) if isinstance(k, str))}
+        needed = {*stated_fields, *(k for k in _list(schema.get("required")) if isinstance(k, str))}
         # Deep inside, optional properties are left out: a schema may contain itself.
         is_open = self._depth <= _OPTIONAL_DEPTH
         return {
             name: self.value(inner, name, stated_fields.get(name))
             for name, inner in properties.items()
-            if name in included or (is_open and "default" not in _mapping(inner))
+            if name in needed or (is_open and "default" not in _mapping(inner))
         }
 
     def _array(self, schema: Schema, name: str, stated: Any) -> list[Any]:
