@@ -25,7 +25,7 @@ from langchain_sequrity.local.http import error_response, json_response, problem
 from langchain_sequrity.local.limits import Charge, MemoryBudget
 from langchain_sequrity.local.refusals import refuse
 from langchain_sequrity.local.services import RequestRecord, Services
-from langchain_sequrity.local.session_headers import KINDS
+from langchain_sequrity.local.session_headers import HEADER_TYPES
 from langchain_sequrity.validation import describe_value
 from langchain_sequrity.wire.routes import (
     CHAT_ROUTES,
@@ -39,7 +39,7 @@ _CLIENT_CLOSED_REQUEST = 499  # what web servers log if a client does not wait f
 _STOPPING = "The server is stopping. Send the request again once it runs."
 _FAILED = "The server failed. Find the reason in its log, under the id in `X-Request-ID`."
 _POST_ROUTES = (*CHAT_ROUTES, *COUNT_TOKENS_ROUTES, *POLICY_ROUTES)
-_HEADERS = {name.replace("-", "_"): kind for name, kind in KINDS.items()}
+_HEADERS = {name.replace("-", "_"): header_type for name, header_type in HEADER_TYPES.items()}
 logger = logging.getLogger("langchain_sequrity.local")
 
 
@@ -178,6 +178,6 @@ def _validated(data: bytearray, charge: Charge) -> dict[str, Any]:
             got = describe_value(value)
             refuse(422, f"`{name}` must be a string that contains JSON, or null; got {got}.")
     return {
-        name: None if sent.get(name) is None else validate_header(kind, sent[name])
-        for name, kind in _HEADERS.items()
+        name: None if sent.get(name) is None else validate_header(header_type, sent[name])
+        for name, header_type in _HEADERS.items()
     }

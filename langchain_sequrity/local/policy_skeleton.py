@@ -131,8 +131,8 @@ def skeleton(
             note=note, session=session, tainted=style.tainted, condition=style.condition
         )
 
-    explained = (f"/// {one.doc}\n{_block(one.tool, one.items)}" for one in rules.values())
-    bare = (_block(one.tool, one.items) for one in rules.values())
+    explained = (f"/// {rule.doc}\n{_block(rule.tool, rule.items)}" for rule in rules.values())
+    bare = (_block(rule.tool, rule.items) for rule in rules.values())
     drafts = ["\n".join([head(_ASKED), *explained]), "\n".join([head(_ASKED_SHORTLY), *bare])]
     if len(rules) > _FEW:
         drafts.append("\n".join([head(_ASKED_SHORTLY), *_shared_blocks(rules)]))
@@ -208,37 +208,37 @@ def _block(tool: str, items: Iterable[str]) -> str:
 
 def _shared_blocks(rules: Mapping[str, _DraftRules]) -> Iterator[str]:
     """Shared blocks for tools with the same rules."""
-    alike: dict[tuple[str, ...], list[str]] = {}
-    for name, one in rules.items():
+    by_items: dict[tuple[str, ...], list[str]] = {}
+    for name, rule in rules.items():
         if _SIMPLE.match(name):
-            alike.setdefault(one.items, []).append(name)
+            by_items.setdefault(rule.items, []).append(name)
         else:
-            yield _block(one.tool, one.items)
-    for items, names in alike.items():
-        for some in _name_groups(names):
-            yield _block(f'"{some[0]}"' if len(some) == 1 else f'r"^({"|".join(some)})$"', items)
+            yield _block(rule.tool, rule.items)
+    for items, names in by_items.items():
+        for group in _name_groups(names):
+            yield _block(f'"{group[0]}"' if len(group) == 1 else f'r"^({"|".join(group)})$"', items)
 
 
 def _name_groups(names: Iterable[str]) -> Iterator[list[str]]:
-    some: list[str] = []
+    group: list[str] = []
     length = 0
     for name in names:
-        if some and length + len(name) > _LONGEST_REGEX:
-            yield some
-            some, length = [], 0
-        some.append(name)
+        if group and length + len(name) > _LONGEST_REGEX:
+            yield group
+            group, length = [], 0
+        group.append(name)
         length += len(name) + 1
-    yield some
+    yield group
 
 
 def _block_doc(does: Behaviour) -> str:
-    kind = {
+    behaviour = {
         (True, True): "reads and acts",
         (True, False): "reads",
         (False, True): "acts",
         (False, False): "returns nothing that others wrote",
     }[does.reads, does.acts]
-    return f"{kind}: {plain(does.why, limit=_WHY)}"
+    return f"{behaviour}: {plain(does.why, limit=_WHY)}"
 
 
 def _denials(does: Behaviour, mode: Mode | None) -> tuple[str, ...]:

@@ -104,7 +104,7 @@ def diff_history(
                 409,
                 f"The open call `{open_call}` is not the call that was checked: its name or its "
                 "arguments were edited. Send its result with the original call.",
-                kind=HISTORY_MISMATCH,
+                error_type=HISTORY_MISMATCH,
             )
         # Stored messages have labels.
         stored = [*past[:prefix], *old[prefix:]]
@@ -115,7 +115,7 @@ def diff_history(
             f"The history differs from the session's own, first at message {prefix + 1} (system "
             "messages not counted). Send the session's history, start a new session, or set "
             "`fsm.history_mismatch_policy`.",
-            kind=HISTORY_MISMATCH,
+            error_type=HISTORY_MISMATCH,
         )
     if results and _is_suffix(new, past[:-1]):  # these results were taken before
         return repetition
