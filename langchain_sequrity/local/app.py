@@ -170,14 +170,14 @@ async def _validate_headers(request: Request) -> Response:
 
 
 def _validated(data: bytearray, charge: Charge) -> dict[str, Any]:
-    sent = http.parse_body(data, charge)
-    if not isinstance(sent, dict) or not sent.keys() <= _HEADERS.keys():
+    headers = http.parse_body(data, charge)
+    if not isinstance(headers, dict) or not headers.keys() <= _HEADERS.keys():
         refuse(422, f"Expected an object with any of {', '.join(_HEADERS)}, each a string.")
-    for name, value in sent.items():
+    for name, value in headers.items():
         if value is not None and not isinstance(value, str):
             got = describe_value(value)
             refuse(422, f"`{name}` must be a string that contains JSON, or null; got {got}.")
     return {
-        name: None if sent.get(name) is None else validate_header(header_type, sent[name])
+        name: None if headers.get(name) is None else validate_header(header_type, headers[name])
         for name, header_type in _HEADERS.items()
     }

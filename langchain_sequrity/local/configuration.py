@@ -124,10 +124,10 @@ def _configured(
     )
 
 
-def _not_supported(what: str) -> NoReturn:
+def _not_supported(feature: str) -> NoReturn:
     refuse(
         501,
-        f"The local server does not support {what}. Leave it out of `X-Policy`, or send the "
+        f"The local server does not support {feature}. Leave it out of `X-Policy`, or send the "
         "request to the hosted service.",
     )
 

@@ -24,8 +24,8 @@ _DECIDING_HEADERS = ("x-session-id", *HEADER_TYPES)
 
 def idempotency_key(incoming: IncomingRequest) -> str | None:
     """The key of a request together with its bearer; `None` if it has no `Idempotency-Key`."""
-    sent = incoming.headers.get("idempotency-key")
-    return f"{incoming.bearer}:{sent}" if sent else None
+    key = incoming.headers.get("idempotency-key")
+    return f"{incoming.bearer}:{key}" if key else None
 
 
 def digest_of(incoming: IncomingRequest) -> str:

@@ -132,35 +132,35 @@ class Charge:
 
 
 class Shares:
-    """Things of several owners, limited in number and in bytes together.
+    """Keys of several owners, limited in number and in bytes together.
 
     Args:
-        most: Maximum number of things.
+        most: Maximum number of keys.
         most_bytes: Maximum size of all together.
     """
 
     def __init__(self, most: int, most_bytes: int) -> None:
         self._most = most
         self._most_bytes = most_bytes
-        self._owners: dict[str, str] = {}  # by thing
-        # By owner: sizes of their things, the least recently used first.
+        self._owners: dict[str, str] = {}  # by key
+        # By owner: sizes of their keys, the least recently used first.
         self._sizes: dict[str, OrderedDict[str, int]] = {}
         self._bytes: dict[str, int] = {}
         self._total = 0
 
-    def put(self, owner: str, thing: str, size: int) -> None:
-        """Add a thing, or update its size and its last use."""
-        self.drop(thing)
-        self._owners[thing] = owner
-        self._sizes.setdefault(owner, OrderedDict())[thing] = size
+    def put(self, owner: str, key: str, size: int) -> None:
+        """Add a key, or update its size and its last use."""
+        self.drop(key)
+        self._owners[key] = owner
+        self._sizes.setdefault(owner, OrderedDict())[key] = size
         self._count(owner, size)
 
-    def drop(self, thing: str) -> None:
-        """Remove a thing, if it exists."""
-        owner = self._owners.pop(thing, None)
+    def drop(self, key: str) -> None:
+        """Remove a key, if it exists."""
+        owner = self._owners.pop(key, None)
         if owner is None:
             return
-        self._count(owner, -self._sizes[owner].pop(thing))
+        self._count(owner, -self._sizes[owner].pop(key))
         if not self._sizes[owner]:
             del self._sizes[owner], self._bytes[owner]
 
@@ -179,13 +179,13 @@ class Shares:
         return self.exceeds_bytes or len(self._owners) > self._most
 
     def to_drop(self, may_go: Callable[[str], bool]) -> str | None:
-        """Choose the thing to drop first.
+        """Choose the key to drop first.
 
         Args:
-            may_go: Whether a thing can be dropped now.
+            may_go: Whether a key can be dropped now.
 
         Returns:
-            The least recently used thing of the owner who holds most; `None` if nothing of this
+            The least recently used key of the owner who holds most; `None` if nothing of this
             owner may go. Other owners never lose anything instead.
         """
         if self.exceeds_bytes:

@@ -190,8 +190,8 @@ def write_policy(request: PolicyRequest, backend: Backend) -> PolicyReply:
         text, problems = _draft(message, request)
         if not problems:
             break
-        again = HumanMessage(_AGAIN.format(problems=problems))
-        messages += [AIMessage(text or "(no policy)"), again]
+        messages.append(AIMessage(text or "(no policy)"))
+        messages.append(HumanMessage(_AGAIN.format(problems=problems)))
     else:
         times = "once" if attempts == 1 else f"{attempts} times"
         refuse(

@@ -348,10 +348,10 @@ def _branches(schema: Schema) -> list[Any]:
     return (_list(schema.get("anyOf")) or _list(schema.get("oneOf")) or types)[:_MOST_ITEMS]
 
 
-def _merged(schema: Schema, other: Schema) -> Schema:
-    properties = {**_mapping(schema.get("properties")), **_mapping(other.get("properties"))}
-    required = [*_list(schema.get("required")), *_list(other.get("required"))]
-    merged = {**other, **schema}
+def _merged(schema: Schema, addition: Schema) -> Schema:
+    properties = {**_mapping(schema.get("properties")), **_mapping(addition.get("properties"))}
+    required = [*_list(schema.get("required")), *_list(addition.get("required"))]
+    merged = {**addition, **schema}
     merged.pop("allOf", None)
     return {**merged, **({"properties": properties, "required": required} if properties else {})}
 
@@ -368,5 +368,5 @@ def _near_bounds(schema: Schema) -> list[float]:
     """Candidates for a number: 0, numbers at the bounds, and their middle."""
     step = max(abs(_number(schema.get("multipleOf")) or 1), 1e-9)
     bounds = [bound for key in _BOUNDS if (bound := _number(schema.get(key))) is not None]
-    steps = [math.floor(bound / step) + offset for bound in bounds for offset in (0, 1, -1)]
-    return [0, *bounds, *(step * count for count in steps), sum(bounds) / 2]
+    multiples = [math.floor(bound / step) + offset for bound in bounds for offset in (0, 1, -1)]
+    return [0, *bounds, *(step * count for count in multiples), sum(bounds) / 2]

@@ -111,7 +111,7 @@ class _ScriptModel(BaseModel):
     model_config = ConfigDict(frozen=True, defer_build=True, arbitrary_types_allowed=True)
 
     # The name of the object in errors, such as "`when`".
-    _where: ClassVar[str]
+    _title: ClassVar[str]
 
     @model_validator(mode="before")
     @classmethod
@@ -121,7 +121,7 @@ class _ScriptModel(BaseModel):
             raise validation_error(msg, kind="mapping_type")
         fields = dict(zip(cls.model_fields, cls.model_fields, strict=True))
         if strange := [name for name in data if name not in fields]:
-            raise unknown_names(strange, cls._where, fields, fields)
+            raise unknown_names(strange, cls._title, fields, fields)
         return dict(data)
 
     @field_validator("*", mode="before")
@@ -136,7 +136,7 @@ class _ScriptModel(BaseModel):
 class RuleConditions(_ScriptModel):
     """The conditions of a rule; all of them must hold."""
 
-    _where = "`when`"
+    _title = "`when`"
 
     role: ScriptRole | None = None
     endpoint_type: EndpointType | None = None
@@ -146,14 +146,14 @@ class RuleConditions(_ScriptModel):
 
 
 class _ScriptedCall(_ScriptModel):
-    _where = "a tool call"
+    _title = "a tool call"
 
     name: Name
     arguments: Annotated[dict[str, Any], AfterValidator(_plain_json)] = {}
 
 
 class _Usage(_ScriptModel):
-    _where = "`usage`"
+    _title = "`usage`"
 
     input_tokens: Length = 0
     output_tokens: Length = 0
@@ -172,7 +172,7 @@ class _Usage(_ScriptModel):
 
 
 class _Error(_ScriptModel):
-    _where = "`error`"
+    _title = "`error`"
 
     status: Annotated[int, Strict(), Field(ge=400, le=599)]
     message: Text = ""
@@ -182,7 +182,7 @@ class _Error(_ScriptModel):
 class AnswerFields(_ScriptModel):
     """The answer of a rule, or of its function: see `Script`."""
 
-    _where = "an answer"
+    _title = "an answer"
 
     text: Text = ""
     tool_calls: Array[_ScriptedCall] = ()
@@ -238,7 +238,7 @@ class ScriptRule(AnswerFields):
         times: How often it answers; `None` means always.
     """
 
-    _where = "a rule"
+    _title = "a rule"
 
     when: RuleConditions = RuleConditions()
     answer: Callable[[ChatRequest], Any] | None = None

@@ -72,8 +72,8 @@ def _adds_policy(config: ConfigHeader, stored: str | None) -> bool:
     stored_config = ConfigHeader() if stored is None else read_header(ConfigHeader, stored)
     if stored_config.mismatch_policy is not None:
         return False
-    rest = [write_header(header.with_mismatch_policy(None)) for header in (config, stored_config)]
-    return rest[0] == rest[1]
+    texts = {write_header(c.with_mismatch_policy(None)) for c in (config, stored_config)}
+    return len(texts) == 1
 
 
 def _read(header_type: type[Header], text: str) -> Header:

@@ -185,14 +185,14 @@ class MemorySessions:
                 sessions in use of the same bearer and those of bearers that hold less. The stored
                 session then stays as it was.
         """
-        before = self._sessions.get(session.id)
-        growing = before.growing if before else IncrementalSize()
+        stored = self._sessions.get(session.id)
+        growing = stored.growing if stored else IncrementalSize()
         size = growing.of(session)  # needs no lock: no other request has this session
         try:
             self._check(size)
             with self._lock:
                 self._drop_expired()
-                self._make_room(session, size, before.size if before else None)
+                self._make_room(session, size, stored.size if stored else None)
                 self._sessions[session.id] = _StoredSession(session, growing, size, self._clock())
                 self._sessions.move_to_end(session.id)
                 self._by_short[session.short] = session.id
@@ -208,7 +208,7 @@ class MemorySessions:
                 "was not changed. Start a new session with a shorter history.",
             )
 
-    def _make_room(self, session: Session, size: int, before: int | None) -> None:
+    def _make_room(self, session: Session, size: int, stored_size: int | None) -> None:
         shares = self._shares
         shares.put(session.bearer, session.id, size)
         while shares.is_exceeded:
@@ -216,10 +216,10 @@ class MemorySessions:
             if oldest is None and not shares.exceeds_bytes:
                 return  # sessions in use are never dropped for their number
             if oldest is None:
-                if before is None:
+                if stored_size is None:
                     shares.drop(session.id)
                 else:
-                    shares.put(session.bearer, session.id, before)
+                    shares.put(session.bearer, session.id, stored_size)
                 refuse(
                     507,
                     f"All sessions of this server together may use {self._max_bytes} bytes of "

@@ -94,13 +94,13 @@ class _OwnData(NamedTuple):
 
     Attributes:
         nouns: The name of such a reader has one of them.
-        beside: The other words that the name may have.
+        qualifiers: The other words that the name may have.
         store: A tool whose name, description or arguments have one of these words may write into
             the store of these data. Without words there is no store.
     """
 
     nouns: frozenset[str]
-    beside: frozenset[str]
+    qualifiers: frozenset[str]
     store: frozenset[str]
 
 
@@ -204,7 +204,7 @@ class Behaviour:
     Attributes:
         reads: Whether its results may contain foreign content.
         acts: Whether it changes or sends something.
-        why: The reason in a few words, with words of the tool.
+        reason: The reason in a few words, with words of the tool.
         steering: Names of the arguments that decide where the tool reads, what it changes or whom
             it reaches. Data from outside must not choose them. `None` means all arguments.
         optional: Those of them that may be omitted, and then have the default of the schema.
@@ -214,7 +214,7 @@ class Behaviour:
 
     reads: bool
     acts: bool
-    why: str
+    reason: str
     steering: tuple[str, ...] | None = ()
     optional: frozenset[str] = frozenset()
     store: frozenset[str] = frozenset()
@@ -274,33 +274,33 @@ def behaviour_of(tool: Mapping[str, Any]) -> Behaviour:
     if acting := _action_word(name):
         answering = reading or _first_of(name_words, _ANSWERS) or not schema.words.isdisjoint(_CODE)
         steering, optional = _target_arguments(name_words, description, schema)
-        why = f"the name has `{acting}`"
+        reason = f"the name has `{acting}`"
         takes_text = steering is not None and len(steering) < len(schema.names)
         stores = _text_stores(name_words, description, schema) if takes_text else frozenset[str]()
         return Behaviour(
             reads=bool(answering),
             acts=True,
-            why=why,
+            reason=reason,
             steering=steering,
             optional=optional,
             stores_text=stores,
         )
     if verb := _described_verb(description):
         return _unknown_behaviour(f"the description has `{verb}`")
-    own_noun, store = _own_content(name, description, schema)
-    if own_noun or reading:
+    noun, store = _own_content(name, description, schema)
+    if noun or reading:
         steering = _steering_arguments(schema) if _DATABASES.isdisjoint(name_words) else None
-        why = f"the name has `{own_noun or reading}`"
-        return Behaviour(reads=not own_noun, acts=False, why=why, steering=steering, store=store)
+        reason = f"the name has `{noun or reading}`"
+        return Behaviour(reads=not noun, acts=False, reason=reason, steering=steering, store=store)
     computing = _first_of(name_words, _COMPUTES)
     is_all = all(_is_any(word, _COMPUTES | _COMPUTED) for word in name_words)
     if computing and is_all and schema.words.isdisjoint(_CODE - {"expression"}):
-        return Behaviour(reads=False, acts=False, why=f"the name has `{computing}`")
+        return Behaviour(reads=False, acts=False, reason=f"the name has `{computing}`")
     return _unknown_behaviour("the name is unclear")
 
 
-def _unknown_behaviour(why: str) -> Behaviour:
-    return Behaviour(reads=True, acts=True, why=why, steering=None)
+def _unknown_behaviour(reason: str) -> Behaviour:
+    return Behaviour(reads=True, acts=True, reason=reason, steering=None)
 
 
 def _action_word(name: str) -> str:
@@ -374,7 +374,7 @@ def _own_content(name: str, description: str, schema: _Schema) -> tuple[str, fro
         return (nouns[0], _CALLER_STORE) if nouns else _NOT_OWN
     for data in _OWN:
         noun = _first_of(nouns, data.nouns)
-        if noun and all(_is_any(noun, data.nouns | data.beside | _ANYWHERE) for noun in nouns):
+        if noun and all(_is_any(noun, data.nouns | data.qualifiers | _ANYWHERE) for noun in nouns):
             return noun, data.store
     return _NOT_OWN
 

@@ -107,8 +107,8 @@ def read_result(
         raise BadResult(msg)
     elif is_all:
         is_text = fsm.strict_tool_result_parsing and not has_output_schema
-        both = zip(texts, parts, strict=True)
-        values = [text if is_text or value is _NOT_JSON else value for text, value in both]
+        pairs = zip(texts, parts, strict=True)
+        values = [text if is_text or value is _NOT_JSON else value for text, value in pairs]
         returned = ToolReturn(values if len(values) > 1 else values[0])
     else:
         returned = ToolReturn(_blocks(message))

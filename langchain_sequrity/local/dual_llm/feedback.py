@@ -222,10 +222,8 @@ def refusal_feedback(
         head = f"{_STILL_WRONG} {refused.left}" if refused.left else _CORRECTED
         return f"{_REFUSED} {refused}{line}\n{head}\n{refused.corrected.strip()}\n"
     listed = ", ".join(f"`{name}`" for name in tools)
-    means = (
-        f" Whatever is outside of the program is reached by the tools {listed}." if tools else ""
-    )
-    return f"{_REFUSED} {refused}{means}{line}"
+    hint = f" Whatever is outside of the program is reached by the tools {listed}." if tools else ""
+    return f"{_REFUSED} {refused}{hint}{line}"
 
 
 _REFUSED = "It was refused before it ran."

@@ -175,8 +175,8 @@ def planner_instructions(
     tools = [_tool(tool, names) for tool in turn.tools]
     tools += [f"- {_INTERNAL[name]}" for name in configuration.internal_tools]
     request = [] if prompt.clarify_ambiguous_queries is False else [_ASK_BACK]
-    if wanted := _tool_choice_text(turn.tool_choice, names):
-        request.append(wanted)
+    if requirement := _tool_choice_text(turn.tool_choice, names):
+        request.append(requirement)
     if schema := schema_of(turn.shape):
         request.append(f"`final_return_value` must fit this JSON Schema: {dumps(schema)}\n")
     if turn.system and "system" not in (prompt.query_inline_roles or ()):
