@@ -53,7 +53,7 @@ class Endpoints:
         self._threads = CapacityLimiter(services.max_turns_at_once)
 
     async def post(self, route: Route, request: Request) -> Response:
-        """Answer a request to a row of the route table."""
+        """Check and read a request; answer it from memory if it is repeated, or else in threads."""
         headers, charge = request.scope["by_name"], request.scope["charge"]
         bearer = auth.bearer(headers, self._services.api_keys)
         auth.check_content_type(headers)
@@ -76,12 +76,10 @@ class Endpoints:
                 response = await self._chat(incoming, facts, key, at_end)
             else:
                 answer = _write_policy if route in POLICY_ROUTES else _count_tokens
-                response = json_response(
-                    await self._in_thread(answer, incoming, self._services, facts)
-                )
+                content = await self._in_thread(answer, incoming, self._services, facts)
+                response = json_response(content)
             if not isinstance(response, EventStreamResponse):
-                reply = StoredReply(dict(response.headers), bytes(response.body))
-                self._replies.keep(key, reply)
+                self._replies.keep(key, StoredReply(dict(response.headers), bytes(response.body)))
             return response
 
     async def _chat(

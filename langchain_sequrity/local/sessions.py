@@ -189,7 +189,12 @@ class MemorySessions:
         growing = stored.growing if stored else IncrementalSize()
         size = growing.of(session)  # needs no lock: no other request has this session
         try:
-            self._check(size)
+            if size > self._max_session_bytes:
+                refuse(
+                    413,
+                    f"The session would need more than {self._max_session_bytes} bytes of memory. "
+                    "It was not changed. Start a new session with a shorter history.",
+                )
             with self._lock:
                 self._drop_expired()
                 self._make_room(session, size, stored.size if stored else None)
@@ -199,14 +204,6 @@ class MemorySessions:
         except BaseException:
             growing.forget()  # its counts belong to the session that was not stored
             raise
-
-    def _check(self, size: int) -> None:
-        if size > self._max_session_bytes:
-            refuse(
-                413,
-                f"The session would need more than {self._max_session_bytes} bytes of memory. It "
-                "was not changed. Start a new session with a shorter history.",
-            )
 
     def _make_room(self, session: Session, size: int, stored_size: int | None) -> None:
         shares = self._shares

@@ -305,7 +305,7 @@ class ProgramLoop:
                 self._context, turn, self._names, can_run=self._can_run
             )
         except UnusableAnswer as problem:
-            return self._failed(str(problem), (_PLANNER_FAILED, str(problem)))
+            return self._failed_program(str(problem), (_PLANNER_FAILED, str(problem)))
         turn.programs.append(turn.program)
         return self._repeated() or self._start()
 
@@ -349,7 +349,7 @@ class ProgramLoop:
             outcome = feedback.refusal_feedback(
                 refused, turn.program, self._names.values(), is_cut=self._is_cut
             )
-            program_result = self._failed(outcome, (_PROGRAM_REFUSED, str(refused)))
+            program_result = self._failed_program(outcome, (_PROGRAM_REFUSED, str(refused)))
             return replace(program_result, is_corrected=refused.corrected is not None)
 
     # One program
@@ -383,7 +383,7 @@ class ProgramLoop:
                 return reached
             if most is not None and self._turn.calls >= most:
                 text = f"The program made more than {most} calls (`fsm.max_tool_calls_per_step`)."
-                return self._failed(text, (_LIMIT_REACHED, text))
+                return self._failed_program(text, (_LIMIT_REACHED, text))
             response = self.calls.make(step)
             match response:
                 case WaitingCall():
@@ -460,7 +460,7 @@ class ProgramLoop:
             f"it end with a call of {listed}. Calls that were made before are not made twice."
         )
         error = f"The program ended without a call of {listed}, which `tool_choice` requires."
-        return self._failed(outcome, (_CALL_MISSING, error))
+        return self._failed_program(outcome, (_CALL_MISSING, error))
 
     def _keep_variables(self, variables: Mapping[str, Labeled]) -> None:
         """Keep variables for later turns; programs of the caller have their own.
@@ -483,7 +483,7 @@ class ProgramLoop:
         """Labels of all data that the planner was shown: whatever leaves its programs has them."""
         return self._context.state.planner_labels
 
-    def _failed(self, outcome: str, error: tuple[str, str]) -> _ProgramResult:
+    def _failed_program(self, outcome: str, error: tuple[str, str]) -> _ProgramResult:
         """The end of a program for a reason whose text contains no data."""
         return _ProgramResult(Labeled(outcome), self._failure(error))
 
