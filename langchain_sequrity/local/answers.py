@@ -69,14 +69,14 @@ def stream_answer(answer: ModelAnswer, request: ChatRequest) -> Iterator[AIMessa
         yield AIMessageChunk(
             content="".join(piece), response_metadata=_logprobs(piece, request.options)
         )
-    made = 0
+    call_count = 0
     for name, args in answer.calls:
         if not budget.open_for(count_tokens(name)):
             break
         arguments = "".join(budget.spend(dumps_like_service(args)))
-        yield from _call_pieces(made, name, arguments, request)
-        made += 1
-    derived = "length" if budget.exceeded else "tool_calls" if made else "stop"
+        yield from _call_pieces(call_count, name, arguments, request)
+        call_count += 1
+    derived = "length" if budget.exceeded else "tool_calls" if call_count else "stop"
     finish_reason = answer.finish_reason or derived
     counted = usage_of(count_request(request), budget.used, reasoning=len(reasoning))
     metadata = {"finish_reason": finish_reason, "model_name": request.model}
@@ -142,8 +142,8 @@ def _call_pieces(
 
 def _call_id(index: int, name: str, arguments: str, request: ChatRequest) -> str:
     """A repeatable id that differs between places of a conversation."""
-    place = f"{len(request.messages)}\0{index}\0{name}\0{arguments}"
-    return f"call_{hashlib.blake2b(place.encode(), digest_size=12).hexdigest()}"
+    position = f"{len(request.messages)}\0{index}\0{name}\0{arguments}"
+    return f"call_{hashlib.blake2b(position.encode(), digest_size=12).hexdigest()}"
 
 
 # Log probabilities

@@ -6,6 +6,7 @@ import re
 import time
 import uuid
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from anyio.to_thread import run_sync
@@ -19,18 +20,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from langchain_sequrity.errors import StatusError
 from langchain_sequrity.headers import validate_header
 from langchain_sequrity.local import auth, http, limits
-from langchain_sequrity.local.endpoints import (
-    Admission,
-    ChatEndpoint,
-    ModelsEndpoint,
-    PolicyEndpoint,
-    TokenCountEndpoint,
-)
+from langchain_sequrity.local.endpoints import Endpoints, ModelsEndpoint
 from langchain_sequrity.local.http import error_response, json_response, problem_response
 from langchain_sequrity.local.limits import Charge, MemoryBudget
 from langchain_sequrity.local.refusals import refuse
 from langchain_sequrity.local.services import RequestRecord, Services
-from langchain_sequrity.local.session_headers import KINDS
+from langchain_sequrity.local.session_headers import HEADER_TYPES
 from langchain_sequrity.validation import describe_value
 from langchain_sequrity.wire.routes import (
     CHAT_ROUTES,
@@ -43,26 +38,19 @@ from langchain_sequrity.wire.routes import (
 _CLIENT_CLOSED_REQUEST = 499  # what web servers log if a client does not wait for its reply
 _STOPPING = "The server is stopping. Send the request again once it runs."
 _FAILED = "The server failed. Find the reason in its log, under the id in `X-Request-ID`."
-_HEADERS = {name.replace("-", "_"): kind for name, kind in KINDS.items()}
+_POST_ROUTES = (*CHAT_ROUTES, *COUNT_TOKENS_ROUTES, *POLICY_ROUTES)
+_HEADERS = {name.replace("-", "_"): header_type for name, header_type in HEADER_TYPES.items()}
 logger = logging.getLogger("langchain_sequrity.local")
 
 
 def make_app(services: Services) -> ASGIApp:
     """Mount every row of the route table, inside the edge middleware."""
-    admission = Admission(services)
-    chats, policies = ChatEndpoint(services, admission), PolicyEndpoint(services, admission)
-    counts, models = TokenCountEndpoint(services, admission), ModelsEndpoint(services)
+    endpoints, models = Endpoints(services), ModelsEndpoint(services)
     paths = [Path(path, _index, methods=["GET"]) for path in ("/", "/control", "/control/")]
     paths += [Path(path, _health, methods=["GET"]) for path in ("/health", "/control/health")]
     paths.append(Path(VALIDATE_HEADERS_PATH, _validate_headers, methods=["POST"]))
-    for routes, answer, limit in (
-        (CHAT_ROUTES, chats.answer, limits.BODY),
-        (COUNT_TOKENS_ROUTES, counts.answer, limits.BODY),
-        (POLICY_ROUTES, policies.answer, limits.POLICY_BODY),
-    ):
-        for route in routes:
-            endpoint = admission.endpoint(route, answer, limit)
-            paths.append(Path(route.path, endpoint, methods=["POST"]))
+    for route in _POST_ROUTES:
+        paths.append(Path(route.path, partial(endpoints.post, route), methods=["POST"]))
     for route in MODELS_ROUTES:
         paths.append(Path(route.path, models.list, methods=["GET"]))
         paths.append(Path(f"{route.path}/{{model:path}}", models.retrieve, methods=["GET"]))
@@ -118,7 +106,11 @@ class EdgeMiddleware:
         path = re.sub("/{2,}", "/", scope["path"])  # a base URL may end with a slash
         scope = {**scope, "path": path, "facts": facts, "charge": charge}
         try:
-            await self._checked(scope, receive, send_with_id)
+            headers = auth.check_headers(scope["headers"])
+            auth.check_host(headers, self._hosts)
+            await self._app({**scope, "by_name": headers}, receive, send_with_id)
+        except StatusError as error:  # of the two checks; the app answers its own
+            await error_response(error)(scope, receive, send_with_id)
         except ClientDisconnect:
             facts.update(status=_CLIENT_CLOSED_REQUEST, summary="client hung up")
         except asyncio.CancelledError:
@@ -131,15 +123,6 @@ class EdgeMiddleware:
         finally:
             charge.close()
             self._record(scope, (time.perf_counter() - began) * 1000)
-
-    async def _checked(self, scope: Scope, receive: Receive, send: Send) -> None:
-        try:
-            headers = auth.check_headers(scope["headers"])
-            auth.check_host(headers, self._hosts)
-        except StatusError as error:
-            await error_response(error)(scope, receive, send)
-            return
-        await self._app({**scope, "by_name": headers}, receive, send)
 
     def _record(self, scope: Scope, milliseconds: float) -> None:
         if self._on_request is None:
@@ -167,7 +150,7 @@ def _on_http_exception(_request: Request, error: HTTPException) -> Response:
 
 
 async def _index(_request: Request) -> Response:
-    posts = [route.path for route in (*CHAT_ROUTES, *COUNT_TOKENS_ROUTES, *POLICY_ROUTES)]
+    posts = [route.path for route in _POST_ROUTES]
     routes = [{"method": "POST", "path": path} for path in (*posts, VALIDATE_HEADERS_PATH)]
     routes += [{"method": "GET", "path": route.path} for route in MODELS_ROUTES]
     return json_response({"service": "langchain-sequrity local server", "routes": routes})
@@ -187,14 +170,14 @@ async def _validate_headers(request: Request) -> Response:
 
 
 def _validated(data: bytearray, charge: Charge) -> dict[str, Any]:
-    sent = http.parse_body(data, charge)
-    if not isinstance(sent, dict) or not sent.keys() <= _HEADERS.keys():
+    headers = http.parse_body(data, charge)
+    if not isinstance(headers, dict) or not headers.keys() <= _HEADERS.keys():
         refuse(422, f"Expected an object with any of {', '.join(_HEADERS)}, each a string.")
-    for name, value in sent.items():
+    for name, value in headers.items():
         if value is not None and not isinstance(value, str):
             got = describe_value(value)
             refuse(422, f"`{name}` must be a string that contains JSON, or null; got {got}.")
     return {
-        name: None if sent.get(name) is None else validate_header(kind, sent[name])
-        for name, kind in _HEADERS.items()
+        name: None if headers.get(name) is None else validate_header(header_type, headers[name])
+        for name, header_type in _HEADERS.items()
     }

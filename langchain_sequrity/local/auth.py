@@ -86,7 +86,7 @@ def bearer(headers: Mapping[str, str], keys: Sequence[str] | None) -> str:
         refuse(401, "Send your key as `Authorization: Bearer <key>`.")
     if keys is not None:
         # All keys are compared, so that the time reveals nothing.
-        matches = [hmac.compare_digest(key.encode(), one.encode()) for one in keys]
+        matches = [hmac.compare_digest(key.encode(), allowed.encode()) for allowed in keys]
         if not any(matches):
             refuse(401, "The key is unknown. Check it.")
     return key
@@ -94,6 +94,6 @@ def bearer(headers: Mapping[str, str], keys: Sequence[str] | None) -> str:
 
 def check_content_type(headers: Mapping[str, str]) -> None:
     """Refuse a body that is not declared as JSON with 415."""
-    kind = headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != "application/json":
+    media_type = headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media_type != "application/json":
         refuse(415, "Send the body as JSON, with `Content-Type: application/json`.")

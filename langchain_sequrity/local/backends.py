@@ -204,13 +204,13 @@ def _describe_causes(error: BaseException | None) -> str:
     Neither their texts nor lines of source code are shown: both can hold a key.
     """
     lines: list[str] = []
-    known: set[int] = set()
-    while error is not None and id(error) not in known:  # an exception can be its own cause
-        known.add(id(error))
+    seen_ids: set[int] = set()
+    while error is not None and id(error) not in seen_ids:  # an exception can be its own cause
+        seen_ids.add(id(error))
         status = getattr(error, "status_code", None)
-        shown = f" with status {status}" if isinstance(status, int) else ""
+        status_text = f" with status {status}" if isinstance(status, int) else ""
         lines += [
-            f"\n{type(error).__name__}{shown}",
+            f"\n{type(error).__name__}{status_text}",
             *(
                 f"\n  {frame.filename}:{frame.lineno}, in {frame.name}"
                 for frame in traceback.extract_tb(error.__traceback__)
@@ -293,9 +293,7 @@ class RoleBackend:
     """
 
     def __init__(self, backends: Mapping[Role, Backend], otherwise: Backend) -> None:
-        self._backends = {
-            asked: backends[role] for asked, role in _ROLES.items() if role in backends
-        }
+        self._backends = {name: backends[role] for name, role in _ROLES.items() if role in backends}
         self._otherwise = otherwise
 
     def stream(self, request: ChatRequest, context: BackendContext) -> Iterator[AIMessageChunk]:
@@ -322,19 +320,19 @@ class BoundedBackend:
             StatusError: Also 502 for an answer that is too long, 429 or 413 if there is too little
                 memory for it.
         """
-        left = limits.ANSWER
+        remaining = limits.ANSWER
         for number, chunk in enumerate(self._backend.stream(request, context)):
             size = _size(chunk)
-            left -= size
-            if left < 0:
+            remaining -= size
+            if remaining < 0:
                 refuse(
                     502,
                     f"The model behind this server answered with more than {limits.ANSWER} bytes. "
                     "Set a token limit for it.",
                 )
             # LangChain keeps every chunk of a stream until its end.
-            piece = limits.PIECE if number >= limits.FEW_PIECES else 0
-            self._charge.add(_TIMES_KEPT * size + _parsed_size(chunk) + piece)
+            overhead = limits.PIECE if number >= limits.FEW_PIECES else 0
+            self._charge.add(_TIMES_KEPT * size + _parsed_size(chunk) + overhead)
             yield chunk
 
 
@@ -410,9 +408,9 @@ class _Normalizer:
         )
 
     def _indexed(self, call: ToolCallChunk) -> ToolCallChunk:
-        given = call["index"]
-        if isinstance(given, int):
-            self._index = max(self._index, given)
+        index = call["index"]
+        if isinstance(index, int):
+            self._index = max(self._index, index)
             return call
         if call["id"] is not None or self._index < 0:
             self._index += 1
@@ -432,9 +430,9 @@ class _Normalizer:
 
 def _finish_reason(metadata: Mapping[str, Any]) -> str | None:
     for key in ("finish_reason", "stop_reason", "done_reason"):
-        found = metadata.get(key)
-        if isinstance(found, str):
-            return _FINISH_REASONS.get(found.lower(), found.lower())
+        reason = metadata.get(key)
+        if isinstance(reason, str):
+            return _FINISH_REASONS.get(reason.lower(), reason.lower())
     return None
 
 
@@ -456,8 +454,8 @@ def _additional_kwargs(message: AIMessage) -> dict[str, Any]:
 def _call_pieces(message: AIMessage) -> list[ToolCallChunk]:
     if isinstance(message, AIMessageChunk):
         return message.tool_call_chunks
-    made = [(call, dumps_like_service(call["args"])) for call in message.tool_calls]
-    calls = [*made, *((call, call["args"]) for call in message.invalid_tool_calls)]
+    valid = [(call, dumps_like_service(call["args"])) for call in message.tool_calls]
+    calls = [*valid, *((call, call["args"]) for call in message.invalid_tool_calls)]
     return [
         tool_call_chunk(name=call["name"], args=args, id=call["id"], index=index)
         for index, (call, args) in enumerate(calls)

@@ -80,8 +80,8 @@ def configure(headers: Mapping[str, str], endpoint_type: str) -> Configuration:
         StatusError: 400 for an invalid policy, 501 for a feature that this server does not have.
             It never ignores a policy that it cannot enforce.
     """
-    sent = (headers.get("x-features"), headers.get("x-policy"), headers.get("x-config"))
-    return _configured(*sent, endpoint_type == "lang-graph")
+    texts = (headers.get("x-features"), headers.get("x-policy"), headers.get("x-config"))
+    return _configured(*texts, endpoint_type == "lang-graph")
 
 
 @lru_cache(maxsize=_REMEMBERED)
@@ -124,10 +124,10 @@ def _configured(
     )
 
 
-def _not_supported(what: str) -> NoReturn:
+def _not_supported(feature: str) -> NoReturn:
     refuse(
         501,
-        f"The local server does not support {what}. Leave it out of `X-Policy`, or send the "
+        f"The local server does not support {feature}. Leave it out of `X-Policy`, or send the "
         "request to the hosted service.",
     )
 
@@ -178,8 +178,8 @@ def _branching_rule(rule: BranchingMetaPolicy) -> MayBranch:
         )
 
     def has_only_allowed(labels: Labels) -> bool:
-        own = labels.without_reserved()
+        unreserved = labels.without_reserved()
         readers = labels.consumers <= consumers | {ALL}
-        return own.producers <= producers and own.tags <= tags and readers
+        return unreserved.producers <= producers and unreserved.tags <= tags and readers
 
     return has_only_allowed if rule.mode == "allow" else has_no_denied

@@ -22,7 +22,7 @@ def text_of(message: BaseMessage | None) -> str:
 
 def last_user(messages: Sequence[BaseMessage]) -> BaseMessage | None:
     """The last message of the user."""
-    return next((one for one in reversed(messages) if isinstance(one, HumanMessage)), None)
+    return next((m for m in reversed(messages) if isinstance(m, HumanMessage)), None)
 
 
 def this_turn(messages: Sequence[BaseMessage]) -> list[BaseMessage]:
@@ -38,9 +38,9 @@ def tool_results(messages: Sequence[BaseMessage]) -> list[tuple[str, str]]:
     turn = this_turn(messages)
     names = called_tools(messages)
     return [
-        (names.get(one.tool_call_id) or one.name or "tool", text_of(one))
-        for one in turn
-        if isinstance(one, ToolMessage)
+        (names.get(m.tool_call_id) or m.name or "tool", text_of(m))
+        for m in turn
+        if isinstance(m, ToolMessage)
     ]
 
 
@@ -83,7 +83,7 @@ def whole_conversation(
 
 def _is_history(messages: Sequence[BaseMessage], stored: Sequence[BaseMessage]) -> bool:
     replies = {_message_key(message) for message in stored if isinstance(message, AIMessage)}
-    return any(_message_key(one) in replies for one in messages if isinstance(one, AIMessage))
+    return any(_message_key(m) in replies for m in messages if isinstance(m, AIMessage))
 
 
 def _message_key(message: AIMessage) -> tuple[str | None, ...] | str:
@@ -102,12 +102,8 @@ def _with_new_messages(
     last = stored[-1] if stored else None
     if isinstance(last, AIMessage) and (ids := _call_ids(last)) and results.isdisjoint(ids):
         stored = stored[:-1]
-    instructions = [one.content for one in stored if isinstance(one, SystemMessage)]
-    new = (
-        one
-        for one in messages
-        if not (isinstance(one, SystemMessage) and one.content in instructions)
-    )
+    instructions = [m.content for m in stored if isinstance(m, SystemMessage)]
+    new = (m for m in messages if not (isinstance(m, SystemMessage) and m.content in instructions))
     return [*stored, *new]
 
 

@@ -129,17 +129,17 @@ def _chosen(request: ChatRequest, prompt: PromptFacts) -> list[dict[str, Any]]:
         tools = [tool for tool in tools if _name(tool) not in called] or tools[-1:]
     elif conversation.tool_results(request.messages):
         return []
-    spoken = set(words(prompt.text))
-    best = max(tools, key=lambda tool: _words_in(tool, spoken))
+    user_words = set(words(prompt.text))
+    best = max(tools, key=lambda tool: _words_in(tool, user_words))
     named = [tool for tool in tools if prompt.mentions(_name(tool))]
     if named:
         return named[: _MOST if request.parallel_tool_calls else 1]
-    return [best] if choice == "required" or _words_in(best, spoken) else []
+    return [best] if choice == "required" or _words_in(best, user_words) else []
 
 
-def _words_in(tool: Mapping[str, Any], spoken: set[str]) -> int:
+def _words_in(tool: Mapping[str, Any], user_words: set[str]) -> int:
     """How many words of a tool's name the user said."""
-    return len({word for word in words(_name(tool)) if len(word) >= _SHORTEST_WORD} & spoken)
+    return len({word for word in words(_name(tool)) if len(word) >= _SHORTEST_WORD} & user_words)
 
 
 # Texts
@@ -170,7 +170,7 @@ def _structured(form: Mapping[str, Any], request: ChatRequest, user_text: str) -
     """An answer with the requested schema; without one, with the keys that the messages quote."""
     if form["type"] == "json_schema":
         return value_for_schema(form["json_schema"]["schema"], PromptFacts(user_text))
-    texts = (conversation.text_of(one) for one in request.messages if one.type in _ASKING)
+    texts = (conversation.text_of(m) for m in request.messages if m.type in _ASKING)
     keys = dict.fromkeys(key for text in texts for key in quoted(text) if _KEY.match(key))
     names = [*keys][:_MOST] or ["answer"]
     prompt = PromptFacts(user_text)
@@ -179,8 +179,8 @@ def _structured(form: Mapping[str, Any], request: ChatRequest, user_text: str) -
 
 
 def _echo(user_text: str) -> str:
-    said = user_text.strip()[:_ECHOED]
-    return f"You said: {said}" if said else "You said nothing. What can I do for you?"
+    text = user_text.strip()[:_ECHOED]
+    return f"You said: {text}" if text else "You said nothing. What can I do for you?"
 
 
 # Programs

@@ -134,7 +134,7 @@ def problem_response(
     message: str,
     headers: Mapping[str, str] | None = None,
     *,
-    kind: str | None = None,
+    error_type: str | None = None,
 ) -> Response:
     """Answer with an error.
 
@@ -143,13 +143,15 @@ def problem_response(
         detail: A sentence, or a list of validation problems; Sequrity's clients read this.
         message: The same as one sentence; OpenAI's clients read this.
         headers: Headers of the reply.
-        kind: A name of the error for programs.
+        error_type: A name of the error for programs.
 
     Returns:
         The reply.
     """
     body = {"detail": detail, "message": message}
-    return json_response(body if kind is None else {**body, "type": kind}, status, headers)
+    if error_type is not None:
+        body["type"] = error_type
+    return json_response(body, status, headers)
 
 
 def error_response(error: StatusError) -> Response:
@@ -164,7 +166,7 @@ def error_response(error: StatusError) -> Response:
     text = str(error)
     body = error.body if isinstance(error.body, dict) else {}
     detail = body.get("detail", text)
-    return problem_response(error.status or 500, detail, text, headers, kind=body.get("type"))
+    return problem_response(error.status or 500, detail, text, headers, error_type=body.get("type"))
 
 
 class EventStreamResponse(StreamingResponse):

@@ -13,19 +13,19 @@ from langchain_sequrity.local import limits
 from langchain_sequrity.local.http import IncomingRequest
 from langchain_sequrity.local.limits import Charge, Shares
 from langchain_sequrity.local.refusals import refuse
-from langchain_sequrity.local.session_headers import KINDS
+from langchain_sequrity.local.session_headers import HEADER_TYPES
 
 MAX_REPLIES = 1_000
 MAX_AGE_SECONDS = 600.0
 _OVERHEAD = 500  # bytes that a stored reply takes besides its body
 # Headers that decide the reply, besides path and body.
-_DECIDING_HEADERS = ("x-session-id", *KINDS)
+_DECIDING_HEADERS = ("x-session-id", *HEADER_TYPES)
 
 
 def idempotency_key(incoming: IncomingRequest) -> str | None:
     """The key of a request together with its bearer; `None` if it has no `Idempotency-Key`."""
-    sent = incoming.headers.get("idempotency-key")
-    return f"{incoming.bearer}:{sent}" if sent else None
+    key = incoming.headers.get("idempotency-key")
+    return f"{incoming.bearer}:{key}" if key else None
 
 
 def digest_of(incoming: IncomingRequest) -> str:
@@ -91,7 +91,7 @@ class Replies:
         self._running: dict[str, str] = {}  # key → digest of the request
         self._shares = Shares(MAX_REPLIES, limits.REPLIES)
         # Key → digest, time of the reply, and the reply; the oldest first.
-        self._kept: OrderedDict[str, tuple[str, float, StoredReply]] = OrderedDict()
+        self._stored: OrderedDict[str, tuple[str, float, StoredReply]] = OrderedDict()
 
     def begin(self, key: str | None, digest: str) -> StoredReply | None:
         """Register a request that is about to be answered.
@@ -111,12 +111,12 @@ class Replies:
             return None
         with self._lock:
             self._drop_expired()
-            kept_digest, _, reply = self._kept.get(key, (None, 0.0, None))
-            before = kept_digest or self._running.get(key)
-            if before is None:
+            kept_digest, _, reply = self._stored.get(key, (None, 0.0, None))
+            known_digest = kept_digest or self._running.get(key)
+            if known_digest is None:
                 self._running[key] = digest
                 return None
-        if before != digest:
+        if known_digest != digest:
             refuse(422, "The `Idempotency-Key` was used for another request. Make a new key.")
         if reply is None:
             refuse(409, "The request with this `Idempotency-Key` is still being answered.")
@@ -135,7 +135,7 @@ class Replies:
         if len(reply.body or b"") > limits.REPLY:
             reply = replace(reply, body=None)
         with self._lock:
-            self._kept[key] = (self._running.pop(key), self._clock(), reply)
+            self._stored[key] = (self._running.pop(key), self._clock(), reply)
             self._shares.put(_owner(key), key, _OVERHEAD + len(reply.body or b""))
             self._make_room()
 
@@ -146,23 +146,23 @@ class Replies:
 
     def _drop_expired(self) -> None:
         oldest_kept = self._clock() - MAX_AGE_SECONDS
-        while self._kept:
-            key, (_, made, _) = next(iter(self._kept.items()))
-            if made >= oldest_kept:
+        while self._stored:
+            key, (_, answered_at, _) = next(iter(self._stored.items()))
+            if answered_at >= oldest_kept:
                 return
             self._drop(key)
 
     def _drop(self, key: str) -> None:
-        del self._kept[key]
+        del self._stored[key]
         self._shares.drop(key)
 
     def _make_room(self) -> None:
         def has_body(key: str) -> bool:
-            return self._kept[key][2].body is not None
+            return self._stored[key][2].body is not None
 
         while self._shares.exceeds_bytes and (key := self._shares.to_drop(has_body)):
-            digest, made, reply = self._kept[key]
-            self._kept[key] = digest, made, replace(reply, body=None)
+            digest, answered_at, reply = self._stored[key]
+            self._stored[key] = digest, answered_at, replace(reply, body=None)
             self._shares.put(_owner(key), key, _OVERHEAD)
         while self._shares.is_exceeded and (key := self._shares.to_drop(lambda _: True)):
             self._drop(key)

@@ -87,7 +87,7 @@ class Charge:
 
     def __init__(self, budget: MemoryBudget) -> None:
         self._budget = budget
-        self._taken = 0
+        self._charged = 0
         self._buffers: list[bytearray] = []
 
     def add(self, amount: int) -> None:
@@ -100,7 +100,7 @@ class Charge:
         if self.try_add(amount):
             return
         total = self._budget.total
-        if self._taken + amount > total:
+        if self._charged + amount > total:
             refuse(
                 413,
                 f"The request needs more memory than the {total} bytes that all requests share: "
@@ -115,9 +115,9 @@ class Charge:
 
     def try_add(self, amount: int) -> bool:
         """Take bytes for something optional; `False` if too few are left."""
-        is_taken = self._budget.charge(amount)
-        self._taken += amount if is_taken else 0
-        return is_taken
+        is_granted = self._budget.charge(amount)
+        self._charged += amount if is_granted else 0
+        return is_granted
 
     def buffer(self) -> bytearray:
         """A new buffer. It is emptied when the request is over, even if it is still referenced."""
@@ -128,41 +128,41 @@ class Charge:
         """Give back everything."""
         for buffer in self._buffers:
             buffer.clear()
-        self.add(-self._taken)
+        self.add(-self._charged)
 
 
 class Shares:
-    """Things of several owners, limited in number and in bytes together.
+    """Keys of several owners, limited in number and in bytes together.
 
     Args:
-        most: Maximum number of things.
+        most: Maximum number of keys.
         most_bytes: Maximum size of all together.
     """
 
     def __init__(self, most: int, most_bytes: int) -> None:
         self._most = most
         self._most_bytes = most_bytes
-        self._owners: dict[str, str] = {}  # by thing
-        # By owner: sizes of their things, the least recently used first.
-        self._held: dict[str, OrderedDict[str, int]] = {}
+        self._owners: dict[str, str] = {}  # by key
+        # By owner: sizes of their keys, the least recently used first.
+        self._sizes: dict[str, OrderedDict[str, int]] = {}
         self._bytes: dict[str, int] = {}
         self._total = 0
 
-    def put(self, owner: str, thing: str, size: int) -> None:
-        """Add a thing, or update its size and its last use."""
-        self.drop(thing)
-        self._owners[thing] = owner
-        self._held.setdefault(owner, OrderedDict())[thing] = size
+    def put(self, owner: str, key: str, size: int) -> None:
+        """Add a key, or update its size and its last use."""
+        self.drop(key)
+        self._owners[key] = owner
+        self._sizes.setdefault(owner, OrderedDict())[key] = size
         self._count(owner, size)
 
-    def drop(self, thing: str) -> None:
-        """Remove a thing, if it exists."""
-        owner = self._owners.pop(thing, None)
+    def drop(self, key: str) -> None:
+        """Remove a key, if it exists."""
+        owner = self._owners.pop(key, None)
         if owner is None:
             return
-        self._count(owner, -self._held[owner].pop(thing))
-        if not self._held[owner]:
-            del self._held[owner], self._bytes[owner]
+        self._count(owner, -self._sizes[owner].pop(key))
+        if not self._sizes[owner]:
+            del self._sizes[owner], self._bytes[owner]
 
     def _count(self, owner: str, size: int) -> None:
         self._bytes[owner] = self._bytes.get(owner, 0) + size
@@ -179,17 +179,17 @@ class Shares:
         return self.exceeds_bytes or len(self._owners) > self._most
 
     def to_drop(self, may_go: Callable[[str], bool]) -> str | None:
-        """Choose the thing to drop first.
+        """Choose the key to drop first.
 
         Args:
-            may_go: Whether a thing can be dropped now.
+            may_go: Whether a key can be dropped now.
 
         Returns:
-            The least recently used thing of the owner who holds most; `None` if nothing of this
+            The least recently used key of the owner who holds most; `None` if nothing of this
             owner may go. Other owners never lose anything instead.
         """
         if self.exceeds_bytes:
-            most = max(self._held, key=lambda owner: self._bytes[owner])
+            most = max(self._sizes, key=lambda owner: self._bytes[owner])
         else:
-            most = max(self._held, key=lambda owner: len(self._held[owner]))
-        return next(filter(may_go, self._held[most]), None)
+            most = max(self._sizes, key=lambda owner: len(self._sizes[owner]))
+        return next(filter(may_go, self._sizes[most]), None)

@@ -119,7 +119,7 @@ def skeleton(
     behaviours = {name_of(tool) or "": behaviour_of(tool) for tool in tools}
     if mode == "dual-llm":
         behaviours = dict(_with_shared_stores(behaviours))
-    marks = any(does.reads for name, does in behaviours.items() if _is_writable(name))
+    marks = any(behaviour.reads for name, behaviour in behaviours.items() if _is_writable(name))
     rules = dict(_rules(behaviours, internal_tools, mode, marks=marks))
 
     def head(limit: int) -> str:
@@ -131,9 +131,9 @@ def skeleton(
             note=note, session=session, tainted=style.tainted, condition=style.condition
         )
 
-    explained = (f"/// {one.doc}\n{_block(one.tool, one.items)}" for one in rules.values())
-    bare = (_block(one.tool, one.items) for one in rules.values())
-    drafts = ["\n".join([head(_ASKED), *explained]), "\n".join([head(_ASKED_SHORTLY), *bare])]
+    commented = (f"/// {rule.doc}\n{_block(rule.tool, rule.items)}" for rule in rules.values())
+    blocks = (_block(rule.tool, rule.items) for rule in rules.values())
+    drafts = ["\n".join([head(_ASKED), *commented]), "\n".join([head(_ASKED_SHORTLY), *blocks])]
     if len(rules) > _FEW:
         drafts.append("\n".join([head(_ASKED_SHORTLY), *_shared_blocks(rules)]))
     text = next(filter(_fits, drafts), drafts[1])
@@ -152,17 +152,17 @@ def _with_shared_stores(behaviours: Mapping[str, Behaviour]) -> Iterator[tuple[s
     The draft lets data from outside be the text of a call. If another tool stores that text, its
     reader returns it. In other sessions such a call is denied.
     """
-    for name, does in behaviours.items():
+    for name, behaviour in behaviours.items():
         writers = (
             writer
             for writer, other in behaviours.items()
-            if writer != name and does.may_return_text_of(other)
+            if writer != name and behaviour.may_return_text_of(other)
         )
         writer = next(writers, None)
         if writer is None:
-            yield name, does
+            yield name, behaviour
         else:
-            yield name, replace(does, reads=True, why=f"`{writer}` may write what it reads")
+            yield name, replace(behaviour, reads=True, reason=f"`{writer}` may write what it reads")
 
 
 def _fits(text: str) -> bool:
@@ -188,11 +188,11 @@ def _rules(
         if not marks:
             items = tuple(item for item in items if item != _GUARD)
         yield name, _DraftRules(doc, f'"{name}"', items)
-    for name, does in behaviours.items():
+    for name, behaviour in behaviours.items():
         if _is_writable(name):
-            items = (*(_denials(does, mode) if marks else ()), _ALLOW)
-            items += _STYLES[mode].marks if does.reads else ()
-            yield name, _DraftRules(_block_doc(does), f'"{name}"', items)
+            items = (*(_denials(behaviour, mode) if marks else ()), _ALLOW)
+            items += _STYLES[mode].marks if behaviour.reads else ()
+            yield name, _DraftRules(_block_doc(behaviour), f'"{name}"', items)
         else:
             doc = "denied: no policy can express this name for certain"
             yield name, _DraftRules(doc, f'r"{_regex(name)}"', ("must deny always;",))
@@ -208,55 +208,55 @@ def _block(tool: str, items: Iterable[str]) -> str:
 
 def _shared_blocks(rules: Mapping[str, _DraftRules]) -> Iterator[str]:
     """Shared blocks for tools with the same rules."""
-    alike: dict[tuple[str, ...], list[str]] = {}
-    for name, one in rules.items():
+    by_items: dict[tuple[str, ...], list[str]] = {}
+    for name, rule in rules.items():
         if _SIMPLE.match(name):
-            alike.setdefault(one.items, []).append(name)
+            by_items.setdefault(rule.items, []).append(name)
         else:
-            yield _block(one.tool, one.items)
-    for items, names in alike.items():
-        for some in _name_groups(names):
-            yield _block(f'"{some[0]}"' if len(some) == 1 else f'r"^({"|".join(some)})$"', items)
+            yield _block(rule.tool, rule.items)
+    for items, names in by_items.items():
+        for group in _name_groups(names):
+            yield _block(f'"{group[0]}"' if len(group) == 1 else f'r"^({"|".join(group)})$"', items)
 
 
 def _name_groups(names: Iterable[str]) -> Iterator[list[str]]:
-    some: list[str] = []
+    group: list[str] = []
     length = 0
     for name in names:
-        if some and length + len(name) > _LONGEST_REGEX:
-            yield some
-            some, length = [], 0
-        some.append(name)
+        if group and length + len(name) > _LONGEST_REGEX:
+            yield group
+            group, length = [], 0
+        group.append(name)
         length += len(name) + 1
-    yield some
+    yield group
 
 
-def _block_doc(does: Behaviour) -> str:
-    kind = {
+def _block_doc(behaviour: Behaviour) -> str:
+    verbs = {
         (True, True): "reads and acts",
         (True, False): "reads",
         (False, True): "acts",
         (False, False): "returns nothing that others wrote",
-    }[does.reads, does.acts]
-    return f"{kind}: {plain(does.why, limit=_WHY)}"
+    }[behaviour.reads, behaviour.acts]
+    return f"{verbs}: {plain(behaviour.reason, limit=_WHY)}"
 
 
-def _denials(does: Behaviour, mode: Mode | None) -> tuple[str, ...]:
-    if does.acts and mode != "dual-llm":
+def _denials(behaviour: Behaviour, mode: Mode | None) -> tuple[str, ...]:
+    if behaviour.acts and mode != "dual-llm":
         return (_GUARD,)
     if mode == "single-llm":
         return ()
-    return tuple(_steering_denials(does, "tainted" if mode == "dual-llm" else _ARGUMENTS))
+    return tuple(_steering_denials(behaviour, "tainted" if mode == "dual-llm" else _ARGUMENTS))
 
 
-def _steering_denials(does: Behaviour, any_argument: str) -> Iterator[str]:
+def _steering_denials(behaviour: Behaviour, any_argument: str) -> Iterator[str]:
     """Denials of calls whose important arguments come from outside."""
-    if does.steering is None:
+    if behaviour.steering is None:
         yield f"must deny when {any_argument};"
-    for name in does.steering or ():
+    for name in behaviour.steering or ():
         # A condition on an omitted argument is unknown, and would deny. It is only needed if the
         # call contains data from outside.
-        doubtful = f"{any_argument} and " if name in does.optional else ""
+        doubtful = f"{any_argument} and " if name in behaviour.optional else ""
         yield f"must deny when {doubtful}{name}.tags overlaps untrusted;"
 
 

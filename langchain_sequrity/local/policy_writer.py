@@ -106,7 +106,7 @@ Advice:
 INSTRUCTIONS = _INSTRUCTIONS.replace("{limit:,}", f"{MAX_HEADER_BYTES - 200:,}")
 SAMPLE = INSTRUCTIONS.partition("row of declarations:\n")[2].partition("\nRules:")[0]
 """The sample policy in the instructions."""
-_ASKED = """\
+_REQUEST = """\
 What the policy is for:
 
 {description}
@@ -142,8 +142,8 @@ def _is_sample(policy: Policy) -> bool:
 @cache
 def _rare_shapes() -> frozenset[str]:
     """Statements of the sample that few policies have: rules on the session, label changes."""
-    found = frozenset().union(*_statement_shapes(parse(SAMPLE)))
-    return frozenset(one for one in found if "session" in one or "result" in one)
+    shapes = frozenset().union(*_statement_shapes(parse(SAMPLE)))
+    return frozenset(shape for shape in shapes if "session" in shape or "result" in shape)
 
 
 def _statement_shapes(policy: Policy) -> list[set[str]]:
@@ -184,14 +184,14 @@ def write_policy(request: PolicyRequest, backend: Backend) -> PolicyReply:
     usage = UsageMetadata(input_tokens=0, output_tokens=0, total_tokens=0)
     attempts = request.n_retries + 1
     for _ in range(attempts):
-        asked = ChatRequest(request.model, list(messages), stream=True)
-        message = join_chunks(_within_limit(backend.stream(asked, context)))
+        chat = ChatRequest(request.model, list(messages), stream=True)
+        message = join_chunks(_within_limit(backend.stream(chat, context)))
         usage = add_usage(usage, message.usage_metadata)
         text, problems = _draft(message, request)
         if not problems:
             break
-        again = HumanMessage(_AGAIN.format(problems=problems))
-        messages += [AIMessage(text or "(no policy)"), again]
+        messages.append(AIMessage(text or "(no policy)"))
+        messages.append(HumanMessage(_AGAIN.format(problems=problems)))
     else:
         times = "once" if attempts == 1 else f"{attempts} times"
         refuse(
@@ -199,7 +199,7 @@ def write_policy(request: PolicyRequest, backend: Backend) -> PolicyReply:
             f"No valid policy was written: `{request.model}` was asked {times}. Problems of the "
             f"last answer:\n{problems}\nReword `description`, raise `n_retries`, or use another "
             "model.",
-            kind=FAILED,
+            error_type=FAILED,
         )
     counts = {
         "prompt_tokens": usage["input_tokens"],
@@ -211,7 +211,7 @@ def write_policy(request: PolicyRequest, backend: Backend) -> PolicyReply:
 
 def _prompt(request: PolicyRequest) -> str:
     names = ", ".join(f"`{name}`" for name in request.internal_tool_names)
-    return _ASKED.format(
+    return _REQUEST.format(
         description=description_with_mode(request),
         tools="\n".join(dumps(tool["function"]) for tool in request.tools) or "(no tools)",
         internal=_INTERNAL.format(names=names) if names else "",

@@ -11,7 +11,7 @@ def refuse(
     message: str | None = None,
     *,
     retry_after: float | None = None,
-    kind: str | None = None,
+    error_type: str | None = None,
 ) -> NoReturn:
     """Answer a request with an error.
 
@@ -20,12 +20,12 @@ def refuse(
         detail: What is wrong and what to do: a sentence, or a list of problems.
         message: The problems as one sentence; needed if `detail` is a list.
         retry_after: Seconds after which the client may try again.
-        kind: A name of the error for programs.
+        error_type: A name of the error for programs.
 
     Raises:
         StatusError: Always; the app makes the reply from it.
     """
-    body = {"detail": detail} if kind is None else {"detail": detail, "type": kind}
+    body = {"detail": detail} if error_type is None else {"detail": detail, "type": error_type}
     raise status_error(status)(
         message or str(detail), status=status, body=body, retry_after=retry_after
     )

@@ -71,7 +71,7 @@ class PromptFacts:
     def __init__(self, text: str) -> None:
         self.text = text[:_MOST_CHARACTERS].strip()
         numbers = _NUMBER.findall(_QUOTED.sub(" ", self.text))
-        self.numbers: list[Any] = [float(one) if "." in one else int(one) for one in numbers]
+        self.numbers: list[Any] = [float(n) if "." in n else int(n) for n in numbers]
         self.words = [word.strip(_AROUND_WORDS) for word in self.text.split()]
         self._lower = self.text.lower()
         pairs: list[tuple[str, Any]] = []
@@ -80,7 +80,7 @@ class PromptFacts:
             value, end = _value_at(self.text, match.end())
             pairs.append((_key(match[1]), value))
         self._stated = dict(reversed(pairs))  # the first value of a name counts
-        self.quotes = [one for one in quoted(self.text) if _key(one) not in self._stated]
+        self.quotes = [quote for quote in quoted(self.text) if _key(quote) not in self._stated]
 
     def stated_value(self, name: str) -> Any:
         """The value of `name: value` or `name=value`; `None` if there is none."""
@@ -103,7 +103,7 @@ class PromptFacts:
 
 def quoted(text: str) -> list[str]:
     """All quoted texts, in order."""
-    return [one[one.lastindex or 0].strip() for one in _QUOTED.finditer(text[:_MOST_CHARACTERS])]
+    return [m[m.lastindex or 0].strip() for m in _QUOTED.finditer(text[:_MOST_CHARACTERS])]
 
 
 def _key(name: str) -> str:
@@ -177,56 +177,56 @@ def _size(schema: Schema, key: str, default: int) -> int:
 
 
 class _Filler:
-    """Fills one schema. `given` is the value that the prompt states, or `None`."""
+    """Fills one schema. `stated` is the value that the prompt states, or `None`."""
 
     def __init__(self, root: Schema, prompt: PromptFacts) -> None:
         self._root = root
         self._prompt = prompt
-        self._left = _MOST_VALUES
+        self._budget = _MOST_VALUES
         self._depth = 0
         self._time = TimeBudget(0.05)  # seconds for all patterns
 
-    def value(self, schema: Any, name: str, given: Any = None) -> Any:
-        self._left -= 1
-        if self._left < 0 or self._depth > _DEEPEST:
+    def value(self, schema: Any, name: str, stated: Any = None) -> Any:
+        self._budget -= 1
+        if self._budget < 0 or self._depth > _DEEPEST:
             return None
         self._depth += 1
         try:
             resolved = self._resolved(_mapping(schema))
-            self._left -= len(_mapping(resolved.get("properties"))) // _MOST_ITEMS
-            return self._value(resolved, name, given)
+            self._budget -= len(_mapping(resolved.get("properties"))) // _MOST_ITEMS
+            return self._value(resolved, name, stated)
         finally:
             self._depth -= 1
 
-    def _value(self, schema: Schema, name: str, given: Any) -> Any:
+    def _value(self, schema: Schema, name: str, stated: Any) -> Any:
         if "const" in schema:
             return self._copied(schema["const"])
         if options := _list(schema.get("enum"))[:_MOST_OPTIONS]:
-            return self._option(schema, options, given)
-        if given is None and "default" in schema:
+            return self._option(schema, options, stated)
+        if stated is None and "default" in schema:
             return self._copied(schema["default"])
         if branches := _branches(schema):
-            return self._branch(schema, branches, name, given)
-        return self._of_kind(schema, name, given)
+            return self._branch(schema, branches, name, stated)
+        return self._typed_value(schema, name, stated)
 
-    def _of_kind(self, schema: Schema, name: str, given: Any) -> Any:
+    def _typed_value(self, schema: Schema, name: str, stated: Any) -> Any:
         implied = "object" if "properties" in schema else "array" if "items" in schema else "string"
-        kind = schema.get("type", implied)
-        if kind == "null":
+        schema_type = schema.get("type", implied)
+        if schema_type == "null":
             return None
-        if kind == "boolean":
-            return given is True or (isinstance(given, str) and given.lower() in ("yes", "true"))
-        if kind == "object":
-            return self._object(schema, given)
-        if kind == "array":
-            return self._array(schema, name, given)
-        if kind in ("integer", "number"):
-            return self._number_value(schema, given, whole=kind == "integer")
-        return self._text(schema, name, given)
+        if schema_type == "boolean":
+            return stated is True or (isinstance(stated, str) and stated.lower() in ("yes", "true"))
+        if schema_type == "object":
+            return self._object(schema, stated)
+        if schema_type == "array":
+            return self._array(schema, name, stated)
+        if schema_type in ("integer", "number"):
+            return self._number_value(schema, stated, whole=schema_type == "integer")
+        return self._text(schema, name, stated)
 
     def _copied(self, value: Any) -> Any:
         """Count the size of a value: it is copied each time that its schema is used."""
-        self._left -= len(str(value)) // _COPIED_PER_VALUE
+        self._budget -= len(str(value)) // _COPIED_PER_VALUE
         return value
 
     # Structure
@@ -246,83 +246,83 @@ class _Filler:
         return schema
 
     def _target(self, reference: str) -> Schema:
-        found: Any = self._root
+        node: Any = self._root
         for step in reference.removeprefix("#").split("/")[1:]:
-            found = _mapping(found).get(step.replace("~1", "/").replace("~0", "~"))
-        return _mapping(found)
+            node = _mapping(node).get(step.replace("~1", "/").replace("~0", "~"))
+        return _mapping(node)
 
-    def _branch(self, schema: Schema, branches: list[Any], name: str, given: Any) -> Any:
-        """The first branch that keeps the given value; null if nothing is given and null fits."""
-        outer = {key: one for key, one in schema.items() if key not in ("anyOf", "oneOf")}
-        resolved = [_merged(self._resolved(_mapping(one)), outer) for one in branches]
-        filled = [one for one in resolved if one.get("type") != "null"]
-        if not filled or (given is None and len(filled) < len(resolved)):
+    def _branch(self, schema: Schema, branches: list[Any], name: str, stated: Any) -> Any:
+        """The first branch that keeps the stated value; null if nothing is stated and null fits."""
+        outer = {key: value for key, value in schema.items() if key not in ("anyOf", "oneOf")}
+        resolved = [_merged(self._resolved(_mapping(branch)), outer) for branch in branches]
+        non_null = [branch for branch in resolved if branch.get("type") != "null"]
+        if not non_null or (stated is None and len(non_null) < len(resolved)):
             return None
-        for one in filled if given is not None else ():
-            value = self.value(one, name, given)
-            if isinstance(value, type(given)) and value == given:
+        for branch in non_null if stated is not None else ():
+            value = self.value(branch, name, stated)
+            if isinstance(value, type(stated)) and value == stated:
                 return value
-        return self.value(filled[0], name, given)
+        return self.value(non_null[0], name, stated)
 
-    def _object(self, schema: Schema, given: Any) -> dict[str, Any]:
-        properties, fields = _mapping(schema.get("properties")), _mapping(given)
-        stated = {
+    def _object(self, schema: Schema, stated: Any) -> dict[str, Any]:
+        properties, fields = _mapping(schema.get("properties")), _mapping(stated)
+        stated_fields = {
             name: self._prompt.use(value)
             for name in properties
             if (value := fields.get(name, self._prompt.stated_value(name))) is not None
         }
-        wanted = {*stated, *(one for one in _list(schema.get("required")) if isinstance(one, str))}
+        needed = {*stated_fields, *(k for k in _list(schema.get("required")) if isinstance(k, str))}
         # Deep inside, optional properties are left out: a schema may contain itself.
         is_open = self._depth <= _OPTIONAL_DEPTH
         return {
-            name: self.value(inner, name, stated.get(name))
+            name: self.value(inner, name, stated_fields.get(name))
             for name, inner in properties.items()
-            if name in wanted or (is_open and "default" not in _mapping(inner))
+            if name in needed or (is_open and "default" not in _mapping(inner))
         }
 
-    def _array(self, schema: Schema, name: str, given: Any) -> list[Any]:
+    def _array(self, schema: Schema, name: str, stated: Any) -> list[Any]:
         least = min(_size(schema, "minItems", 0), _MOST_ITEMS)
         most = min(_size(schema, "maxItems", _MOST_ITEMS), _MOST_ITEMS)
         prefix, rest = _list(schema.get("prefixItems"))[:most], schema.get("items")
-        offered = given if isinstance(given, list) else self._candidates(_mapping(rest), given)
-        count = max(least, min(len(offered), most), len(prefix))
+        values = stated if isinstance(stated, list) else self._candidates(_mapping(rest), stated)
+        count = max(least, min(len(values), most), len(prefix))
         items = [*prefix, *[rest] * count][:count]
-        return [self.value(item, name, one) for item, one in zip_longest(items, offered[:count])]
+        return [self.value(item, name, value) for item, value in zip_longest(items, values[:count])]
 
-    def _candidates(self, items: Schema, given: Any) -> list[Any]:
+    def _candidates(self, items: Schema, stated: Any) -> list[Any]:
         """Values of the prompt for the items of an array."""
-        if given is not None:
-            return [given]
+        if stated is not None:
+            return [stated]
         item, prompt = self._resolved(items), self._prompt
         if options := _list(item.get("enum"))[:_MOST_OPTIONS]:
-            return [one for one in options if prompt.mentions(one)]
+            return [option for option in options if prompt.mentions(option)]
         free = {"integer": prompt.numbers, "number": prompt.numbers, "string": prompt.quotes}
         return [*free.get(str(item.get("type")), [])]
 
     # Values
 
-    def _option(self, schema: Schema, options: list[Any], given: Any) -> Any:
+    def _option(self, schema: Schema, options: list[Any], stated: Any) -> Any:
         default = schema.get("default", options[0])
-        named = [one for one in options if one is not None and one == given]
+        named = [option for option in options if option is not None and option == stated]
         candidates = chain(named, filter(self._prompt.mentions, options))
         return self._copied(next(candidates, default if default in options else options[0]))
 
-    def _number_value(self, schema: Schema, given: Any, *, whole: bool) -> Any:
+    def _number_value(self, schema: Schema, stated: Any, *, whole: bool) -> Any:
         examples = _list(schema.get("examples"))[:_MOST_ITEMS]
-        offered = [given, *self._prompt.numbers, *examples, *_near_bounds(schema)]
-        number = next((one for one in offered if _fits(schema, one, whole=whole)), 0)
+        offered = [stated, *self._prompt.numbers, *examples, *_near_bounds(schema)]
+        number = next((n for n in offered if _fits(schema, n, whole=whole)), 0)
         return self._prompt.use(int(number) if whole else number)
 
-    def _text(self, schema: Schema, name: str, given: Any) -> Any:
+    def _text(self, schema: Schema, name: str, stated: Any) -> Any:
         fits, example = self._text_form(schema, name)
         texts = [*self._prompt.quotes]
-        if isinstance(given, str | int | float):
+        if isinstance(stated, str | int | float):
             # JSON in a prompt may contain escapes that UTF-8 cannot encode.
-            texts.insert(0, str(given).encode("utf-8", "replace").decode())
-        examples = [one for one in _list(schema.get("examples")) if isinstance(one, str)][:1]
+            texts.insert(0, str(stated).encode("utf-8", "replace").decode())
+        examples = [text for text in _list(schema.get("examples")) if isinstance(text, str)][:1]
         last = (*examples, example, self._prompt.text[:_MOST_TEXT], name, "text")
-        found = filter(fits, (*texts, *self._prompt.words)) if fits else iter(texts)
-        text = self._prompt.use(next(chain(found, filter(None, last))))
+        matching = filter(fits, (*texts, *self._prompt.words)) if fits else iter(texts)
+        text = self._prompt.use(next(chain(matching, filter(None, last))))
         least, most = _size(schema, "minLength", 0), _size(schema, "maxLength", _MOST_LENGTH)
         return self._copied(text if fits else text[:most].ljust(least, "."))
 
@@ -335,23 +335,23 @@ class _Filler:
         try:
             compiled = Pattern(pattern)
         except PatternTooLarge as error:
-            shown = plain(name, limit=80)
-            refuse(400, f"The `pattern` of `{shown}` in a JSON Schema cannot be used: {error}.")
+            label = plain(name, limit=80)
+            refuse(400, f"The `pattern` of `{label}` in a JSON Schema cannot be used: {error}.")
         except PatternError:  # other dialects have features that are not supported here
             return None, example
-        self._left -= compiled.measures.size // _COPIED_PER_VALUE
+        self._budget -= compiled.measures.size // _COPIED_PER_VALUE
         return lambda text: compiled.finds_within(text, self._time), example
 
 
 def _branches(schema: Schema) -> list[Any]:
-    kinds = [{"type": kind} for kind in _list(schema.get("type"))]
-    return (_list(schema.get("anyOf")) or _list(schema.get("oneOf")) or kinds)[:_MOST_ITEMS]
+    types = [{"type": type_name} for type_name in _list(schema.get("type"))]
+    return (_list(schema.get("anyOf")) or _list(schema.get("oneOf")) or types)[:_MOST_ITEMS]
 
 
-def _merged(schema: Schema, other: Schema) -> Schema:
-    properties = {**_mapping(schema.get("properties")), **_mapping(other.get("properties"))}
-    required = [*_list(schema.get("required")), *_list(other.get("required"))]
-    merged = {**other, **schema}
+def _merged(schema: Schema, addition: Schema) -> Schema:
+    properties = {**_mapping(schema.get("properties")), **_mapping(addition.get("properties"))}
+    required = [*_list(schema.get("required")), *_list(addition.get("required"))]
+    merged = {**addition, **schema}
     merged.pop("allOf", None)
     return {**merged, **({"properties": properties, "required": required} if properties else {})}
 
@@ -367,6 +367,6 @@ def _fits(schema: Schema, value: Any, *, whole: bool) -> bool:
 def _near_bounds(schema: Schema) -> list[float]:
     """Candidates for a number: 0, numbers at the bounds, and their middle."""
     step = max(abs(_number(schema.get("multipleOf")) or 1), 1e-9)
-    bounds = [one for key in _BOUNDS if (one := _number(schema.get(key))) is not None]
-    steps = [math.floor(bound / step) + more for bound in bounds for more in (0, 1, -1)]
-    return [0, *bounds, *(step * count for count in steps), sum(bounds) / 2]
+    bounds = [bound for key in _BOUNDS if (bound := _number(schema.get(key))) is not None]
+    multiples = [math.floor(bound / step) + offset for bound in bounds for offset in (0, 1, -1)]
+    return [0, *bounds, *(step * count for count in multiples), sum(bounds) / 2]

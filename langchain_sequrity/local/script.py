@@ -68,7 +68,7 @@ _ROLES_OF: Mapping[str, tuple[ScriptRole, ...]] = {
     "value": ("quarantined", "classifier"),
     "policy": ("policy",),
 }
-_ALONE = ("program", "value", "policy", "error", "answer")
+_EXCLUSIVE_KEYS = ("program", "value", "policy", "error", "answer")
 # The sessions in which each role is asked; policies are generated outside of sessions.
 _ARCHITECTURES: Mapping[str, tuple[str, ...]] = {
     "chat": ("single-LLM",),
@@ -111,7 +111,7 @@ class _ScriptModel(BaseModel):
     model_config = ConfigDict(frozen=True, defer_build=True, arbitrary_types_allowed=True)
 
     # The name of the object in errors, such as "`when`".
-    _where: ClassVar[str]
+    _title: ClassVar[str]
 
     @model_validator(mode="before")
     @classmethod
@@ -119,9 +119,9 @@ class _ScriptModel(BaseModel):
         if not isinstance(data, Mapping):
             msg = "Input should be a mapping"
             raise validation_error(msg, kind="mapping_type")
-        known = dict(zip(cls.model_fields, cls.model_fields, strict=True))
-        if strange := [name for name in data if name not in known]:
-            raise unknown_names(strange, cls._where, known, known)
+        fields = dict(zip(cls.model_fields, cls.model_fields, strict=True))
+        if strange := [name for name in data if name not in fields]:
+            raise unknown_names(strange, cls._title, fields, fields)
         return dict(data)
 
     @field_validator("*", mode="before")
@@ -136,7 +136,7 @@ class _ScriptModel(BaseModel):
 class RuleConditions(_ScriptModel):
     """The conditions of a rule; all of them must hold."""
 
-    _where = "`when`"
+    _title = "`when`"
 
     role: ScriptRole | None = None
     endpoint_type: EndpointType | None = None
@@ -146,14 +146,14 @@ class RuleConditions(_ScriptModel):
 
 
 class _ScriptedCall(_ScriptModel):
-    _where = "a tool call"
+    _title = "a tool call"
 
     name: Name
     arguments: Annotated[dict[str, Any], AfterValidator(_plain_json)] = {}
 
 
 class _Usage(_ScriptModel):
-    _where = "`usage`"
+    _title = "`usage`"
 
     input_tokens: Length = 0
     output_tokens: Length = 0
@@ -172,7 +172,7 @@ class _Usage(_ScriptModel):
 
 
 class _Error(_ScriptModel):
-    _where = "`error`"
+    _title = "`error`"
 
     status: Annotated[int, Strict(), Field(ge=400, le=599)]
     message: Text = ""
@@ -182,7 +182,7 @@ class _Error(_ScriptModel):
 class AnswerFields(_ScriptModel):
     """The answer of a rule, or of its function: see `Script`."""
 
-    _where = "an answer"
+    _title = "an answer"
 
     text: Text = ""
     tool_calls: Array[_ScriptedCall] = ()
@@ -197,10 +197,10 @@ class AnswerFields(_ScriptModel):
 
     @model_validator(mode="after")
     def _one_answer(self) -> Self:
-        others = [key for key in self.answers() if key != self.kind()]
-        if self.kind() and others:
+        others = [key for key in self.answers() if key != self.exclusive_key()]
+        if self.exclusive_key() and others:
             msg = "`{one}` and `{other}` exclude each other. Remove one"
-            facts = {"one": str(self.kind()), "other": others[0]}
+            facts = {"one": str(self.exclusive_key()), "other": others[0]}
             raise validation_error(msg, kind="exclusive", is_complete=True, **facts)
         return self
 
@@ -208,14 +208,14 @@ class AnswerFields(_ScriptModel):
         """The answer fields that are set."""
         return [key for key in type(self).model_fields if key in self.model_fields_set - _BESIDE]
 
-    def kind(self) -> str | None:
-        """The kind of answer, if it is not a chat."""
-        return next((key for key in _ALONE if key in self.model_fields_set), None)
+    def exclusive_key(self) -> str | None:
+        """The key of an answer that is not a chat."""
+        return next((key for key in _EXCLUSIVE_KEYS if key in self.model_fields_set), None)
 
     def name(self) -> str:
         """The field that decides which roles can use the answer."""
         chat = "tool_calls" if self.tool_calls else next(iter(self.answers()), "text")
-        return self.kind() or chat
+        return self.exclusive_key() or chat
 
     def possible_roles(self) -> tuple[ScriptRole, ...]:
         """The roles that can use the answer."""
@@ -223,7 +223,7 @@ class AnswerFields(_ScriptModel):
 
     def whole_text(self) -> str:
         """The text of the answer, from whichever field is set."""
-        if self.kind() == "value":
+        if self.exclusive_key() == "value":
             return json.dumps(self.value, ensure_ascii=False, allow_nan=False)
         return self.text or self.program or self.policy
 
@@ -238,7 +238,7 @@ class ScriptRule(AnswerFields):
         times: How often it answers; `None` means always.
     """
 
-    _where = "a rule"
+    _title = "a rule"
 
     when: RuleConditions = RuleConditions()
     answer: Callable[[ChatRequest], Any] | None = None
@@ -280,7 +280,7 @@ class ScriptRule(AnswerFields):
         """The roles that it answers in; without `role` in `when`, its answer decides."""
         if self.when.role:
             return (self.when.role,)
-        is_chat = self.kind() is None
+        is_chat = self.exclusive_key() is None
         return ("chat",) if is_chat else self.possible_roles()
 
     def is_elsewhere(self, asking: str) -> bool:
@@ -288,9 +288,9 @@ class ScriptRule(AnswerFields):
 
         A rule that names its role says itself where it is skipped.
         """
-        own = {one for role in self.roles() for one in _ARCHITECTURES[role]}
-        here = _ARCHITECTURES[asking]
-        return self.when.role is None and bool(own and here) and own.isdisjoint(here)
+        modes = {mode for role in self.roles() for mode in _ARCHITECTURES[role]}
+        role_modes = _ARCHITECTURES[asking]
+        return not self.when.role and bool(modes and role_modes) and modes.isdisjoint(role_modes)
 
 
 _OF_GRAPHS: tuple[ScriptRole, ...] = ("quarantined", "classifier")
@@ -309,11 +309,11 @@ def _read(form: type[F], data: Any, name: str) -> F:
     try:
         return form.model_validate(data)
     except ValidationError as error:
-        msg = f"{name}: {' '.join(error_sentences(error, show=_shown))}"
+        msg = f"{name}: {' '.join(error_sentences(error, show=_describe))}"
         raise UsageError(msg) from None
 
 
-def _shown(value: Any) -> str:
+def _describe(value: Any) -> str:
     return quoted_name(value) if isinstance(value, str) else describe_value(value)
 
 
@@ -473,8 +473,8 @@ def _load(path: Path) -> Any:
         msg = f"The script `{path}` cannot be read: {error.strerror}. Check the path."
         raise UsageError(msg) from error
     except (ValueError, RecursionError, yaml.YAMLError) as error:
-        kind = "JSON" if path.suffix == ".json" else "YAML"
-        msg = f"The script `{path}` is not valid {kind}: {error}"
+        file_format = "JSON" if path.suffix == ".json" else "YAML"
+        msg = f"The script `{path}` is not valid {file_format}: {error}"
         raise UsageError(msg) from error
 
 
@@ -516,11 +516,11 @@ def _last_result(request: ChatRequest) -> str | None:
 
 
 def _wrong_architecture(rule: ScriptRule, asking: str) -> str:
-    there = " or ".join(dict.fromkeys(one for role in rule.roles() for one in _ARCHITECTURES[role]))
-    here = " or ".join(_ARCHITECTURES[asking])
+    modes = " or ".join(dict.fromkeys(m for role in rule.roles() for m in _ARCHITECTURES[role]))
+    mode = " or ".join(_ARCHITECTURES[asking])
     return (
-        f"it matches, but its answer `{rule.name()}` is for {_listed(rule.roles())} in {there} "
-        f"sessions, and this {here} session asks `{asking}`. Change `agent_arch` or the answer, or "
+        f"it matches, but its answer `{rule.name()}` is for {_listed(rule.roles())} in {modes} "
+        f"sessions, and this {mode} session asks `{asking}`. Change `agent_arch` or the answer, or "
         "set `role` in its `when`: then the rule is skipped for other roles."
     )
 
@@ -531,7 +531,7 @@ def _answer(rule: ScriptRule, request: ChatRequest, role: str) -> ModelAnswer:
     if rule.answer is not None:
         return _call_function(rule.answer, request, role)
     answer = _plain_answer(rule)
-    if rule.kind() is not None:
+    if rule.exclusive_key() is not None:
         return answer
     return replace(
         answer,
@@ -566,9 +566,9 @@ def _insert_tool_result(value: Any, request: ChatRequest) -> Any:
             raise _RuleFailed(msg)
         return value.replace(_TOOL_RESULT, result)
     if isinstance(value, Mapping):
-        return {key: _insert_tool_result(one, request) for key, one in value.items()}
+        return {key: _insert_tool_result(inner, request) for key, inner in value.items()}
     if isinstance(value, list):
-        return [_insert_tool_result(one, request) for one in value]
+        return [_insert_tool_result(inner, request) for inner in value]
     return value
 
 

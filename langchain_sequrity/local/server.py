@@ -30,8 +30,8 @@ from langchain_sequrity.local.auth import LOOPBACK_NAMES
 from langchain_sequrity.local.backends import Backend, ModelBackend, Role, RoleBackend
 from langchain_sequrity.local.deterministic_model import DeterministicModel
 from langchain_sequrity.local.dual_llm.prompts import PLANNER_PROMPT, check_planner_prompt
-from langchain_sequrity.local.dual_llm.runs import ProgramRunner
 from langchain_sequrity.local.limits import give_back_large_blocks
+from langchain_sequrity.local.program_runs import ProgramRunner
 from langchain_sequrity.local.script import Script, ScriptBackend
 from langchain_sequrity.local.services import Fidelity, RequestRecord, Services
 from langchain_sequrity.local.sessions import MemorySessions, SessionStore
@@ -91,9 +91,9 @@ def _problem(head: bytes) -> str:
     return next((problem for problem, applies in problems.items() if applies), "")
 
 
-def _values(lines: Sequence[bytes], wanted: bytes) -> list[bytes]:
+def _values(lines: Sequence[bytes], header: bytes) -> list[bytes]:
     pairs = (line.partition(b":") for line in lines)
-    return [value.strip(b" \t") for name, _, value in pairs if name.strip().lower() == wanted]
+    return [value.strip(b" \t") for name, _, value in pairs if name.strip().lower() == header]
 
 
 def _is_one(form: re.Pattern[bytes], values: Sequence[bytes]) -> bool:
@@ -257,7 +257,7 @@ class LocalServer:
 
     def __exit__(
         self,
-        kind: type[BaseException] | None,
+        error_type: type[BaseException] | None,
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
@@ -266,8 +266,8 @@ class LocalServer:
 
     def __repr__(self) -> str:
         """Show the URL of the server."""
-        where = self.base_url if self._running else "stopped"
-        return f"<LocalServer {where} fidelity={self._services.fidelity!r}>"
+        address = self.base_url if self._running else "stopped"
+        return f"<LocalServer {address} fidelity={self._services.fidelity!r}>"
 
 
 def _check(
@@ -325,13 +325,14 @@ def _backend(
         got = [*models] if isinstance(models, Mapping) else type(models).__name__
         msg = f"`models` must be a dict of chat models by role: {roles}; got {got!r}."
         raise UsageError(msg)
-    for role, one in models.items():
-        if not isinstance(one, BaseChatModel):
-            msg = f"`models[{role!r}]` must be a LangChain chat model; got `{type(one).__name__}`."
+    for role, role_model in models.items():
+        if not isinstance(role_model, BaseChatModel):
+            got = type(role_model).__name__
+            msg = f"`models[{role!r}]` must be a LangChain chat model; got `{got}`."
             raise UsageError(msg)
     backend: Backend = DeterministicModel() if model is None else ModelBackend(model)
     if models:
-        backend = RoleBackend({role: ModelBackend(one) for role, one in models.items()}, backend)
+        backend = RoleBackend({role: ModelBackend(m) for role, m in models.items()}, backend)
     if script is None:
         return backend
     if isinstance(script, str | Path):

@@ -9,8 +9,8 @@ from langchain_sequrity.local.answers import count_request
 from langchain_sequrity.local.backends import Backend
 from langchain_sequrity.local.configuration import Configuration
 from langchain_sequrity.local.dual_llm.prompts import PLANNER_PROMPT
-from langchain_sequrity.local.dual_llm.runs import PendingRuns, ProgramRunner
 from langchain_sequrity.local.limits import MemoryBudget
+from langchain_sequrity.local.program_runs import PendingRuns, ProgramRunner
 from langchain_sequrity.local.sessions import Session, SessionStore
 from langchain_sequrity.wire.exchange import ChatRequest
 

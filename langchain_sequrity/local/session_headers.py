@@ -14,7 +14,7 @@ from langchain_sequrity.headers import (
 from langchain_sequrity.local.refusals import refuse
 from langchain_sequrity.local.sessions import Session
 
-KINDS: dict[str, type[Header]] = {
+HEADER_TYPES: dict[str, type[Header]] = {
     "x-features": FeaturesHeader,
     "x-policy": PolicyHeader,
     "x-config": ConfigHeader,
@@ -23,7 +23,7 @@ KINDS: dict[str, type[Header]] = {
 
 def read_headers(headers: Mapping[str, str]) -> dict[str, Header]:
     """Read those of the three headers that a request has; 400 for one that is invalid."""
-    return {name: _read(kind, headers[name]) for name, kind in KINDS.items() if name in headers}
+    return {name: _read(t, headers[name]) for name, t in HEADER_TYPES.items() if name in headers}
 
 
 def apply_headers(session: Session, headers: Mapping[str, str], *, new: bool) -> Mapping[str, str]:
@@ -49,9 +49,9 @@ def apply_headers(session: Session, headers: Mapping[str, str], *, new: bool) ->
         fsm = config.fsm if isinstance(config, ConfigHeader) else None
         session.max_turns = fsm.max_n_turns if fsm else None
         return written
-    held = session.headers
-    if isinstance(config, ConfigHeader) and _adds_policy(config, held.get("x-config")):
-        held = {**held, "x-config": written.pop("x-config")}
+    stored = session.headers
+    if isinstance(config, ConfigHeader) and _adds_policy(config, stored.get("x-config")):
+        stored = {**stored, "x-config": written.pop("x-config")}
     for name, text in written.items():
         if session.headers.get(name) != text:
             refuse(
@@ -59,7 +59,7 @@ def apply_headers(session: Session, headers: Mapping[str, str], *, new: bool) ->
                 f"`{name}` differs from the header that started the session. Leave it out, or "
                 "start a new session.",
             )
-    return held
+    return stored
 
 
 def _adds_policy(config: ConfigHeader, stored: str | None) -> bool:
@@ -69,23 +69,23 @@ def _adds_policy(config: ConfigHeader, stored: str | None) -> bool:
     """
     if config.mismatch_policy is None:
         return False
-    own = ConfigHeader() if stored is None else read_header(ConfigHeader, stored)
-    if own.mismatch_policy is not None:
+    stored_config = ConfigHeader() if stored is None else read_header(ConfigHeader, stored)
+    if stored_config.mismatch_policy is not None:
         return False
-    rest = [write_header(one.with_mismatch_policy(None)) for one in (config, own)]
-    return rest[0] == rest[1]
+    texts = {write_header(c.with_mismatch_policy(None)) for c in (config, stored_config)}
+    return len(texts) == 1
 
 
-def _read(kind: type[Header], text: str) -> Header:
+def _read(header_type: type[Header], text: str) -> Header:
     if not text.isascii():
         # Nothing says in which encoding its bytes are. In the wrong one, labels and patterns of a
         # policy would match other texts.
         refuse(
             400,
-            f"`{kind.header_name}` must be ASCII; got bytes beyond it. Write such characters as "
-            "`\\uXXXX` in the JSON text.",
+            f"`{header_type.header_name}` must be ASCII; got bytes beyond it. Write such "
+            "characters as `\\uXXXX` in the JSON text.",
         )
     try:
-        return read_header(kind, text)
+        return read_header(header_type, text)
     except UsageError as error:
         refuse(400, str(error))

@@ -151,7 +151,7 @@ class MemorySessions:
     def __iter__(self) -> Iterator[Session]:
         """All sessions, the most recently used last."""
         with self._lock:
-            return iter([kept.session for kept in self._sessions.values()])
+            return iter([stored.session for stored in self._sessions.values()])
 
     def __getitem__(self, session_id: str) -> Session:
         """The session with this id; raises `KeyError` if there is none."""
@@ -161,8 +161,8 @@ class MemorySessions:
         """The session with the id `session_id`, or with an id that ends in these 12 hex digits."""
         with self._lock:
             self._drop_expired()
-            kept = self._sessions.get(self._by_short.get(session_id, session_id))
-            return kept.session if kept else None
+            stored = self._sessions.get(self._by_short.get(session_id, session_id))
+            return stored.session if stored else None
 
     def acquire(self, session_id: str) -> bool:
         """Reserve the session `session_id` for one request; `False` if another request has it."""
@@ -185,14 +185,19 @@ class MemorySessions:
                 sessions in use of the same bearer and those of bearers that hold less. The stored
                 session then stays as it was.
         """
-        before = self._sessions.get(session.id)
-        growing = before.growing if before else IncrementalSize()
+        stored = self._sessions.get(session.id)
+        growing = stored.growing if stored else IncrementalSize()
         size = growing.count(session)  # needs no lock: no other request has this session
         try:
-            self._check(size)
+            if size > self._max_session_bytes:
+                refuse(
+                    413,
+                    f"The session would need more than {self._max_session_bytes} bytes of memory. "
+                    "It was not changed. Start a new session with a shorter history.",
+                )
             with self._lock:
                 self._drop_expired()
-                self._make_room(session, size, before.size if before else None)
+                self._make_room(session, size, stored.size if stored else None)
                 self._sessions[session.id] = _StoredSession(session, growing, size, self._clock())
                 self._sessions.move_to_end(session.id)
                 self._by_short[session.short] = session.id
@@ -200,15 +205,7 @@ class MemorySessions:
             growing.forget()  # its counts belong to the session that was not stored
             raise
 
-    def _check(self, size: int) -> None:
-        if size > self._max_session_bytes:
-            refuse(
-                413,
-                f"The session would need more than {self._max_session_bytes} bytes of memory. It "
-                "was not changed. Start a new session with a shorter history.",
-            )
-
-    def _make_room(self, session: Session, size: int, before: int | None) -> None:
+    def _make_room(self, session: Session, size: int, stored_size: int | None) -> None:
         shares = self._shares
         shares.put(session.bearer, session.id, size)
         while shares.is_exceeded:
@@ -216,10 +213,10 @@ class MemorySessions:
             if oldest is None and not shares.exceeds_bytes:
                 return  # sessions in use are never dropped for their number
             if oldest is None:
-                if before is None:
+                if stored_size is None:
                     shares.drop(session.id)
                 else:
-                    shares.put(session.bearer, session.id, before)
+                    shares.put(session.bearer, session.id, stored_size)
                 refuse(
                     507,
                     f"All sessions of this server together may use {self._max_bytes} bytes of "
@@ -240,22 +237,22 @@ class MemorySessions:
             self._drop(key)
 
     def _drop(self, session_id: str) -> None:
-        found = self._sessions.pop(session_id, None)
-        if found is not None:
+        stored = self._sessions.pop(session_id, None)
+        if stored is not None:
             self._shares.drop(session_id)
-            self._by_short.pop(found.session.short, None)
+            self._by_short.pop(stored.session.short, None)
 
 
 def resume_session(
-    store: SessionStore, named: set[str], *, bearer: str, place: str
+    store: SessionStore, session_ids: set[str], *, bearer: str, path: str
 ) -> Session | None:
     """Find the session that a request continues, and reserve it.
 
     Args:
         store: Where sessions live.
-        named: All sessions that the request names, in its header or in ids.
+        session_ids: All sessions that the request names, in its header or in ids.
         bearer: Digest of the request's bearer.
-        place: The path of the request.
+        path: The path of the request.
 
     Returns:
         The session, reserved, or `None` if the request names none.
@@ -264,14 +261,14 @@ def resume_session(
         StatusError: 404 if this bearer has no such session, or if the request names two; 409 if it
             is in use, or was started on another path.
     """
-    if not named:
+    if not session_ids:
         return None
-    session_id = _find_one(store, named, bearer)
+    session_id = _find_one(store, session_ids, bearer)
     if not store.acquire(session_id):
         refuse(409, "The session is busy with another request. Wait for its reply.")
     # It may have changed or ended before it was reserved.
     session = store.find(session_id)
-    if session is None or session.place != place:
+    if session is None or session.place != path:
         store.release(session_id)
         if session is None:
             _unknown()
@@ -281,11 +278,11 @@ def resume_session(
     return session
 
 
-def _find_one(store: SessionStore, named: set[str], bearer: str) -> str:
-    found = [store.find(name) for name in named]
+def _find_one(store: SessionStore, session_ids: set[str], bearer: str) -> str:
+    sessions = [store.find(session_id) for session_id in session_ids]
     # All cases get the same answer, so that it does not reveal which sessions exist.
-    ids = {one.id for one in found if one and hmac.compare_digest(one.bearer, bearer)}
-    if None in found or len(ids) != 1 or any(one and one.id not in ids for one in found):
+    ids = {s.id for s in sessions if s and hmac.compare_digest(s.bearer, bearer)}
+    if None in sessions or len(ids) != 1 or any(s and s.id not in ids for s in sessions):
         _unknown()
     return ids.pop()
 

@@ -15,8 +15,8 @@ from langchain_core.messages.tool import ToolCallChunk
 from langchain_sequrity.headers import FsmConfig
 from langchain_sequrity.labels import Labels
 from langchain_sequrity.local.backends import Backend, BackendContext, join_chunks, message_as_chunk
+from langchain_sequrity.local.classifiers import Classifiers
 from langchain_sequrity.local.conversation import text_of, this_turn, whole_conversation
-from langchain_sequrity.local.dual_llm.model_calls import ModelCalls
 from langchain_sequrity.local.policy_gate import PolicyGate, check_entry, denial_message
 from langchain_sequrity.local.refusals import refuse
 from langchain_sequrity.local.services import TurnInputs
@@ -66,7 +66,6 @@ class SingleAnswer:
 
     def __init__(self, inputs: TurnInputs) -> None:
         request, session, services = inputs.request, inputs.session, inputs.services
-        services.runs.drop_unknown(services.store.find)
         only_new = request.previous_reply is not None
         messages = whole_conversation(request.messages, session.messages, only_new=only_new)
         self.request = replace(request, messages=messages)
@@ -123,7 +122,7 @@ class _PolicyGuard:
 
     def __init__(self, state: SingleState, inputs: TurnInputs) -> None:
         configuration, services = inputs.configuration, inputs.services
-        models = ModelCalls(services.backend, inputs.endpoint_type, inputs.request.model, {})
+        models = Classifiers(services.backend, inputs.endpoint_type, inputs.request.model, {})
         tools = arguments_of_sent_tools(inputs.request.tools)
         self.state = state
         self._fsm = configuration.fsm

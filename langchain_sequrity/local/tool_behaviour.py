@@ -94,13 +94,13 @@ class _OwnData(NamedTuple):
 
     Attributes:
         nouns: The name of such a reader has one of them.
-        beside: The other words that the name may have.
+        qualifiers: The other words that the name may have.
         store: A tool whose name, description or arguments have one of these words may write into
             the store of these data. Without words there is no store.
     """
 
     nouns: frozenset[str]
-    beside: frozenset[str]
+    qualifiers: frozenset[str]
     store: frozenset[str]
 
 
@@ -204,7 +204,7 @@ class Behaviour:
     Attributes:
         reads: Whether its results may contain foreign content.
         acts: Whether it changes or sends something.
-        why: The reason in a few words, with words of the tool.
+        reason: The reason in a few words, with words of the tool.
         steering: Names of the arguments that decide where the tool reads, what it changes or whom
             it reaches. Data from outside must not choose them. `None` means all arguments.
         optional: Those of them that may be omitted, and then have the default of the schema.
@@ -214,7 +214,7 @@ class Behaviour:
 
     reads: bool
     acts: bool
-    why: str
+    reason: str
     steering: tuple[str, ...] | None = ()
     optional: frozenset[str] = frozenset()
     store: frozenset[str] = frozenset()
@@ -245,14 +245,14 @@ class _Schema:
         self.names = tuple(map(str, self._properties))
         self.words = {word for name in self.names for word in words(name)}
 
-    def is_given(self, name: str) -> bool:
+    def is_required(self, name: str) -> bool:
         """Whether each call has the argument, so that conditions on it are never unknown (V2)."""
         return name in self._required
 
     def has_default(self, name: str) -> bool:
         """Whether a call without the argument has a known value."""
-        found = self._properties[name]
-        return isinstance(found, Mapping) and "default" in found
+        argument = self._properties[name]
+        return isinstance(argument, Mapping) and "default" in argument
 
 
 def behaviour_of(tool: Mapping[str, Any]) -> Behaviour:
@@ -268,39 +268,39 @@ def behaviour_of(tool: Mapping[str, Any]) -> Behaviour:
     if function is None:
         return _unknown_behaviour("not a function")
     name = function["name"]
-    named, schema = words(name), _Schema(function.get("parameters"))
-    described = function.get("description", "")[:_DESCRIPTION]
-    reading = _first_known(named, _READS)
+    name_words, schema = words(name), _Schema(function.get("parameters"))
+    description = function.get("description", "")[:_DESCRIPTION]
+    reading = _first_of(name_words, _READS)
     if acting := _action_word(name):
-        answering = reading or _first_known(named, _ANSWERS) or not schema.words.isdisjoint(_CODE)
-        steering, optional = _target_arguments(named, described, schema)
-        why = f"the name has `{acting}`"
+        answering = reading or _first_of(name_words, _ANSWERS) or not schema.words.isdisjoint(_CODE)
+        steering, optional = _target_arguments(name_words, description, schema)
+        reason = f"the name has `{acting}`"
         takes_text = steering is not None and len(steering) < len(schema.names)
-        stores = _written_stores(named, described, schema) if takes_text else frozenset[str]()
+        stores = _text_stores(name_words, description, schema) if takes_text else frozenset[str]()
         return Behaviour(
             reads=bool(answering),
             acts=True,
-            why=why,
+            reason=reason,
             steering=steering,
             optional=optional,
             stores_text=stores,
         )
-    if verb := _described_verb(described):
+    if verb := _described_verb(description):
         return _unknown_behaviour(f"the description has `{verb}`")
-    own, store = _own_content(name, described, schema)
-    if own or reading:
-        steering = _steering_arguments(schema) if _DATABASES.isdisjoint(named) else None
-        why = f"the name has `{own or reading}`"
-        return Behaviour(reads=not own, acts=False, why=why, steering=steering, store=store)
-    computing = _first_known(named, _COMPUTES)
-    is_all = all(_is_any(word, _COMPUTES | _COMPUTED) for word in named)
+    noun, store = _own_content(name, description, schema)
+    if noun or reading:
+        steering = _steering_arguments(schema) if _DATABASES.isdisjoint(name_words) else None
+        reason = f"the name has `{noun or reading}`"
+        return Behaviour(reads=not noun, acts=False, reason=reason, steering=steering, store=store)
+    computing = _first_of(name_words, _COMPUTES)
+    is_all = all(_is_any(word, _COMPUTES | _COMPUTED) for word in name_words)
     if computing and is_all and schema.words.isdisjoint(_CODE - {"expression"}):
-        return Behaviour(reads=False, acts=False, why=f"the name has `{computing}`")
+        return Behaviour(reads=False, acts=False, reason=f"the name has `{computing}`")
     return _unknown_behaviour("the name is unclear")
 
 
-def _unknown_behaviour(why: str) -> Behaviour:
-    return Behaviour(reads=True, acts=True, why=why, steering=None)
+def _unknown_behaviour(reason: str) -> Behaviour:
+    return Behaviour(reads=True, acts=True, reason=reason, steering=None)
 
 
 def _action_word(name: str) -> str:
@@ -325,23 +325,23 @@ def _described_verb(description: str) -> str:
     joined = [match[1].lower() for match in _JOINED.finditer(description)]
     inflected = [match[0].lower() for match in _INFLECTED.finditer(description)]
     return (
-        _first_known(opening, _ACTS | _ALSO_NOUNS)
-        or _first_known(joined, _ACTS)
-        or _first_known(inflected, _STRONG)
+        _first_of(opening, _ACTS | _ALSO_NOUNS)
+        or _first_of(joined, _ACTS)
+        or _first_of(inflected, _STRONG)
     )
 
 
-def _first_known(found: Iterable[str], known: frozenset[str]) -> str:
-    return next((word for word in found if _is_any(word, known)), "")
+def _first_of(candidates: Iterable[str], vocabulary: frozenset[str]) -> str:
+    return next((word for word in candidates if _is_any(word, vocabulary)), "")
 
 
-def _is_any(word: str, known: frozenset[str]) -> bool:
+def _is_any(word: str, vocabulary: frozenset[str]) -> bool:
     """Whether a word is known, also with an ending: `sends`, `copies`, `making`."""
     return (
-        word in known
-        or _DOUBLED.sub(r"\1", word) in known
+        word in vocabulary
+        or _DOUBLED.sub(r"\1", word) in vocabulary
         or any(
-            word.endswith(ending) and word.removesuffix(ending) + stem in known
+            word.endswith(ending) and word.removesuffix(ending) + stem in vocabulary
             for ending, stem in _ENDINGS
         )
     )
@@ -353,7 +353,7 @@ def _steering_arguments(schema: _Schema) -> tuple[str, ...] | None:
         return None
     names = [name for name in schema.names if not _STEERING.isdisjoint(words(name))]
     # A condition on an omitted argument is unknown, and so denies (V2).
-    if all(_NAMEABLE.match(name) and schema.is_given(name) for name in names):
+    if all(_NAMEABLE.match(name) and schema.is_required(name) for name in names):
         return tuple(names)
     return None
 
@@ -365,16 +365,16 @@ def _own_content(name: str, description: str, schema: _Schema) -> tuple[str, fro
     """
     *servers, last = _PARTS.split(name)
     verb, *nouns = [*words(last), *words(" ".join(servers))] or [""]
-    found = {*nouns, *words(description), *schema.words}
-    if _first_known(found, _OTHERS) or not found.isdisjoint(_LETTERS):
+    all_words = {*nouns, *words(description), *schema.words}
+    if _first_of(all_words, _OTHERS) or not all_words.isdisjoint(_LETTERS):
         return _NOT_OWN
     if verb not in _READS_OWN or not (_CODE - {"query", "code"}).isdisjoint(schema.words):
         return _NOT_OWN
-    if not schema.names and schema.is_closed and all(_is_any(one, _CALLER) for one in nouns):
+    if not schema.names and schema.is_closed and all(_is_any(noun, _CALLER) for noun in nouns):
         return (nouns[0], _CALLER_STORE) if nouns else _NOT_OWN
     for data in _OWN:
-        noun = _first_known(nouns, data.nouns)
-        if noun and all(_is_any(one, data.nouns | data.beside | _ANYWHERE) for one in nouns):
+        noun = _first_of(nouns, data.nouns)
+        if noun and all(_is_any(noun, data.nouns | data.qualifiers | _ANYWHERE) for noun in nouns):
             return noun, data.store
     return _NOT_OWN
 
@@ -383,7 +383,7 @@ _NOT_OWN = "", frozenset[str]()
 
 
 def _target_arguments(
-    named: list[str], description: str, schema: _Schema
+    name_words: list[str], description: str, schema: _Schema
 ) -> tuple[tuple[str, ...] | None, frozenset[str]]:
     """The arguments of an acting tool that are not plain text, and which of them are optional.
 
@@ -392,16 +392,16 @@ def _target_arguments(
     """
     verbs = [
         word
-        for before, word in pairwise(["and", *named])
+        for before, word in pairwise(["and", *name_words])
         if _is_any(word, _ACTS | _READS) or (before in _JOINING and _is_any(word, _ALSO_NOUNS))
     ]
-    known = {*named, *words(description), *schema.words}
+    all_words = {*name_words, *words(description), *schema.words}
     is_composing = all(_is_any(word, _COMPOSES) for word in verbs)
-    if not verbs or not is_composing or not schema.is_closed or _first_known(known, _RUN):
+    if not verbs or not is_composing or not schema.is_closed or _first_of(all_words, _RUN):
         return None, frozenset()
-    places = frozenset() if _EVENTS.isdisjoint(named) else _PLACES
+    places = frozenset() if _EVENTS.isdisjoint(name_words) else _PLACES
     names = [name for name in schema.names if not _is_text(name, _TEXTS | places)]
-    optional = frozenset(name for name in names if not schema.is_given(name))
+    optional = frozenset(name for name in names if not schema.is_required(name))
     if not all(_NAMEABLE.match(name) for name in names) or optional.issuperset(names):
         return None, frozenset()
     if not all(map(schema.has_default, optional)):
@@ -409,14 +409,14 @@ def _target_arguments(
     return tuple(names), optional
 
 
-def _written_stores(named: list[str], description: str, schema: _Schema) -> frozenset[str]:
+def _text_stores(name_words: list[str], description: str, schema: _Schema) -> frozenset[str]:
     """The words that may name the store into which an acting tool writes."""
-    if all(_is_any(word, _ANY_STORE | _ANYWHERE) for word in named):
+    if all(_is_any(word, _ANY_STORE | _ANYWHERE) for word in name_words):
         return _ALL_STORES
-    return frozenset({*named, *words(description), *schema.words})
+    return frozenset({*name_words, *words(description), *schema.words})
 
 
 def _is_text(name: str, texts: frozenset[str]) -> bool:
     """Whether an argument is plain text; `message_id`, for example, is not."""
-    found = words(name)
-    return bool(found) and found[-1] in texts and _BINDING.isdisjoint(found)
+    name_words = words(name)
+    return bool(name_words) and name_words[-1] in texts and _BINDING.isdisjoint(name_words)

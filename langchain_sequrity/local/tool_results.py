@@ -107,17 +107,17 @@ def read_result(
         raise BadResult(msg)
     elif is_all:
         is_text = fsm.strict_tool_result_parsing and not has_output_schema
-        both = zip(texts, parts, strict=True)
-        values = [one if is_text or value is _NOT_JSON else value for one, value in both]
+        pairs = zip(texts, parts, strict=True)
+        values = [text if is_text or value is _NOT_JSON else value for text, value in pairs]
         returned = ToolReturn(values if len(values) > 1 else values[0])
     else:
         returned = ToolReturn(_blocks(message))
     text = "\n".join(texts)
-    sent = returned.value
+    original = returned.value
     if fsm.tool_result_transform == "codex":
-        returned = replace(returned, value=_without_codex_head(sent))
+        returned = replace(returned, value=_without_codex_head(original))
     # The tool's own value decides whether it is an error, not the wrapper around it.
-    if returned.labels is not None or returned.value is not sent:
+    if returned.labels is not None or returned.value is not original:
         text = as_text(returned.value)
     failed = _is_error(message, text, fsm, is_error)
     if failed or message.status == "error":
@@ -182,7 +182,7 @@ def _blocks(message: ToolMessage) -> list[Any]:
     """The blocks of a result in LangChain's own form, the same from every format."""
     blocks: list[Any] = [*message.content_blocks]
     # LangChain gives some of them random ids.
-    return [{key: one for key, one in block.items() if key != "id"} for block in blocks]
+    return [{key: value for key, value in block.items() if key != "id"} for block in blocks]
 
 
 def _is_text(block: Any) -> bool:
@@ -236,14 +236,14 @@ def _is_error(message: ToolMessage, text: str, fsm: FsmConfig, ask: AskWhetherEr
     if fsm.detect_tool_errors not in {"regex", "llm"}:
         return False
     limit = fsm.detect_tool_error_max_result_length
-    looked_at = text if limit is None else text[:limit]
+    excerpt = text if limit is None else text[:limit]
     if fsm.detect_tool_errors == "llm":
-        return ask is not None and ask(looked_at)
+        return ask is not None and ask(excerpt)
     if fsm.detect_tool_error_regex_pattern is None:
-        return looks_like_error(looked_at)
+        return looks_like_error(excerpt)
     # In doubt it is an error, and the program can handle it.
     pattern = _pattern(fsm.detect_tool_error_regex_pattern)
-    return pattern.finds_within(looked_at, TimeBudget(_MATCH_SECONDS)) is not False
+    return pattern.finds_within(excerpt, TimeBudget(_MATCH_SECONDS)) is not False
 
 
 _pattern = lru_cache(maxsize=_REMEMBERED)(Pattern)

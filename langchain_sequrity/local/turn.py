@@ -71,16 +71,17 @@ class ChatTurn:
         body = charged_body(incoming)
         request = self._format.read_request(self._documented_fields(body))
         self._count = _reply_count(request)
-        named = _named_sessions(request, incoming.headers.get("x-session-id"))
-        self.session = self._open_session(incoming, named)
+        session_ids = _named_sessions(request, incoming.headers.get("x-session-id"))
+        self.session = self._open_session(incoming, session_ids)
         self.is_over = False
         self.summary = ""
         self._answer: ChatAnswer | None = None
         try:
             self._headers = session_headers.apply_headers(
-                self.session, incoming.headers, new=not named
+                self.session, incoming.headers, new=not session_ids
             )
             self._check_previous(request)
+            services.runs.drop_unknown(services.store.find)
             self._answer = self._new_answer(request, incoming.route.endpoint_type)
         except BaseException:
             self.close()
@@ -93,7 +94,7 @@ class ChatTurn:
                 409,
                 f"The reply `{request.previous_reply}` is not the last reply of its session, or "
                 "was not stored. Continue from the last reply, or send the whole conversation.",
-                kind=HISTORY_MISMATCH,
+                error_type=HISTORY_MISMATCH,
             )
 
     def _documented_fields(self, body: Any) -> Any:
@@ -101,11 +102,11 @@ class ChatTurn:
             return body
         return {name: value for name, value in body.items() if name in self._format.documented}
 
-    def _open_session(self, incoming: IncomingRequest, named: set[str]) -> Session:
-        place = incoming.route.path
-        session = resume_session(self._store, named, bearer=incoming.bearer, place=place)
+    def _open_session(self, incoming: IncomingRequest, session_ids: set[str]) -> Session:
+        path = incoming.route.path
+        session = resume_session(self._store, session_ids, bearer=incoming.bearer, path=path)
         if session is None:
-            session = Session(incoming.bearer, place)
+            session = Session(incoming.bearer, path)
             self._store.acquire(session.id)
         # A working copy: a request that fails changes nothing (`docs/behaviour.md`, T2).
         return replace(session)
@@ -214,8 +215,8 @@ def _message_count(body: Any) -> int:
     """Maximum number of messages in a body: in some formats each block becomes a message."""
     body = body if isinstance(body, dict) else {}
     lists = [body[key] for key in ("messages", "input") if isinstance(body.get(key), list)]
-    blocks = [one.get("content") for found in lists for one in found if isinstance(one, dict)]
-    return sum(len(one) for one in (*lists, *blocks) if isinstance(one, list))
+    contents = [m.get("content") for messages in lists for m in messages if isinstance(m, dict)]
+    return sum(len(blocks) for blocks in (*lists, *contents) if isinstance(blocks, list))
 
 
 def _reply_count(request: ChatRequest) -> int:
@@ -227,13 +228,13 @@ def _reply_count(request: ChatRequest) -> int:
 
 def _named_sessions(request: ChatRequest, header: str | None) -> set[str]:
     """Sessions that a request names: in its header, and in ids of tool results and replies."""
-    named = {header} if header else set()
+    session_ids = {header} if header else set()
     if request.previous_reply is not None:
-        named.add(session_of(request.previous_reply) or request.previous_reply)
+        session_ids.add(session_of(request.previous_reply) or request.previous_reply)
     short = header.replace("-", "")[-12:] if header else None
     for message in request.messages:
         call_id = message.tool_call_id if isinstance(message, ToolMessage) else ""
         match = _LONG_ID.match(call_id) or _SHORT_ID.match(call_id)
         if match and match[1] != short:
-            named.add(match[1])
-    return named
+            session_ids.add(match[1])
+    return session_ids

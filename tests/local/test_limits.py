@@ -279,7 +279,7 @@ def test_an_owner_below_a_fair_share_loses_no_session(given: int) -> None:
             store.remove(one.id)
     assert all(store.find(one.id) for one in quiet)
     assert store._shares._total <= 100_000
-    assert sum(map(len, store._shares._held.values())) == len(store)
+    assert sum(map(len, store._shares._sizes.values())) == len(store)
 
 
 def test_a_session_that_shrinks_or_ends_frees_its_memory() -> None:

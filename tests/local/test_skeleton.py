@@ -232,7 +232,7 @@ def test_the_name_decides_what_a_tool_does_and_the_description_only_adds_to_it(
     name: str, description: str, reads: bool, acts: bool
 ) -> None:
     does = behaviour_of(tool(name, description))
-    assert (does.reads, does.acts) == (reads, acts), does.why
+    assert (does.reads, does.acts) == (reads, acts), does.reason
 
 
 @pytest.mark.parametrize(

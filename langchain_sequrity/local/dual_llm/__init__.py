@@ -7,6 +7,5 @@
 | `loop` | the programs of a turn: written, run, replaced; the end of a turn |
 | `planner`, `prompts`, `model_calls` | writing a program; all prompts; calls of models |
 | `calls` | tool calls of programs, and the internal tools |
-| `runs` | runs of programs, live or replayed |
 | `state` | the state of a session |
 """

@@ -107,17 +107,17 @@ def program_in(text: str, can_run: Callable[[str], bool]) -> str:
         is wrong with it. It is empty if the answer is.
     """
     text = text.replace("\r\n", "\n").replace("\r", "\n").lstrip("\ufeff")
-    places: dict[str, int] = {}
-    for candidate, place in islice(_out_of_json(_candidates(text)), _MOST_CANDIDATES):
+    ranks: dict[str, int] = {}
+    for candidate, rank in islice(_out_of_json(_candidates(text)), _MOST_CANDIDATES):
         code = candidate.strip("\n")
         if code.strip():
-            places[code] = min(place, places.get(code, place))
-    candidates = sorted(places, key=lambda code: (places[code], not _ANSWER.search(code)))
+            ranks[code] = min(rank, ranks.get(code, rank))
+    candidates = sorted(ranks, key=lambda code: (ranks[code], not _ANSWER.search(code)))
     if len(candidates) < 2:  # noqa: PLR2004 - there is no choice
         return "".join(candidates)
     bare = [*filter(_is_bare, candidates)]
     for code in candidates[:_MOST_CHECKS]:
-        around = (whole for whole in bare if places[whole] - places[code] < _IN_THOUGHTS)
+        around = (whole for whole in bare if ranks[whole] - ranks[code] < _IN_THOUGHTS)
         if not any(_is_part(code, whole) for whole in around) and can_run(code):
             return code
     wholes = (code for code in bare if not any(_is_part(code, whole) for whole in bare))
@@ -142,7 +142,7 @@ def _is_bare(text: str) -> bool:
 
 
 _Candidate = tuple[str, int]
-"""A text that may be the program, and its place in the answer; the lowest place goes first."""
+"""A text that may be the program, and its rank; the lowest rank goes first."""
 _WHOLE, _IN_TAGS, _PART, _IN_THOUGHTS = range(4)
 
 
@@ -152,17 +152,17 @@ def _candidates(text: str) -> Iterator[_Candidate]:
     yield from _within(_plain_characters(first.strip().strip(_QUOTES)))
     # A program may have such tags in its own texts.
     for other in (without_thoughts(text), text):
-        yield from ((candidate, place + _IN_THOUGHTS) for candidate, place in _within(other))
+        yield from ((candidate, rank + _IN_THOUGHTS) for candidate, rank in _within(other))
 
 
 def _out_of_json(candidates: Iterable[_Candidate]) -> Iterator[_Candidate]:
     """The candidates, with the programs in JSON objects in their stead."""
-    for candidate, place in candidates:
+    for candidate, rank in candidates:
         code = _json_program(candidate)
         if code is None:
-            yield candidate, place
+            yield candidate, rank
         else:
-            yield from ((inner, place) for inner, _ in _within(code))
+            yield from ((inner, rank) for inner, _ in _within(code))
 
 
 def _within(text: str) -> Iterator[_Candidate]:

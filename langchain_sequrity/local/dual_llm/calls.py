@@ -15,11 +15,11 @@ from langchain_core.messages import ToolCall as MessageCall
 
 from langchain_sequrity.errors import PolicySyntaxError
 from langchain_sequrity.labels import NO_LABELS, Labels
+from langchain_sequrity.local.classifiers import UnusableAnswer
 from langchain_sequrity.local.configuration import Configuration
 from langchain_sequrity.local.dual_llm.message_labels import remember_labels
-from langchain_sequrity.local.dual_llm.model_calls import ModelCalls, UnusableAnswer
+from langchain_sequrity.local.dual_llm.model_calls import ModelCalls
 from langchain_sequrity.local.dual_llm.prompts import type_and_size
-from langchain_sequrity.local.dual_llm.runs import AnyRun
 from langchain_sequrity.local.dual_llm.state import DualState, MadeCall, OpenTurn, WaitingCall
 from langchain_sequrity.local.interpreter import Labeled, ToolCall, ToolFailure
 from langchain_sequrity.local.interpreter.static_types import has_unknown_type
@@ -30,6 +30,7 @@ from langchain_sequrity.local.policy_gate import (
     ToolReturn,
     check_entry,
 )
+from langchain_sequrity.local.program_runs import AnyRun
 from langchain_sequrity.local.services import TurnInputs
 from langchain_sequrity.local.tool_results import (
     AskWhetherError,

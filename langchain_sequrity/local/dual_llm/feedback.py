@@ -46,17 +46,17 @@ def failure_feedback(
     if failed.type == "ToolError" and (failed.line, failed.message) in own_failures:
         text = f"`{failed.type}` at line {failed.line}: {failed.message}"
         return Labeled(text + shown_line(program, failed.line))
-    what = {
+    problem = {
         "exception": f"The program raised `{trusted_kind(failed.type, words, 'Exception')}`",
         "budget": "The program reached a limit of the interpreter",
         "branch": "The policy does not let this data decide the control flow",
         "exit": "The program called `exit` with an error",
         "value": "The program returned a value that has no JSON form",
     }[failed.kind]
-    text = f"{what} at line {failed.line}."
+    text = f"{problem} at line {failed.line}."
     shows_text = level == "extra"
-    because = failed.message if shows_text else _error_text(failed, program, words)
-    feedback = f"{text} {because}".rstrip() + shown_line(program, failed.line)
+    reason = failed.message if shows_text else _error_text(failed, program, words)
+    feedback = f"{text} {reason}".rstrip() + shown_line(program, failed.line)
     return Labeled(feedback, failed.labels if shows_text else NO_LABELS)
 
 
@@ -79,11 +79,13 @@ def _error_text(failed: ProgramRaised, program: str, words: AbstractSet[str]) ->
         if name is not None and not re.search(rf"\b{name}\b", line) and name not in words:
             return ""
         types = {
-            key: trusted_kind(one, words, "object") for key, one in groups.items() if key != "name"
+            key: trusted_kind(group, words, "object")
+            for key, group in groups.items()
+            if key != "name"
         }
         text = advice.format(**types, name=name)
-        of = types.get("of")
-        return " ".join(filter(None, (text, _ADVICE_BY_TYPE.get(of or "", "") if name else "")))
+        type_advice = _ADVICE_BY_TYPE.get(types.get("type", ""), "") if name else ""
+        return f"{text} {type_advice}".rstrip()
     key = failed.message.strip("'\"")
     if failed.type == "KeyError" and key in _literal_keys(line):
         return f"There is no key `{key}`. {_UNKNOWN_DATA}"
@@ -94,8 +96,8 @@ _UNKNOWN_DATA = (
     "What keys it has is not known. Do not take keys of it: give all of it to `parse_with_ai`, in "
     'the query, as in `query=f"Which … ? {x}"`.'
 )
-_OF = r"(?P<of>\w{1,100})"
-_AND = r"'(?P<and>\w{1,100})'"
+_TYPE = r"(?P<type>\w{1,100})"
+_OTHER_TYPE = r"'(?P<other>\w{1,100})'"
 _NAME = r"'(?P<name>\w{1,100})'"
 _CANNOT_LOOP = "The value cannot be looped over."
 _IS_TEXT = (
@@ -103,12 +105,12 @@ _IS_TEXT = (
     "read it."
 )
 _CANNOT_JOIN = (
-    "The values are of the types `{of}` and `{and}`. To join texts and other values, write one "
+    "The values are of the types `{type}` and `{other}`. To join texts and other values, write one "
     'f"…{{value}}…".'
 )
 _CANNOT_COMPARE = (
-    "The values are of the types `{of}` and `{and}`. Convert one of them first. Of a dict, take a "
-    "value."
+    "The values are of the types `{type}` and `{other}`. Convert one of them first. Of a dict, "
+    "take a value."
 )
 _IS_NONE = "The value is None: nothing was found. Test `is None` first."
 # Data may choose among errors of one type: which argument `f(**data)` lacks, or why `int(data)`
@@ -117,30 +119,30 @@ _ADVICE: tuple[tuple[re.Pattern[str], str], ...] = tuple(
     (re.compile(pattern), advice)
     for pattern, advice in (
         (rf"name {_NAME} is not defined", "`{name}` is not defined."),
-        (rf"'{_OF}' object has no attribute {_NAME}", "`{of}` has no attribute `{name}`."),
-        (rf"string indices must be integers, not '{_OF}'", _IS_TEXT),
+        (rf"'{_TYPE}' object has no attribute {_NAME}", "`{type}` has no attribute `{name}`."),
+        (rf"string indices must be integers, not '{_TYPE}'", _IS_TEXT),
         (
-            rf"(?:list|tuple) indices must be integers or slices, not {_OF}",
+            rf"(?:list|tuple) indices must be integers or slices, not {_TYPE}",
             "The value is a list, not a dict: loop over it, or take one item.",
         ),
         (r"'NoneType' object is not (?:subscriptable|iterable)", _IS_NONE),
         (
-            rf"'{_OF}' object is not subscriptable",
-            "The value is of type `{of}`, which has no keys and no items.",
+            rf"'{_TYPE}' object is not subscriptable",
+            "The value is of type `{type}`, which has no keys and no items.",
         ),
-        (rf"cannot unpack non-iterable {_OF} object", _CANNOT_LOOP),
-        (rf"'{_OF}' object is not iterable", _CANNOT_LOOP),
-        (rf"'{_OF}' object is not callable", "A value of type `{of}` is not a function."),
+        (rf"cannot unpack non-iterable {_TYPE} object", _CANNOT_LOOP),
+        (rf"'{_TYPE}' object is not iterable", _CANNOT_LOOP),
+        (rf"'{_TYPE}' object is not callable", "A value of type `{type}` is not a function."),
         (
-            rf"can only concatenate str \(not \"{_OF}\"\) to str",
-            '`+` cannot join a text and a value of type `{of}`. Write f"…{{value}}".',
+            rf"can only concatenate str \(not \"{_TYPE}\"\) to str",
+            '`+` cannot join a text and a value of type `{type}`. Write f"…{{value}}".',
         ),
         (
-            rf"unsupported operand type\(s\) for [^:]{{1,10}}: '{_OF}' and {_AND}",
+            rf"unsupported operand type\(s\) for [^:]{{1,10}}: '{_TYPE}' and {_OTHER_TYPE}",
             _CANNOT_JOIN,
         ),
         (
-            rf"'[<>=]{{1,2}}' not supported between instances of '{_OF}' and {_AND}",
+            rf"'[<>=]{{1,2}}' not supported between instances of '{_TYPE}' and {_OTHER_TYPE}",
             _CANNOT_COMPARE,
         ),
     )
@@ -198,8 +200,8 @@ def shown_line(program: str, number: int, column: int = 0) -> str:
     line = _line_of(program, number)
     if not line.strip() or len(line) > _WIDEST:
         return ""
-    place = column - 1 if 0 < column <= len(line) + 1 else len(line) - len(line.lstrip())
-    return f"\n    {line}\n    {' ' * place}^"
+    caret = column - 1 if 0 < column <= len(line) + 1 else len(line) - len(line.lstrip())
+    return f"\n    {line}\n    {' ' * caret}^"
 
 
 def refusal_feedback(
@@ -215,15 +217,13 @@ def refusal_feedback(
     """
     if is_cut:
         return "It was cut off before its end, at the limit of an answer. Write a shorter one."
-    shown = shown_line(program, refused.line, refused.column)
+    line = shown_line(program, refused.line, refused.column)
     if refused.corrected is not None:
         head = f"{_STILL_WRONG} {refused.left}" if refused.left else _CORRECTED
-        return f"{_REFUSED} {refused}{shown}\n{head}\n{refused.corrected.strip()}\n"
+        return f"{_REFUSED} {refused}{line}\n{head}\n{refused.corrected.strip()}\n"
     listed = ", ".join(f"`{name}`" for name in tools)
-    means = (
-        f" Whatever is outside of the program is reached by the tools {listed}." if tools else ""
-    )
-    return f"{_REFUSED} {refused}{means}{shown}"
+    hint = f" Whatever is outside of the program is reached by the tools {listed}." if tools else ""
+    return f"{_REFUSED} {refused}{hint}{line}"
 
 
 _REFUSED = "It was refused before it ran."
@@ -239,22 +239,22 @@ def denial_feedback(tool: str, line: int, prompt: PlannerPrompt, program: str) -
 
 
 def next_program_request(
-    query: str, outcome: str, known: str, made: str = "", *, steps_build_up: bool
+    query: str, outcome: str, variables: str, calls: str = "", *, steps_build_up: bool
 ) -> HumanMessage:
     """Ask for another program; the message repeats the query.
 
     Args:
         query: The query.
         outcome: The outcome of the last program.
-        known: The list of variables.
-        made: The list of calls.
+        variables: The list of variables.
+        calls: The list of calls.
         steps_build_up: Whether the programs are steps; otherwise each does the whole task.
 
     Returns:
         The message.
     """
-    what = "the program of the next step" if steps_build_up else "one that does the whole task"
-    report = "\n".join(filter(None, (outcome, known)))
+    task = "the program of the next step" if steps_build_up else "one that does the whole task"
+    report = "\n".join(filter(None, (outcome, variables)))
     report += "\n" if "\n" in report else " "
-    question = f"{query}\n\n{made}" if made else query
-    return HumanMessage(f"{question}\n\n(The last program: {report}Write {what}.)")
+    question = f"{query}\n\n{calls}" if calls else query
+    return HumanMessage(f"{question}\n\n(The last program: {report}Write {task}.)")

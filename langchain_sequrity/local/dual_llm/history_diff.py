@@ -28,7 +28,7 @@ class HistoryDiff:
         new_messages: The user's new messages, and other new messages.
         done: Messages after those, if a history begins or restarts a turn: its calls and their
             results.
-        kept: How many of the stored messages are still true.
+        prefix: How many of the stored messages are still true.
         mismatch: Whether the client's history differs from the stored one.
         repeated: The reply to send again, if the request is a repetition.
     """
@@ -38,7 +38,7 @@ class HistoryDiff:
     results: list[ToolMessage] = field(default_factory=list)
     new_messages: list[BaseMessage] = field(default_factory=list)
     done: list[BaseMessage] = field(default_factory=list)
-    kept: int = 0
+    prefix: int = 0
     mismatch: bool = False
     repeated: AIMessage | None = None
 
@@ -46,7 +46,7 @@ class HistoryDiff:
     def start(self) -> int:
         """Index of the first new message of the user in the conversation."""
         first = self.new_messages[0] if self.new_messages else None
-        return next((i for i, one in enumerate(self.messages) if one is first), len(self.messages))
+        return next((i for i, m in enumerate(self.messages) if m is first), len(self.messages))
 
 
 def diff_history(
@@ -76,74 +76,75 @@ def diff_history(
         StatusError: 400 for results that answer no call, or if there is nothing to answer; 409 if
             the history differs from the stored one and the policy does not accept it.
     """
-    system, now = _split_system_messages(sent)
+    system, messages = _split_system_messages(sent)
     stored_system, past = _split_system_messages(stored)
     system = system or stored_system
     if not past:
-        return _first_request(now, system)
+        return _first_request(messages, system)
     reply = cast("AIMessage", past[-1])  # a stored history ends with one
-    again = HistoryDiff(past, system, kept=len(past), repeated=reply)
-    if only_new and _past_count(now):
+    repetition = HistoryDiff(past, system, prefix=len(past), repeated=reply)
+    if only_new and _past_count(messages):
         # A reply before the new messages stands for the stored one; it may be edited.
-        now = [*past[:-1], *now]
-    past_count = _past_count(now)
-    old, new = now[:past_count], now[past_count:]
-    results = [one for one in new if isinstance(one, ToolMessage)]
+        messages = [*past[:-1], *messages]
+    past_count = _past_count(messages)
+    old, new = messages[:past_count], messages[past_count:]
+    results = [m for m in new if isinstance(m, ToolMessage)]
     # A result is new only once: if the stored history ends with it, it was sent before.
-    is_again = _is_suffix(now, past[:-1]) and bool(old or results)
+    is_again = _is_suffix(messages, past[:-1]) and bool(old or results)
     if _is_suffix(old, past) or not (old or is_again):
         return _read(new, past, system, open_call)
     if is_again:
-        return again
-    alike = takewhile(lambda pair: _is_same_message(*pair), zip(now, past, strict=False))
-    kept = sum(1 for _ in alike)
-    if policy == "continue" and any(one.tool_call_id == open_call for one in results):
-        replies = (one for one in now if isinstance(one, AIMessage))
-        if added_policy and not any(_calls(one) == _calls(reply) for one in replies):
+        return repetition
+    pairs = takewhile(lambda pair: _is_same_message(*pair), zip(messages, past, strict=False))
+    prefix = sum(1 for _ in pairs)
+    if policy == "continue" and any(r.tool_call_id == open_call for r in results):
+        replies = (m for m in messages if isinstance(m, AIMessage))
+        if added_policy and not any(_calls(m) == _calls(reply) for m in replies):
             refuse(
                 409,
                 f"The open call `{open_call}` is not the call that was checked: its name or its "
                 "arguments were edited. Send its result with the original call.",
-                kind=HISTORY_MISMATCH,
+                error_type=HISTORY_MISMATCH,
             )
         # Stored messages have labels.
-        stored = [*past[:kept], *old[kept:]]
-        return replace(_read(new, stored, system, open_call), kept=kept, mismatch=True)
+        stored = [*past[:prefix], *old[prefix:]]
+        return replace(_read(new, stored, system, open_call), prefix=prefix, mismatch=True)
     if policy not in {"restart_turn", "continue"}:
         refuse(
             409,
-            f"The history differs from the session's own, first at message {kept + 1} (system "
+            f"The history differs from the session's own, first at message {prefix + 1} (system "
             "messages not counted). Send the session's history, start a new session, or set "
             "`fsm.history_mismatch_policy`.",
-            kind=HISTORY_MISMATCH,
+            error_type=HISTORY_MISMATCH,
         )
     if results and _is_suffix(new, past[:-1]):  # these results were taken before
-        return again
-    return replace(_first_request([*past[:kept], *now[kept:]], system), kept=kept, mismatch=True)
+        return repetition
+    request = _first_request([*past[:prefix], *messages[prefix:]], system)
+    return replace(request, prefix=prefix, mismatch=True)
 
 
 def _split_system_messages(
     messages: Sequence[BaseMessage],
 ) -> tuple[list[BaseMessage], list[BaseMessage]]:
     """System messages, and all others."""
-    system: list[BaseMessage] = [one for one in messages if isinstance(one, SystemMessage)]
-    return system, [one for one in messages if not isinstance(one, SystemMessage)]
+    system: list[BaseMessage] = [m for m in messages if isinstance(m, SystemMessage)]
+    return system, [m for m in messages if not isinstance(m, SystemMessage)]
 
 
-def _first_request(now: list[BaseMessage], system: list[BaseMessage]) -> HistoryDiff:
+def _first_request(messages: list[BaseMessage], system: list[BaseMessage]) -> HistoryDiff:
     """A new session: messages before the user's last ones are history, and no call is open."""
-    last = max((i for i, one in enumerate(now) if one.type == "human"), default=None)
+    last = max((i for i, m in enumerate(messages) if m.type == "human"), default=None)
     if last is None:
         refuse(400, "The request has no message of the user to plan for. Send one.")
-    start = last
-    while start and now[start - 1].type == "human":
+    start, end = last, last + 1
+    while start and messages[start - 1].type == "human":
         start -= 1
-    return HistoryDiff(now, system, new_messages=now[start : last + 1], done=now[last + 1 :])
+    return HistoryDiff(messages, system, new_messages=messages[start:end], done=messages[end:])
 
 
-def _past_count(now: list[BaseMessage]) -> int:
+def _past_count(messages: list[BaseMessage]) -> int:
     """Number of old messages: all up to the last reply."""
-    return max((i + 1 for i, one in enumerate(now) if isinstance(one, AIMessage)), default=0)
+    return max((i + 1 for i, m in enumerate(messages) if isinstance(m, AIMessage)), default=0)
 
 
 def _is_suffix(part: list[BaseMessage], past: list[BaseMessage]) -> bool:
@@ -159,8 +160,8 @@ def _read(
     system: list[BaseMessage],
     open_call: str | None,
 ) -> HistoryDiff:
-    results = [one for one in new if isinstance(one, ToolMessage)]
-    new_messages = [one for one in new if not isinstance(one, ToolMessage)]
+    results = [m for m in new if isinstance(m, ToolMessage)]
+    new_messages = [m for m in new if not isinstance(m, ToolMessage)]
     for result in results:
         if result.tool_call_id != open_call:
             refuse(
@@ -172,30 +173,30 @@ def _read(
         refuse(400, f"The tool call `{open_call}` has two results. Send one.")
     if not new:
         refuse(400, "This request has no new message. Send a tool result or a user message.")
-    if new_messages and not any(one.type == "human" for one in new_messages):
+    if new_messages and not any(m.type == "human" for m in new_messages):
         refuse(400, "The new messages include no message of the user. Send one.")
-    return HistoryDiff([*past, *new], system, results, new_messages, kept=len(past))
+    return HistoryDiff([*past, *new], system, results, new_messages, prefix=len(past))
 
 
-def _is_same_message(one: BaseMessage, other: BaseMessage) -> bool:
-    if one.type != other.type:
+def _is_same_message(sent: BaseMessage, stored: BaseMessage) -> bool:
+    if sent.type != stored.type:
         return False
-    if isinstance(one, AIMessage) and isinstance(other, AIMessage):
-        calls = _calls(one)
+    if isinstance(sent, AIMessage) and isinstance(stored, AIMessage):
+        calls = _calls(sent)
         # Clients change the text besides tool calls (null, empty).
-        return calls == _calls(other) and (
-            bool(calls) or _is_reply_text(text_of(one), text_of(other))
+        return calls == _calls(stored) and (
+            bool(calls) or _is_reply_text(text_of(sent), text_of(stored))
         )
-    if isinstance(one, ToolMessage) and isinstance(other, ToolMessage):
-        ids = one.tool_call_id == other.tool_call_id
-        return ids and one.content == other.content and one.status == other.status
-    return text_of(one) == text_of(other) and _blocks_beside_text(one) == _blocks_beside_text(other)
+    if isinstance(sent, ToolMessage) and isinstance(stored, ToolMessage):
+        ids = sent.tool_call_id == stored.tool_call_id
+        return ids and sent.content == stored.content and sent.status == stored.status
+    return text_of(sent) == text_of(stored) and _non_text_blocks(sent) == _non_text_blocks(stored)
 
 
-def _blocks_beside_text(message: BaseMessage) -> list[Any]:
+def _non_text_blocks(message: BaseMessage) -> list[Any]:
     """Images, files and other blocks besides text, as data."""
     parts = message.content if isinstance(message.content, list) else []
-    return [one for one in parts if isinstance(one, dict) and one.get("type") != "text"]
+    return [block for block in parts if isinstance(block, dict) and block.get("type") != "text"]
 
 
 def _is_reply_text(text: str, stored: str) -> bool:

@@ -12,6 +12,7 @@ from typing import Any
 from langchain_core.messages import AIMessageChunk, ToolMessage
 
 from langchain_sequrity.labels import NO_LABELS, Labels
+from langchain_sequrity.local.classifiers import UnusableAnswer
 from langchain_sequrity.local.conversation import text_of
 from langchain_sequrity.local.dual_llm import feedback, planner, prompts
 from langchain_sequrity.local.dual_llm.calls import (
@@ -20,8 +21,6 @@ from langchain_sequrity.local.dual_llm.calls import (
     TurnCompleted,
     TurnContext,
 )
-from langchain_sequrity.local.dual_llm.model_calls import UnusableAnswer
-from langchain_sequrity.local.dual_llm.runs import AnyRun, replay_to
 from langchain_sequrity.local.dual_llm.state import Attempt, FailedProgram, OpenTurn, WaitingCall
 from langchain_sequrity.local.interpreter import (
     Labeled,
@@ -35,6 +34,7 @@ from langchain_sequrity.local.interpreter.program import ANSWER
 from langchain_sequrity.local.interpreter.run import Answer
 from langchain_sequrity.local.interpreter.syntax import BLOCKED
 from langchain_sequrity.local.policy_gate import GatedCall, denial_message
+from langchain_sequrity.local.program_runs import AnyRun, replay_to
 from langchain_sequrity.local.refusals import refuse
 from langchain_sequrity.local.tool_results import BadResult
 from langchain_sequrity.wire.dual_llm import Envelope
@@ -150,7 +150,7 @@ class ProgramLoop:
         written = yield from self._write()
         return (yield from self._run_programs(written))
 
-    def run_given(self, program: str) -> TurnResult:
+    def run_caller_program(self, program: str) -> TurnResult:
         """Run a program of the caller; if it fails, there is no other one."""
         self._begin_attempt()
         self._turn.program = program
@@ -198,7 +198,7 @@ class ProgramLoop:
         }
         tools |= {name: INTERNAL_SCHEMAS[name] for name in configuration.internal_tools}
         queries = [
-            *(one.query for one in context.state.past),
+            *(past_turn.query for past_turn in context.state.past),
             turn.query,
             *map(text_of, turn.system),
         ]
@@ -224,7 +224,7 @@ class ProgramLoop:
             if isinstance(schema := tool["function"].get("output_schema"), Mapping)
         }
         return (
-            {name: _wrapped(one) for name, one in schemas.items()}
+            {name: _wrapped(schema) for name, schema in schemas.items()}
             if self._fsm.wrap_tool_result
             else schemas
         )
@@ -232,9 +232,9 @@ class ProgramLoop:
     def _can_run(self, program: str) -> bool:
         turn = self._turn
         inputs = self._context.inputs
-        known = prompts.names_in_programs(turn.done) | turn.variables.keys() if turn.done else ()
+        names = prompts.names_in_programs(turn.done) | turn.variables.keys() if turn.done else ()
         try:
-            inputs.services.programs.check(program, inputs.session.bearer, known)
+            inputs.services.programs.check(program, inputs.session.bearer, names)
         except ProgramRefused:
             return False
         return True
@@ -305,7 +305,7 @@ class ProgramLoop:
                 self._context, turn, self._names, can_run=self._can_run
             )
         except UnusableAnswer as problem:
-            return self._failed(str(problem), (_PLANNER_FAILED, str(problem)))
+            return self._failed_program(str(problem), (_PLANNER_FAILED, str(problem)))
         turn.programs.append(turn.program)
         return self._repeated() or self._start()
 
@@ -331,7 +331,7 @@ class ProgramLoop:
             self._context.state.labels = Labels()
         turn.steps += 1
         # Log events of a failed program are dropped: it has no effects.
-        turn.calls, turn.log, turn.program = 0, turn.log[: turn.kept], ""
+        turn.calls, turn.log, turn.program = 0, turn.log[: turn.done_events], ""
         turn.asked_for = {}
 
     def _start(self) -> _Reached:
@@ -349,60 +349,60 @@ class ProgramLoop:
             outcome = feedback.refusal_feedback(
                 refused, turn.program, self._names.values(), is_cut=self._is_cut
             )
-            failed = self._failed(outcome, (_PROGRAM_REFUSED, str(refused)))
-            return replace(failed, is_corrected=refused.corrected is not None)
+            program_result = self._failed_program(outcome, (_PROGRAM_REFUSED, str(refused)))
+            return replace(program_result, is_corrected=refused.corrected is not None)
 
     # One program
 
-    def _advance(self, given: Answer | None) -> _Reached:
+    def _advance(self, answer: Answer | None) -> _Reached:
         """Run until a call for the caller, or until the end of the program.
 
         The run stays if it waits for the result of the call, or for the next step.
         """
         run = self._context.run
         assert run is not None  # noqa: S101 - for mypy
-        reached = self._run_steps(run, given)
+        reached = self._run_steps(run, answer)
         is_step = isinstance(reached, _ProgramResult) and not reached.failed
         if not is_step and not isinstance(reached, WaitingCall):
             self._context.close_run()
         return reached
 
     def _run_steps(  # noqa: PLR0911 - one per end
-        self, run: AnyRun, given: Answer | None
+        self, run: AnyRun, answer: Answer | None
     ) -> _Reached:
         most = self._fsm.max_tool_calls_per_step
         if "max_tool_calls_per_step" not in self._fsm.model_fields_set:  # `None` means no limit
             most = _MAX_TOOL_CALLS
         while True:
-            step = run.advance(given)
+            step = run.advance(answer)
             if not isinstance(step, ToolCall):
                 reached = self._end_of_program(run, step)
-                is_last = given is not None and given is self.calls.ignored_refusal
+                is_last = answer is not None and answer is self.calls.ignored_refusal
                 if is_last and isinstance(step, ProgramRaised) and step.type == "ToolError":
                     return _without_repair(reached)  # the planner would ignore the refusal again
                 return reached
             if most is not None and self._turn.calls >= most:
                 text = f"The program made more than {most} calls (`fsm.max_tool_calls_per_step`)."
-                return self._failed(text, (_LIMIT_REACHED, text))
-            made = self.calls.make(step)
-            match made:
+                return self._failed_program(text, (_LIMIT_REACHED, text))
+            response = self.calls.make(step)
+            match response:
                 case WaitingCall():
                     self._turn.log = run.log
-                    self._turn.waiting = made
-                    return made
+                    self._turn.waiting = response
+                    return response
                 case TurnCompleted():
                     if (missing := self._missing_call()) is not None:
                         return missing
                     self._keep_variables(run.variables())
-                    return self._success(made.value, None)
+                    return self._success(response.value, None)
                 case GatedCall():
                     prompt = self._context.configuration.planner
                     outcome = Labeled(
                         feedback.denial_feedback(step.tool, step.line, prompt, self._turn.program)
                     )
-                    return self._violated(outcome, (_POLICY_VIOLATION, denial_message(made)))
+                    return self._violated(outcome, (_POLICY_VIOLATION, denial_message(response)))
                 case _:
-                    given = made
+                    answer = response
 
     def _violated(self, outcome: Labeled, error: tuple[str, str]) -> _Reached:
         end = self._failure(error, violated=True)
@@ -430,10 +430,10 @@ class ProgramLoop:
             return end
         turn.done.append(turn.program)
         turn.settle()
-        turn.program, turn.log, turn.kept = "", run.log, len(run.log)
-        kinds = {name: kind for name, kind in run.kinds().items() if name != ANSWER}
-        kinds = prompts.trusted_kinds(kinds, self._known_names())
-        context = prompts.variables_text(self._context.state.variables, prompt, kinds)
+        turn.program, turn.log, turn.done_events = "", run.log, len(run.log)
+        types = {name: type_name for name, type_name in run.kinds().items() if name != ANSWER}
+        types = prompts.trusted_kinds(types, self._known_names())
+        context = prompts.variables_text(self._context.state.variables, prompt, types)
         return _ProgramResult(Labeled(feedback.ENDED), end, failed=False, context=context)
 
     def _missing_call(self) -> _ProgramResult | None:
@@ -445,22 +445,22 @@ class ProgramLoop:
         turn, choice = self._turn, self._context.inputs.request.tool_choice
         if not turn.is_planned or not self._makes_reply:
             return None
-        called = {made.call.tool for made in (*turn.made, *turn.settled)}
+        called = {made_call.call.tool for made_call in (*turn.made, *turn.settled)}
         if isinstance(choice, dict) and choice["name"] not in called:
-            wanted = [choice["name"]]
+            required = [choice["name"]]
         elif choice == "required":
             names = [tool["function"]["name"] for tool in turn.tools]
-            wanted = [name for name in names if name not in called] or names
+            required = [name for name in names if name not in called] or names
         else:
             return None
-        listed = " or ".join(f"`{self._names[name]}`" for name in wanted)
-        told = (
+        listed = " or ".join(f"`{self._names[name]}`" for name in required)
+        outcome = (
             "The program ended without a call that the application requires: it reads the "
             "arguments of the call, and not `final_return_value`. Write the program again and let "
             f"it end with a call of {listed}. Calls that were made before are not made twice."
         )
         error = f"The program ended without a call of {listed}, which `tool_choice` requires."
-        return self._failed(told, (_CALL_MISSING, error))
+        return self._failed_program(outcome, (_CALL_MISSING, error))
 
     def _keep_variables(self, variables: Mapping[str, Labeled]) -> None:
         """Keep variables for later turns; programs of the caller have their own.
@@ -470,7 +470,7 @@ class ProgramLoop:
         if self._turn.is_planned:
             words = self._known_names()
             self._context.state.variables = {
-                name: one for name, one in variables.items() if name in words and name != ANSWER
+                name: value for name, value in variables.items() if name in words and name != ANSWER
             }
 
     def _known_names(self) -> frozenset[str]:
@@ -483,7 +483,7 @@ class ProgramLoop:
         """Labels of all data that the planner was shown: whatever leaves its programs has them."""
         return self._context.state.planner_labels
 
-    def _failed(self, outcome: str, error: tuple[str, str]) -> _ProgramResult:
+    def _failed_program(self, outcome: str, error: tuple[str, str]) -> _ProgramResult:
         """The end of a program for a reason whose text contains no data."""
         return _ProgramResult(Labeled(outcome), self._failure(error))
 
@@ -505,7 +505,7 @@ class ProgramLoop:
         """The calls that the program and failed ones before it have made, and those refused."""
         lists = []
         for head, refusal in _CALLS_BEFORE.items():
-            calls = (made.call.tool for made in self._turn.made if made.refusal == refusal)
+            calls = (m.call.tool for m in self._turn.made if m.refusal == refusal)
             if names := ", ".join(dict.fromkeys(f"`{tool}`" for tool in calls)):
                 lists.append(f"{head}: {names}.")
         return f" ({' '.join(lists)})" if lists else ""
@@ -513,26 +513,26 @@ class ProgramLoop:
     def _report(self, *, violated: bool = False) -> dict[str, Any]:
         """The parts of the envelope that `X-Config` asks for."""
         response, turn = self._context.configuration.response, self._turn
-        found: dict[str, Any] = {}
+        report: dict[str, Any] = {}
         if response.include_program and turn.text:
-            found["program"] = turn.text
+            report["program"] = turn.text
         # After a violation checks are always reported.
         if response.include_policy_check_history or violated:
-            found["policy_check_history"] = turn.checks
+            report["policy_check_history"] = turn.checks
         if response.include_namespace_snapshot:
-            run, kept = self._context.run, self._context.state.variables if turn.done else None
-            names = run.names() if run is not None else kept
+            run, variables = self._context.run, self._context.state.variables if turn.done else None
+            names = run.names() if run is not None else variables
             if names is not None:
-                found["namespace_snapshot"] = {
+                report["namespace_snapshot"] = {
                     name: {
-                        "value": one.value,
-                        "meta": one.labels.join(self._planner_labels).to_wire(),
+                        "value": value.value,
+                        "meta": value.labels.join(self._planner_labels).to_wire(),
                     }
-                    for name, one in names.items()
+                    for name, value in names.items()
                 }
         if response.include_policy_check_history or response.include_namespace_snapshot:
-            found["session_labels"] = self._context.state.labels
-        return found
+            report["session_labels"] = self._context.state.labels
+        return report
 
 
 def _wrapped(schema: Mapping[str, Any]) -> dict[str, Any]:
@@ -575,19 +575,19 @@ def program_names(
         StatusError: 400 if two tools would have the same name.
     """
     names: dict[str, str] = {}
-    taken = dict.fromkeys(internal_tools, "an internal tool")
+    used_names = dict.fromkeys(internal_tools, "an internal tool")
     for tool in tools:
-        own = tool["function"]["name"]
-        name = _identifier(own)
-        if name in taken:
+        tool_name = tool["function"]["name"]
+        name = _identifier(tool_name)
+        if name in used_names:
             refuse(
                 400,
-                f"Programs would call the tool `{own}` by the name `{name}`, which is also the "
-                f"name of {taken[name]}. Rename the tool, or leave the internal tool out of "
-                "`fsm.enabled_internal_tools`.",
+                f"Programs would call the tool `{tool_name}` by the name `{name}`, which is also "
+                f"the name of {used_names[name]}. Rename the tool, or leave the internal tool out "
+                "of `fsm.enabled_internal_tools`.",
             )
-        names[own] = name
-        taken[name] = f"the tool `{own}`"
+        names[tool_name] = name
+        used_names[name] = f"the tool `{tool_name}`"
     return names
 
 

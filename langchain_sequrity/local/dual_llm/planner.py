@@ -12,23 +12,23 @@ from langchain_core.messages import (
 )
 
 from langchain_sequrity.local.backends import PlanContext, join_chunks
+from langchain_sequrity.local.classifiers import UnusableAnswer
 from langchain_sequrity.local.configuration import Configuration
 from langchain_sequrity.local.conversation import text_of
 from langchain_sequrity.local.dual_llm import feedback, prompts
 from langchain_sequrity.local.dual_llm.answer_text import program_in
 from langchain_sequrity.local.dual_llm.calls import TurnContext
 from langchain_sequrity.local.dual_llm.history_diff import HistoryDiff
-from langchain_sequrity.local.dual_llm.model_calls import UnusableAnswer
 from langchain_sequrity.local.dual_llm.state import DualState, OpenTurn, PastTurn
 
 
 def earlier_turns(diff: HistoryDiff, state: DualState) -> list[PastTurn]:
     """Earlier messages of the user that belong to no turn of this session, as turns."""
-    known = state.past[-1].end if state.past else 0
+    start = state.past[-1].end if state.past else 0
     return [
         PastTurn(text_of(message), (), index + 1, state.variables)
         for index, message in enumerate(diff.messages[: diff.start])
-        if index >= known and message.type == "human"
+        if index >= start and message.type == "human"
     ]
 
 
@@ -68,7 +68,7 @@ def ask_for_program(
         turn.shape,
     )
     candidates = configuration.fsm.pllm_candidate_models or [models.planner]
-    found: tuple[str, bool] | None = None
+    first: tuple[str, bool] | None = None
     problem = UnusableAnswer("The planner wrote no program.")
     plans = configuration.fsm.n_pllm_plans or 1
     for number in range(plans):
@@ -87,10 +87,10 @@ def ask_for_program(
         written = text, answer.response_metadata.get("finish_reason") == "length"
         if plans == 1 or can_run(text):
             return written
-        found = found or written
-    if found is None:
+        first = first or written
+    if first is None:
         raise problem
-    return found
+    return first
 
 
 def _messages(
@@ -101,8 +101,8 @@ def _messages(
     instructions: str,
 ) -> list[BaseMessage]:
     first, *later = _variable_lists(turn, configuration)
-    made = prompts.made_calls_text(turn.made, names, configuration.planner)
-    for section in (first, "" if later else made):
+    calls = prompts.made_calls_text(turn.made, names, configuration.planner)
+    for section in (first, "" if later else calls):
         if section:
             instructions = f"{instructions}\n{section}\n"
     messages: list[BaseMessage] = [SystemMessage(instructions)]
@@ -112,10 +112,10 @@ def _messages(
             messages.append(AIMessage("\n".join(earlier.programs)))
     messages.append(_with_media(turn.query, turn))
     builds_up = bool(configuration.fsm.enable_multistep_planning)
-    for number, (step, known) in enumerate(zip(turn.attempts, later, strict=True), 1):
-        now = made if number == len(later) else ""
+    for number, (step, variables) in enumerate(zip(turn.attempts, later, strict=True), 1):
+        current_calls = calls if number == len(later) else ""
         request = feedback.next_program_request(
-            turn.query, step.outcome, known, now, steps_build_up=builds_up
+            turn.query, step.outcome, variables, current_calls, steps_build_up=builds_up
         )
         # A small model copies what it sees, also a program that it is told is wrong.
         if step.is_shown:
@@ -128,7 +128,7 @@ def _messages(
 def _variable_lists(turn: OpenTurn, configuration: Configuration) -> list[str]:
     """The lists of variables in the prompt, one before each program of the turn."""
     if configuration.fsm.pllm_context_pruning is False:
-        return [*(step.known for step in turn.attempts), turn.context]
+        return [*(step.variables for step in turn.attempts), turn.context]
     return [*("" for _ in turn.attempts), turn.context]
 
 

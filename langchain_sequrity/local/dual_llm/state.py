@@ -23,13 +23,13 @@ class Attempt:
     Attributes:
         program: Its text.
         outcome: Fixed text with the type and line of an error; data only if `X-Config` shows it.
-        known: The list of variables in the planner's prompt for this program.
+        variables: The list of variables in the planner's prompt for this program.
         is_shown: Whether later prompts show the program, and not only its outcome.
     """
 
     program: str
     outcome: str
-    known: str = ""
+    variables: str = ""
     is_shown: bool = True
 
 
@@ -130,7 +130,7 @@ class OpenTurn:
         variables: Variables that exist before the turn's first program.
         program: The program that runs.
         done: In multi-step planning, the successful steps; they and `program` are one run.
-        kept: Number of log events that belong to `done`.
+        done_events: Number of log events that belong to `done`.
         context: The list of current variables for the planner's prompt.
         log: The log of the run, from which it can be replayed.
         waiting: The call that was handed out.
@@ -160,7 +160,7 @@ class OpenTurn:
     variables: dict[str, Labeled] = field(default_factory=dict)
     program: str = ""
     done: list[str] = field(default_factory=list)
-    kept: int = 0
+    done_events: int = 0
     context: str = ""
     log: tuple[Json, ...] = ()
     waiting: WaitingCall | None = None
@@ -186,8 +186,8 @@ class OpenTurn:
     def show(self, text: Labeled) -> str:
         """Take a text, with the labels of the data in it, into the planner's prompts."""
         self.prompt_labels = self.prompt_labels.join(text.labels)
-        shown: str = text.value
-        return shown
+        value: str = text.value
+        return value
 
     def reuse_call(self, digest: str) -> MadeCall | None:
         """Count a call of the program, and find it among the calls of failed programs.
@@ -196,25 +196,25 @@ class OpenTurn:
         """
         number = self.asked_for[digest] = self.asked_for.get(digest, 0) + 1
         # A failed call has no result; a new program may try it again.
-        alike = (one for one in self.made if one.call.digest == digest and not one.failed)
-        return next(islice(alike, number - 1, None), None)
+        same = (m for m in self.made if m.call.digest == digest and not m.failed)
+        return next(islice(same, number - 1, None), None)
 
     def refused_call(self, digest: str) -> MadeCall | None:
         """The call of this turn that was refused, if there is one."""
-        refused = (made for made in self.made if made.refusal and made.call.digest == digest)
+        refused = (m for m in self.made if m.refusal and m.call.digest == digest)
         return next(refused, None)
 
     def settle(self) -> None:
         """Put the calls of a successful step aside: a later step that repeats one is a new call."""
-        left, asked_for = [], dict(self.asked_for)
-        for one in self.made:
-            digest = one.call.digest
-            if not one.failed and asked_for.get(digest, 0) > 0:
+        unused, asked_for = [], dict(self.asked_for)
+        for made_call in self.made:
+            digest = made_call.call.digest
+            if not made_call.failed and asked_for.get(digest, 0) > 0:
                 asked_for[digest] -= 1
-                self.settled.append(one)
+                self.settled.append(made_call)
             else:
-                left.append(one)
-        self.made, self.asked_for = left, {}
+                unused.append(made_call)
+        self.made, self.asked_for = unused, {}
 
 
 @dataclass(slots=True)
@@ -253,8 +253,8 @@ class DualState:
 
 def _copied(state: S) -> S:
     """A copy with its own lists, sets and dicts; what these contain never changes."""
-    values: dict[str, Any] = {one.name: getattr(state, one.name) for one in fields(state)}
-    own: dict[str, Any] = {
-        name: copy(one) for name, one in values.items() if isinstance(one, list | set | dict)
+    values: dict[str, Any] = {f.name: getattr(state, f.name) for f in fields(state)}
+    copies: dict[str, Any] = {
+        name: copy(value) for name, value in values.items() if isinstance(value, list | set | dict)
     }
-    return replace(state, **own)
+    return replace(state, **copies)

@@ -56,8 +56,8 @@ class DualAnswer:
         if (request.options.get("n") or 1) > 1:
             refuse(400, "A dual-LLM turn has one reply. Leave out `n`.")
         self._program, self._variables = _caller_program(request)
-        found = session.state
-        self._state = found.copy() if isinstance(found, DualState) else DualState()
+        state = session.state
+        self._state = state.copy() if isinstance(state, DualState) else DualState()
         turn = self._state.turn
         self._diff = diff_history(
             request.messages,
@@ -80,7 +80,6 @@ class DualAnswer:
         messages = [*self._diff.system, *self._diff.messages]
         self.request = replace(request, messages=messages, model=models.names)
         services.programs.prepare()
-        services.runs.drop_unknown(services.store.find)
         run = services.runs.pop(session.id)
         self._context = TurnContext(inputs, self._state, models, run)
         self._ended_turns = 0
@@ -101,7 +100,7 @@ class DualAnswer:
             ProgramLoop(self._context, opened).calls.cancel(opened.waiting)
         if diff.mismatch and not diff.results:
             restarted = self._state.turn
-            self._forget(diff.kept)
+            self._forget(diff.prefix)
         result: TurnResult | None = None
         turn = self._state.turn
         if diff.results and turn is not None:
@@ -150,7 +149,7 @@ class DualAnswer:
             turn.made = [call for call in state.made if call.refusal is None]
         loop = ProgramLoop(self._context, turn)
         loop.calls.restore(diff.done, restarted.waiting if restarted is not None else None)
-        return loop.run_given(program) if program is not None else (yield from loop.plan())
+        return loop.run_caller_program(program) if program is not None else (yield from loop.plan())
 
     def _check_turns(self) -> None:
         session = self._session
@@ -174,20 +173,20 @@ class DualAnswer:
         turn, fsm = self._state.turn, self._configuration.fsm
         if turn is None or not turn.programs:
             return
-        kept = [one for index, one in enumerate(turn.programs) if index not in turn.failures]
+        programs = [p for index, p in enumerate(turn.programs) if index not in turn.failures]
         if not fsm.enable_multistep_planning:
-            kept = kept[-1:] or turn.programs[-1:]
+            programs = programs[-1:] or turn.programs[-1:]
         elif fsm.prune_failed_steps is False:
-            kept = [
-                f"# This step failed.\n{one}" if index in turn.failures else one
-                for index, one in enumerate(turn.programs)
+            programs = [
+                f"# This step failed.\n{program}" if index in turn.failures else program
+                for index, program in enumerate(turn.programs)
             ]
-        past = PastTurn(turn.query, tuple(kept), end, self._state.variables)
+        past = PastTurn(turn.query, tuple(programs), end, self._state.variables)
         self._state.past.append(past)
 
-    def _forget(self, kept: int) -> None:
+    def _forget(self, message_count: int) -> None:
         """Forget the turns that are not in the client's history any more."""
-        past = [turn for turn in self._state.past if turn.end <= kept]
+        past = [turn for turn in self._state.past if turn.end <= message_count]
         self._state.past = past
         self._state.variables = past[-1].variables if past else {}
         self._leave(counts=False)
@@ -258,32 +257,32 @@ def _caller_program(request: ChatRequest) -> tuple[str | None, dict[str, Labeled
         _refuse_field(PROGRAM, "a string with the program")
     if variables is not None and not isinstance(variables, dict):
         _refuse_field(VARIABLES, "an object of name to {value, meta}")
-    return program, {name: _variable(name, one) for name, one in (variables or {}).items()}
+    return program, {name: _variable(name, entry) for name, entry in (variables or {}).items()}
 
 
-def _variable(name: str, given: Any) -> Labeled:
+def _variable(name: str, entry: Any) -> Labeled:
     if not _is_usable(name):
         _refuse_field(f"{VARIABLES}.{name}", "a name that a program can use")
-    if not isinstance(given, dict) or "value" not in given or given.keys() - {"value", "meta"}:
+    if not isinstance(entry, dict) or "value" not in entry or entry.keys() - {"value", "meta"}:
         _refuse_field(f"{VARIABLES}.{name}", "an object {value, meta}")
-    meta = given.get("meta")
+    meta = entry.get("meta")
     if meta is None:
-        return Labeled(given["value"])
-    return Labeled(given["value"], _labels(f"{VARIABLES}.{name}.meta", meta))
+        return Labeled(entry["value"])
+    return Labeled(entry["value"], _labels(f"{VARIABLES}.{name}.meta", meta))
 
 
-def _labels(where: str, meta: Any) -> Labels:
+def _labels(loc: str, meta: Any) -> Labels:
     try:
         labels = Labels.from_wire(meta, absent=Labels())
     except BadLabels as error:
         if error.kind:
-            _refuse_field(f"{where}.{error.kind}", "an array of names")
-        _refuse_field(where, "an object of `producers`, `consumers`, `tags`")
-    for kind in KINDS:
-        names: frozenset[str] = getattr(labels, kind)
-        if "" in names or (ALL in names and (kind != "consumers" or len(names) > 1)):
+            _refuse_field(f"{loc}.{error.kind}", "an array of names")
+        _refuse_field(loc, "an object of `producers`, `consumers`, `tags`")
+    for field in KINDS:
+        names: frozenset[str] = getattr(labels, field)
+        if "" in names or (ALL in names and (field != "consumers" or len(names) > 1)):
             _refuse_field(
-                f"{where}.{kind}", "non-empty names; `*` may only be in `consumers`, alone"
+                f"{loc}.{field}", "non-empty names; `*` may only be in `consumers`, alone"
             )
     return labels
 
@@ -294,6 +293,6 @@ def _is_usable(name: str) -> bool:
     return is_name and not name.startswith("__") and unicodedata.normalize("NFKC", name) == name
 
 
-def _refuse_field(where: str, expected: str) -> NoReturn:
-    detail = [{"loc": ["body", where], "msg": f"Expected {expected}.", "type": "value_error"}]
-    refuse(422, detail, f"{where}: Expected {expected}.")
+def _refuse_field(loc: str, expected: str) -> NoReturn:
+    detail = [{"loc": ["body", loc], "msg": f"Expected {expected}.", "type": "value_error"}]
+    refuse(422, detail, f"{loc}: Expected {expected}.")

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from langchain_sequrity.local import LocalServer
-from langchain_sequrity.local.dual_llm.runs import PendingRuns
+from langchain_sequrity.local.program_runs import PendingRuns
 from tests.local.api import WAIT, Api, result
 from tests.local.dual_llm.conversation import Stage, Teller, Waiting, enough, reads
 from tests.local.dual_llm.dialog import Begin, Dialog, Json, calls, ended, value, words
