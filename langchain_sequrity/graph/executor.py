@@ -20,6 +20,7 @@ from langgraph.store.base import BaseStore
 from langgraph.types import Checkpointer, Command, StateSnapshot
 from typing_extensions import override
 
+from langchain_sequrity import _compat
 from langchain_sequrity.chat_models import ChatSequrity
 from langchain_sequrity.chat_models.arguments import NamedModelArguments, executor_signature
 from langchain_sequrity.chat_models.base import SequrityChatModel
@@ -29,7 +30,6 @@ from langchain_sequrity.chat_models.run_config import refuse_setting_names, refu
 from langchain_sequrity.chat_models.sessions import TurnSettings
 from langchain_sequrity.connection import Connection
 from langchain_sequrity.errors import PolicySyntaxError, UsageError
-from langchain_sequrity.graph import _compat
 from langchain_sequrity.graph.analysis.spec import GraphSpec, read_graph
 from langchain_sequrity.graph.approval import DenialHandler, check_field
 from langchain_sequrity.graph.codegen.compiler import WhyNotSplit, compile_graph

@@ -33,11 +33,11 @@ from langchain.agents.middleware.types import (
 )
 from langchain_core.messages import AIMessage, AnyMessage, ToolCall
 from langchain_core.tools import BaseTool
-from langgraph._internal._constants import CONFIG_KEY_READ
 from langgraph.config import get_config
 from langgraph.errors import GraphInterrupt
 from langgraph.runtime import Runtime
 
+from langchain_sequrity import _compat
 from langchain_sequrity.denials import Denial
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.headers.policy_fit import warn_of_policy
@@ -567,9 +567,7 @@ def _check_place(name: str, config: Mapping[str, Any], handler: Callable[..., ob
     The innermost wrapper gets LangGraph's function that runs the tool. All others get a function of
     LangChain that calls the next wrapper.
     """
-    # Internal to LangGraph, as in `tool_call`: each node of the graph has such a channel.
-    channels = getattr(config["configurable"].get(CONFIG_KEY_READ), "args", ((), ()))[1]
-    if f"branch:to:{name}.before_model" not in channels:
+    if not _compat.has_node(config, f"{name}.before_model"):
         msg = (
             "`PolicyMiddleware.wrap_tool_call` needs the other hooks of the middleware, which keep "
             "session and labels. Construct the agent with `create_agent(model, tools, "

@@ -18,12 +18,10 @@ from typing import Any, get_type_hints
 from langchain.agents.middleware.types import ToolCallRequest
 from langchain_core.messages import AIMessage, AnyMessage, ToolCall, ToolMessage
 from langchain_core.tools import BaseTool
-
-# This name is internal to LangGraph. Tests run on its oldest and newest supported versions.
-from langgraph._internal._constants import CONFIG_KEY_READ
 from langgraph.errors import GraphBubbleUp
 from langgraph.types import Command, Overwrite, Send
 
+from langchain_sequrity import _compat
 from langchain_sequrity.denials import Denial
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.interrupts import DecisionType, ask, is_late
@@ -293,7 +291,7 @@ async def check_call(
     guard.policy.check_agent(getattr(request.runtime, "tools", None))
     guard.policy.learn_defaults([request.tool])
     late = guard.asks and await is_late(config, is_async=is_async)
-    state = _current_state(config, "messages", FIELD)
+    state = _compat.state_of_task(config, "messages", FIELD)
     messages: Sequence[AnyMessage] = state.get("messages") or []
     thread = read_thread(state)
     place, last, answered = last_message(messages)
@@ -538,15 +536,6 @@ class _CallCheck:
         labels = self._policy.argument_labels(self._thread.seen)
         config = self._request.runtime.config
         self._guard.audit.report(stage, outcome, call, result, labels=labels, config=config)
-
-
-def _current_state(config: Mapping[str, Any], *fields: str) -> Mapping[str, Any]:
-    """The graph's state, which may differ from the input of the node.
-
-    A `Send` or a caller can start a node with any state.
-    """
-    found: Mapping[str, Any] = config["configurable"][CONFIG_KEY_READ](list(fields), False)  # noqa: FBT003 - its parameter has two names
-    return found
 
 
 def _unreadable(tool: str, error: Exception) -> Denial:

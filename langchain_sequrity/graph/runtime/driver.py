@@ -20,6 +20,7 @@ from langchain_core.runnables import Runnable, RunnableConfig
 from langgraph.errors import GraphInterrupt
 from langgraph.graph import START
 
+from langchain_sequrity import _compat
 from langchain_sequrity.chat_models.threads import ELSEWHERE
 from langchain_sequrity.errors import (
     BadReply,
@@ -30,7 +31,6 @@ from langchain_sequrity.errors import (
     TurnFailed,
     UsageError,
 )
-from langchain_sequrity.graph import _compat
 from langchain_sequrity.graph.approval import with_graph_facts
 from langchain_sequrity.graph.codec.channels import copy_ids
 from langchain_sequrity.graph.journal import (
