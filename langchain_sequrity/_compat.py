@@ -102,6 +102,7 @@ try:
     from langgraph.pregel._read import PregelNode
     from langgraph.pregel._utils import validate_timeout_supported
     from langgraph.pregel._write import ChannelWrite
+    from langgraph.pregel.protocol import StreamProtocol
     from langgraph.runtime import Runtime
     from langgraph.types import Command, Interrupt, PregelExecutableTask, Send, TracePolicy
 except ImportError as error:
@@ -708,9 +709,10 @@ _MEMBERS: Mapping[type, str] = {
         _emit(mode,values,args,kwargs) _put_exit_delta_writes() _delta_channels_forced_snapshot
         _written_task_ids cache channels checkpoint checkpoint_config checkpoint_metadata
         checkpoint_pending_writes checkpointer checkpointer_get_next_version checkpointer_put_writes
-        config durability is_replaying manager output_keys status submit tasks""",
-    SyncPregelLoop: "match_cached_writes() __exit__(exc_type,exc_value,traceback)",
-    AsyncPregelLoop: "amatch_cached_writes() __aexit__(exc_type,exc_value,traceback)",
+        config durability is_replaying manager output_keys status stream submit tasks""",
+    SyncPregelLoop: "match_cached_writes()",
+    AsyncPregelLoop: "amatch_cached_writes()",
+    StreamProtocol: "modes",
     PregelExecutableTask: "cache_key config id name path timeout writes",
     PregelTaskWrites: "writes",
     PregelScratchpad: "get_null_resume resume",
