@@ -98,6 +98,7 @@ __all__ = [
     "TimedOut",
     "TurnFailed",
     "UnknownAccess",
+    "UnsupportedVersion",
     "UsageError",
     "status_error",
 ]
