@@ -822,16 +822,16 @@ def _path(thing: Any) -> str:
 
 def _has_parameters(function: Any, parameters: str) -> bool:
     expected = parameters.split(",") if parameters else []
-    own = [
+    actual = [
         parameter
         for parameter in inspect.signature(function).parameters.values()
         if parameter.name != "self"
     ]
     if expected[-1:] == ["…"]:
         count = len(expected) - 1
-        own[count:] = [other for other in own[count:] if other.default is other.empty]
+        actual[count:] = [other for other in actual[count:] if other.default is other.empty]
         expected.pop()
-    return [parameter.name for parameter in own] == expected
+    return [parameter.name for parameter in actual] == expected
 
 
 def _missing() -> Iterator[str]:

@@ -73,7 +73,7 @@ from langchain_sequrity.middleware.subagents import (
 from langchain_sequrity.middleware.tool_call import (
     AllowedCall,
     ArgumentsDenied,
-    CallGuard,
+    Enforcer,
     ResultLabels,
     ToolReply,
     check_call,
@@ -108,7 +108,7 @@ class _MessageResult:
 
 
 def _check_message(
-    guard: CallGuard,
+    guard: Enforcer,
     message: str,
     calls: Sequence[ToolCall],
     seen: Labels,
@@ -317,7 +317,7 @@ class PolicyMiddleware(AgentMiddleware[AgentState[ResponseT], ContextT, Response
         )
         if shared_session:
             self.state_schema = SharedPolicyState
-        self._guard = CallGuard(
+        self._guard = Enforcer(
             rules, law, audit, asks=on_denied == "interrupt", raises=on_denied == "raise"
         )
         self._is_strict = strict_policy
@@ -498,7 +498,7 @@ class PolicyMiddleware(AgentMiddleware[AgentState[ResponseT], ContextT, Response
             live = law.session_of(thread, messages, config)
             session = live.newer_than(thread.session.revision)
         recent = messages_since(messages, thread.checked.message)
-        labels = self._guard.result_labels.of(recent, config, forget=True)
+        labels = self._guard.result_labels.for_messages(recent, config, forget=True)
         is_known = thread.seen.join(labels) == thread.seen
         return thread_update(session=session, seen=None if is_known else labels) or None
 
