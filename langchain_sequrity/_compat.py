@@ -27,16 +27,27 @@ from typing_extensions import override
 from langchain_sequrity import session_memory
 from langchain_sequrity.errors import UnsupportedVersion
 
-SUPPORTED = {"langgraph": ">=1.2.23,<1.3", "langchain-core": ">=1.8,<2"}
+SUPPORTED = {
+    "langgraph": ">=1.2.23,<1.3",
+    "langchain": ">=1.5,<2",
+    "langchain-core": ">=1.8,<2",
+}
 """The versions that have all of these names, as in `pyproject.toml`."""
 
 
 def _unsupported(missing: str) -> UnsupportedVersion:
-    package = "langchain-core" if missing.startswith("langchain_core") else "langgraph"
+    package = missing.partition(".")[0].replace("_", "-")
     return UnsupportedVersion(
         f"langchain-sequrity works with {package}{SUPPORTED[package]}; the installed {package} "
         f"{version(package)} does not have `{missing}` in the form that it needs."
     )
+
+
+def _unsupported_import(error: ImportError) -> UnsupportedVersion:
+    # "cannot import name 'a' from 'langgraph.b' (path)", or a module as `name` alone
+    words = str(error).split("'")
+    is_name = str(error).startswith("cannot import name")
+    return _unsupported(f"{words[3]}.{words[1]}" if is_name else str(error.name))
 
 
 try:
@@ -106,10 +117,7 @@ try:
     from langgraph.runtime import Runtime
     from langgraph.types import Command, Interrupt, PregelExecutableTask, Send, TracePolicy
 except ImportError as error:
-    # "cannot import name 'a' from 'langgraph.b' (path)", or a module as `name` alone
-    _words = str(error).split("'")
-    _is_name = str(error).startswith("cannot import name")
-    raise _unsupported(f"{_words[3]}.{_words[1]}" if _is_name else str(error.name)) from error
+    raise _unsupported_import(error) from error
 
 __all__ = [
     "MISSING",
@@ -670,8 +678,6 @@ def checkpoints_around(configurable: Mapping[str, Any]) -> Iterator[tuple[Runnab
 InjectedTool = tuple[Any, Mapping[str, str | None], str | None]
 """A tool; its parameters → state field (`None`: the state); its parameter for the runtime."""
 
-_TOOL_NODE = "tools_by_name _injected_args _messages_key _wrap_tool_call _awrap_tool_call"
-
 
 def parts_of_tool_node(node: Any) -> tuple[str, list[InjectedTool], list[Any]]:
     """A `ToolNode`'s key of the messages, its tools, and the wrappers of their calls.
@@ -680,16 +686,16 @@ def parts_of_tool_node(node: Any) -> tuple[str, list[InjectedTool], list[Any]]:
         UnsupportedVersion: If it has other attributes. The import of this module does not check
             them, because the import of `ToolNode` takes long.
     """
-    for name in _TOOL_NODE.split():
-        if not hasattr(node, name):
-            attribute = f"{_path(type(node))}.{name}"
-            raise _unsupported(attribute)
     tools: list[InjectedTool] = []
-    for name, tool in node.tools_by_name.items():
-        injected = node._injected_args[name]  # noqa: SLF001
-        tools.append((tool, injected.state, injected.runtime))
-    wrappers = [node._wrap_tool_call, node._awrap_tool_call]  # noqa: SLF001
-    return node._messages_key, tools, [wrap for wrap in wrappers if wrap is not None]  # noqa: SLF001
+    try:
+        for name, tool in node.tools_by_name.items():
+            injected = node._injected_args[name]  # noqa: SLF001
+            tools.append((tool, injected.state, injected.runtime))
+        wrappers = [node._wrap_tool_call, node._awrap_tool_call]  # noqa: SLF001
+        return node._messages_key, tools, [wrap for wrap in wrappers if wrap is not None]  # noqa: SLF001
+    except AttributeError as error:
+        attribute = f"langgraph.prebuilt.{type(error.obj).__qualname__}.{error.name}"
+        raise _unsupported(attribute) from error
 
 
 TO_FUNCTION = "_to_args_and_kwargs"
@@ -699,6 +705,15 @@ TO_FUNCTION = "_to_args_and_kwargs"
 def injected_parameters(tool: Any) -> set[str]:
     """The parameters of a tool's function that LangChain injects, and the schema does not have."""
     return set(tool._injected_args_keys)  # noqa: SLF001
+
+
+def is_other_wrapper(handler: Callable[..., object]) -> bool:
+    """Whether the handler of `wrap_tool_call` calls another middleware, and not the tool.
+
+    The innermost wrapper gets LangGraph's function that runs the tool. All others get a function of
+    LangChain that calls the next wrapper.
+    """
+    return getattr(handler, "__module__", "").startswith("langchain.agents")
 
 
 # The check at import.
@@ -834,10 +849,23 @@ def _has_parameters(function: Any, parameters: str) -> bool:
     return [parameter.name for parameter in actual] == expected
 
 
-def _missing() -> Iterator[str]:
-    """What the installed versions do not have."""
-    for owner, members in _MEMBERS.items():
-        for member in members.split():
+def _check(
+    members: Mapping[type, str],
+    functions: Mapping[Callable[..., Any], str],
+    shapes: Mapping[str, Callable[[], bool]],
+) -> None:
+    """Raise an error for the first thing that the installed versions do not have."""
+    for missing in _missing(members, functions, shapes):
+        raise _unsupported(missing)
+
+
+def _missing(
+    members: Mapping[type, str],
+    functions: Mapping[Callable[..., Any], str],
+    shapes: Mapping[str, Callable[[], bool]],
+) -> Iterator[str]:
+    for owner, names in members.items():
+        for member in names.split():
             name, is_method, parameters = member.rstrip(")").partition("(")
             has_member = any(
                 name in vars(base) or name in inspect.get_annotations(base)
@@ -847,13 +875,48 @@ def _missing() -> Iterator[str]:
                 is_method and not _has_parameters(getattr(owner, name), parameters)
             ):
                 yield f"{_path(owner)}.{member}"
-    for function, parameters in _FUNCTIONS.items():
+    for function, parameters in functions.items():
         if not _has_parameters(function, parameters):
             yield f"{_path(function)}({parameters})"
-    for shape, is_present in _SHAPES.items():
+    for shape, is_present in shapes.items():
         if not is_present():
             yield shape
 
 
-for _name in _missing():
-    raise _unsupported(_name)
+def _agents() -> tuple[Mapping[type, str], Mapping[str, Callable[[], bool]]]:
+    """Members and shapes of LangChain's agents, which are an extra."""
+    try:
+        from langchain.agents.factory import (  # noqa: PLC0415
+            _chain_tool_call_wrappers,
+            create_agent,
+        )
+        from langgraph.prebuilt.tool_node import ToolCallRequest, ToolRuntime  # noqa: PLC0415
+    except ImportError as error:
+        raise _unsupported_import(error) from error
+    chain: Any = _chain_tool_call_wrappers
+    members = {
+        ToolCallRequest: "override(overrides) runtime tool tool_call",
+        ToolRuntime: "config tools",
+    }
+    outer, inner = (lambda _, handler: handler), (lambda *_: None)
+    return members, {
+        "langchain.agents.factory.create_agent with its nodes `….before_model`": lambda: (
+            ".before_model" in _constants(create_agent)
+        ),
+        "langchain.agents.factory._chain_tool_call_wrappers with its handlers": lambda: (
+            is_other_wrapper(chain([outer, inner])(None, None))
+        ),
+    }
+
+
+def check_agents() -> None:
+    """Check what `PolicyMiddleware` needs of LangChain's agents.
+
+    Raises:
+        UnsupportedVersion: If something is missing.
+    """
+    members, shapes = _agents()
+    _check(members, {}, shapes)
+
+
+_check(_MEMBERS, _FUNCTIONS, _SHAPES)

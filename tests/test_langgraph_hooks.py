@@ -12,6 +12,7 @@ from types import FunctionType
 from typing import Any
 
 import pytest
+from langchain.agents import factory
 from langgraph._internal import _constants
 from langgraph._internal._runnable import RunnableSeq
 from langgraph.graph import StateGraph, state
@@ -30,12 +31,19 @@ CODE = compile(FILE.read_text(), FILE, "exec")
 Patch = pytest.MonkeyPatch
 
 
+def import_anew() -> None:
+    """Run the module and its check of agents, as an import of the middleware does."""
+    module: dict[str, Any] = {"__name__": _compat.__name__}
+    exec(CODE, module)  # noqa: S102 - our own module
+    module["check_agents"]()
+
+
 def check(missing: str) -> None:
     """Import the module anew. It must say in one sentence what is missing."""
     with pytest.raises(UnsupportedVersion) as caught:
-        exec(CODE, {"__name__": _compat.__name__})  # noqa: S102 - our own module
+        import_anew()
     sentence = (
-        r"langchain-sequrity works with (langgraph|langchain-core)>=[\d.]+,<[\d.]+; the installed "
+        r"langchain-sequrity works with (langgraph|langchain|langchain-core)>=[\d.]+,<[\d.]+; the installed "
         rf"\1 [\d.]+ does not have `{re.escape(missing)}` in the form that it needs\."
     )
     assert re.fullmatch(sentence, str(caught.value))
@@ -44,7 +52,9 @@ def check(missing: str) -> None:
 def imports() -> Iterator[tuple[str, str]]:
     """Each import of LangGraph in the module."""
     for node in ast.walk(ast.parse(FILE.read_text())):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("langgraph"):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(
+            ("langgraph", "langchain.")
+        ):
             yield from ((node.module or "", alias.name) for alias in node.names)
 
 
@@ -64,7 +74,7 @@ def test_a_module_that_does_not_exist_is_named(module: str, monkeypatch: Patch) 
 
 MEMBERS = [
     pytest.param(owner, member, id=f"{owner.__name__}.{member}")
-    for owner, members in _compat._MEMBERS.items()
+    for owner, members in {**_compat._MEMBERS, **_compat._agents()[0]}.items()
     for member in members.split()
 ]
 
@@ -151,22 +161,46 @@ CHANGES: Mapping[str, tuple[Any, str, Any]] = {
     "langgraph._internal._constants with its keys of a run": (
         _constants, "CONFIG_KEY_RUNTIME", "runtime",
     ),
+    "langchain.agents.factory.create_agent with its nodes `….before_model`": (
+        factory, "create_agent", unlike,
+    ),
+    "langchain.agents.factory._chain_tool_call_wrappers with its handlers": (
+        factory, "_chain_tool_call_wrappers", lambda _: lambda *_: unlike,
+    ),
 }  # fmt: skip
 """Each fact that is checked, and how it can become false."""
 
 
-@pytest.mark.parametrize("shape", [*_compat._SHAPES])
+@pytest.mark.parametrize("shape", [*_compat._SHAPES, *_compat._agents()[1]])
 def test_a_shape_that_has_changed_is_named(shape: str, monkeypatch: Patch) -> None:
     monkeypatch.setattr(*CHANGES[shape])
     check(shape)
 
 
-@pytest.mark.parametrize("missing", _compat._TOOL_NODE.split())
+def tool_node() -> Any:
+    injected = type("_InjectedArgs", (), {"state": {}, "runtime": None})
+    wrappers = {"_wrap_tool_call": None, "_awrap_tool_call": None}
+    tools = {"tools_by_name": {"a": None}, "_injected_args": {"a": injected()}}
+    return type("ToolNode", (), {**tools, **wrappers, "_messages_key": "messages"})
+
+
+TOOL_NODE = [name for name in vars(tool_node()) if not name.endswith("__")]
+
+
+@pytest.mark.parametrize("missing", TOOL_NODE)
 def test_an_attribute_that_a_tool_node_lacks_is_named_when_a_graph_has_one(missing: str) -> None:
-    names: dict[str, object] = {name: {} for name in _compat._TOOL_NODE.split()}
-    del names[missing]
-    node = type("ToolNode", (), names)()
+    node = tool_node()
+    assert _compat.parts_of_tool_node(node()) == ("messages", [(None, {}, None)], [])
+    delattr(node, missing)
     with pytest.raises(UnsupportedVersion, match=rf"does not have `.*ToolNode\.{missing}`"):
+        _compat.parts_of_tool_node(node())
+
+
+@pytest.mark.parametrize("missing", ["state", "runtime"])
+def test_an_attribute_that_injected_arguments_lack_is_named(missing: str) -> None:
+    node = tool_node()()
+    delattr(type(node._injected_args["a"]), missing)
+    with pytest.raises(UnsupportedVersion, match=rf"does not have `.*_InjectedArgs\.{missing}`"):
         _compat.parts_of_tool_node(node)
 
 
@@ -202,7 +236,8 @@ def test_the_public_classes_cannot_be_imported_without_a_name_of_the_loop(line: 
 
 def test_the_sentence_names_the_versions_of_the_requirements() -> None:
     project = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text())["project"]
-    required = {one.name: one.specifier for one in map(Requirement, project["dependencies"])}
+    lines = [*project["dependencies"], *project["optional-dependencies"]["langchain"]]
+    required = {one.name: one.specifier for one in map(Requirement, lines)}
     for package, versions in _compat.SUPPORTED.items():
         assert required[package] == Requirement(package + versions).specifier
 
@@ -276,7 +311,7 @@ def test_no_other_module_uses_a_private_attribute(nodes: Nodes) -> None:
                 defined.add(name)
             case ast.Attribute(attr=name):
                 used.append((place, name))
-    listed = " ".join([*_compat._MEMBERS.values(), _compat._TOOL_NODE, *(n for _, n in imports())])
+    listed = " ".join([*_compat._MEMBERS.values(), *TOOL_NODE, *(n for _, n in imports())])
     theirs = set(re.findall(r"\b_\w+", listed))
     assert [
         f"{place}: {name}"

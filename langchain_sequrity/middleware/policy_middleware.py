@@ -89,6 +89,8 @@ from langchain_sequrity.on_denied import OnDenied, check_on_denied
 from langchain_sequrity.session_memory import OnSessionLost
 from langchain_sequrity.sync_or_async import run_to_end
 
+_compat.check_agents()
+
 
 @dataclass(frozen=True, slots=True)
 class _MessageResult:
@@ -562,11 +564,7 @@ def _arguments(messages: Sequence[AnyMessage], message: str, call_id: str) -> di
 
 
 def _check_place(name: str, config: Mapping[str, Any], handler: Callable[..., object]) -> None:
-    """Check that the other hooks run too, and that no other middleware is inside this one.
-
-    The innermost wrapper gets LangGraph's function that runs the tool. All others get a function of
-    LangChain that calls the next wrapper.
-    """
+    """Check that the other hooks run too, and that no other middleware is inside this one."""
     if not _compat.has_node(config, f"{name}.before_model"):
         msg = (
             "`PolicyMiddleware.wrap_tool_call` needs the other hooks of the middleware, which keep "
@@ -574,7 +572,7 @@ def _check_place(name: str, config: Mapping[str, Any], handler: Callable[..., ob
             "middleware=[PolicyMiddleware(policy)])`; do not pass the method to a `ToolNode`."
         )
         raise UsageError(msg)
-    if getattr(handler, "__module__", "").startswith("langchain.agents"):
+    if _compat.is_other_wrapper(handler):
         msg = (
             "`PolicyMiddleware` must be the last item of `middleware` that wraps tool calls: a "
             "later one could change a checked call. Move `PolicyMiddleware` to the end."
