@@ -855,15 +855,7 @@ def _check(
     shapes: Mapping[str, Callable[[], bool]],
 ) -> None:
     """Raise an error for the first thing that the installed versions do not have."""
-    for missing in _missing(members, functions, shapes):
-        raise _unsupported(missing)
-
-
-def _missing(
-    members: Mapping[type, str],
-    functions: Mapping[Callable[..., Any], str],
-    shapes: Mapping[str, Callable[[], bool]],
-) -> Iterator[str]:
+    present: dict[str, bool] = {}
     for owner, names in members.items():
         for member in names.split():
             name, is_method, parameters = member.rstrip(")").partition("(")
@@ -871,16 +863,17 @@ def _missing(
                 name in vars(base) or name in inspect.get_annotations(base)
                 for base in owner.__mro__
             )
-            if not has_member or (
-                is_method and not _has_parameters(getattr(owner, name), parameters)
-            ):
-                yield f"{_path(owner)}.{member}"
+            present[f"{_path(owner)}.{member}"] = has_member and (
+                not is_method or _has_parameters(getattr(owner, name), parameters)
+            )
     for function, parameters in functions.items():
-        if not _has_parameters(function, parameters):
-            yield f"{_path(function)}({parameters})"
-    for shape, is_present in shapes.items():
-        if not is_present():
-            yield shape
+        present[f"{_path(function)}({parameters})"] = _has_parameters(function, parameters)
+    for thing, is_present in present.items():
+        if not is_present:
+            raise _unsupported(thing)
+    for shape, has_shape in shapes.items():
+        if not has_shape():
+            raise _unsupported(shape)
 
 
 def _agents() -> tuple[Mapping[type, str], Mapping[str, Callable[[], bool]]]:
