@@ -9,7 +9,7 @@ DEMO_VENV := .venv-demo
 VERSION_CHECK := import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=")
 
 .DEFAULT_GOAL := help
-.PHONY: help demo conformance serve test test-all long llm lint format cov notebooks bench lowest clean langgraph-suite
+.PHONY: help demo conformance serve test test-all long llm lint format cov notebooks bench lowest newest clean langgraph-suite
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -120,5 +120,11 @@ lowest: $(READY)  ## Run all tests with the lowest supported versions
 	$(BIN)/uv pip install --quiet --python .venv-lowest/bin/python --resolution lowest-direct --editable '.[dev]'
 	.venv-lowest/bin/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
 
+newest: $(READY)  ## Run the tests of graphs and the middleware with the newest LangGraph, whatever pyproject.toml allows
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv-newest
+	echo langgraph >.venv-newest/overrides.txt
+	$(BIN)/uv pip install --quiet --python .venv-newest/bin/python --upgrade --override .venv-newest/overrides.txt --editable '.[dev]'
+	.venv-newest/bin/python -m pytest -n $(JOBS) --dist loadfile -m "not long" tests/graph tests/middleware tests/test_langgraph_hooks.py $(ARGS)
+
 clean:  ## Remove all generated files
-	rm -rf $(VENV) $(DEMO_VENV) .venv-lowest build dist *.egg-info .coverage .cache .hypothesis .mypy_cache .ruff_cache demo-output
+	rm -rf $(VENV) $(DEMO_VENV) .venv-lowest .venv-newest build dist *.egg-info .coverage .cache .hypothesis .mypy_cache .ruff_cache demo-output

@@ -4,6 +4,7 @@
 SequrityError (RuntimeError)
 ├── UsageError                   the caller: a missing key, a wrong option or combination
 │   ├── MissingExtra             an optional dependency that is not installed
+│   ├── UnsupportedVersion       a version of LangGraph without what this package needs
 │   ├── GraphNotSupported        a StateGraph that cannot be converted to a program
 │   └── PolicySyntaxError        a policy that is not valid SQRT
 ├── ServiceError                 the service, or the connection to it
@@ -97,6 +98,7 @@ __all__ = [
     "TimedOut",
     "TurnFailed",
     "UnknownAccess",
+    "UnsupportedVersion",
     "UsageError",
     "status_error",
 ]
@@ -152,6 +154,10 @@ class UsageError(SequrityError):
 
 class MissingExtra(UsageError, ImportError):
     """An optional dependency is not installed; the text has the `pip install` command."""
+
+
+class UnsupportedVersion(UsageError, ImportError):
+    """The installed LangGraph or LangChain lacks a part; the text has the versions that have it."""
 
 
 class GraphNotSupported(UsageError):

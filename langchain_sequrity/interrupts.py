@@ -3,35 +3,18 @@
 A checkpoint remains when a thread moves on, with the question that was asked there. A caller could
 name it and answer again. So a question only accepts an answer at the newest checkpoint of its own
 graph and of each outer graph.
-
-LangGraph does not promise to keep the names that this module uses. Tests run on the oldest and the
-newest LangGraph.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from inspect import getclosurevars
 from typing import Any, Literal
 
 from langchain_core.runnables import RunnableConfig
-from langgraph._internal._constants import (
-    CONFIG_KEY_CHECKPOINT_ID,
-    CONFIG_KEY_CHECKPOINT_MAP,
-    CONFIG_KEY_CHECKPOINT_NS,
-    CONFIG_KEY_CHECKPOINTER,
-    CONFIG_KEY_RESUME_MAP,
-    CONFIG_KEY_SCRATCHPAD,
-    CONFIG_KEY_TASK_ID,
-    CONFIG_KEY_THREAD_ID,
-    INTERRUPT,
-    NS_SEP,
-    NULL_TASK_ID,
-)
 from langgraph.config import get_config
-from langgraph.errors import GraphInterrupt
 from langgraph.types import Interrupt, interrupt
 
+from langchain_sequrity import _compat
 from langchain_sequrity.denials import Denial
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.sync_or_async import call
@@ -77,7 +60,7 @@ def check_can_ask(config: RunnableConfig) -> None:
     Raises:
         UsageError: If there is no checkpointer, here or in an outer graph.
     """
-    if config["configurable"].get(CONFIG_KEY_CHECKPOINTER) is None:
+    if config["configurable"].get(_compat.CHECKPOINTER) is None:
         msg = (
             '`on_denied="interrupt"` needs a checkpointer: without one, a run that asks a human '
             "cannot get the answer. Give `checkpointer=InMemorySaver()` or another one, or choose "
@@ -148,10 +131,10 @@ def ask_about_call(
         UsageError: If the answer is late.
         GraphInterrupt: Without an answer that can be used. The run stops until there is one.
     """
-    given, remark = get_config()["configurable"], ""
-    asked = _last_question(given)
-    answer = _take_answer(given, asked)
-    if asked is not None and _digest_in(asked) == digest:
+    configurable, remark = get_config()["configurable"], ""
+    last_question = _compat.last_question(configurable)
+    answer = _take_answer(configurable, last_question)
+    if last_question is not None and _digest_in(last_question) == digest:
         if is_late:
             raise UsageError(_LATE)
         decision = _read_decision(answer, allowed)
@@ -162,7 +145,7 @@ def ask_about_call(
         elif answer is not None:
             remark = _not_understood(allowed)
     question = {**_question(denial, args, allowed, remark), "digest": digest}
-    raise _interrupt_of(question, given)
+    raise _compat.interrupt_with(question, configurable)
 
 
 def drop_answer(config: RunnableConfig) -> None:
@@ -170,54 +153,33 @@ def drop_answer(config: RunnableConfig) -> None:
 
     Otherwise the first question of the task's own code would get it.
     """
-    given = config["configurable"]
-    _take_answer(given, _last_question(given))
+    configurable = config["configurable"]
+    _take_answer(configurable, _compat.last_question(configurable))
 
 
-def _last_question(given: Mapping[str, Any]) -> Interrupt | None:
-    """What a task asked last; `None` if it has not asked."""
-    task, read = given[CONFIG_KEY_TASK_ID], given[CONFIG_KEY_SCRATCHPAD].get_null_resume
-    pending = getclosurevars(read).nonlocals["pending_writes"]
-    asked = [one[2] for one in pending if one[0] == task and one[1] == INTERRUPT]
-    return asked[-1][-1] if asked else None
+def _digest_in(question: Interrupt) -> Any:
+    return question.value.get("digest") if isinstance(question.value, dict) else None
 
 
-def _digest_in(asked: Interrupt) -> Any:
-    return asked.value.get("digest") if isinstance(asked.value, dict) else None
-
-
-_KEEP, _CONSUME = False, True  # of LangGraph's `get_null_resume`
-
-
-def _take_answer(given: Mapping[str, Any], asked: Interrupt | None) -> Any:
+def _take_answer(configurable: Mapping[str, Any], question: Interrupt | None) -> Any:
     """The answer of this run to a question of `ask_about_call`; nothing else gets it then."""
-    scratchpad = given[CONFIG_KEY_SCRATCHPAD]
-    read = scratchpad.get_null_resume
     # LangGraph stores an answer without an id, and gives it to questions of later runs.
-    is_stale = _is_stale(read)
-    stored = read(_KEEP) if is_stale else None
+    is_stale = _compat.is_answer_stale(configurable)
+    stored = _compat.unnamed_answer(configurable, take=False) if is_stale else None
     if isinstance(stored, Mapping) and "decisions" in stored:
-        read(_CONSUME)
-    if asked is None or _digest_in(asked) is None:
+        _compat.unnamed_answer(configurable, take=True)
+    if question is None or _digest_in(question) is None:
         return None
-    answers = given.get(CONFIG_KEY_RESUME_MAP) or {}
-    if asked.id in answers:
-        answer = answers[asked.id]
-        if scratchpad.resume and scratchpad.resume[-1] is answer:
-            scratchpad.resume.pop()
+    answer = _compat.take_named_answer(configurable, question.id)
+    if answer is not _compat.MISSING:
         return answer
-    answer = read(_CONSUME)
+    answer = _compat.unnamed_answer(configurable, take=True)
     return None if is_stale else answer
 
 
-def _interrupt_of(question: Any, given: Mapping[str, Any]) -> GraphInterrupt:
-    namespace = given[CONFIG_KEY_CHECKPOINT_NS]
-    return GraphInterrupt((Interrupt.from_ns(value=question, ns=namespace),))
-
-
 def _not_understood(allowed: Sequence[DecisionType]) -> str:
-    others = ", ".join(form for kind, form in _OTHER_FORMS.items() if kind in allowed)
-    return f"The last answer was not understood; resume with {_APPROVE}, or {others}."
+    forms = ", ".join(form for type_, form in _OTHER_FORMS.items() if type_ in allowed)
+    return f"The last answer was not understood; resume with {_APPROVE}, or {forms}."
 
 
 def _question(
@@ -235,23 +197,23 @@ def _question(
 def _is_about(decision: Any, digest: str) -> bool:
     """Whether a decision is for a call: it may name the digest of one."""
     match decision:
-        case {"decisions": [{"digest": named}]}:
-            return bool(named == digest)
+        case {"decisions": [{"digest": digest_in_answer}]}:
+            return bool(digest_in_answer == digest)
     return True
 
 
 def _read_decision(answer: Any, allowed: Sequence[DecisionType]) -> HumanDecision | None:
     """The one decision in an answer; `None` if there is not exactly one that is allowed."""
     match answer:
-        case {"decisions": list([{"type": kind, **said}])} if kind in allowed:
+        case {"decisions": list([{"type": decision_type, **fields}])} if decision_type in allowed:
             pass
         case _:
             return None
-    match kind, said:
+    match decision_type, fields:
         case "approve", _:
             return HumanDecision("approve")
         case "reject", _:
-            return HumanDecision("reject", str(said.get("message") or ""))
+            return HumanDecision("reject", str(fields.get("message") or ""))
         case "respond", {"message": str(message)}:
             return HumanDecision("respond", message)
         case "edit", {"edited_action": {"name": str(name), "args": Mapping() as args}}:
@@ -273,36 +235,14 @@ def _answer_to(question: Any, *, is_late: bool) -> Any:
     Raises:
         UsageError: If the thread has moved on.
     """
-    given = get_config()["configurable"]
-    read = given[CONFIG_KEY_SCRATCHPAD].get_null_resume
-    if _last_question(given) is None:
-        raise _interrupt_of(question, given)
+    configurable = get_config()["configurable"]
+    if _compat.last_question(configurable) is None:
+        raise _compat.interrupt_with(question, configurable)
     if is_late:
         raise UsageError(_LATE)
-    if _is_stale(read):
-        read(True)  # noqa: FBT003 - consumes it, so no other task gets it
+    if _compat.is_answer_stale(configurable):
+        _compat.unnamed_answer(configurable, take=True)  # so no other task gets it
     return interrupt(question)
-
-
-def _is_stale(read: Callable[[bool], Any]) -> bool:
-    """Whether the resume value of a run was stored before this run.
-
-    The checkpoint's writes are in the closure of the function that reads the value; there is no
-    other access that also works in an event loop. A resume value of this run is the last of them. A
-    stored one precedes the writes of the tasks.
-
-    Args:
-        read: The function, `PregelScratchpad.get_null_resume`.
-    """
-    found = getclosurevars(read).nonlocals
-    if found["null_resume_write"] is None:
-        around = found["parent_scratchpad"]
-        return around is not None and _is_stale(around.get_null_resume)
-    pending = found["pending_writes"]
-    if found["null_resume_write"] not in pending:
-        return False  # another task took it
-    after = pending[pending.index(found["null_resume_write"]) + 1 :]
-    return any(one[0] != NULL_TASK_ID for one in after)
 
 
 async def is_late(config: RunnableConfig, *, is_async: bool) -> bool:
@@ -316,24 +256,12 @@ async def is_late(config: RunnableConfig, *, is_async: bool) -> bool:
         config: The config of the task.
         is_async: Whether it runs in an event loop.
     """
-    given = config["configurable"]
-    if _last_question(given) is None:
+    configurable = config["configurable"]
+    if _compat.last_question(configurable) is None:
         return False
-    ask_saver = partial(call, given[CONFIG_KEY_CHECKPOINTER], is_async=is_async)
-    for place, at in _checkpoints(given):
-        if any(newest.checkpoint["id"] > at for newest in await ask_saver("list", place, limit=1)):
+    ask_saver = partial(call, configurable[_compat.CHECKPOINTER], is_async=is_async)
+    for graph, current in _compat.checkpoints_around(configurable):
+        newest = await ask_saver("list", graph, limit=1)
+        if any(stored.checkpoint["id"] > current for stored in newest):
             return True
     return False
-
-
-def _checkpoints(given: Mapping[str, Any]) -> Iterator[tuple[RunnableConfig, str]]:
-    """The task's graph and the outer graphs: config of its checkpoints, and its current checkpoint.
-
-    A caller's config may also name checkpoints of other graphs.
-    """
-    own = given[CONFIG_KEY_CHECKPOINT_NS].rpartition(NS_SEP)[0]  # the task has one part more
-    for namespace, checkpoint in given[CONFIG_KEY_CHECKPOINT_MAP].items():
-        if namespace in ("", own) or own.startswith(namespace + NS_SEP):
-            place = {key: one for key, one in given.items() if key != CONFIG_KEY_CHECKPOINT_ID}
-            place[CONFIG_KEY_THREAD_ID] = str(place[CONFIG_KEY_THREAD_ID])  # as LangGraph stores it
-            yield {"configurable": {**place, CONFIG_KEY_CHECKPOINT_NS: namespace}}, checkpoint

@@ -49,23 +49,24 @@ class GraphRun(NamedTuple):
     is_inside: bool
 
 
-_RUNTIME = "__pregel_runtime"
+# Keys of LangGraph, which is not imported for them. `_compat` checks that they are the same.
+RUNTIME = "__pregel_runtime"
+CHECKPOINTER = "__pregel_checkpointer"
 
 
 def is_in_graph(configurable: Mapping[str, Any]) -> bool:
     """Whether a configuration is of a run of LangGraph; see `graph_run`."""
-    return _RUNTIME in configurable
+    return RUNTIME in configurable
 
 
 def graph_run(configurable: Mapping[str, Any]) -> GraphRun:
     """The run of LangGraph to which a configuration belongs.
 
     Args:
-        configurable: The configurable part. Its keys are internal to LangGraph: tests run on its
-            oldest and newest supported versions.
+        configurable: The configurable part.
     """
-    runtime, thread = configurable.get(_RUNTIME), configurable.get("thread_id")
-    checkpointer = configurable.get("__pregel_checkpointer")
+    runtime, thread = configurable.get(RUNTIME), configurable.get("thread_id")
+    checkpointer = configurable.get(CHECKPOINTER)
     checkpoints = configurable.get("checkpoint_map") or {}
     return GraphRun(
         getattr(runtime, "control", None),

@@ -14,6 +14,7 @@ import langgraph.errors
 import nbformat
 import pydantic
 import pytest
+import yaml
 from nbclient import NotebookClient
 
 from langchain_sequrity.cli.policy import policy
@@ -194,6 +195,19 @@ def test_the_layers_of_the_architecture_page_are_those_that_imports_obey() -> No
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     contract = project["tool"]["importlinter"]["contracts"][0]
     assert shown == [sorted(re.findall(r"\w+", layer)) for layer in contract["layers"]]
+
+
+def test_the_workflow_runs_only_what_contributors_can_run_on_every_supported_python() -> None:
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text())
+    checks, versions = workflow["jobs"]["checks"], workflow["jobs"]["versions"]
+    assert {job: steps["steps"][-1]["run"] for job, steps in workflow["jobs"].items()} == {
+        "checks": ".ci/run", "versions": "make ${{ matrix.target }}",
+    }  # fmt: skip
+    targets = re.findall(r"^([a-z-]+):.*##", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert set(versions["strategy"]["matrix"]["target"]) <= set(targets)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    pythons = [one.rpartition(" ")[2] for one in project["classifiers"] if "Python :: 3." in one]
+    assert checks["strategy"]["matrix"]["python"] == pythons
 
 
 def test_every_file_that_contributing_names_exists() -> None:

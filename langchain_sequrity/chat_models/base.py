@@ -24,7 +24,7 @@ from langchain_core.tools import BaseTool
 from pydantic import SecretStr, model_validator
 from typing_extensions import override
 
-from langchain_sequrity.chat_models.fallbacks import Guarded
+from langchain_sequrity.chat_models.fallbacks import PassesDenials
 from langchain_sequrity.chat_models.model_profiles import profile_of
 from langchain_sequrity.chat_models.parameters import (
     KEYS,
@@ -82,7 +82,7 @@ TOKEN_LIMIT_FIELDS = ("max_tokens", "max_completion_tokens")
 """Two names of one limit. A call's limit replaces the model's, whatever their names."""
 
 
-class SequrityChatModel(Guarded[LanguageModelInput, AIMessage], Parameters):
+class SequrityChatModel(PassesDenials[LanguageModelInput, AIMessage], Parameters):
     """Base of `ChatSequrity` and `SequrityMessages`; see these for their use."""
 
     _takes_tool_extras: ClassVar[bool] = False

@@ -77,7 +77,7 @@ def may_be_retried(error: BaseException) -> bool:
     return isinstance(error, ServiceError) and error.is_retryable
 
 
-class Guarded(Runnable[Input, Output]):
+class PassesDenials(Runnable[Input, Output]):
     """A runnable whose fallbacks and retries let a denial pass. So do runnables made from it."""
 
     @override
@@ -152,7 +152,7 @@ class Guarded(Runnable[Input, Output]):
 _INNER = ("bound", "default", "runnable", "fallbacks", "alternatives")
 
 
-class Wrapper(Guarded[Input, Output]):
+class Wrapper(PassesDenials[Input, Output]):
     """A guarded runnable with models inside, to which copies with other parameters pass on."""
 
     model_fields: ClassVar[Any]
@@ -211,7 +211,7 @@ def _with_parameters(inside: Any, parameters: Mapping[str, Any]) -> Any:
         return {name: _with_parameters(value, parameters) for name, value in inside.items()}
     if isinstance(inside, list | tuple):
         return [_with_parameters(value, parameters) for value in inside]
-    copy = getattr(inside, "model_copy", None) if isinstance(inside, Guarded) else None
+    copy = getattr(inside, "model_copy", None) if isinstance(inside, PassesDenials) else None
     if copy is not None:
         return copy(update=parameters)
     raise _cannot_be_changed(parameters)
@@ -406,12 +406,12 @@ def _guard_result_of(name: str) -> None:
     """Wrap a method that returns a runnable, so that it returns a guarded one."""
 
     @wraps(getattr(base.RunnableSerializable, name))
-    def method(self: Guarded[Any, Any], *args: Any, **kwargs: Any) -> Any:
+    def method(self: PassesDenials[Any, Any], *args: Any, **kwargs: Any) -> Any:
         if name in ("__or__", "pipe") and _shows_denials(self):
             args = tuple(map(_after_denial_check, args))
-        return guarded(getattr(super(Guarded, self), name)(*args, **kwargs))
+        return guarded(getattr(super(PassesDenials, self), name)(*args, **kwargs))
 
-    setattr(Guarded, name, method)
+    setattr(PassesDenials, name, method)
 
 
 def _shows_denials(runnable: Any) -> bool:

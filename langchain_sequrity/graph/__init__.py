@@ -12,5 +12,4 @@
 | `approval` | what follows a denial |
 | `runtime` | LangGraph's own loop, and the driver that makes the requests between its steps |
 | `explain`, `tracing` | `explain()`, `Trace`, `Progress` |
-| `_compat` | every use of a name that LangGraph does not promise to keep |
 """

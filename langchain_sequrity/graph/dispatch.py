@@ -23,6 +23,8 @@ from langgraph.constants import END, START
 from langgraph.errors import EmptyChannelError, InvalidUpdateError, ParentCommand
 from langgraph.types import Command, Send
 
+from langchain_sequrity import _compat
+from langchain_sequrity._compat import MISSING
 from langchain_sequrity.display import plain
 from langchain_sequrity.errors import (
     BadReply,
@@ -31,8 +33,6 @@ from langchain_sequrity.errors import (
     UsageError,
     warn,
 )
-from langchain_sequrity.graph import _compat
-from langchain_sequrity.graph._compat import MISSING
 from langchain_sequrity.graph.analysis.reads_and_writes import (
     annotations_of_fields,
     annotations_of_packets,

@@ -20,16 +20,16 @@ from langgraph.store.base import BaseStore
 from langgraph.types import Checkpointer, Command, StateSnapshot
 from typing_extensions import override
 
+from langchain_sequrity import _compat
 from langchain_sequrity.chat_models import ChatSequrity
 from langchain_sequrity.chat_models.arguments import NamedModelArguments, executor_signature
 from langchain_sequrity.chat_models.base import SequrityChatModel
-from langchain_sequrity.chat_models.fallbacks import Guarded
+from langchain_sequrity.chat_models.fallbacks import PassesDenials
 from langchain_sequrity.chat_models.parameters import capabilities_of
 from langchain_sequrity.chat_models.run_config import refuse_setting_names, refuse_settings
 from langchain_sequrity.chat_models.turn import TurnSettings
 from langchain_sequrity.connection import Connection
 from langchain_sequrity.errors import PolicySyntaxError, UsageError
-from langchain_sequrity.graph import _compat
 from langchain_sequrity.graph.analysis.spec import GraphSpec, read_graph
 from langchain_sequrity.graph.approval import DenialHandler, check_field
 from langchain_sequrity.graph.codegen.compiler import WhyNotSplit, compile_graph
@@ -140,7 +140,7 @@ def why_not_split(connection: Connection, on_denied: str) -> WhyNotSplit:
     return why_not
 
 
-class LangGraphExecutor(Guarded[Any, Any], CompiledStateGraph[Any, Any, Any, Any]):
+class LangGraphExecutor(PassesDenials[Any, Any], CompiledStateGraph[Any, Any, Any, Any]):
     """Runs a StateGraph under a policy, exactly as LangGraph would run it.
 
     The graph becomes a program that the service interprets. Each node is a tool call that a policy

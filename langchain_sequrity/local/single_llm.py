@@ -73,20 +73,20 @@ class SingleAnswer:
         self._backend = services.backend
         self._context = BackendContext(endpoint_type=inputs.endpoint_type)
         self._new_call_id = inputs.new_call_id
-        self._guard: _PolicyGuard | None = None
+        self._checked: _CheckedRequest | None = None
         if inputs.configuration.is_guarded:
             found = session.state
             state = found.copy() if isinstance(found, SingleState) else SingleState()
-            self._guard = _PolicyGuard(state, inputs)
+            self._checked = _CheckedRequest(state, inputs)
 
     def chunks(self) -> Iterator[AIMessageChunk]:
         """The model's chunks, with tool call ids of the session."""
         named = set[int | None]()
-        if self._guard is None:
+        if self._checked is None:
             plain = replace(self.request, messages=_without_wrappers(self.request.messages))
             chunks = self._backend.stream(plain, self._context)
         else:
-            chunks = self._guard.stream(self.request, self._backend, self._context)
+            chunks = self._checked.stream(self.request, self._backend, self._context)
         for chunk in chunks:
             calls = chunk.tool_call_chunks
             chunk.tool_call_chunks = [self._with_own_id(call, named) for call in calls]
@@ -104,15 +104,15 @@ class SingleAnswer:
         session = self._session
         session.messages = [*self.request.messages, message]
         session.turns += not (message.tool_calls or message.invalid_tool_calls)
-        if self._guard is not None:
-            self._guard.state.open_calls = message.tool_calls
-            session.state = self._guard.state
+        if self._checked is not None:
+            self._checked.state.open_calls = message.tool_calls
+            session.state = self._checked.state
 
     def close(self) -> None:
         """Nothing has to be released."""
 
 
-class _PolicyGuard:
+class _CheckedRequest:
     """Checks the calls of one request, and takes the results in it.
 
     Args:

@@ -34,6 +34,7 @@ from pydantic import (
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
+from langchain_sequrity import _compat
 from langchain_sequrity.display import plain
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.sqrt.coerce import ToolArguments, arguments_of
@@ -89,8 +90,8 @@ def _checked_class(base: type[Any]) -> type[Any]:
     def to_args_and_kwargs(self: Any, tool_input: Any, tool_call_id: str | None) -> Any:
         args, runtime, check = getattr(self, _CHECK)
         try:
-            # LangChain has no public place between the schema and the function.
-            positional, keywords = base._to_args_and_kwargs(self, tool_input, tool_call_id)  # noqa: SLF001
+            convert = getattr(base, _compat.TO_FUNCTION)
+            positional, keywords = convert(self, tool_input, tool_call_id)
             # pydantic reads an `Iterable` when the function does, and only once.
             keywords = {
                 name: iter(list(value)) if isinstance(value, Iterator) else value
@@ -115,7 +116,7 @@ def _checked_class(base: type[Any]) -> type[Any]:
         "__qualname__": base.__qualname__,
         "__slots__": (_CHECK,),  # not in `__dict__`, which is shared
         "model_config": ConfigDict(defer_build=True),
-        "_to_args_and_kwargs": to_args_and_kwargs,
+        _compat.TO_FUNCTION: to_args_and_kwargs,
     }
     metaclass: Any = type(base)
     return cast("type[Any]", metaclass(base.__name__, (base,), body))
@@ -127,7 +128,7 @@ def _raise(error: Exception) -> NoReturn:
 
 def _injectable_names(tool: Any) -> set[str]:
     """The arguments that LangGraph may inject. Those with a default need not be injected."""
-    names = set(tool._injected_args_keys)  # noqa: SLF001 - those that only the function has
+    names = _compat.injected_parameters(tool)
     schema = tool.args_schema
     if hasattr(schema, "model_fields"):
         names |= schema.model_fields.keys() - tool.tool_call_schema.model_fields.keys()

@@ -33,11 +33,11 @@ from langchain.agents.middleware.types import (
 )
 from langchain_core.messages import AIMessage, AnyMessage, ToolCall
 from langchain_core.tools import BaseTool
-from langgraph._internal._constants import CONFIG_KEY_READ
 from langgraph.config import get_config
 from langgraph.errors import GraphInterrupt
 from langgraph.runtime import Runtime
 
+from langchain_sequrity import _compat
 from langchain_sequrity.denials import Denial
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.headers.policy_fit import warn_of_policy
@@ -73,7 +73,7 @@ from langchain_sequrity.middleware.subagents import (
 from langchain_sequrity.middleware.tool_call import (
     AllowedCall,
     ArgumentsDenied,
-    CallGuard,
+    Enforcer,
     ResultLabels,
     ToolReply,
     check_call,
@@ -88,6 +88,8 @@ from langchain_sequrity.middleware.verdict import AgentPolicy, CheckResult, Labe
 from langchain_sequrity.on_denied import OnDenied, check_on_denied
 from langchain_sequrity.session_memory import OnSessionLost
 from langchain_sequrity.sync_or_async import run_to_end
+
+_compat.check_agents()
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +110,7 @@ class _MessageResult:
 
 
 def _check_message(
-    guard: CallGuard,
+    guard: Enforcer,
     message: str,
     calls: Sequence[ToolCall],
     seen: Labels,
@@ -317,7 +319,7 @@ class PolicyMiddleware(AgentMiddleware[AgentState[ResponseT], ContextT, Response
         )
         if shared_session:
             self.state_schema = SharedPolicyState
-        self._guard = CallGuard(
+        self._guard = Enforcer(
             rules, law, audit, asks=on_denied == "interrupt", raises=on_denied == "raise"
         )
         self._is_strict = strict_policy
@@ -498,7 +500,7 @@ class PolicyMiddleware(AgentMiddleware[AgentState[ResponseT], ContextT, Response
             live = law.session_of(thread, messages, config)
             session = live.newer_than(thread.session.revision)
         recent = messages_since(messages, thread.checked.message)
-        labels = self._guard.result_labels.of(recent, config, forget=True)
+        labels = self._guard.result_labels.for_messages(recent, config, forget=True)
         is_known = thread.seen.join(labels) == thread.seen
         return thread_update(session=session, seen=None if is_known else labels) or None
 
@@ -562,21 +564,15 @@ def _arguments(messages: Sequence[AnyMessage], message_id: str, call_id: str) ->
 
 
 def _check_position(name: str, config: Mapping[str, Any], handler: Callable[..., object]) -> None:
-    """Check that the other hooks run too, and that no other middleware is inside this one.
-
-    The innermost wrapper gets LangGraph's function that runs the tool. All others get a function of
-    LangChain that calls the next wrapper.
-    """
-    # Internal to LangGraph, as in `tool_call`: each node of the graph has such a channel.
-    channels = getattr(config["configurable"].get(CONFIG_KEY_READ), "args", ((), ()))[1]
-    if f"branch:to:{name}.before_model" not in channels:
+    """Check that the other hooks run too, and that no other middleware is inside this one."""
+    if not _compat.has_node(config, f"{name}.before_model"):
         msg = (
             "`PolicyMiddleware.wrap_tool_call` needs the other hooks of the middleware, which keep "
             "session and labels. Construct the agent with `create_agent(model, tools, "
             "middleware=[PolicyMiddleware(policy)])`; do not pass the method to a `ToolNode`."
         )
         raise UsageError(msg)
-    if getattr(handler, "__module__", "").startswith("langchain.agents"):
+    if _compat.is_other_wrapper(handler):
         msg = (
             "`PolicyMiddleware` must be the last item of `middleware` that wraps tool calls: a "
             "later one could change a checked call. Move `PolicyMiddleware` to the end."

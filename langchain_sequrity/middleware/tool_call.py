@@ -18,12 +18,10 @@ from typing import Any, get_type_hints
 from langchain.agents.middleware.types import ToolCallRequest
 from langchain_core.messages import AIMessage, AnyMessage, ToolCall, ToolMessage
 from langchain_core.tools import BaseTool
-
-# This name is internal to LangGraph. Tests run on its oldest and newest supported versions.
-from langgraph._internal._constants import CONFIG_KEY_READ
 from langgraph.errors import GraphBubbleUp
 from langgraph.types import Command, Overwrite, Send
 
+from langchain_sequrity import _compat
 from langchain_sequrity.denials import Denial
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.interrupts import DecisionType, ask, is_late
@@ -140,7 +138,7 @@ class ResultLabels:
         thread_id = thread_id_of(call.request.runtime.config)
         self._labels[thread_id, call.origin.message, call.call_id] = labels
 
-    def of(
+    def for_messages(
         self, messages: Iterable[AnyMessage], config: Mapping[str, Any], *, forget: bool
     ) -> Labels:
         """Join the labels of the results of some messages.
@@ -165,7 +163,7 @@ _MAX_RESULTS = 1_000
 
 
 @dataclass(frozen=True, slots=True)
-class CallGuard:
+class Enforcer:
     """The policy, with the options that say what happens around a call.
 
     Attributes:
@@ -269,7 +267,7 @@ class CallGuard:
 
 
 async def check_call(
-    guard: CallGuard, request: ToolCallRequest, *, is_async: bool
+    guard: Enforcer, request: ToolCallRequest, *, is_async: bool
 ) -> AllowedCall | ToolReply:
     """Allow a call, or return the reply that replaces its result.
 
@@ -293,17 +291,17 @@ async def check_call(
     guard.policy.check_agent(getattr(request.runtime, "tools", None))
     guard.policy.learn_defaults([request.tool])
     late = guard.asks and await is_late(config, is_async=is_async)
-    state = _current_state(config, "messages", FIELD)
+    state = _compat.state_of_task(config, "messages", FIELD)
     messages: Sequence[AnyMessage] = state.get("messages") or []
     thread = read_thread(state)
-    place, last, answered = last_message(messages)
-    before = messages[:place]
+    index, last, answered = last_message(messages)
+    before = messages[:index]
     if last is not None and last.id and last.id == thread.checked.message:
         session = guard.law.session_of(thread, before, config)
     else:  # the hooks that come before each call have not run: another middleware has jumped
         session = await guard.continued_session(thread, before, config, is_async=is_async)
         seen = labels_seen(guard.policy, before, thread)
-        seen = seen.join(guard.result_labels.of(before, config, forget=False))
+        seen = seen.join(guard.result_labels.for_messages(before, config, forget=False))
         thread = replace(thread, seen=seen, checked=CheckedMessage())
     pending = PendingCalls(thread, state.get(FIELD, b""), session, last, answered)
     return _CallCheck(guard, request, pending, is_late=late).run()
@@ -337,7 +335,7 @@ class _CallCheck:
     """The check of one call before it runs."""
 
     def __init__(
-        self, guard: CallGuard, request: ToolCallRequest, pending: PendingCalls, *, is_late: bool
+        self, guard: Enforcer, request: ToolCallRequest, pending: PendingCalls, *, is_late: bool
     ) -> None:
         self._guard = guard
         self._policy = guard.policy
@@ -489,8 +487,8 @@ class _CallCheck:
         while True:
             call = request.tool_call
             name, args = call["name"], call["args"]
-            known = replace(denial, tool=name, labels=dict.fromkeys(args, labels))
-            answer = ask(known, args, _ALLOWED, remark, is_late=self._is_late)
+            labelled = replace(denial, tool=name, labels=dict.fromkeys(args, labels))
+            answer = ask(labelled, args, _ALLOWED, remark, is_late=self._is_late)
             result = CheckResult(self._labels, None, denial)
             if answer.type == "approve":
                 self._report("human", "approved", call, result)
@@ -523,7 +521,7 @@ class _CallCheck:
     def _tool(self, name: str) -> BaseTool | None:
         if self._request.tool is not None and self._request.tool.name == name:
             return self._request.tool
-        return next((one for one in self._request.runtime.tools if one.name == name), None)
+        return next((tool for tool in self._request.runtime.tools if tool.name == name), None)
 
     # Replies and reports
 
@@ -540,15 +538,6 @@ class _CallCheck:
         self._guard.audit.report(stage, outcome, call, result, labels=labels, config=config)
 
 
-def _current_state(config: Mapping[str, Any], *fields: str) -> Mapping[str, Any]:
-    """The graph's state, which may differ from the input of the node.
-
-    A `Send` or a caller can start a node with any state.
-    """
-    found: Mapping[str, Any] = config["configurable"][CONFIG_KEY_READ](list(fields), False)  # noqa: FBT003 - its parameter has two names
-    return found
-
-
 def _unreadable(tool: str, error: Exception) -> Denial:
     # The texts of `UsageError` contain no values; other texts may.
     is_ours = isinstance(error, UsageError)
@@ -562,12 +551,12 @@ def _waiting_denial(tool: str) -> Denial:
 
 
 def last_message(messages: Sequence[AnyMessage]) -> tuple[int, AIMessage | None, set[str]]:
-    """The newest message of the model with its place, and the ids of calls with a result."""
+    """The newest message of the model with its index, and the ids of calls with a result."""
     answered: set[str] = set()
-    for place in range(len(messages) - 1, -1, -1):
-        message = messages[place]
+    for index in range(len(messages) - 1, -1, -1):
+        message = messages[index]
         if isinstance(message, AIMessage):
-            return place, message, answered
+            return index, message, answered
         if isinstance(message, ToolMessage):
             answered.add(message.tool_call_id)
     return 0, None, answered
@@ -576,7 +565,7 @@ def last_message(messages: Sequence[AnyMessage]) -> tuple[int, AIMessage | None,
 # After the call
 
 
-def label_result(guard: CallGuard, allowed: AllowedCall, result: Any, inner: Labels) -> Any:
+def label_result(guard: Enforcer, allowed: AllowedCall, result: Any, inner: Labels) -> Any:
     """Label the result of a tool.
 
     Args:
@@ -633,10 +622,10 @@ def labels_seen(policy: AgentPolicy, messages: Sequence[AnyMessage], thread: Thr
     labelled = set(thread.labelled)
     for message in messages_since(messages, thread.checked.message):
         if isinstance(message, AIMessage):
-            found = {call["id"]: dict(call) for call in message.tool_calls if call["id"]}
-            calls |= found
+            new_calls = {call["id"]: dict(call) for call in message.tool_calls if call["id"]}
+            calls |= new_calls
             if message.id != thread.checked.message:
-                labelled -= set(found)  # another message may reuse an id
+                labelled -= set(new_calls)  # another message may reuse an id
         elif isinstance(message, ToolMessage):
             if message.tool_call_id in labelled or _is_denial_text(message):
                 continue
@@ -657,15 +646,15 @@ def labels_seen(policy: AgentPolicy, messages: Sequence[AnyMessage], thread: Thr
     return seen
 
 
-def messages_since(messages: Sequence[AnyMessage], known: str) -> Iterator[AnyMessage]:
-    """The messages from a known one on, or all if it is gone.
+def messages_since(messages: Sequence[AnyMessage], message_id: str) -> Iterator[AnyMessage]:
+    """The messages from one on, or all if it is gone.
 
     Args:
         messages: The conversation.
-        known: The id of a message; empty if none is known.
+        message_id: The id of the first one; empty if it is not known.
     """
     backwards = range(len(messages) - 1, -1, -1)  # it is usually one of the last
-    start = next((at for at in backwards if known and messages[at].id == known), 0)
+    start = next((i for i in backwards if message_id and messages[i].id == message_id), 0)
     yield from messages[start:]
 
 
@@ -724,7 +713,7 @@ def _is_error(messages: Sequence[ToolMessage]) -> bool:
 
 
 def _labels(
-    guard: CallGuard, allowed: AllowedCall, value: Any, given: _GivenLabels, inner: Labels
+    guard: Enforcer, allowed: AllowedCall, value: Any, given: _GivenLabels, inner: Labels
 ) -> Labels:
     """The labels of a result. The session gets its labels after the call."""
     call, seen, session = allowed.request.tool_call, allowed.thread.seen, allowed.session
@@ -740,7 +729,7 @@ def _labels(
     return labels
 
 
-def start_call(guard: CallGuard, allowed: AllowedCall) -> ToolReply | None:
+def start_call(guard: Enforcer, allowed: AllowedCall) -> ToolReply | None:
     """Start a call, or return the reply if the session cannot count it: it runs already."""
     tool = allowed.request.tool_call["name"]
     is_new = allowed.session.start(allowed.call_id, allowed.origin)
@@ -753,7 +742,7 @@ def start_call(guard: CallGuard, allowed: AllowedCall) -> ToolReply | None:
     return guard.denied(pending, allowed.thread, allowed.session)
 
 
-def reply_if_denied(guard: CallGuard, allowed: AllowedCall) -> ToolReply | None:
+def reply_if_denied(guard: Enforcer, allowed: AllowedCall) -> ToolReply | None:
     """The reply for a call that was stopped because of the arguments of its tool's function."""
     if allowed.denial is None:
         return None
@@ -763,7 +752,7 @@ def reply_if_denied(guard: CallGuard, allowed: AllowedCall) -> ToolReply | None:
 
 
 def _withheld_reply(
-    guard: CallGuard, allowed: AllowedCall, value: Any, error: Exception, inner: Labels
+    guard: Enforcer, allowed: AllowedCall, value: Any, error: Exception, inner: Labels
 ) -> ToolReply:
     """The reply for a call that was made, but whose result is not shown."""
     call, session, thread = allowed.request.tool_call, allowed.session, allowed.thread
@@ -831,7 +820,7 @@ def _updates(update: Any) -> Iterable[tuple[str, Any]]:
 
 
 def _for_parent(
-    guard: CallGuard, allowed: AllowedCall, result: Any, change: Mapping[str, Any]
+    guard: Enforcer, allowed: AllowedCall, result: Any, change: Mapping[str, Any]
 ) -> Any:
     """The result of a call, in which each command for another graph has the whole state.
 

@@ -29,8 +29,8 @@ from langgraph.pregel._messages import ensure_message_ids
 from langgraph.types import Overwrite
 from typing_extensions import override
 
+from langchain_sequrity._compat import MISSING
 from langchain_sequrity.errors import BadReply, GraphNotSupported, UsageError
-from langchain_sequrity.graph._compat import MISSING
 from langchain_sequrity.graph.analysis.reads_and_writes import annotations_of_fields
 from langchain_sequrity.graph.analysis.spec import read_graph
 from langchain_sequrity.graph.codec.channels import FieldCodec, field_codecs, field_plan

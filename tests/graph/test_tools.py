@@ -23,8 +23,8 @@ from langgraph.types import Command, Overwrite, Send
 from pydantic import BaseModel, ValidationError
 
 from langchain_sequrity import with_labels
+from langchain_sequrity._compat import MISSING
 from langchain_sequrity.errors import BadReply, GraphNotSupported, UsageError
-from langchain_sequrity.graph._compat import MISSING
 from langchain_sequrity.graph.analysis.spec import GraphSpec, read_graph
 from langchain_sequrity.graph.codec.channels import field_plan
 from langchain_sequrity.graph.dispatch import ClientTools, NodeResult, ToolInput

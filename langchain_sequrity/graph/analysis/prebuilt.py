@@ -14,7 +14,7 @@ from typing import Any, get_origin, get_type_hints
 
 from langgraph.types import Command
 
-from langchain_sequrity.graph import _compat
+from langchain_sequrity import _compat
 from langchain_sequrity.graph.analysis.source import (
     ANY_RETURN,
     ReturnSummary,

@@ -32,7 +32,7 @@ from langgraph.graph.state import CompiledStateGraph
 from langgraph.types import Command, Overwrite, Send
 from typing_extensions import is_typeddict
 
-from langchain_sequrity.graph import _compat
+from langchain_sequrity import _compat
 from langchain_sequrity.labels import with_labels
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda

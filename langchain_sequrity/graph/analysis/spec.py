@@ -13,8 +13,8 @@ from langgraph.channels.base import BaseChannel
 from langgraph.graph import StateGraph
 from langgraph.graph.state import CompiledStateGraph
 
+from langchain_sequrity import _compat
 from langchain_sequrity.errors import GraphNotSupported
-from langchain_sequrity.graph import _compat
 from langchain_sequrity.graph.program import OWN_PREFIX, Join, is_executor_name
 from langchain_sequrity.labels import ALL, RESERVED_PREFIX
 

@@ -36,9 +36,9 @@ from langgraph.channels.base import BaseChannel
 from langgraph.graph.message import add_messages
 from langgraph.types import Overwrite
 
+from langchain_sequrity import _compat
+from langchain_sequrity._compat import MISSING
 from langchain_sequrity.errors import BadReply, GraphNotSupported, UsageError
-from langchain_sequrity.graph import _compat
-from langchain_sequrity.graph._compat import MISSING
 from langchain_sequrity.graph.codec.snapshots import Snapshot
 from langchain_sequrity.graph.codec.values import (
     SCALARS,

@@ -59,9 +59,9 @@ from pydantic import BaseModel, RootModel
 from pydantic_core import to_jsonable_python
 from typing_extensions import TypeAliasType, is_typeddict, override
 
+from langchain_sequrity import _compat
 from langchain_sequrity.display import plain
 from langchain_sequrity.errors import BadReply, UsageError
-from langchain_sequrity.graph import _compat
 from langchain_sequrity.graph.limits import VALUE_DEPTH
 from langchain_sequrity.graph.program import ABSENT
 from langchain_sequrity.labels import LabeledUpdate

@@ -39,8 +39,8 @@ from langgraph.graph import END
 from pydantic import BaseModel
 from typing_extensions import ReadOnly, TypeAliasType, is_typeddict
 
+from langchain_sequrity import _compat
 from langchain_sequrity.errors import GraphNotSupported, UsageError
-from langchain_sequrity.graph import _compat
 from langchain_sequrity.graph.analysis.reads_and_writes import (
     annotations_of_fields,
     field_router_of,

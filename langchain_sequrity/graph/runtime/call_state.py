@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from langchain_core.runnables import RunnableConfig
 from typing_extensions import override
 
+from langchain_sequrity import _compat
 from langchain_sequrity.errors import UsageError
-from langchain_sequrity.graph import _compat
 from langchain_sequrity.graph.codec.channels import AnyChannel
 from langchain_sequrity.graph.codec.values import Json
 from langchain_sequrity.graph.dispatch import Arguments, ToolInput

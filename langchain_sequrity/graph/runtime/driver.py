@@ -17,6 +17,7 @@ from uuid import uuid4
 from langchain_core.runnables import Runnable, RunnableConfig
 from langgraph.graph import START
 
+from langchain_sequrity import _compat
 from langchain_sequrity.chat_models.threads import ELSEWHERE
 from langchain_sequrity.errors import (
     BadReply,
@@ -26,7 +27,6 @@ from langchain_sequrity.errors import (
     StatusError,
     TurnFailed,
 )
-from langchain_sequrity.graph import _compat
 from langchain_sequrity.graph.approval import with_graph_facts
 from langchain_sequrity.graph.journal import (
     Approval,

@@ -28,9 +28,9 @@ from langchain_core.runnables import RunnableConfig
 from langchain_core.tracers.base import AsyncBaseTracer, BaseTracer
 from langgraph.errors import GraphBubbleUp
 
+from langchain_sequrity import _compat
 from langchain_sequrity.denials import NOT_REPORTED, Denial
 from langchain_sequrity.errors import PolicyDenied, TurnFailed
-from langchain_sequrity.graph import _compat
 from langchain_sequrity.graph.journal import DeniedCall, ProgramCall
 from langchain_sequrity.graph.program import ToolSpec
 from langchain_sequrity.graph.runtime.requests import CallsRequested, RunFinished, ServiceAnswer

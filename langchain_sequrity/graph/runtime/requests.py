@@ -26,6 +26,7 @@ from langchain_core.messages import BaseMessage, HumanMessage, ToolCall
 from langgraph.channels.base import BaseChannel
 from langgraph.graph import START
 
+from langchain_sequrity import _compat
 from langchain_sequrity.chat_models.turn import TurnSettings
 from langchain_sequrity.connection import Connection
 from langchain_sequrity.display import plain
@@ -37,7 +38,6 @@ from langchain_sequrity.errors import (
     StatusError,
     UsageError,
 )
-from langchain_sequrity.graph import _compat
 from langchain_sequrity.graph.analysis.spec import GraphSpec
 from langchain_sequrity.graph.approval import DenialHandler
 from langchain_sequrity.graph.dispatch import ClientTools

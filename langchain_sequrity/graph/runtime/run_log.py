@@ -6,8 +6,8 @@ from dataclasses import replace
 from typing import Any
 from uuid import NAMESPACE_OID, uuid5
 
+from langchain_sequrity import _compat
 from langchain_sequrity.errors import UsageError
-from langchain_sequrity.graph import _compat
 from langchain_sequrity.graph.codec.values import ObjectHandles, current_objects
 from langchain_sequrity.graph.journal import (
     CallBatch,

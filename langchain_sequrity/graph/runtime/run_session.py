@@ -6,9 +6,9 @@ nothing here does anything.
 
 from typing import Any
 
+from langchain_sequrity import _compat
 from langchain_sequrity.chat_models.threads import ELSEWHERE, ThreadMemory
 from langchain_sequrity.errors import StatusError
-from langchain_sequrity.graph import _compat
 from langchain_sequrity.graph.journal import ProgramRun, read_thread_record, session_id_of
 from langchain_sequrity.graph.program import RUN
 from langchain_sequrity.graph.runtime.requests import Channels, ExecutorParts, StateVariables

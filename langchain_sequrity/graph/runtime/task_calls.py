@@ -9,9 +9,9 @@ from uuid import NAMESPACE_OID, uuid5
 from langgraph.errors import GraphBubbleUp
 from langgraph.graph import START
 
+from langchain_sequrity import _compat
 from langchain_sequrity.display import plain
 from langchain_sequrity.errors import BadReply, UsageError
-from langchain_sequrity.graph import _compat
 from langchain_sequrity.graph.codec.channels import AnyChannel
 from langchain_sequrity.graph.dispatch import refuse_arguments
 from langchain_sequrity.graph.journal import (

@@ -15,7 +15,7 @@ from langgraph.graph import START
 from langgraph.types import CachePolicy, Command, Send
 from typing_extensions import override
 
-from langchain_sequrity.graph import _compat
+from langchain_sequrity import _compat
 from langchain_sequrity.graph.analysis.reads_and_writes import field_router_of
 from langchain_sequrity.graph.analysis.spec import Branch, GraphSpec, NodeSpec
 from langchain_sequrity.graph.codec.values import current_objects
