@@ -19,7 +19,7 @@ class ProgramRefused(SequrityError):
         line: Line, from 1.
         column: Column, from 1.
         corrected: The whole program with what the message says to write, where this is known.
-        left: What is wrong in the corrected program; empty if nothing is.
+        still_wrong: What is wrong in the corrected program; empty if nothing is.
     """
 
     def __init__(
@@ -29,17 +29,17 @@ class ProgramRefused(SequrityError):
         line: int = 1,
         column: int = 1,
         corrected: str | None = None,
-        left: str = "",
+        still_wrong: str = "",
     ) -> None:
         super().__init__(f"Line {line}, column {column}: {reason}")
         self.reason = reason
         self.line = line
         self.column = column
         self.corrected = corrected
-        self.left = left
+        self.still_wrong = still_wrong
 
     def with_correction(
-        self, texts: Iterable[str], corrected: str | None, *, left: str = ""
+        self, texts: Iterable[str], corrected: str | None, *, still_wrong: str = ""
     ) -> "ProgramRefused":
         """This refusal with more texts, and with the best correction."""
         reason = "\n".join(texts)
@@ -48,7 +48,7 @@ class ProgramRefused(SequrityError):
             line=self.line,
             column=self.column,
             corrected=corrected,
-            left=left if corrected is not None else "",
+            still_wrong=still_wrong if corrected is not None else "",
         )
 
     @classmethod

@@ -83,7 +83,7 @@ DEFAULT_LIMITS = Limits()
 
 MayBranch = Callable[[Labels], bool]
 CallTool = Callable[[str, dict[str, Value], int], Value]
-ReadEvent = Callable[[str, Callable[[], Any]], Any]
+ReadExternal = Callable[[str, Callable[[], Any]], Any]
 K = TypeVar("K")
 _SLICE = 1024
 _PACE = 64
@@ -146,8 +146,8 @@ class Machine:
         limits: The limits of the run.
         tools: Parameter schemas by tool name.
         call_tool: Calls a tool and returns its result. It may wait without a time limit. Without a
-            run, as when a program is only checked, nothing calls it, nor `event`.
-        event: Reads a value from outside, such as the time, and records it.
+            run, as when a program is only checked, nothing calls it, nor `read_external`.
+        read_external: Reads a value from outside, such as the time, and records it.
         may_branch: Whether a value with these labels may decide control flow. `None` allows all.
         is_strict: Whether everything under a branch takes the labels of its condition.
 
@@ -169,14 +169,14 @@ class Machine:
         limits: Limits,
         tools: Mapping[str, Mapping[str, Any]] | None = None,
         call_tool: CallTool = _not_in_a_run,
-        event: ReadEvent = _not_in_a_run,
+        read_external: ReadExternal = _not_in_a_run,
         may_branch: MayBranch | None = None,
         is_strict: bool = False,
     ) -> None:
         self.limits = limits
         self.tools = tools or {}
         self.call_tool = call_tool
-        self.event = event
+        self.read_external = read_external
         self.may_branch = may_branch
         self.is_strict = is_strict
         self.steered: Mark = None

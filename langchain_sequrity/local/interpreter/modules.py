@@ -73,7 +73,7 @@ def _strptime(machine: Machine, text: str, template: str) -> dt.datetime:
 
 
 def _now(machine: Machine, tz: dt.tzinfo | None = None) -> dt.datetime:
-    text = machine.event("now", lambda: dt.datetime.now(dt.UTC).isoformat())
+    text = machine.read_external("now", lambda: dt.datetime.now(dt.UTC).isoformat())
     moment = dt.datetime.fromisoformat(text)
     return moment.astimezone(tz) if tz is not None else moment.replace(tzinfo=None)
 
@@ -87,7 +87,7 @@ def _today(machine: Machine) -> dt.date:
 
 
 def _seconds(machine: Machine, /) -> Value:
-    return machine.event("time", time.time)
+    return machine.read_external("time", time.time)
 
 
 def _sleep(_: Machine, seconds: Value, /) -> None:
@@ -278,11 +278,11 @@ _MATH = (
 
 
 def _randint(machine: Machine, a: int, b: int) -> Value:
-    return machine.event("random.randint", lambda: _DRAW.randint(a, b))
+    return machine.read_external("random.randint", lambda: _DRAW.randint(a, b))
 
 
 def _random(machine: Machine, /) -> Value:
-    return machine.event("random.random", _DRAW.random)
+    return machine.read_external("random.random", _DRAW.random)
 
 
 @precise
@@ -290,7 +290,7 @@ def _choice(machine: Machine, seq: Value) -> Value:
     items, mark = collect(machine, seq)
     if not items:
         machine.fail(IndexError, "Cannot choose from an empty sequence")
-    place = machine.event("random.choice", lambda: _DRAW.randrange(len(items)))
+    place = machine.read_external("random.choice", lambda: _DRAW.randrange(len(items)))
     return add_labels(items[place], mark)
 
 

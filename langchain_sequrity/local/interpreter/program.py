@@ -42,7 +42,7 @@ def bound_by(tree: ast.Module) -> frozenset[str]:
     return frozenset([*bound_names(walk_scope(tree.body)), *outer])
 
 
-def names_within(tree: ast.Module) -> frozenset[str]:
+def deferred_names(tree: ast.Module) -> frozenset[str]:
     """Names in code that can run after its program ended: in functions and generators."""
     return frozenset(
         node.id
@@ -53,7 +53,7 @@ def names_within(tree: ast.Module) -> frozenset[str]:
     )
 
 
-def may_set_the_result(tree: ast.Module) -> bool:
+def may_end_turn(tree: ast.Module) -> bool:
     """Whether a program may decide whether another program follows: by `exit` or an answer.
 
     The line `final_return_value = None`, with which planners begin, decides nothing.
