@@ -64,7 +64,7 @@ class ProgramRefused(SequrityError):
             reason += "".join(
                 f"{'' if number == line else f' In line {number},'}"
                 f" {'I' if number == line else 'i'}nstead of `{old.strip()}` write `{new.strip()}`"
-                f"{'' if old.strip() != new.strip() else f', indented by {_indent(new)}'}."
+                f"{'' if old.strip() != new.strip() else f', indented by {indent_of(new)}'}."
                 for number, old, new in changed[:_MOST_LINES]
             )
         return cls(reason, line=line, column=column, corrected=corrected)
@@ -73,7 +73,8 @@ class ProgramRefused(SequrityError):
 _MOST_LINES = 5
 
 
-def _indent(line: str) -> int:
+def indent_of(line: str) -> int:
+    """The number of spaces that a line begins with."""
     return len(line) - len(line.lstrip())
 
 
@@ -113,7 +114,7 @@ class OutOfBudget(Abort):
     labels = Labels()
 
     @classmethod
-    def of(cls, name: str, limit: float) -> "OutOfBudget":
+    def at_limit(cls, name: str, limit: float) -> "OutOfBudget":
         """An error that names the limit."""
         return cls(f"The program reached the limit `{name}` ({limit:g}).")
 

@@ -73,8 +73,8 @@ def checked_str(value: Value) -> str:
 
 def _has_repr(value: Value) -> bool:
     # Python's `repr` of functions and iterators shows addresses.
-    kind = type(value)
-    return kind in _SHOWN or kind.__module__ == "datetime"
+    value_type = type(value)
+    return value_type in _SHOWN or value_type.__module__ == "datetime"
 
 
 _SHOWN = frozenset(

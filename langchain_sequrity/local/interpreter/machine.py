@@ -109,7 +109,7 @@ class _CollectorTime(threading.local):
     forgiven = 0.0
 
 
-_here = _CollectorTime()
+_collector = _CollectorTime()
 
 
 def _on_garbage_collection(phase: str, info: dict[str, Any]) -> None:
@@ -121,9 +121,9 @@ def _on_garbage_collection(phase: str, info: dict[str, Any]) -> None:
     """
     if info["generation"] == _FULL:
         if phase == "start":
-            _here.began = time.thread_time()
-        elif not _here.forgiven:
-            _here.forgiven = time.thread_time() - _here.began
+            _collector.began = time.thread_time()
+        elif not _collector.forgiven:
+            _collector.forgiven = time.thread_time() - _collector.began
 
 
 gc.callbacks.append(_on_garbage_collection)
@@ -131,7 +131,7 @@ gc.callbacks.append(_on_garbage_collection)
 
 def work_time() -> float:
     """Processor seconds of this thread, without a garbage collection that is not counted."""
-    return time.thread_time() - _here.forgiven
+    return time.thread_time() - _collector.forgiven
 
 
 def _not_in_a_run(name: str, *_: Any) -> NoReturn:
@@ -204,7 +204,7 @@ class Machine:
         self.check_time()
 
     def _begin_stretch(self) -> None:
-        _here.forgiven = 0.0
+        _collector.forgiven = 0.0
         self._start = work_time()
         is_last = self._seconds_in_all < self.limits.seconds
         self._time_limit = "total_seconds" if is_last else "seconds"
@@ -315,7 +315,7 @@ class Machine:
 
     def exhaust(self, name: str, limit: float) -> NoReturn:
         """End the run at a limit."""
-        raise OutOfBudget.of(name, limit)
+        raise OutOfBudget.at_limit(name, limit)
 
     def exhaust_time(self) -> NoReturn:
         """End the run because the time of this stretch, or the total time, is over."""
@@ -422,28 +422,28 @@ class Machine:
             changed.labels = join_labels(changed.labels, mark)
 
     def _label_all_changed(self, first: "IteratorValue | Effects", mark: Labels) -> None:
-        waiting: list[Any] = [first]
-        known: set[int] = set()
-        while waiting:
-            one = waiting.pop()
-            if type(one) is Effects:
-                if id(one) not in known:
-                    known.add(id(one))
+        pending: list[Any] = [first]
+        labeled_effects: set[int] = set()
+        while pending:
+            changed = pending.pop()
+            if type(changed) is Effects:
+                if id(changed) not in labeled_effects:
+                    labeled_effects.add(id(changed))
                     self.pay_steps(1)
-                    waiting += one.label(one.frame, mark)
+                    pending += changed.label(changed.frame, mark)
                 continue
-            labels = join_labels(one.labels, mark)
-            is_new, one.labels = labels is not one.labels, labels
-            if type(one) is IteratorValue:
+            labels = join_labels(changed.labels, mark)
+            is_new, changed.labels = labels is not changed.labels, labels
+            if type(changed) is IteratorValue:
                 # Sources already have the old labels; code may have reached other values since.
-                waiting += [up for up in one.upstream if is_new or type(up) is Effects]
+                pending += [up for up in changed.upstream if is_new or type(up) is Effects]
 
     # -- exceptions of the program
 
-    def fail(self, kind: type[Exception], message: str, mark: Mark = None) -> NoReturn:
+    def fail(self, error_type: type[Exception], message: str, mark: Mark = None) -> NoReturn:
         """Raise an exception of the program."""
         raise Raised(
-            self._new_error(kind, (message[:_LONGEST_TEXT],), join_labels(mark, self.branch))
+            self._new_error(error_type, (message[:_LONGEST_TEXT],), join_labels(mark, self.branch))
         )
 
     def run_guarded(self, mark: Mark, run: Callable[[], Value]) -> Value:
@@ -499,17 +499,17 @@ class Machine:
         """The end of the run for an exhausted stack or memory of Python."""
         if isinstance(error, RecursionError):
             return OutOfBudget("The program nests calls or values too deeply.")
-        return OutOfBudget.of("memory", self.limits.memory)
+        return OutOfBudget.at_limit("memory", self.limits.memory)
 
     def from_python(self, error: Exception, mark: Mark = None) -> ErrorValue:
         """Convert an exception of Python to one of the program."""
-        kind = next(kind for kind in type(error).__mro__ if kind.__module__ in _ERROR_MODULES)
-        return self._new_error(kind, tuple(map(_own_type, error.args)), mark)
+        error_type = next(c for c in type(error).__mro__ if c.__module__ in _ERROR_MODULES)
+        return self._new_error(error_type, tuple(map(_own_type, error.args)), mark)
 
-    def _new_error(self, kind: type[Exception], args: tuple[Value, ...], mark: Mark) -> ErrorValue:
+    def _new_error(self, cls: type[Exception], args: tuple[Value, ...], mark: Mark) -> ErrorValue:
         """An exception with new texts, paid for."""
         self.pay_memory(ERROR_SIZE + sum(map(getsizeof, args)))
-        return ErrorValue(ErrorType(kind.__name__, kind), args, mark, by_interpreter=True)
+        return ErrorValue(ErrorType(cls.__name__, cls), args, mark, by_interpreter=True)
 
     # -- labels of whole values
 
@@ -591,13 +591,13 @@ class _LabelStripper:
 
     def items(self, values: Collection[Value]) -> list[Value] | None:
         """The bare items; `None` if they were bare already."""
-        kinds = set(map(type, values))
-        if not kinds.isdisjoint(_PERHAPS_TEXTS):
-            self.machine.pay_steps(_text_size(values, kinds) >> 12)
-        if kinds <= ATOMS:
+        types = set(map(type, values))
+        if not types.isdisjoint(_PERHAPS_TEXTS):
+            self.machine.pay_steps(_text_size(values, types) >> 12)
+        if types <= ATOMS:
             return None
         bare = [self.strip(value) for value in values]
-        same = all(one is other for one, other in zip(bare, values, strict=True))
+        same = all(bare_item is item for bare_item, item in zip(bare, values, strict=True))
         return None if same else bare
 
     def keys(self, table: dict[Any, Any]) -> None:
@@ -635,8 +635,8 @@ class _LabelStripper:
         return value if items is None else ErrorValue(value.type, tuple(items), None)
 
 
-def _text_size(values: Collection[Value], kinds: set[type]) -> int:
-    if kinds <= _TEXTS:
+def _text_size(values: Collection[Value], types: set[type]) -> int:
+    if types <= _TEXTS:
         return sum(map(len, values))
     return sum(len(text) for text in map(unbox, values) if isinstance(text, str | bytes))
 

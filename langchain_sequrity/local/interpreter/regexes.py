@@ -57,11 +57,11 @@ def compile_pattern(machine: Machine, pattern: Any, flags: int = 0) -> "Pattern[
         machine.fail(TypeError, "first argument must be string or compiled pattern")
     if not isinstance(flags, int) or flags & ~patterns.FLAGS:
         machine.fail(ValueError, "unknown flags")
-    known = _compiled.setdefault(machine, {})
+    compiled = _compiled.setdefault(machine, {})
     key = (pattern, int(flags))
-    if key not in known:
-        known[key] = _compiled_once(machine, *key)
-    return known[key]
+    if key not in compiled:
+        compiled[key] = _compiled_once(machine, *key)
+    return compiled[key]
 
 
 def _compiled_once(machine: Machine, pattern: str, flags: int) -> "Pattern[str]":
@@ -91,12 +91,12 @@ def search_in_time(
     if len(text) > _measured[pattern].longest_text:
         machine.exhaust("characters for this pattern", _measured[pattern].longest_text)
     machine.check_time()
-    longest, left = machine.limits.regex_seconds, machine.seconds_left
+    longest, seconds_left = machine.limits.regex_seconds, machine.seconds_left
     try:
         # Never below 0: `regex` takes a negative timeout as no limit.
-        return run(min(longest, left))
+        return run(min(longest, seconds_left))
     except TimeoutError:
-        if longest <= left:
+        if longest <= seconds_left:
             machine.exhaust("regex_seconds", longest)
         machine.exhaust_time()
 
@@ -153,14 +153,14 @@ def _pay_for_groups(machine: Machine, match: "Match[str]", *which: Any) -> None:
 
 
 def _matches(
-    machine: Machine, pattern: Any, text: Any, flags: int = 0, most: int = 0
+    machine: Machine, pattern: Any, text: Any, flags: int = 0, max_matches: int = 0
 ) -> "list[Match[str]]":
-    """All matches, or the first `most` of them. Each is paid for as it is found."""
+    """All matches, or the first `max_matches` of them. Each is paid for as it is found."""
     compiled = compile_pattern(machine, pattern, flags)
 
     def run(limit: float) -> "list[Match[str]]":
-        found = compiled.finditer(text, timeout=limit)
-        return list(_pay_for_matches(machine, itertools.islice(found, most or None)))
+        matches = compiled.finditer(text, timeout=limit)
+        return list(_pay_for_matches(machine, itertools.islice(matches, max_matches or None)))
 
     result: list[Match[str]] = search_in_time(machine, compiled, text, run)
     return result

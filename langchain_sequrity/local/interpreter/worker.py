@@ -262,7 +262,7 @@ class _WorkerLoop:
         except Abandoned:
             return None
         except MemoryError:
-            return {"exhausted": str(OutOfBudget.of("memory", self._limits.memory))}
+            return {"exhausted": str(OutOfBudget.at_limit("memory", self._limits.memory))}
 
     def _run(self, request: Message) -> Message:
         run = planned_run(
@@ -337,7 +337,7 @@ class _WorkerLoop:
         return _fits(reply, self._limits.outgoing)
 
     def _too_large(self) -> OutOfBudget:
-        return OutOfBudget.of("outgoing", self._limits.outgoing)
+        return OutOfBudget.at_limit("outgoing", self._limits.outgoing)
 
     def _names(self, run: Run) -> Message:
         """All names, and those that a later program can start from, which excludes large values."""

@@ -265,7 +265,7 @@ class Worker:
         limits = self._server.limits
         ending_signal = self._server.end_and_get_signal(self._worker_id)
         if ending_signal is signal.SIGPROF:
-            return str(OutOfBudget.of("seconds", limits.seconds))
+            return str(OutOfBudget.at_limit("seconds", limits.seconds))
         cause = f"by {ending_signal.name}" if ending_signal is not None else "by itself"
         return (
             f"The program's process was ended {cause}. The usual cause is a lack of memory "
