@@ -227,9 +227,8 @@ def _quantifier(*, stops_at: bool) -> Any:
         for element in iterate(machine, values):
             is_true, mark = machine.truth(element)
             if type(inner) is IteratorValue:
-                machine.label_changed(
-                    inner, mark
-                )  # its position depends on which elements were true
+                # Its position depends on which elements were true.
+                machine.label_changed(inner, mark)
             if is_true is stops_at:
                 return stops_at
         return not stops_at

@@ -221,11 +221,11 @@ def _dump(machine: Machine, record: Value, /, *, exclude_none: Value = False) ->
 
 
 def _dump_json(machine: Machine, record: Value, /, *, indent: Value = None) -> Value:
-    out = value_to_json(machine, _dump(machine, record))
+    dumped = value_to_json(machine, _dump(machine, record))
     dumps: Implementation = MODULES["json"]["dumps"].call
     separators = (",", ":") if indent is None else (",", ": ")
     options = {"indent": indent, "separators": separators, "ensure_ascii": False}
-    return dumps(machine, [value_from_json(machine, out)], options)
+    return dumps(machine, [value_from_json(machine, dumped)], options)
 
 
 def _copy(
@@ -252,7 +252,7 @@ def _schema(machine: Machine, model: Model) -> Schema:
     return model.json_schema()
 
 
-_OF_MODELS = methods(
+_MODEL_METHODS = methods(
     {
         "model_validate": precise(validated),
         "model_validate_json": _validate_json,
@@ -262,7 +262,7 @@ _OF_MODELS = methods(
 
 
 def _model_attribute(model: Model, name: str) -> Value:
-    function = _OF_MODELS.get(name)
+    function = _MODEL_METHODS.get(name)
     if function is None:
         return MISSING
     return Builtin(name, lambda machine, args, named: function(machine, [model, *args], named))
@@ -275,7 +275,7 @@ METHODS[Record] = methods(
         "model_dump_json": read_only(_dump_json),
     }
 )
-RESERVED = frozenset({*METHODS[Record], *_OF_MODELS})
+RESERVED = frozenset({*METHODS[Record], *_MODEL_METHODS})
 ATTRIBUTES[Record] = lambda record, name: record.fields.get(name, MISSING)
 ATTRIBUTES[Model] = _model_attribute
 Model.__name__ = "ModelMetaclass"
@@ -372,7 +372,7 @@ def _options(compiler: ScopeCompiler, value: ast.expr | None) -> dict[str, Code]
     match value:
         case ast.Call(func=ast.Name(id="Field") | ast.Attribute(attr="Field")):
             arguments += [("default", arg) for arg in value.args]
-            arguments += [(word.arg, word.value) for word in value.keywords]
+            arguments += [(keyword.arg, keyword.value) for keyword in value.keywords]
         case ast.expr():
             arguments.append(("default", value))
     options: dict[str, Code] = {}

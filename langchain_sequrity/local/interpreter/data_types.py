@@ -37,7 +37,7 @@ from langchain_sequrity.local.interpreter.values import (
 
 Schema = dict[str, Any]
 _LARGEST = 500
-_SHOWN = 20  # values of a choice that an error message lists
+_MAX_EXAMPLES = 20  # values of a choice that an error message lists
 
 
 class TypeMismatch(Exception):
@@ -369,7 +369,7 @@ class LiteralType(DataType):
 
 
 def _expected_values(values: Collection[Value]) -> str:
-    examples = [f"{value!r:.40}" for value in itertools.islice(values, _SHOWN)]
+    examples = [f"{value!r:.40}" for value in itertools.islice(values, _MAX_EXAMPLES)]
     rest = len(values) - len(examples)
     return f"Input should be {' or '.join(examples)}{f' or one of {rest} others' if rest else ''}"
 

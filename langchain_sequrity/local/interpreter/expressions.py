@@ -143,14 +143,14 @@ class ExpressionCompiler(ScopeCompiler):
                     is_true, value_mark = machine.truth(value)
                     if is_true is not stop and value_mark is None:
                         continue
-                    decided = join_labels(mark, value_mark)
+                    decision_mark = join_labels(mark, value_mark)
                     if is_true is stop:
-                        if decided is None:
+                        if decision_mark is None:
                             return value
                         for label_skipped in islice(labelers_of_rest, number, None):
-                            label_skipped(frame, decided)
+                            label_skipped(frame, decision_mark)
                         return add_labels(value, mark)
-                    mark = decided
+                    mark = decision_mark
                     machine.branch = join_labels(machine.branch, mark)
                 return add_labels(last(frame), mark)
             except Exception as error:  # noqa: BLE001 - every exception here is the program's
@@ -414,7 +414,7 @@ class ExpressionCompiler(ScopeCompiler):
             codes = tuple(map(self.expression, node.args))
             return lambda frame: ([code(frame) for code in codes], {}, None)
         machine, elements = self.machine, self.elements(node.args)
-        keywords = tuple((word.arg, self.expression(word.value)) for word in node.keywords)
+        keywords = tuple((keyword.arg, self.expression(keyword.value)) for keyword in node.keywords)
 
         def run(frame: Frame | None) -> tuple[list[Value], dict[str, Value], Mark]:
             args, mark = elements(frame)
@@ -529,9 +529,8 @@ class ExpressionCompiler(ScopeCompiler):
                 for condition in conditions:
                     is_true, mark = machine.truth(condition(frame))
                     if mark is not None:
-                        machine.label_changed(
-                            result, mark
-                        )  # where the next element is depends on it
+                        # Where the next element is depends on it.
+                        machine.label_changed(result, mark)
                         machine.branch = join_labels(machine.branch, mark)
                     if not is_true:
                         return _SKIPPED

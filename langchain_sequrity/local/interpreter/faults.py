@@ -52,7 +52,7 @@ class ProgramRefused(SequrityError):
         )
 
     @classmethod
-    def of_syntax(cls, error: SyntaxError, source: str, corrected: str | None) -> "ProgramRefused":
+    def from_error(cls, error: SyntaxError, source: str, corrected: str | None) -> "ProgramRefused":
         """Use the message and position of Python's parser."""
         line, column = error.lineno or 1, error.offset or 1
         reason = f"Not valid Python: {error.msg.rstrip('?')}."

@@ -102,11 +102,11 @@ class _CollectorTime(threading.local):
 
     Attributes:
         began: When the last one began.
-        forgiven: The duration of the one that is not counted as time of the program.
+        uncounted: The duration of the one that is not counted as time of the program.
     """
 
     began = 0.0
-    forgiven = 0.0
+    uncounted = 0.0
 
 
 _collector = _CollectorTime()
@@ -122,8 +122,8 @@ def _on_garbage_collection(phase: str, info: dict[str, Any]) -> None:
     if info["generation"] == _FULL:
         if phase == "start":
             _collector.began = time.thread_time()
-        elif not _collector.forgiven:
-            _collector.forgiven = time.thread_time() - _collector.began
+        elif not _collector.uncounted:
+            _collector.uncounted = time.thread_time() - _collector.began
 
 
 gc.callbacks.append(_on_garbage_collection)
@@ -131,7 +131,7 @@ gc.callbacks.append(_on_garbage_collection)
 
 def work_time() -> float:
     """Processor seconds of this thread, without a garbage collection that is not counted."""
-    return time.thread_time() - _collector.forgiven
+    return time.thread_time() - _collector.uncounted
 
 
 def _not_in_a_run(name: str, *_: Any) -> NoReturn:
@@ -157,8 +157,8 @@ class Machine:
             conditions of expressions (a filter, the choice of a callee) count in every mode, those
             of statements in strict mode only. Every value that the code changes gets these labels.
         open_tries: How many `try` statements are open that may catch an exception of an operation.
-        attempted: Labels of all data that might have raised an exception since the innermost `try`.
-        steered: In strict mode, labels of all data that decided what the run did so far.
+        try_labels: Labels of all data that might have raised since the innermost `try` began.
+        control_labels: In strict mode, labels of all data that decided what the run did so far.
         may_exit: Whether a program may end early: what follows a branch then depends on it.
         has_converted: Whether a type has converted a part of a value since a union began to try it.
     """
@@ -179,7 +179,7 @@ class Machine:
         self.read_external = read_external
         self.may_branch = may_branch
         self.is_strict = is_strict
-        self.steered: Mark = None
+        self.control_labels: Mark = None
         self.may_exit = False
         self.names: dict[str, Value] = {}
         self._verdicts: dict[Mark, bool] = {}
@@ -199,16 +199,16 @@ class Machine:
 
     def restart_clock(self) -> None:
         """Start the time of the next stretch, within what is left in total."""
-        self._seconds_in_all -= work_time() - self._start
+        self._total_seconds_left -= work_time() - self._stretch_start
         self._begin_stretch()
         self.check_time()
 
     def _begin_stretch(self) -> None:
-        _collector.forgiven = 0.0
-        self._start = work_time()
-        is_last = self._seconds_in_all < self.limits.seconds
+        _collector.uncounted = 0.0
+        self._stretch_start = work_time()
+        is_last = self._total_seconds_left < self.limits.seconds
         self._time_limit = "total_seconds" if is_last else "seconds"
-        self._end = self._start + min(self.limits.seconds, self._seconds_in_all)
+        self._stretch_end = self._stretch_start + min(self.limits.seconds, self._total_seconds_left)
 
     def begin_program(self, branch: Mark) -> None:
         """Begin the next program of the run, in this thread, with its own steps and time.
@@ -222,23 +222,23 @@ class Machine:
         self.line = 1
         self.depth = self.open_tries = 0
         self.branch = branch
-        self.attempted: Mark = None
+        self.try_labels: Mark = None
         self.returned: Value = None
         self.handled: ErrorValue | None = None
         self.has_converted = False
         self._steps = self.fuel = 0
-        self._seconds_in_all = self.limits.total_seconds
+        self._total_seconds_left = self.limits.total_seconds
         self._begin_stretch()
 
     def check_time(self) -> None:
         """End the run if its time is over. For work that is slower than its steps suggest."""
-        if work_time() > self._end:
+        if work_time() > self._stretch_end:
             self.exhaust_time()
 
     @property
     def seconds_left(self) -> float:
         """Seconds left, at least 0; for operations that take a time limit themselves."""
-        return max(self._end - work_time(), 0.0)
+        return max(self._stretch_end - work_time(), 0.0)
 
     def pay_steps(self, steps: int) -> None:
         """Pay for reading this many elements."""
@@ -323,7 +323,7 @@ class Machine:
 
     def stop(self) -> None:
         """End the run from another thread, at its next check of the clock."""
-        self._end = -math.inf
+        self._stretch_end = -math.inf
 
     # -- labels
 
@@ -347,9 +347,9 @@ class Machine:
         """Ask whether data with these labels may decide control flow; end the run if not."""
         if mark is not None:
             if self.open_tries:
-                self.attempted = join_labels(self.attempted, mark)
+                self.try_labels = join_labels(self.try_labels, mark)
             if self.is_strict:
-                self.steered = join_labels(self.steered, mark)
+                self.control_labels = join_labels(self.control_labels, mark)
         if self.may_branch is None:
             return
         verdict = self._verdicts.get(mark)

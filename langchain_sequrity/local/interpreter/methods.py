@@ -143,12 +143,12 @@ METHODS[SetValue] = methods(
 
 
 _LINE_ENDS = ("\n", "\r", "\v", "\f", "\x1c", "\x1d", "\x1e", "\x85", "\u2028", "\u2029")
-_CASES = ("upper", "lower", "title", "capitalize", "casefold", "swapcase")
-_PARTS = (
+_CASE_METHODS = ("upper", "lower", "title", "capitalize", "casefold", "swapcase")
+_PART_METHODS = (
     *("partition", "removeprefix", "removesuffix", "rfind", "rindex", "rpartition"),
     *("strip", "lstrip", "rstrip"),
 )
-_LOOKING = (
+_READING_METHODS = (
     *("startswith", "endswith", "find", "index", "count", "isalnum", "isalpha", "isascii"),
     *("isdecimal", "isdigit", "isidentifier", "islower", "isnumeric", "isprintable", "isspace"),
     *("istitle", "isupper"),
@@ -237,9 +237,9 @@ def _format(machine: Machine, template: str, *values: Value, **fields: Value) ->
 METHODS[str] = methods(
     {
         # A letter may become three when its case changes.
-        **{name: _growing_operation(getattr(str, name), 3) for name in _CASES},
-        **{name: _growing_operation(getattr(str, name)) for name in _PARTS},
-        **{name: _reading_operation(getattr(str, name)) for name in _LOOKING},
+        **{name: _growing_operation(getattr(str, name), 3) for name in _CASE_METHODS},
+        **{name: _growing_operation(getattr(str, name)) for name in _PART_METHODS},
+        **{name: _reading_operation(getattr(str, name)) for name in _READING_METHODS},
         **{
             name: _padding_operation(getattr(str, name))
             for name in ("ljust", "rjust", "center", "zfill")

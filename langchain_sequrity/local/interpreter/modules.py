@@ -177,7 +177,7 @@ TIME = functions(
 )
 
 
-_DRAW = random.SystemRandom()
+_RANDOM = random.SystemRandom()
 _WIDEST_INDENT = 16
 
 
@@ -278,11 +278,11 @@ _MATH = (
 
 
 def _randint(machine: Machine, a: int, b: int) -> Value:
-    return machine.read_external("random.randint", lambda: _DRAW.randint(a, b))
+    return machine.read_external("random.randint", lambda: _RANDOM.randint(a, b))
 
 
 def _random(machine: Machine, /) -> Value:
-    return machine.read_external("random.random", _DRAW.random)
+    return machine.read_external("random.random", _RANDOM.random)
 
 
 @precise
@@ -290,7 +290,7 @@ def _choice(machine: Machine, seq: Value) -> Value:
     items, mark = collect(machine, seq)
     if not items:
         machine.fail(IndexError, "Cannot choose from an empty sequence")
-    index = machine.read_external("random.choice", lambda: _DRAW.randrange(len(items)))
+    index = machine.read_external("random.choice", lambda: _RANDOM.randrange(len(items)))
     return add_labels(items[index], mark)
 
 

@@ -230,10 +230,9 @@ def _search(machine: Machine, item: Value, container: Value, mark: Mark) -> bool
     inner = unbox(container)
     for element in iterate(machine, container):
         bare, element_mark = machine.strip_labels(element)
-        machine.label_changed(
-            inner, join_labels(mark, element_mark)
-        )  # its position depends on them
-        machine.check_branch(inner.labels)  # what its next step calls depends on them too
+        # Its position depends on them, and so does what its next step calls.
+        machine.label_changed(inner, join_labels(mark, element_mark))
+        machine.check_branch(inner.labels)
         if bare is item or bare == item:
             return True
     machine.label_changed(inner, mark)

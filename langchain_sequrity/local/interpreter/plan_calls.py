@@ -27,7 +27,7 @@ from langchain_sequrity.local.interpreter.suggestions import (
     fitted_call,
     likely_tools,
     nearest,
-    takes_these,
+    takes_exactly,
 )
 from langchain_sequrity.local.interpreter.syntax import MAIN
 
@@ -38,13 +38,13 @@ _PLACEHOLDER = re.compile(
 )
 _DATE = re.compile(r"\d{4}-\d\d-\d\d(T.*)?", re.ASCII | re.DOTALL)
 _ENOUGH = "have_enough_info"
-_OF_BUILTINS = {
+_BUILTIN_RESULT_TYPES = {
     "len": WHOLE, "int": WHOLE, "float": REAL, "str": TEXT, "repr": TEXT, "bool": TRUTH,
     "any": TRUTH, "all": TRUTH, "isinstance": TRUTH, "ord": WHOLE, "chr": TEXT,
     "range": Type("list", WHOLE),
 }  # fmt: skip
 _SAME_ITEMS = frozenset({"sorted", "list", "reversed", "tuple", "iter"})
-_OF_TEXTS = {
+_TEXT_METHOD_TYPES = {
     **dict.fromkeys(
         ("lower", "upper", "strip", "lstrip", "rstrip", "title", "capitalize", "casefold",
          "replace", "join", "format", "removeprefix", "removesuffix", "zfill"),
@@ -69,11 +69,11 @@ class CallCheck(ValueCheck):
         ]
         if isinstance(node.func, ast.Name) and node.func.id not in self._names:
             return self._named_call(node, node.func.id, types)
-        self._lambdas(node, None)
+        self._visit_lambdas(node, None)
         if isinstance(node.func, ast.Attribute):
             return self._method_call(node, node.func)
         if isinstance(node.func, ast.Name) and node.func.id in self._functions:
-            self._enter_function(self._functions.pop(node.func.id), node, types)
+            self._visit_called_function(self._functions.pop(node.func.id), node, types)
         callee = self.visit(node.func)
         if callee is not None and callee.name == "class":
             return Type("object", keys=callee.keys, origin=callee.origin)
@@ -82,7 +82,7 @@ class CallCheck(ValueCheck):
             self._report(node, text, node.func)
         return None
 
-    def _enter_function(
+    def _visit_called_function(
         self, function: ast.FunctionDef, call: ast.Call, types: Sequence[Type | None]
     ) -> None:
         """Check the body of a function, with the types of its only call."""
@@ -91,7 +91,7 @@ class CallCheck(ValueCheck):
         parameters = dict(zip(names, types, strict=False))
         parameters |= {k.arg: self._types.get(k.value) for k in call.keywords if k.arg}
         starred = any(isinstance(argument, ast.Starred) for argument in call.args)
-        self._enter(function, {} if starred else parameters)
+        self._visit_function_body(function, {} if starred else parameters)
 
     def _named_call(  # noqa: PLR0911 - one per kind
         self, node: ast.Call, name: str, types: Sequence[Type | None]
@@ -100,9 +100,9 @@ class CallCheck(ValueCheck):
             return self._tool_call(node, name)
         first = types[0] if types else None
         items = first.items if first is not None and first.name == "list" else None
-        self._lambdas(node, items)
+        self._visit_lambdas(node, items)
         if name not in BUILTINS:
-            self._unknown_call(node, name)
+            self._report_unknown_call(node, name)
             return None
         is_empty = first is not None and (first.is_number or first == NOTHING)
         if is_empty and name in {"len", "sorted", "max", "min"} and len(node.args) == 1:
@@ -118,14 +118,14 @@ class CallCheck(ValueCheck):
         if name == "enumerate":
             return Type("list", tuple_of([WHOLE, items]))
         if name == "zip":
-            of_each = [
+            item_types = [
                 source.items if source is not None and source.name == "list" else None
                 for source in types
             ]
-            return Type("list", tuple_of(of_each))
-        return _OF_BUILTINS.get(name)
+            return Type("list", tuple_of(item_types))
+        return _BUILTIN_RESULT_TYPES.get(name)
 
-    def _unknown_call(self, node: ast.Call, name: str) -> None:
+    def _report_unknown_call(self, node: ast.Call, name: str) -> None:
         """Report the call of a function that does not exist."""
         is_module = any(name in members or name == module for module, members in MODULES.items())
         is_bound_later = any(name in later for later in self._bound_later)
@@ -137,9 +137,9 @@ class CallCheck(ValueCheck):
         text, likely = f"`{name}` is not defined.", likely_tools(name, self._tools)
         near = nearest(name, [*self._names, *BUILTINS])
         if likely:
-            fitted = [(tool, fitted_call(node, tool, self._tools[tool])) for tool in likely]
-            exact = [(tool, call) for tool, call in fitted if takes_these(node, self._tools[tool])]
-            possible = [call for _, call in exact or fitted if call is not None]
+            fitted = {tool: fitted_call(node, tool, self._tools[tool]) for tool in likely}
+            exact = [fitted[tool] for tool in likely if takes_exactly(node, self._tools[tool])]
+            possible = [call for call in exact or fitted.values() if call is not None]
             tools = " or ".join(f"`{signature(tool, self._tools[tool])}`" for tool in likely[:3])
             replacement = possible[0] if len(possible) == 1 else None
             self._report(node, f"{text} Did you mean {tools}?", replacement)
@@ -149,7 +149,7 @@ class CallCheck(ValueCheck):
             tools = ", ".join(f"`{tool}`" for tool in [*self._tools][:MOST_NAMES])
             self._report(node.func, f"{text} The tools are {tools}.")
 
-    def _lambdas(self, node: ast.Call, first: Type | None) -> None:
+    def _visit_lambdas(self, node: ast.Call, first: Type | None) -> None:
         for value in [*node.args, *(keyword.value for keyword in node.keywords)]:
             if isinstance(value, ast.Lambda):
                 self.visit_Lambda(value, first)
@@ -167,7 +167,7 @@ class CallCheck(ValueCheck):
         match receiver.name, function.attr:
             case "dict", "get" if receiver.keys and isinstance(key, str):
                 if key not in receiver.keys:
-                    self._no_key(node, function.value, receiver, key)
+                    self._missing_key(node, function.value, receiver, key)
                 return receiver.keys.get(key) if len(node.args) == 1 else None
             case "dict", "get":
                 return receiver.items
@@ -180,7 +180,7 @@ class CallCheck(ValueCheck):
             case "list", "pop":
                 return receiver.items
             case "str", name:
-                return _OF_TEXTS.get(name)
+                return _TEXT_METHOD_TYPES.get(name)
             case "class", "model_json_schema":
                 return Type("schema", keys=receiver.keys, origin=receiver.origin)
             case "class", "model_validate" | "model_validate_json" | "model_construct":
@@ -277,17 +277,12 @@ class CallCheck(ValueCheck):
             answer_type = (
                 type_of_schema(literal, definitions(literal)) if isinstance(literal, dict) else None
             )
-        if (
-            answer_type is None
-            or not answer_type.keys
-            or answer_type.keys.get(_ENOUGH, TRUTH) != TRUTH
-            or (_ENOUGH not in answer_type.keys)
-        ):
-            self._no_flag(node, answer_type)
         keys = answer_type.keys if answer_type is not None else None
+        if not keys or keys.get(_ENOUGH, TRUTH) != TRUTH or _ENOUGH not in keys:
+            self._missing_flag(node, answer_type)
         return Type("dict", keys=keys) if keys else None
 
-    def _no_flag(self, node: ast.Call, schema: Type | None) -> None:
+    def _missing_flag(self, node: ast.Call, schema: Type | None) -> None:
         """Report a schema for a reader without the flag."""
         name = schema.origin if schema is not None else ""
         classes = [node for node in self._tree.body if isinstance(node, ast.ClassDef)]

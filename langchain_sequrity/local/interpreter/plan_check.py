@@ -44,11 +44,11 @@ class PlanCheck(CallCheck):
 
     def check(self) -> None:
         """Check the whole program."""
-        self._body(self._tree.body)
+        self._visit_body(self._tree.body)
         for function in [*self._functions.values()]:
-            self._enter(function)
+            self._visit_function_body(function)
 
-    def _body(self, body: Iterable[ast.stmt]) -> None:
+    def _visit_body(self, body: Iterable[ast.stmt]) -> None:
         for statement in body:
             self.visit(statement)
 
@@ -57,7 +57,7 @@ class PlanCheck(CallCheck):
         before, after = self._names, []
         for body in bodies:
             self._names = dict(before)
-            self._body(body)
+            self._visit_body(body)
             after.append(self._names)
         self._names = dict(before)
         for name in {name for names in after for name in names}:
@@ -72,13 +72,13 @@ class PlanCheck(CallCheck):
         self._names.update({name: before[name] for name in before if name not in rebound})
 
     def visit_For(self, node: ast.For) -> None:
-        items = self._items(node.iter, self.visit(node.iter))
+        items = self._item_type(node.iter, self.visit(node.iter))
         self._loop([*node.body], lambda: self._bind(node.target, items))
-        self._body(node.orelse)
+        self._visit_body(node.orelse)
 
     def visit_While(self, node: ast.While) -> None:
         self._loop(node.body, lambda: self.visit(node.test))
-        self._body(node.orelse)
+        self._visit_body(node.orelse)
 
     def _loop(self, body: Sequence[ast.stmt], begin: Callable[[], object]) -> None:
         """A loop: at its beginning a name has the type from before, or from the end of the body."""
@@ -89,7 +89,7 @@ class PlanCheck(CallCheck):
             functions = dict(self._functions)
             self._bound_later.append(bound)
             begin()
-            self._body(body)
+            self._visit_body(body)
             self._bound_later.pop()
             after, self.problems, self._functions = self._names, problems, functions
         else:
@@ -111,7 +111,7 @@ class PlanCheck(CallCheck):
             if handler.name:
                 self._names[handler.name] = None
         self._branches(*(handler.body for handler in node.handlers), node.orelse)
-        self._body(node.finalbody)
+        self._visit_body(node.finalbody)
 
     def visit_Assign(self, node: ast.Assign) -> None:
         value = self.visit(node.value)
@@ -145,7 +145,7 @@ class PlanCheck(CallCheck):
         if self._read_counts[node.name] == 1 and node in self._tree.body:
             self._functions[node.name] = node  # it is checked with the types of its call
         else:
-            self._enter(node)
+            self._visit_function_body(node)
 
     def visit_ClassDef(self, node: ast.ClassDef) -> None:
         fields: Names = {}

@@ -112,7 +112,7 @@ class ValueCheck(ast.NodeVisitor):
         if len(self.problems) >= MOST_PROBLEMS:
             raise EnoughProblems
 
-    def _enter(
+    def _visit_function_body(
         self, function: ast.FunctionDef, parameters: Mapping[str, Type | None] | None = None
     ) -> None:
         """The body of a function, which runs later: any name of the program may exist then."""
@@ -192,18 +192,15 @@ class ValueCheck(ast.NodeVisitor):
         if name in BUILTINS or any(name in later for later in self._bound_later):
             return None
         if self._checks_names:
-            self._unknown_name(node)
+            self._report_unknown_name(node)
         return None
 
-    def _unknown_name(self, node: ast.Name) -> None:
+    def _report_unknown_name(self, node: ast.Name) -> None:
         name = node.id
         if name in self._first_lines:
-            number = self._first_lines[name]
-            self._report(
-                node,
-                f"`{name}` is used before line {number} assigns it. "
-                f"Put line {number} before this one.",
-            )
+            line = f"line {self._first_lines[name]}"
+            text = f"`{name}` is used before {line} assigns it. Put {line} before this one."
+            self._report(node, text)
             return
         text = f"`{name}` is not defined."
         for module, members in MODULES.items():
@@ -221,7 +218,8 @@ class ValueCheck(ast.NodeVisitor):
         before = self._names
         self._names = dict(before)
         for generator in node.generators:
-            self._bind(generator.target, self._items(generator.iter, self.visit(generator.iter)))
+            item_type = self._item_type(generator.iter, self.visit(generator.iter))
+            self._bind(generator.target, item_type)
             for test in generator.ifs:
                 self.visit(test)
                 self._forget_types(narrowed_names(test))
@@ -271,7 +269,7 @@ class ValueCheck(ast.NodeVisitor):
         self._bind(node.target, value)
         return value
 
-    def _items(self, node: ast.expr, value_type: Type | None) -> Type | None:
+    def _item_type(self, node: ast.expr, value_type: Type | None) -> Type | None:
         """The type of what a loop over a value gives."""
         if value_type is None:
             return None
@@ -296,7 +294,7 @@ class ValueCheck(ast.NodeVisitor):
         match owner.name:
             case "dict" | "schema" if owner.keys and isinstance(key, str | int):
                 if key not in owner.keys:
-                    self._no_key(node, node.value, owner, str(key))
+                    self._missing_key(node, node.value, owner, str(key))
                 return owner.keys.get(str(key))
             case "dict":
                 return owner.items
@@ -318,7 +316,7 @@ class ValueCheck(ast.NodeVisitor):
                 self._report(node, f"`{code}` is {owner}.", field)
         return None
 
-    def _no_key(self, node: ast.expr, value: ast.expr, dict_type: Type, key: str) -> None:
+    def _missing_key(self, node: ast.expr, value: ast.expr, dict_type: Type, key: str) -> None:
         """Report a key that a dict does not have, unless the program may have added it."""
         if self._added_keys is None or key in self._added_keys:
             return
@@ -329,7 +327,7 @@ class ValueCheck(ast.NodeVisitor):
         self._report(node, text, replacement)
 
     def visit_Attribute(self, node: ast.Attribute) -> Type | None:
-        owner = self._owner(node)
+        owner = self._owner_type(node)
         if owner is None or not isinstance(node.ctx, ast.Load):
             return None
         attributes = owner.attributes()
@@ -351,7 +349,7 @@ class ValueCheck(ast.NodeVisitor):
             self._report(node, text, ast.Attribute(node.value, near, ast.Load()))
         return None
 
-    def _owner(self, node: ast.Attribute) -> Type | None:
+    def _owner_type(self, node: ast.Attribute) -> Type | None:
         """The type of what an attribute is read of; a tool does not belong to anything."""
         match node.value:
             case ast.Name(id=name) if node.attr in self._tools and name not in self._names:

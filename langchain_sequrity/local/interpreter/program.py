@@ -116,9 +116,9 @@ def check_placement(tree: ast.Module) -> None:
         ProgramRefused: With line, column and what to write instead.
     """
     # Without recursion: a long chain of `elif` is deep in the tree.
-    waiting: list[tuple[ast.AST, bool, bool]] = [(tree, False, False)]
-    while waiting:
-        node, in_function, in_loop = waiting.pop()
+    pending: list[tuple[ast.AST, bool, bool]] = [(tree, False, False)]
+    while pending:
+        node, in_function, in_loop = pending.pop()
         if isinstance(node, ast.Return) and not in_function:
             refuse(
                 node,
@@ -131,7 +131,7 @@ def check_placement(tree: ast.Module) -> None:
         is_loop = isinstance(node, ast.For | ast.While)
         for name, block in blocks(node):
             loops = (in_loop and not is_function) or (is_loop and name == "body")
-            waiting += [(child, in_function or is_function, loops) for child in block]
+            pending += [(child, in_function or is_function, loops) for child in block]
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,12 +259,12 @@ class _ProgramWords:
     def has_data(self, query: ast.expr) -> bool:
         """Whether an expression contains data, or quotes words of the user."""
         values: dict[str, ast.expr] = {}
-        waiting = [query]
-        while waiting:
-            for name in _names_in(waiting.pop()):
+        pending = [query]
+        while pending:
+            for name in _names_in(pending.pop()):
                 if name in self._values and name not in values:
                     values[name] = self._values[name]
-                    waiting.append(values[name])
+                    pending.append(values[name])
                 elif name not in self._values and (name in self._bound or name not in BUILTINS):
                     return True
         fields = [part.value for part in ast.walk(query) if isinstance(part, ast.FormattedValue)]

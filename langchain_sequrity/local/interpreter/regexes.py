@@ -146,9 +146,9 @@ def _group_texts(machine: Machine, match: "Match[str]", default: Any) -> tuple[A
     return match.groups(default)
 
 
-def _pay_for_groups(machine: Machine, match: "Match[str]", *which: Any) -> None:
+def _pay_for_groups(machine: Machine, match: "Match[str]", *groups: Any) -> None:
     """Pay for the texts of groups before they are copied; for all groups if none is named."""
-    for start, end in map(match.span, which) if which else match.regs:
+    for start, end in map(match.span, groups) if groups else match.regs:
         machine.pay_text(end - start)
 
 
@@ -270,9 +270,9 @@ def _escape(machine: Machine, pattern: Any) -> str:
     return regex.escape(pattern)
 
 
-def _group(machine: Machine, match: "Match[str]", *which: Any) -> Any:
-    _pay_for_groups(machine, match, *which or (0,))
-    return match.group(*which)
+def _group(machine: Machine, match: "Match[str]", *groups: Any) -> Any:
+    _pay_for_groups(machine, match, *groups or (0,))
+    return match.group(*groups)
 
 
 def _groups(machine: Machine, match: "Match[str]", default: Any = None) -> Any:

@@ -212,13 +212,19 @@ def _digest(data: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _labeled_to_wire(values: Mapping[str, Labeled]) -> dict[str, Any]:
-    return {name: [labeled.value, labeled.labels.to_wire()] for name, labeled in values.items()}
+def labeled_to_json(labeled: Labeled) -> list[Any]:
+    """Write a value with its labels."""
+    return [labeled.value, labeled.labels.to_wire()]
+
+
+def named_to_json(values: Mapping[str, Labeled]) -> dict[str, Any]:
+    """Write values by name. The digests in logs depend on this form."""
+    return {name: labeled_to_json(labeled) for name, labeled in values.items()}
 
 
 def call_digest(call: ToolCall) -> str:
     """The digest that identifies a call in the log."""
-    return _digest([call.tool, _labeled_to_wire(call.arguments)])
+    return _digest([call.tool, named_to_json(call.arguments)])
 
 
 def answer_event(answer: Answer, call: str) -> LogEvent:
@@ -240,7 +246,7 @@ def answer_event(answer: Answer, call: str) -> LogEvent:
     return {**event, "call": call, "labels": answer.labels.to_wire()}
 
 
-def answer_of(event: LogEvent) -> Answer:
+def answer_from_event(event: LogEvent) -> Answer:
     """The answer in an event."""
     if event["event"] == "program":
         return NextProgram(event["source"])
@@ -283,10 +289,10 @@ class Job:
         self.parsed_next: Program | None = None  # the last next program that was parsed
         # Names of the programs before the next one, whether their lines ran or not.
         self.bound_names: frozenset[str] = frozenset()
-        self.pending_digest = ""
+        self.pending_digest = ""  # of the last call
         self.cursor = self.call_count = 0
-        self.deferred_names: frozenset[str] = frozenset()
-        self.may_end_turn = False
+        self.deferred_names: frozenset[str] = frozenset()  # those in functions of all programs
+        self.may_end_turn = False  # whether a program so far may
         self.machine = Machine(
             limits=self.limits,
             tools=self.tools,
@@ -378,7 +384,7 @@ class Job:
         event = self.next_event("result", "failure")
         if event["call"] != self.pending_digest:
             self.diverge(f"calls `{tool}` with other arguments than before")
-        result: Any = answer_of(event)
+        result: Any = answer_from_event(event)
         if isinstance(result, ToolFailure):
             error_type = ErrorType("ToolError", ToolError)
             raise Raised(ErrorValue(error_type, (result.message,), as_mark(result.labels)))
@@ -431,7 +437,7 @@ class Job:
         # In strict mode a branch can end a program with `exit`, or the turn with an answer. The
         # next program runs only if no branch did, so it depends on the conditions of all branches.
         # If no program can end like this, it depends only on the branches that are still open.
-        branch = machine.steered if self.may_end_turn else machine.branch
+        branch = machine.control_labels if self.may_end_turn else machine.branch
         machine.begin_program(branch if machine.is_strict else None)
         self.check_names(program)
         return program
@@ -457,10 +463,10 @@ class Job:
             self.deferred_names |= deferred_names(program.tree)
             self.may_end_turn |= machine.is_strict and may_end_turn(program.tree)
         machine.may_exit = machine.may_exit or (machine.is_strict and may_exit(program.tree))
-        body = compile_module(machine, program.tree)
+        run_body = compile_module(machine, program.tree)
         code, mark, value = None, None, None
         try:
-            value = body()
+            value = run_body()
         except Exit as exit_call:
             code, mark = exit_call.code, exit_call.labels
         # The value of a step's last line is not an answer: it may be a tool call.
@@ -477,7 +483,7 @@ class Job:
 
     def start(self) -> None:
         """Log or compare the initial state of the run; then bind the variables."""
-        digest = _digest([self.program.digest, _labeled_to_wire(self.variables), self.is_strict])
+        digest = _digest([self.program.digest, named_to_json(self.variables), self.is_strict])
         if not self.log:
             self.log.append({"event": "start", "engine": ENGINE, "digest": digest})
         event = self.next_event("start")

@@ -104,15 +104,15 @@ def comprehension_scope(generators: list[ast.comprehension], parent: Scope | Non
 
 def walk_scope(body: Iterable[ast.AST]) -> Iterator[ast.AST]:
     """All nodes of a scope, without those of inner scopes."""
-    waiting = list(body)
-    while waiting:
-        node = waiting.pop()
+    pending = list(body)
+    while pending:
+        node = pending.pop()
         yield node
         if isinstance(node, COMPREHENSIONS):
             # `:=` in a comprehension binds in the scope around it.
-            waiting.extend(n for n in ast.walk(node) if isinstance(n, ast.NamedExpr))
+            pending.extend(n for n in ast.walk(node) if isinstance(n, ast.NamedExpr))
         elif not isinstance(node, _NESTED):
-            waiting.extend(ast.iter_child_nodes(node))
+            pending.extend(ast.iter_child_nodes(node))
 
 
 class ChangedNames(NamedTuple):
@@ -124,35 +124,35 @@ class ChangedNames(NamedTuple):
         changed: Containers under these names may change: by a method, by an assignment, or by a
             function of the program that gets them as arguments.
         bound: The names themselves may be bound to another value: by `:=`, `global` or `nonlocal`.
-        of_module: The names in `global` statements.
+        global_names: The names in `global` statements.
     """
 
     read: frozenset[str]
     changed: frozenset[str]
     bound: frozenset[str]
-    of_module: frozenset[str]
+    global_names: frozenset[str]
 
 
-def changed_names(nodes: Sequence[ast.AST], is_own: Callable[[str], bool]) -> ChangedNames:
+def changed_names(nodes: Sequence[ast.AST], may_be_variable: Callable[[str], bool]) -> ChangedNames:
     """What this code may change, according to its text.
 
     Args:
         nodes: Expressions of one scope, or one function.
-        is_own: Whether a name is a variable of the program.
+        may_be_variable: Whether a name is a variable of the program.
     """
     read: set[str] = set()
     changed: set[str] = set()
     bound: set[str] = set()
-    of_module: set[str] = set()
+    global_names: set[str] = set()
     for node, hidden in _visible(nodes):
         if isinstance(node, _BINDING):
             bound |= {name for name in bound_names([node]) if name not in hidden}
         if isinstance(node, ast.Global):
-            of_module.update(node.names)
+            global_names.update(node.names)
         read |= _bases(*_read_parts(node)) - hidden
-        changed |= _bases(*_changed_parts(node, is_own)) - hidden
-    read, changed, bound = ({*filter(is_own, names)} for names in (read, changed, bound))
-    return ChangedNames(*map(frozenset, (read, changed, bound, of_module)))
+        changed |= _bases(*_changed_parts(node, may_be_variable)) - hidden
+    read, changed, bound = ({*filter(may_be_variable, names)} for names in (read, changed, bound))
+    return ChangedNames(*map(frozenset, (read, changed, bound, global_names)))
 
 
 def _read_parts(node: ast.AST) -> list[ast.expr]:
@@ -176,13 +176,14 @@ def _read_parts(node: ast.AST) -> list[ast.expr]:
             return []
 
 
-def _changed_parts(node: ast.AST, is_own: Callable[[str], bool]) -> list[ast.expr]:
+def _changed_parts(node: ast.AST, may_be_variable: Callable[[str], bool]) -> list[ast.expr]:
     """Expressions within a node whose values it may change."""
     match node:
         case ast.Call(func=function):
             arguments = _call_arguments(node)
-            has_own = any(isinstance(value, ast.Lambda) for value in arguments)
-            return arguments if has_own or _may_be_own(function, is_own) else []
+            may_change = _may_change_arguments(function, may_be_variable)
+            may_change |= any(isinstance(value, ast.Lambda) for value in arguments)
+            return arguments if may_change else []
         case ast.Attribute() if node.attr in _CHANGING:
             return [node]
         case ast.Attribute() | ast.Subscript() if not isinstance(node.ctx, ast.Load):
@@ -194,7 +195,7 @@ def _changed_parts(node: ast.AST, is_own: Callable[[str], bool]) -> list[ast.exp
 
 
 def _call_arguments(call: ast.Call) -> list[ast.expr]:
-    return [*call.args, *(word.value for word in call.keywords)]
+    return [*call.args, *(keyword.value for keyword in call.keywords)]
 
 
 def _visible(nodes: Sequence[ast.AST]) -> Iterator[tuple[ast.AST, frozenset[str]]]:
@@ -203,9 +204,9 @@ def _visible(nodes: Sequence[ast.AST]) -> Iterator[tuple[ast.AST, frozenset[str]
     # `:=` binds a variable of the scope around, so it does not hide that variable.
     targets = {id(node.target) for node in scope_nodes if isinstance(node, ast.NamedExpr)}
     stored = frozenset(bound_names(node for node in scope_nodes if id(node) not in targets))
-    waiting = [(node, stored) for node in nodes]
-    while waiting:
-        node, hidden = waiting.pop()
+    pending = [(node, stored) for node in nodes]
+    while pending:
+        node, hidden = pending.pop()
         yield node, hidden
         inner_hidden = hidden
         outside: list[ast.expr] = []
@@ -218,8 +219,8 @@ def _visible(nodes: Sequence[ast.AST]) -> Iterator[tuple[ast.AST, frozenset[str]
             case ast.ListComp() | ast.SetComp() | ast.GeneratorExp() | ast.DictComp():
                 inner_hidden = hidden | comprehension_scope(node.generators, None).slots.keys()
                 outside, inside = [node.generators[0].iter], without_first_source(node)
-        waiting += [(child, hidden) for child in outside]
-        waiting += [(child, inner_hidden) for child in inside]
+        pending += [(child, hidden) for child in outside]
+        pending += [(child, inner_hidden) for child in inside]
 
 
 def without_first_source(
@@ -238,18 +239,18 @@ _CHANGING = frozenset({
 })  # fmt: skip
 
 
-def _may_be_own(function: ast.expr, is_own: Callable[[str], bool]) -> bool:
+def _may_change_arguments(function: ast.expr, may_be_variable: Callable[[str], bool]) -> bool:
     """Whether the callee may be a function of the program, or a method under another name.
 
     A method call `x.append(1)` is recognised by its name. `list.append(x, 1)` changes its argument.
     """
     match function:
         case ast.Attribute(value=ast.Name(id=name), attr=attribute):
-            return attribute in _CHANGING and not is_own(name)
+            return attribute in _CHANGING and not may_be_variable(name)
         case ast.Attribute():
             return False
         case ast.Name(id=name):
-            return is_own(name)
+            return may_be_variable(name)
         case _:
             return True
 
@@ -271,12 +272,12 @@ def minimum_steps(*nodes: ast.AST) -> int:
 
     An ordinary statement takes one step; a statement with thousands of nodes takes more.
     """
-    count, waiting = 0, list(nodes)
-    while waiting:
-        node = waiting.pop()
+    count, pending = 0, list(nodes)
+    while pending:
+        node = pending.pop()
         count += 1
         parts = ast.iter_child_nodes(node)
-        waiting += [part for part in parts if not isinstance(part, _BLOCKS)]
+        pending += [part for part in parts if not isinstance(part, _BLOCKS)]
     return 1 + (count >> 4)
 
 
@@ -429,9 +430,9 @@ class ScopeCompiler(ast.NodeVisitor):
         return find
 
     def _label_bound(self, nodes: tuple[ast.AST, ...]) -> LabelEffects:
-        names = changed_names(nodes, self._is_own)
+        names = changed_names(nodes, self._may_be_variable)
         compilers = {
-            name: (self, self.compiler_for(None)) if name in names.of_module else (self,)
+            name: (self, self.compiler_for(None)) if name in names.global_names else (self,)
             for name in frozenset().union(*names)
         }
         variables = [
@@ -465,7 +466,7 @@ class ScopeCompiler(ast.NodeVisitor):
         """Whether a name can have a value at all."""
         return name in BUILTINS or self.is_bound(name)
 
-    def _is_own(self, name: str) -> bool:
+    def _may_be_variable(self, name: str) -> bool:
         """Whether a name may be a variable, also of a later program."""
         return self.is_bound(name) or not (name in BUILTINS or name in self.machine.tools)
 
@@ -527,8 +528,8 @@ class ScopeCompiler(ast.NodeVisitor):
         machine, set_value, location = self.machine, self.set_variable(name), find(self.scope, name)
         # Outside strict mode, statements open no branch. So an open branch comes from the caller,
         # and everything that leaves the function gets its labels. Local variables need none.
-        is_own = self.scope is None or (location is not None and location[0] == 0)
-        if is_own and not machine.is_strict and not in_expression:
+        is_local = self.scope is None or (location is not None and location[0] == 0)
+        if is_local and not machine.is_strict and not in_expression:
             return set_value
         return lambda frame, value: set_value(frame, add_labels(value, machine.branch))
 

@@ -244,7 +244,7 @@ class StatementCompiler(ExpressionCompiler):
         names = tuple(dict.fromkeys(bound_names(walk_scope([node.target]))))
         labelers = tuple(map(self.label_variable, names))
 
-        def ended(frame: Frame | None, values: Value) -> None:
+        def label_targets(frame: Frame | None, values: Value) -> None:
             mark = split_labels(values)[1]
             if mark is not None or machine.branch is not None:
                 if type(unbox(values)) is IteratorValue:  # its position depends on what ended it
@@ -254,13 +254,13 @@ class StatementCompiler(ExpressionCompiler):
 
         def run(frame: Frame | None) -> Completion | None:
             values = source(frame)
-            for value in elements(machine, values):
-                store(frame, value)
+            for element in elements(machine, values):
+                store(frame, element)
                 signal = body(frame)
                 if signal is not None and signal is not CONTINUE:
-                    ended(frame, values)
+                    label_targets(frame, values)
                     return None if signal is BREAK else signal
-            ended(frame, values)
+            label_targets(frame, values)
             return otherwise(frame)
 
         return self.close_branches_after(node, run)
@@ -456,7 +456,7 @@ class StatementCompiler(ExpressionCompiler):
         if not machine.is_strict or jumps_out(node):
             return run
 
-        def leaving(frame: Frame | None) -> Completion | None:
+        def run_and_close(frame: Frame | None) -> Completion | None:
             before = machine.branch
             try:
                 return run(frame)
@@ -465,7 +465,7 @@ class StatementCompiler(ExpressionCompiler):
             finally:
                 machine.close_branches(before)
 
-        return leaving
+        return run_and_close
 
     def visit_Try(self, node: ast.Try) -> CompiledStatement:
         body, otherwise, machine = self.block(node.body), self.block(node.orelse), self.machine
@@ -473,7 +473,7 @@ class StatementCompiler(ExpressionCompiler):
         handlers = tuple(map(self._handler, node.handlers))
 
         def run(frame: Frame | None) -> Completion | None:
-            before, machine.attempted = machine.attempted, None
+            before, machine.try_labels = machine.try_labels, None
             machine.open_tries += may_catch
             try:
                 try:
@@ -483,25 +483,25 @@ class StatementCompiler(ExpressionCompiler):
             except Exception as exception:  # noqa: BLE001 - what an operation raised is the program's
                 error = machine.as_error_value(exception)
                 if may_catch:
-                    machine.label_changed(error, machine.attempted)
+                    machine.label_changed(error, machine.try_labels)
                 return self._handle(frame, handlers, error)
             finally:
-                machine.attempted = join_labels(before, machine.attempted)
+                machine.try_labels = join_labels(before, machine.try_labels)
             return signal if signal is not None else otherwise(frame)
 
-        whole = self._with_finally(run, node.finalbody) if node.finalbody else run
-        return self.close_branches_after(node, whole)
+        with_finally = self._with_finally(run, node.finalbody) if node.finalbody else run
+        return self.close_branches_after(node, with_finally)
 
     def _may_catch(self, node: ast.Try) -> bool:
         """Whether a statement may catch an exception of an operation.
 
         `ToolError` comes only from tools, and from `raise`, which labels the exception itself.
         """
-        of_tools = not self.is_bound("ToolError") and all(
+        only_tool_errors = not self.is_bound("ToolError") and all(
             isinstance(handler.type, ast.Name) and handler.type.id == "ToolError"
             for handler in node.handlers
         )
-        return not of_tools or any(map(jumps_out, node.finalbody))
+        return not only_tool_errors or any(map(jumps_out, node.finalbody))
 
     def _handle(
         self, frame: Frame | None, handlers: tuple[Any, ...], error: ErrorValue
@@ -640,12 +640,12 @@ def jumps_out(node: ast.stmt) -> bool:
         if isinstance(current, ast.FunctionDef):
             continue
         for field, block in blocks(current):
-            ended: _Jumps = ()
+            absorbed: _Jumps = ()
             if field == "body" and isinstance(current, ast.For | ast.While):
-                ended = _LOOP_JUMPS
+                absorbed = _LOOP_JUMPS
             elif field == "body" and isinstance(current, ast.Try) and current.handlers:
-                ended = _RAISES
-            remaining = tuple(jump for jump in jumps if jump not in ended)
+                absorbed = _RAISES
+            remaining = tuple(jump for jump in jumps if jump not in absorbed)
             pending += [(child, remaining) for child in block]
     return False
 

@@ -41,7 +41,7 @@ def _objects(name: str) -> set[str]:
     return {word.removesuffix("s") for word in name.lower().split("_")[1:] if len(word) > 1}
 
 
-def takes_these(call: ast.Call, schema: Mapping[str, Any]) -> bool:
+def takes_exactly(call: ast.Call, schema: Mapping[str, Any]) -> bool:
     """Whether a tool takes exactly the arguments of a call, by their names."""
     names = {keyword.arg for keyword in call.keywords}
     required = set(schema.get("required") or ())
@@ -128,20 +128,20 @@ def _path_to(expected: Type, actual: Type, argument: str) -> str:
     return f"[{best[0]!r}]" if best else ""
 
 
-def converted(value: Any, to: Type) -> str | None:  # noqa: PLR0911 - one per kind
+def converted(value: Any, target: Type) -> str | None:  # noqa: PLR0911 - one per kind
     """A literal of another type that says the same."""
-    if to.values:
+    if target.values:
         return None
-    if to.name == "str":
+    if target.name == "str":
         return repr(str(value))
-    if to.name == "list":
+    if target.name == "list":
         return repr([value])
-    if to.name == "bool" and str(value).lower() in {"true", "false"}:
+    if target.name == "bool" and str(value).lower() in {"true", "false"}:
         return str(value).capitalize()
     with suppress(ValueError, TypeError):
-        if to.name == "int" and float(value).is_integer():
+        if target.name == "int" and float(value).is_integer():
             return repr(int(float(value)))
-        if to.name == "float":
+        if target.name == "float":
             return repr(float(value))
     return None
 
@@ -149,11 +149,11 @@ def converted(value: Any, to: Type) -> str | None:  # noqa: PLR0911 - one per ki
 def as_fstring(node: ast.BinOp) -> ast.JoinedStr:
     """A sum of texts and other values as one text."""
     parts: list[ast.expr] = []
-    waiting: list[ast.expr] = [node]
-    while waiting:
-        match waiting.pop():
+    pending: list[ast.expr] = [node]
+    while pending:
+        match pending.pop():
             case ast.BinOp(left=left, op=ast.Add(), right=right):
-                waiting += [right, left]
+                pending += [right, left]
             case ast.Constant(value=str(text)):
                 parts.append(ast.Constant(text))
             case ast.JoinedStr(values=values):

@@ -129,13 +129,13 @@ def _with_keyword(code: str, bare: str) -> Iterator[str]:
 
 def _unclosed(code: str) -> str:
     """The brackets that a piece of code leaves open."""
-    waiting: list[str] = []
+    pending: list[str] = []
     for char in code:
         if char in _PAIRS:
-            waiting.append(_PAIRS[char])
-        elif waiting and char == waiting[-1]:
-            waiting.pop()
-    return "".join(reversed(waiting))
+            pending.append(_PAIRS[char])
+        elif pending and char == pending[-1]:
+            pending.pop()
+    return "".join(reversed(pending))
 
 
 def _indented_blocks(lines: list[str], index: int) -> Iterator[str]:

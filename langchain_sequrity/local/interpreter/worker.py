@@ -18,7 +18,7 @@ import signal
 import socket
 import struct
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -41,7 +41,9 @@ from langchain_sequrity.local.interpreter.run import (
     Run,
     Step,
     ToolCall,
-    answer_of,
+    answer_from_event,
+    labeled_to_json,
+    named_to_json,
     planned_run,
 )
 
@@ -131,16 +133,6 @@ def read(connection: socket.socket, size: int, set_timeout: Callable[[], object]
             raise EOFError
         view = view[count:]
     return data
-
-
-def labeled_to_json(labeled: Labeled) -> list[Any]:
-    """Write a value with its labels."""
-    return [labeled.value, labeled.labels.to_wire()]
-
-
-def named_to_json(values: Mapping[str, Labeled]) -> Message:
-    """Write values by name."""
-    return {name: labeled_to_json(labeled) for name, labeled in values.items()}
 
 
 def step_to_json(step: Step) -> Message:
@@ -319,7 +311,7 @@ class _WorkerLoop:
                 reply = self._names(run)
                 continue
             self._set_time_limit(1)
-            answer = answer_of(request["result"])
+            answer = answer_from_event(request["result"])
             if not isinstance(answer, NextProgram):
                 return answer
             try:

@@ -42,6 +42,7 @@ from langchain_sequrity.local.interpreter.run import (
     call_digest,
     check_may_advance,
     checked_event,
+    named_to_json,
     waits_for_answer,
 )
 from langchain_sequrity.local.interpreter.worker import (
@@ -56,7 +57,6 @@ from langchain_sequrity.local.interpreter.worker import (
     from_json,
     message_size,
     named_from_json,
-    named_to_json,
     read,
     send,
     step_from_json,
@@ -69,7 +69,6 @@ PATIENCE: Final = 60.0
 """Seconds of wall-clock time in which even a busy machine gives a program its processor time."""
 
 AnswerQuestion = Callable[[Message], Message]
-
 _WORKER_MODULE = "langchain_sequrity.local.interpreter.worker"
 _INHERITED = ("TZ",)  # environment variables of workers: the zone, so that replays agree
 _START_SECONDS = 60.0
@@ -423,7 +422,7 @@ class WorkerPool:
         worker = self.acquire(owner)
         try:
             request = {"do": "check", "source": source, "known": [*known], "log": []}
-            _reply_or_raise(self.exchange(worker, request))
+            self.exchange(worker, request)
         except WorkerLost as lost:
             raise ProgramRefused(str(lost)) from None
         except ProgramRefused:
@@ -450,7 +449,7 @@ class WorkerPool:
 
     def acquire(self, owner: str | None) -> Worker:
         """Take a worker out of the pool; raises `UsageError` if workers cannot be started."""
-        # All waiting workers, and the fork server, may have been ended from outside.
+        # All idle workers, and the fork server, may have been ended from outside.
         for _ in range(self._fresh + self._max_owned + 2):
             worker = self._take_idle(owner)
             if worker.wait_until_started():
@@ -487,14 +486,11 @@ class WorkerPool:
         self._idle += [self._server.fork() for _ in range(missing)]
 
     def exchange(
-        self,
-        worker: Worker,
-        request: Message,
-        answer_question: AnswerQuestion | None = None,
+        self, worker: Worker, request: Message, answer_question: AnswerQuestion | None = None
     ) -> Message:
-        """Send a request to a worker; see `Worker.exchange`."""
+        """Send a request to a worker, as `Worker.exchange` does; raise what its reply reports."""
         with self._running_slots:
-            return worker.exchange(request, self.patience, answer_question)
+            return _reply_or_raise(worker.exchange(request, self.patience, answer_question))
 
     def mark_waiting(self, worker: Worker) -> None:
         """Record that a worker waits. If too many wait, those that wait longest are released."""
@@ -628,9 +624,7 @@ class WorkerRun:
             "is_strict": is_strict,
             "has_steps": has_steps,
             "asked": user_request,
-            "results": check_json(
-                {name: dict(schema) for name, schema in (result_schemas or {}).items()}
-            ),
+            "results": check_json({name: dict(s) for name, s in (result_schemas or {}).items()}),
         }
         self._has_steps = has_steps
         self._may_branch = may_branch
@@ -666,7 +660,9 @@ class WorkerRun:
             ReplayDiverged: If the program differs from its log.
         """
         check_may_advance(self._step, answer, has_steps=self._has_steps, is_closed=self._is_closed)
-        step_before, event = self._step, self._event_for(answer)
+        step_before = self._step
+        call = call_digest(step_before) if isinstance(step_before, ToolCall) else ""
+        event = None if answer is None else answer_event(answer, call)
         self._is_namespace_current = False
         try:
             worker = self._current_worker()
@@ -689,18 +685,12 @@ class WorkerRun:
                 self._pool.mark_waiting(worker)
         return self._step
 
-    def _event_for(self, answer: Answer | None) -> LogEvent | None:
-        if answer is None:
-            return None
-        call = call_digest(self._step) if isinstance(self._step, ToolCall) else ""
-        return answer_event(answer, call)
-
     def park(self) -> None:
         """Release the worker. The next `advance` replays the log in another one."""
         worker = self._worker
         if worker is not None and self._is_waiting and self._pool.wake(worker):
             self._release_worker(is_waiting=True, is_worn=self._is_worker_worn)
-        self._release_worker()
+        self._drop_worker()
 
     def close(self) -> None:
         """End the run. Its log stays readable."""
@@ -748,7 +738,7 @@ class WorkerRun:
         self._worker = worker
         self._finalizer = weakref.finalize(self, self._pool.drop, worker)
         try:
-            _reply_or_raise(self._pool.exchange(worker, {**self._start_request, "log": self._log}))
+            self._pool.exchange(worker, {**self._start_request, "log": self._log})
         except ProgramRefused:
             self._release_worker()
             raise
@@ -777,10 +767,13 @@ class WorkerRun:
     def _advance_worker(self, worker: Worker, event: LogEvent | None) -> Step:
         request = {"do": "advance", "result": event}
         answer_question = None if self._may_branch is None else self._answer_question
-        reply = _reply_or_raise(self._pool.exchange(worker, request, answer_question))
+        reply = self._pool.exchange(worker, request, answer_question)
         try:
             step = step_from_json(reply["step"])
-            self._log += _new_events(reply["log"])
+            events = [checked_event(event) for event in reply["log"]]
+            if not _LOGGED_BY_WORKERS.issuperset(event["event"] for event in events):
+                raise invalid_answer()
+            self._log += events
             if isinstance(step, ToolCall):
                 if step.tool not in self._start_request["tools"]:
                     raise invalid_answer()
@@ -802,7 +795,7 @@ class WorkerRun:
             return
         try:
             worker = self._current_worker()
-            reply = _reply_or_raise(self._pool.exchange(worker, {"do": "names"}))
+            reply = self._pool.exchange(worker, {"do": "names"})
             self._namespace = _namespace_from_json(reply)
             self._is_namespace_current = True
         except (WorkerLost, KeyError, TypeError, ValueError, AttributeError, SequrityError):
@@ -817,13 +810,6 @@ class WorkerRun:
         except UsageError:
             raise invalid_answer() from None
         return {"may": self._may_branch is None or bool(self._may_branch(labels))}
-
-
-def _new_events(data: Any) -> list[LogEvent]:
-    events = [checked_event(event) for event in data]
-    if not all(event["event"] in _LOGGED_BY_WORKERS for event in events):
-        raise ValueError
-    return events
 
 
 def _namespace_from_json(reply: Message) -> _Namespace:
