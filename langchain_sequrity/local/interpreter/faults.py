@@ -42,9 +42,8 @@ class ProgramRefused(SequrityError):
         self, texts: Iterable[str], corrected: str | None, *, still_wrong: str = ""
     ) -> "ProgramRefused":
         """This refusal with more texts, and with the best correction."""
-        reason = "\n".join(texts)
         return ProgramRefused(
-            reason,
+            "\n".join(texts),
             line=self.line,
             column=self.column,
             corrected=corrected,

@@ -167,7 +167,7 @@ class CallCheck(ValueCheck):
         match receiver.name, function.attr:
             case "dict", "get" if receiver.keys and isinstance(key, str):
                 if key not in receiver.keys:
-                    self._missing_key(node, function.value, receiver, key)
+                    self._report_no_key(node, function.value, receiver, key)
                 return receiver.keys.get(key) if len(node.args) == 1 else None
             case "dict", "get":
                 return receiver.items
@@ -279,10 +279,10 @@ class CallCheck(ValueCheck):
             )
         keys = answer_type.keys if answer_type is not None else None
         if not keys or keys.get(_ENOUGH, TRUTH) != TRUTH or _ENOUGH not in keys:
-            self._missing_flag(node, answer_type)
+            self._report_no_flag(node, answer_type)
         return Type("dict", keys=keys) if keys else None
 
-    def _missing_flag(self, node: ast.Call, schema: Type | None) -> None:
+    def _report_no_flag(self, node: ast.Call, schema: Type | None) -> None:
         """Report a schema for a reader without the flag."""
         name = schema.origin if schema is not None else ""
         classes = [node for node in self._tree.body if isinstance(node, ast.ClassDef)]

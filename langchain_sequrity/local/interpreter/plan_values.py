@@ -294,7 +294,7 @@ class ValueCheck(ast.NodeVisitor):
         match owner.name:
             case "dict" | "schema" if owner.keys and isinstance(key, str | int):
                 if key not in owner.keys:
-                    self._missing_key(node, node.value, owner, str(key))
+                    self._report_no_key(node, node.value, owner, str(key))
                 return owner.keys.get(str(key))
             case "dict":
                 return owner.items
@@ -316,7 +316,7 @@ class ValueCheck(ast.NodeVisitor):
                 self._report(node, f"`{code}` is {owner}.", field)
         return None
 
-    def _missing_key(self, node: ast.expr, value: ast.expr, dict_type: Type, key: str) -> None:
+    def _report_no_key(self, node: ast.expr, value: ast.expr, dict_type: Type, key: str) -> None:
         """Report a key that a dict does not have, unless the program may have added it."""
         if self._added_keys is None or key in self._added_keys:
             return

@@ -76,20 +76,20 @@ def _is_beginning(statement: ast.stmt) -> bool:
 
 
 def compile_module(
-    machine: Machine, tree: ast.Module, *, known: Collection[str] = ()
+    machine: Machine, tree: ast.Module, *, variables: Collection[str] = ()
 ) -> Callable[[], Value]:
     """Compile a program.
 
     Args:
         machine: The run. Variables that exist before the program must be in `machine.names`.
         tree: A checked tree.
-        known: Names of further existing variables, if the program is only checked.
+        variables: Names of further existing variables, if the program is only checked.
 
     Returns:
         A function that runs the program once and returns the value of the expression on its last
         line, or `None` if the last line is not an expression.
     """
-    bound = bound_by(tree) | {*machine.names, *known}
+    bound = bound_by(tree) | {*machine.names, *variables}
     compiler = StatementCompiler(machine, None, bound)
     body, last = tree.body, None
     if body and isinstance(body[-1], ast.Expr):
@@ -368,7 +368,7 @@ def parse(source: str, limits: Limits = DEFAULT_LIMITS, *, known: Collection[str
     try:
         check_placement(tree)
         # This also refuses what only the compiler finds, such as a field of an unknown type.
-        compile_module(Machine(limits=limits), tree, known=known)
+        compile_module(Machine(limits=limits), tree, variables=known)
     except (RecursionError, OutOfBudget) as error:
         too_deep = isinstance(error, RecursionError)
         raise ProgramRefused(TOO_DEEP if too_deep else str(error)) from None

@@ -270,33 +270,32 @@ class _WorkerLoop:
             user_request=request["asked"],
             result_schemas=request["results"],
         )
-        sent_events = len(request["log"])
+        sent_count = len(request["log"])
 
         def report(step: Step) -> Message:
-            nonlocal sent_events
+            nonlocal sent_count
             log = run.log
-            reply: Message = {"step": step_to_json(step), "log": log[sent_events:]}
+            reply: Message = {"step": step_to_json(step), "log": log[sent_count:]}
             if isinstance(step, ProgramFinished):
                 reply["worn"] = self._has_grown()
-            sent_events = len(log)
+            sent_count = len(log)
             return reply
 
         def wait_for_answer(step: Step) -> Answer:
-            nonlocal sent_events
+            nonlocal sent_count
             reply = report(step)
             if not self._fits(reply):
                 raise self._too_large()
             answer = self._exchange(run, reply)
-            sent_events += 1  # the other side has already logged this answer
+            sent_count += 1  # the other side has already logged this answer
             return answer
 
         self._send({})
         self._receive()
         reply = report(step := run.finish(wait_for_answer))
         if not self._fits(reply):
-            failure = ProgramRaised(
-                "budget", OutOfBudget.type_name, str(self._too_large()), step.line
-            )
+            reason = str(self._too_large())
+            failure = ProgramRaised("budget", OutOfBudget.type_name, reason, step.line)
             reply = {"step": step_to_json(failure), "log": []}
         return {**reply, **self._names(run), "worn": self._has_grown()}
 
