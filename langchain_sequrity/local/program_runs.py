@@ -139,7 +139,7 @@ class ProgramRunner:
             return InProcess()
         try:
             pool = self._open_pool()
-            pool.ready()
+            pool.wait_until_ready()
         except UsageError as error:
             if self._isolated or self._is_closed:
                 raise

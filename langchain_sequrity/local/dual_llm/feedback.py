@@ -219,7 +219,7 @@ def refusal_feedback(
         return "It was cut off before its end, at the limit of an answer. Write a shorter one."
     line = shown_line(program, refused.line, refused.column)
     if refused.corrected is not None:
-        head = f"{_STILL_WRONG} {refused.left}" if refused.left else _CORRECTED
+        head = f"{_STILL_WRONG} {refused.still_wrong}" if refused.still_wrong else _CORRECTED
         return f"{_REFUSED} {refused}{line}\n{head}\n{refused.corrected.strip()}\n"
     listed = ", ".join(f"`{name}`" for name in tools)
     hint = f" Whatever is outside of the program is reached by the tools {listed}." if tools else ""

@@ -211,8 +211,8 @@ class ProgramLoop:
             is_strict=configuration.is_strict,
             log=turn.log,
             has_steps=turn.has_steps,
-            asked="\n".join(queries) if turn.is_planned else None,
-            results=self._result_schemas() if turn.is_planned else None,
+            user_request="\n".join(queries) if turn.is_planned else None,
+            result_schemas=self._result_schemas() if turn.is_planned else None,
         )
         return context.run
 

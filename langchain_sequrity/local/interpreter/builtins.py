@@ -135,8 +135,8 @@ def _filter(machine: Machine, test: Value, source: Value, /) -> Value:
     def read() -> Iterator[Value]:
         for element in iterate(machine, source):
             open_choice_on(machine, [source])
-            kept = element if unbox(test) is None else call_value(machine, test, [element], {})
-            is_kept, mark = machine.truth(kept)
+            verdict = element if unbox(test) is None else call_value(machine, test, [element], {})
+            is_kept, mark = machine.truth(verdict)
             machine.label_changed(result, mark)  # the position of the next element depends on it
             if is_kept:
                 yield element
@@ -174,8 +174,8 @@ def _sorted(
     machine: Machine, values: Value, /, *, key: Value = None, reverse: Value = False
 ) -> Value:
     items, mark = collect(machine, values)
-    places, mark = sorted_indices(machine, items, mark, key=key, reverse=reverse)
-    return make_list([items[place] for place in places], mark)
+    indices, mark = sorted_indices(machine, items, mark, key=key, reverse=reverse)
+    return make_list([items[index] for index in indices], mark)
 
 
 def _extreme(name: str, *, largest: bool) -> Any:
@@ -195,8 +195,8 @@ def _extreme(name: str, *, largest: bool) -> Any:
             if default is not MISSING:
                 return default
             machine.fail(ValueError, f"{name}() arg is an empty sequence")
-        place = machine.run_guarded(mark, lambda: choose(range(len(bare)), key=bare.__getitem__))
-        return add_labels(items[place], mark)
+        index = machine.run_guarded(mark, lambda: choose(range(len(bare)), key=bare.__getitem__))
+        return add_labels(items[index], mark)
 
     return call
 
@@ -227,9 +227,8 @@ def _quantifier(*, stops_at: bool) -> Any:
         for element in iterate(machine, values):
             is_true, mark = machine.truth(element)
             if type(inner) is IteratorValue:
-                machine.label_changed(
-                    inner, mark
-                )  # its position depends on which elements were true
+                # Its position depends on which elements were true.
+                machine.label_changed(inner, mark)
             if is_true is stops_at:
                 return stops_at
         return not stops_at
@@ -243,37 +242,37 @@ def _isinstance(machine: Machine, value: Value, kinds: Value, /) -> Value:
     return add_labels(_is_instance(machine, inner, bare), join_labels(mark, kinds_mark))
 
 
-def _is_instance(machine: Machine, value: Value, kind: Value) -> bool:
-    if isinstance(kind, tuple):
-        return any(_is_instance(machine, value, one) for one in kind)
-    if type(kind) is UnionType:
+def _is_instance(machine: Machine, value: Value, type_: Value) -> bool:
+    if isinstance(type_, tuple):
+        return any(_is_instance(machine, value, member) for member in type_)
+    if type(type_) is UnionType:
         return any(
-            value is None if one is None else _is_instance(machine, value, one)
-            for one in kind.members
+            value is None if member is None else _is_instance(machine, value, member)
+            for member in type_.members
         )
-    if type(kind) is TypeValue:
-        return isinstance(value, kind.types)
-    if type(kind) is ErrorType:
-        return type(value) is ErrorValue and is_error(value.type, kind)
-    if hasattr(type(kind), "instantiate"):
-        return isinstance(value, Record) and kind in value.model.ancestry
+    if type(type_) is TypeValue:
+        return isinstance(value, type_.types)
+    if type(type_) is ErrorType:
+        return type(value) is ErrorValue and is_error(value.type, type_)
+    if hasattr(type(type_), "instantiate"):
+        return isinstance(value, Record) and type_ in value.model.ancestry
     return machine.fail(TypeError, "isinstance() arg 2 must be a type or a tuple of types")
 
 
-def is_error(one: ErrorType, other: ErrorType) -> bool:
+def is_error(error_type: ErrorType, base: ErrorType) -> bool:
     """Whether the first type is the second or is derived from it."""
-    if other.parent is None:
-        return issubclass(one.kind, other.kind)
-    ancestor: ErrorType | None = one
-    while ancestor is not None and ancestor is not other:
+    if base.parent is None:
+        return issubclass(error_type.python_type, base.python_type)
+    ancestor: ErrorType | None = error_type
+    while ancestor is not None and ancestor is not base:
         ancestor = ancestor.parent
     return ancestor is not None
 
 
 def _callable(_: Machine, value: Value, /) -> Value:
-    kinds = (FunctionValue, Builtin, TypeValue, Method, ErrorType, ToolValue)
+    callables = (FunctionValue, Builtin, TypeValue, Method, ErrorType, ToolValue)
     inner, mark = split_labels(value)
-    return add_labels(isinstance(inner, kinds) or hasattr(type(inner), "instantiate"), mark)
+    return add_labels(isinstance(inner, callables) or hasattr(type(inner), "instantiate"), mark)
 
 
 def _exit(machine: Machine, code: Value = None, /) -> Value:
@@ -355,17 +354,17 @@ def _power(machine: Machine, base: Value, exp: Value, mod: Value = None) -> Valu
 
 def _type_of(machine: Machine, value: Value, /) -> Value:
     inner, mark = split_labels(value)
-    found: Value
+    value_type: Value
     if isinstance(inner, ErrorValue):
-        found = inner.type
+        value_type = inner.type
     elif isinstance(inner, Record):
-        found = inner.model
+        value_type = inner.model
     elif type(inner) in TYPE_OF:
-        found = TYPE_OF[type(inner)]
+        value_type = TYPE_OF[type(inner)]
     else:
         reason = "type() of this value is not supported. Use isinstance()."
         machine.fail(TypeError, reason)
-    return add_labels(found, mark)
+    return add_labels(value_type, mark)
 
 
 def _ascii(machine: Machine, value: Value) -> str:
@@ -385,33 +384,33 @@ def _round(machine: Machine, number: Value, ndigits: Value = None) -> Value:
 
 
 def _types() -> dict[str, TypeValue]:
-    def of(name: str, call: Any, *types: type) -> TypeValue:
+    def builtin_type(name: str, call: Any, *types: type) -> TypeValue:
         return TypeValue(name, with_program_name(name, call), types)
 
     return {
-        "bool": of("bool", pure(bool), bool),
-        "int": of("int", pure_with_machine(_int), int),
-        "float": of("float", pure_with_machine(_float), float),
-        "str": of("str", pure_with_machine(_text), str),
-        "bytes": of("bytes", pure_with_machine(_bytes), bytes),
-        "list": of("list", precise(_list), ListValue),
-        "tuple": of("tuple", precise(_tuple), tuple),
-        "dict": of("dict", precise(_dict), DictValue),
-        "set": of("set", read_only(_set), SetValue),
-        "range": of("range", pure(range, _pay_for_bounds), range),
+        "bool": builtin_type("bool", pure(bool), bool),
+        "int": builtin_type("int", pure_with_machine(_int), int),
+        "float": builtin_type("float", pure_with_machine(_float), float),
+        "str": builtin_type("str", pure_with_machine(_text), str),
+        "bytes": builtin_type("bytes", pure_with_machine(_bytes), bytes),
+        "list": builtin_type("list", precise(_list), ListValue),
+        "tuple": builtin_type("tuple", precise(_tuple), tuple),
+        "dict": builtin_type("dict", precise(_dict), DictValue),
+        "set": builtin_type("set", read_only(_set), SetValue),
+        "range": builtin_type("range", pure(range, _pay_for_bounds), range),
     }
 
 
 def _errors() -> dict[str, ErrorType]:
-    kinds = [
-        kind
-        for kind in vars(python).values()
-        if isinstance(kind, type) and issubclass(kind, Exception)
-        if not issubclass(kind, Warning | python.BaseExceptionGroup)
+    exceptions = [
+        member
+        for member in vars(python).values()
+        if isinstance(member, type) and issubclass(member, Exception)
+        if not issubclass(member, Warning | python.BaseExceptionGroup)
     ]
     types = {
-        kind.__name__: ErrorType(kind.__name__, kind)
-        for kind in [*kinds, ToolError, ValidationError]
+        error.__name__: ErrorType(error.__name__, error)
+        for error in [*exceptions, ToolError, ValidationError]
     }
     return {**types, "IOError": types["OSError"], "EnvironmentError": types["OSError"]}
 
@@ -419,13 +418,13 @@ def _errors() -> dict[str, ErrorType]:
 TYPES = _types()
 # The results of `type()`. `modules` adds those of dates and times.
 TYPE_OF: dict[type, TypeValue] = {
-    **{kind: found for found in TYPES.values() for kind in found.types},
+    **{python_type: entry for entry in TYPES.values() for python_type in entry.types},
     type(None): TypeValue("NoneType", pure(lambda: None), (type(None),)),
 }
 ERRORS = _errors()
 BUILTINS: dict[str, Value] = {
     **TYPES,
-    **{name: kind for name, kind in ERRORS.items() if name != "ValidationError"},
+    **{name: error for name, error in ERRORS.items() if name != "ValidationError"},
     **functions(
         {
             "abs": pure(abs, _pay_for_bounds),

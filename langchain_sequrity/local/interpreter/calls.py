@@ -51,29 +51,29 @@ class _Rule:
         if (counts := _TOO_MANY.match(text)) is None:
             return TypeError(f"{self.name}(){text}")
         hidden = 2 if self.is_method else 1
-        least, most, given = (int(one or counts[2]) - hidden for one in counts.groups())
-        return TypeError(too_many(self.name, least, most, given))
+        minimum, maximum, count = (int(digits or counts[2]) - hidden for digits in counts.groups())
+        return TypeError(too_many(self.name, minimum, maximum, count))
 
 
 _TOO_MANY = re.compile(r" takes (?:from (\d+) to )?(\d+) positional arguments? but (\d+) ")
 
 
-def too_many(name: str, least: int, most: int, given: int) -> str:
+def too_many(name: str, minimum: int, maximum: int, count: int) -> str:
     """Python's message for more positional arguments than a function takes."""
-    takes = f"{most} positional argument{'' if most == 1 else 's'}"
-    if least < most:
-        takes = f"from {least} to {most} positional arguments"
-    return f"{name}() takes {takes} but {given} {'was' if given == 1 else 'were'} given"
+    takes = f"{maximum} positional argument{'' if maximum == 1 else 's'}"
+    if minimum < maximum:
+        takes = f"from {minimum} to {maximum} positional arguments"
+    return f"{name}() takes {takes} but {count} {'was' if count == 1 else 'were'} given"
 
 
-def precise(rule: Operation) -> Implementation:
+def precise(operation: Operation) -> Implementation:
     """Mark an operation that has its own label rule.
 
     The operation sets the labels of its result and of everything that it changes. Its
     exceptions take the labels of all its arguments, and the branches that it opens are closed after
     it. `methods` and `functions` give an operation without a rule the cautious one.
     """
-    known = _Rule(rule)
+    rule = _Rule(operation)
 
     def call(machine: Machine, args: list[Value], named: dict[str, Value]) -> Value:
         if machine.open_tries:
@@ -81,17 +81,17 @@ def precise(rule: Operation) -> Implementation:
                 machine.may_fail(split_labels(value)[1])
         before = machine.branch
         try:
-            return rule(machine, *args, **named)
+            return operation(machine, *args, **named)
         except Exception as error:  # noqa: BLE001 - every exception here is the program's
-            given = [*args, *named.values()]
-            read = (inner for inner in map(unbox, given) if type(inner) is IteratorValue)
-            error = known.explained(error)
-            raise machine.as_iteration_error(error, machine.labels_of(given), *read) from None
+            arguments = [*args, *named.values()]
+            read = (inner for inner in map(unbox, arguments) if type(inner) is IteratorValue)
+            error = rule.explained(error)
+            raise machine.as_iteration_error(error, machine.labels_of(arguments), *read) from None
         finally:
             if machine.branch is not before:
                 machine.close_branches(before)
 
-    return _mark_ruled(call, known)
+    return _mark_ruled(call, rule)
 
 
 def cautious(function: Operation, *, changes: bool = True) -> Implementation:
@@ -105,19 +105,19 @@ def cautious(function: Operation, *, changes: bool = True) -> Implementation:
         changes: Whether it may change containers. Use `read_only` for operations that do not.
     """
     guarded = precise(function)
-    touched = CARRIERS if changes else (IteratorValue,)
+    changeable = CARRIERS if changes else (IteratorValue,)
 
     def call(machine: Machine, args: list[Value], named: dict[str, Value]) -> Value:
-        given = [*args, *named.values()]
-        before = machine.labels_of(given)
-        machine.may_fail(before)
+        arguments = [*args, *named.values()]
+        mark_before = machine.labels_of(arguments)
+        machine.may_fail(mark_before)
         result = guarded(machine, args, named)
         # Once more: iterators that were read have the labels of their new position now.
-        mark = join_labels(before, machine.labels_of(given))
+        mark = join_labels(mark_before, machine.labels_of(arguments))
         if mark is None and machine.branch is None:
             return result
-        for inner in map(unbox, given):
-            if type(inner) in touched:
+        for inner in map(unbox, arguments):
+            if type(inner) in changeable:
                 machine.label_changed(inner, mark)
         return add_labels(result, mark)
 
@@ -150,7 +150,7 @@ def pure(function: Callable[..., Any], guard: Guard | None = None) -> Implementa
 
 def pure_with_machine(function: Callable[..., Any]) -> Implementation:
     """Like `pure`, for a function that gets the machine first and checks sizes itself."""
-    known = _Rule(function)
+    rule = _Rule(function)
 
     def call(machine: Machine, args: list[Value], named: dict[str, Value]) -> Value:
         bare, mark = machine.strip_all_labels(args)
@@ -159,15 +159,15 @@ def pure_with_machine(function: Callable[..., Any]) -> Implementation:
             named, mark = dict(zip(named, values, strict=True)), join_labels(mark, named_mark)
         if mark is not None:
             machine.may_fail(mark)
-        paid = machine.memory
+        memory_before = machine.memory
         try:
             result = from_python(function(machine, *bare, **named))
         except Exception as error:  # noqa: BLE001 - every exception here is the program's
-            raise machine.as_labelled_error(known.explained(error), mark) from None
-        machine.pay_result(result, paid)
+            raise machine.as_labelled_error(rule.explained(error), mark) from None
+        machine.pay_result(result, memory_before)
         return result if mark is None else add_labels(result, mark)
 
-    return _mark_ruled(call, known)
+    return _mark_ruled(call, rule)
 
 
 def methods(table: Mapping[str, Operation]) -> dict[str, Implementation]:
@@ -185,9 +185,9 @@ def with_program_name(
 ) -> Implementation:
     """Give an operation its label rule, and the program's name for it, which errors show."""
     call = operation if has_rule(operation) else cautious(operation)
-    known = vars(call)[_RULE]
-    if not known.name:  # else the operation is an alias, such as `OrderedDict` of `dict`
-        known.name, known.is_method = name, is_method
+    rule = vars(call)[_RULE]
+    if not rule.name:  # else the operation is an alias, such as `OrderedDict` of `dict`
+        rule.name, rule.is_method = name, is_method
     return call
 
 
@@ -206,16 +206,16 @@ def _mark_ruled(call: Implementation, rule: _Rule) -> Implementation:
 
 def from_python(value: Any) -> Value:
     """Convert Python's containers to values. Numbers, texts and times are values already."""
-    kind = type(value)
-    if kind in ATOMS:
+    value_type = type(value)
+    if value_type in ATOMS:
         return value
-    if kind is list:
+    if value_type is list:
         return ListValue(value if ATOMS.issuperset(map(type, value)) else map(from_python, value))
-    if kind is dict:
+    if value_type is dict:
         return DictValue((key, from_python(item)) for key, item in value.items())
-    if kind is tuple:
+    if value_type is tuple:
         return tuple(map(from_python, value))
-    if kind is set or kind is frozenset:
+    if value_type is set or value_type is frozenset:
         return SetValue(dict.fromkeys(value))
     return value
 
@@ -224,21 +224,21 @@ def call_value(  # noqa: PLR0911 - one per kind
     machine: Machine, callee: Value, args: list[Value], named: dict[str, Value]
 ) -> Value:
     """Call any value. The labels of its box decided that this value is called."""
-    kind = type(callee)
-    if kind is FunctionValue:
+    callee_type = type(callee)
+    if callee_type is FunctionValue:
         return callee.call(args, named)
-    if kind is Builtin or kind is TypeValue:
+    if callee_type is Builtin or callee_type is TypeValue:
         return callee.call(machine, args, named)
-    if kind is LabeledBox:
+    if callee_type is LabeledBox:
         inner = callee.value
         return machine.branch_on(callee.labels, lambda: call_value(machine, inner, args, named))
-    if kind is Method:
+    if callee_type is Method:
         return call_method(machine, callee.target, callee.name, args, named)
-    if kind is ErrorType:
+    if callee_type is ErrorType:
         return make_error(machine, callee, args, named)
-    if kind is ToolValue:
+    if callee_type is ToolValue:
         return call_tool(machine, callee.name, args, named)
-    if hasattr(kind, "instantiate"):
+    if hasattr(callee_type, "instantiate"):
         return callee.instantiate(machine, args, named)
     return machine.fail(TypeError, f"'{type_name(callee)}' object is not callable")
 
@@ -253,9 +253,9 @@ def make_error(
     bare, mark = machine.strip_all_labels(args)
     if error_type.parent is None:
         # Some types need certain arguments, and `OSError(2, …)` makes a subclass.
-        kind = type(machine.run_guarded(mark, lambda: error_type.kind(*bare)))
-        if kind is not error_type.kind:
-            error_type = ErrorType(kind.__name__, kind)
+        actual_type = type(machine.run_guarded(mark, lambda: error_type.python_type(*bare)))
+        if actual_type is not error_type.python_type:
+            error_type = ErrorType(actual_type.__name__, actual_type)
     return ErrorValue(error_type, tuple(args), None)
 
 
@@ -274,15 +274,15 @@ def attribute(machine: Machine, target: Value, name: str) -> Value:
     """`target.name` without a call: a field, or a bound method."""
     inner, mark = split_labels(target)
     machine.may_fail(mark)
-    kind = type(inner)
-    if name in METHODS.get(kind, ()):
+    inner_type = type(inner)
+    if name in METHODS.get(inner_type, ()):
         machine.pay_memory(_METHOD_SIZE)
         return Method(name, target)
-    reader = ATTRIBUTES.get(kind)
+    reader = ATTRIBUTES.get(inner_type)
     if reader is not None:
-        found = reader(inner, name)
-        if found is not MISSING:
-            return add_labels(found, mark)
+        field = reader(inner, name)
+        if field is not MISSING:
+            return add_labels(field, mark)
     message = f"'{type_name(inner)}' object has no attribute '{name}'"
     return machine.fail(AttributeError, message, mark)
 

@@ -97,8 +97,9 @@ class Model(DataType):
     @property
     def width(self) -> int:
         """The size of its names and notes."""
-        notes = [written_size(note) for one in self.fields.values() for note in one.notes.values()]
-        return 500 + 400 * len(self.fields) + 2 * sum(notes) + len(self.description)
+        notes = [note for field in self.fields.values() for note in field.notes.values()]
+        size = 2 * sum(map(written_size, notes))
+        return 500 + 400 * len(self.fields) + size + len(self.description)
 
     def schema(self, definitions: Schema) -> Schema:
         """A reference. The object itself is added to `definitions`."""
@@ -113,16 +114,16 @@ class Model(DataType):
         self.schema(definitions)
         if f'"#/$defs/{self.name}"' in json.dumps(definitions):
             return {"$defs": definitions, "$ref": f"#/$defs/{self.name}"}
-        own = definitions.pop(self.name)
-        return {"$defs": definitions, **own} if definitions else dict(own)
+        schema = definitions.pop(self.name)
+        return {"$defs": definitions, **schema} if definitions else dict(schema)
 
     def _object(self, definitions: Schema) -> Schema:
         properties = {
-            name: {**one.data_type.schema(definitions), **one.notes}
-            for name, one in self.fields.items()
+            name: {**field.data_type.schema(definitions), **field.notes}
+            for name, field in self.fields.items()
         }
         schema: Schema = {"title": self.name, "type": "object", "properties": properties}
-        required = [name for name, one in self.fields.items() if one.default is _NO_DEFAULT]
+        required = [name for name, field in self.fields.items() if field.default is _NO_DEFAULT]
         if required:
             schema["required"] = required
         if self.description:
@@ -139,11 +140,11 @@ class Model(DataType):
             raise TypeMismatch(msg)
         machine.pay_items(len(self.fields), 100)
         fields: dict[str, Value] = {}
-        for name, one in self.fields.items():
+        for name, spec in self.fields.items():
             if name in inner:
-                fields[name] = read_part(name, one.data_type, machine, inner[name])
-            elif one.default is not _NO_DEFAULT:
-                fields[name] = _copy_containers(machine, one.default)
+                fields[name] = read_part(name, spec.data_type, machine, inner[name])
+            elif spec.default is not _NO_DEFAULT:
+                fields[name] = _copy_containers(machine, spec.default)
             else:
                 raise TypeMismatch(_MISSING, (name,))
         return Record(self, fields, mark)
@@ -164,25 +165,25 @@ def _copy_containers(machine: Machine, value: Value, *, as_dicts: bool = False) 
         as_dicts: Whether instances are copied too, as dicts.
     """
     inner, mark = split_labels(value)
-    kind = type(inner)
-    made: Value
-    if kind is Record and as_dicts:
-        made = _as_dict(machine, inner)
-    elif kind is ListValue or kind is tuple:
+    cls = type(inner)
+    copied: Value
+    if cls is Record and as_dicts:
+        copied = _as_dict(machine, inner)
+    elif cls is ListValue or cls is tuple:
         machine.pay_items(len(inner))
-        made = kind(_copy_containers(machine, item, as_dicts=as_dicts) for item in inner)
-    elif kind is DictValue:
+        copied = cls(_copy_containers(machine, item, as_dicts=as_dicts) for item in inner)
+    elif cls is DictValue:
         machine.pay_items(len(inner), 100)
         pairs = inner.items()
-        made = DictValue(
+        copied = DictValue(
             (key, _copy_containers(machine, item, as_dicts=as_dicts)) for key, item in pairs
         )
-    elif kind is SetValue:
+    elif cls is SetValue:
         machine.pay_items(len(inner), 100)
-        made = SetValue(dict(inner.items))
+        copied = SetValue(dict(inner.items))
     else:
         return value
-    return add_labels(made, mark)
+    return add_labels(copied, mark)
 
 
 def _as_dict(machine: Machine, record: Record) -> DictValue[str, Value]:
@@ -203,8 +204,8 @@ def validated(machine: Machine, data_type: DataType, value: Value, /) -> Value:
         name = data_type.name if isinstance(data_type, Model) else "value"
         path = ".".join(mismatch.path) or "value"
         text = f"1 validation error for {name}\n{path}\n  {mismatch.reason}"
-        kind = ErrorType("ValidationError", ValidationError)
-        raise Raised(ErrorValue(kind, (text,), join_labels(mark, machine.branch))) from None
+        error_type = ErrorType("ValidationError", ValidationError)
+        raise Raised(ErrorValue(error_type, (text,), join_labels(mark, machine.branch))) from None
 
 
 def _dump(machine: Machine, record: Value, /, *, exclude_none: Value = False) -> Value:
@@ -212,19 +213,19 @@ def _dump(machine: Machine, record: Value, /, *, exclude_none: Value = False) ->
     fields = _as_dict(machine, inner)
     without, without_mark = split_labels(exclude_none)
     if without:
-        kept = [(name, item) for name, item in fields.items() if split_labels(item)[0] is not None]
+        present = [pair for pair in fields.items() if split_labels(pair[1])[0] is not None]
         for item in fields.values():
             mark = join_labels(mark, split_labels(item)[1])
-        fields = DictValue(kept)
+        fields = DictValue(present)
     return add_labels(fields, join_labels(mark, without_mark))
 
 
 def _dump_json(machine: Machine, record: Value, /, *, indent: Value = None) -> Value:
-    out = value_to_json(machine, _dump(machine, record))
+    dumped = value_to_json(machine, _dump(machine, record))
     dumps: Implementation = MODULES["json"]["dumps"].call
     separators = (",", ":") if indent is None else (",", ": ")
     options = {"indent": indent, "separators": separators, "ensure_ascii": False}
-    return dumps(machine, [value_from_json(machine, out)], options)
+    return dumps(machine, [value_from_json(machine, dumped)], options)
 
 
 def _copy(
@@ -251,7 +252,7 @@ def _schema(machine: Machine, model: Model) -> Schema:
     return model.json_schema()
 
 
-_OF_MODELS = methods(
+_MODEL_METHODS = methods(
     {
         "model_validate": precise(validated),
         "model_validate_json": _validate_json,
@@ -261,7 +262,7 @@ _OF_MODELS = methods(
 
 
 def _model_attribute(model: Model, name: str) -> Value:
-    function = _OF_MODELS.get(name)
+    function = _MODEL_METHODS.get(name)
     if function is None:
         return MISSING
     return Builtin(name, lambda machine, args, named: function(machine, [model, *args], named))
@@ -274,7 +275,7 @@ METHODS[Record] = methods(
         "model_dump_json": read_only(_dump_json),
     }
 )
-RESERVED = frozenset({*METHODS[Record], *_OF_MODELS})
+RESERVED = frozenset({*METHODS[Record], *_MODEL_METHODS})
 ATTRIBUTES[Record] = lambda record, name: record.fields.get(name, MISSING)
 ATTRIBUTES[Model] = _model_attribute
 Model.__name__ = "ModelMetaclass"
@@ -314,17 +315,17 @@ def class_statement(compiler: ScopeCompiler, node: ast.ClassDef) -> Callable[[Fr
     )
 
     def make(frame: Frame | None) -> Value:
-        kind = _unlabelled_part(machine, "a base", base(frame))
+        base_type = _unlabelled_part(machine, "a base", base(frame))
         machine.pay_memory(1000 + _FIELD_SIZE * len(lines))
-        if type(kind) is ErrorType:
+        if type(base_type) is ErrorType:
             if lines:
                 machine.fail(TypeError, "An exception class has no fields here.")
-            _check_ancestry(machine, kind)
-            return ErrorType(name, kind.kind, kind)
-        if type(kind) is not Model and kind != Marker("BaseModel"):
+            _check_ancestry(machine, base_type)
+            return ErrorType(name, base_type.python_type, base_type)
+        if type(base_type) is not Model and base_type != Marker("BaseModel"):
             message = "A class derives from BaseModel or an exception here, but got "
-            machine.fail(TypeError, message + type_name(kind))
-        parent = kind if type(kind) is Model else None
+            machine.fail(TypeError, message + type_name(base_type))
+        parent = base_type if type(base_type) is Model else None
         _check_ancestry(machine, parent)
         model = Model(name, {}, parent, description)
         before = peek(frame)
@@ -340,10 +341,10 @@ def class_statement(compiler: ScopeCompiler, node: ast.ClassDef) -> Callable[[Fr
     return make
 
 
-def _check_ancestry(machine: Machine, kind: ErrorType | Model | None) -> None:
+def _check_ancestry(machine: Machine, type_: ErrorType | Model | None) -> None:
     count = 0
-    while kind is not None:
-        kind, count = kind.parent, count + 1
+    while type_ is not None:
+        type_, count = type_.parent, count + 1
     if count > _MOST_ANCESTORS:
         machine.fail(TypeError, f"A class may have at most {_MOST_ANCESTORS} ancestors.")
 
@@ -357,8 +358,8 @@ def _fields(compiler: ScopeCompiler, owner: str, line: ast.stmt) -> Iterable[_Fi
         case ast.AnnAssign(target=ast.Name(id=name), annotation=annotation, value=value):
             if name.startswith("_") or name in RESERVED:
                 refuse(line, f"A field cannot be named `{name}`. Choose another name.")
-            kind = _type_expression(compiler, annotation, owner)
-            yield _FieldLine(name, kind, _options(compiler, value))
+            annotation_code = _type_expression(compiler, annotation, owner)
+            yield _FieldLine(name, annotation_code, _options(compiler, value))
         case ast.FunctionDef():
             refuse(line, "Methods are not supported. Write a function that takes the object.")
         case _:
@@ -367,19 +368,19 @@ def _fields(compiler: ScopeCompiler, owner: str, line: ast.stmt) -> Iterable[_Fi
 
 def _options(compiler: ScopeCompiler, value: ast.expr | None) -> dict[str, Code]:
     """The arguments of `Field(…)`, or the default. Those without an effect here are refused."""
-    given: list[tuple[str | None, ast.expr]] = []
+    arguments: list[tuple[str | None, ast.expr]] = []
     match value:
         case ast.Call(func=ast.Name(id="Field") | ast.Attribute(attr="Field")):
-            given += [("default", arg) for arg in value.args]
-            given += [(word.arg, word.value) for word in value.keywords]
+            arguments += [("default", arg) for arg in value.args]
+            arguments += [(keyword.arg, keyword.value) for keyword in value.keywords]
         case ast.expr():
-            given.append(("default", value))
+            arguments.append(("default", value))
     options: dict[str, Code] = {}
-    for name, part in given:
+    for name, expression in arguments:
         if name not in _OPTIONS or name in options:
-            refuse(part, f"`Field` takes {', '.join(_OPTIONS)} here, each at most once.")
-        if not (isinstance(part, ast.Constant) and part.value is ...):
-            options[name] = compiler.expression(part)
+            refuse(expression, f"`Field` takes {', '.join(_OPTIONS)} here, each at most once.")
+        if not (isinstance(expression, ast.Constant) and expression.value is ...):
+            options[name] = compiler.expression(expression)
     return options
 
 
@@ -451,9 +452,9 @@ def _unlabelled_part(machine: Machine, name: str, value: Value) -> Value:
 def _field(
     machine: Machine, line: _FieldLine, data_type: DataType, frame: Frame | None
 ) -> ModelField:
-    given = {name: code(frame) for name, code in line.options.items()}
-    default = given.pop("default", _NO_DEFAULT)
-    bare = {name: _unlabelled_part(machine, f"`{name}`", value) for name, value in given.items()}
+    values = {name: code(frame) for name, code in line.options.items()}
+    default = values.pop("default", _NO_DEFAULT)
+    bare = {name: _unlabelled_part(machine, f"`{name}`", value) for name, value in values.items()}
     if "default_factory" in bare:
         factory = bare["default_factory"]
         if type(factory) is not TypeValue:

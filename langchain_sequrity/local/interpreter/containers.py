@@ -46,7 +46,7 @@ def _must_be_hashable(machine: Machine, key: Value, mark: Mark) -> None:
     if type(key).__hash__ is None:
         machine.fail(TypeError, f"unhashable type: '{type_name(key)}'", mark)
     if type(key) is tuple:
-        for part in key:  # `bare_all` has paid for its parts
+        for part in key:  # `strip_all_labels` has paid for its parts
             _must_be_hashable(machine, part, mark)
 
 
@@ -128,10 +128,10 @@ def sorted_indices(
     is_reverse, reverse_mark = machine.truth(reverse)
     mark = join_labels(mark, reverse_mark)
     _pay_for_comparisons(machine, bare)
-    places = machine.run_guarded(
+    indices = machine.run_guarded(
         mark, lambda: sorted(range(len(items)), key=bare.__getitem__, reverse=is_reverse)
     )
-    return places, mark
+    return indices, mark
 
 
 def sort_keys(
@@ -158,26 +158,26 @@ def _pay_for_comparisons(machine: Machine, keys: list[Value]) -> None:
             machine.strip_all_labels(keys)
 
 
-def in_place(machine: Machine, symbol: str, one: Value, other: Value) -> Value:
+def in_place(machine: Machine, symbol: str, target: Value, source: Value) -> Value:
     """Apply an augmented assignment: lists, sets and dicts change in place."""
-    target, mark = split_labels(one)
-    if type(target) is ListValue and symbol == "+":
-        extend(machine, target, mark, other)
-        return one
-    if type(target) is DictValue and symbol == "|":
-        update(machine, target, mark, other)
-        return one
-    fresh = binary(machine, symbol, one, other)
-    result, result_mark = split_labels(fresh)
-    if type(target) is SetValue:
-        target.items.clear()  # the same dict, so that a loop over it notices the change
-        target.items.update(result.items)
-    elif type(target) is ListValue and symbol == "*":
-        target[:] = result
+    inner, mark = split_labels(target)
+    if type(inner) is ListValue and symbol == "+":
+        extend(machine, inner, mark, source)
+        return target
+    if type(inner) is DictValue and symbol == "|":
+        update(machine, inner, mark, source)
+        return target
+    combined = binary(machine, symbol, target, source)
+    result, result_mark = split_labels(combined)
+    if type(inner) is SetValue:
+        inner.items.clear()  # the same dict, so that a loop over it notices the change
+        inner.items.update(result.items)
+    elif type(inner) is ListValue and symbol == "*":
+        inner[:] = result
     else:
-        return fresh
-    machine.label_changed(target, result_mark)
-    return one
+        return combined
+    machine.label_changed(inner, result_mark)
+    return target
 
 
 def extend(machine: Machine, target: ListValue[Value], mark: Mark, source: Value) -> None:
@@ -194,30 +194,30 @@ _SUBSCRIPTABLE = frozenset({str, bytes, tuple, range, ListValue, DictValue})
 def get_item(machine: Machine, container: Value, key: Value) -> Value:
     """`container[key]`."""
     inner, mark = split_labels(container)
-    kind = type(inner)
+    container_type = type(inner)
     bare, key_mark = machine.strip_labels(key)
     mark = join_labels(mark, key_mark)
-    if kind is DictValue:
+    if container_type is DictValue:
         machine.run_guarded(mark, lambda: hashable(machine, [bare]))
         if inner.factory is not None:
             _call_default_factory(machine, inner, bare, mark)
-    if kind is TypeValue or kind is Marker:
+    if container_type is TypeValue or container_type is Marker:
         return _parametrized_type(machine, inner, bare, mark)
-    if kind not in _SUBSCRIPTABLE:
-        if kind is regex.Match and isinstance(bare, str | int):
+    if container_type not in _SUBSCRIPTABLE:
+        if container_type is regex.Match and isinstance(bare, str | int):
             return call_method(machine, container, "group", [key], {})
         machine.fail(TypeError, f"'{type_name(inner)}' object is not subscriptable", mark)
 
     def read() -> Value:
-        if type(bare) is slice and kind not in (range, DictValue):
+        if type(bare) is slice and container_type not in (range, DictValue):
             size = len(range(len(inner))[bare])
             if isinstance(inner, str | bytes):
                 machine.pay_text(size, inner)
             else:
                 machine.pay_items(size)
-        is_counter = kind is DictValue and inner.is_counter
-        found = inner.get(bare, 0) if is_counter else inner[bare]
-        return ListValue(found) if type(found) is list else found
+        is_counter = container_type is DictValue and inner.is_counter
+        item = inner.get(bare, 0) if is_counter else inner[bare]
+        return ListValue(item) if type(item) is list else item
 
     return add_labels(machine.run_guarded(mark, read), mark)
 
@@ -241,8 +241,8 @@ def _call_default_factory(
         machine.label_changed(changed, mark)
     machine.check_branch(mark)
     if bare not in inner:
-        made = machine.branch_on(mark, lambda: call_value(machine, inner.factory, [], {}))
-        store_key(machine, inner, None, bare, made)
+        default = machine.branch_on(mark, lambda: call_value(machine, inner.factory, [], {}))
+        store_key(machine, inner, None, bare, default)
 
 
 def set_item(machine: Machine, container: Value, key: Value, value: Value) -> None:
@@ -283,11 +283,11 @@ def del_item(machine: Machine, container: Value, key: Value) -> None:
     inner, mark = split_labels(container)
     bare, key_mark = machine.strip_labels(key)
     mark = join_labels(mark, key_mark)
-    kind = type(inner)
-    if kind not in (ListValue, DictValue):
+    container_type = type(inner)
+    if container_type not in (ListValue, DictValue):
         message = f"'{type_name(inner)}' object doesn't support item deletion"
         machine.fail(TypeError, message, mark)
-    if kind is DictValue:
+    if container_type is DictValue:
         machine.run_guarded(mark, lambda: hashable(machine, [bare]))
     machine.pay_steps(len(inner) >> 8)
     machine.run_guarded(mark, lambda: inner.__delitem__(bare))

@@ -26,12 +26,12 @@ class SourceText:
         """Start and end of a node in the text; `None` if they cannot be found."""
         start = self._offset(node.lineno, node.col_offset)
         end = self._offset(node.end_lineno, node.end_col_offset)
-        written = ast.unparse(node)
-        if isinstance(node, ast.stmt) or _is_code(self._source[start:end], written):
+        unparsed = ast.unparse(node)
+        if isinstance(node, ast.stmt) or _is_code(self._source[start:end], unparsed):
             return start, end
         line = self._starts[node.lineno - 1]
         text = self._lines[node.lineno - 1]
-        for form in (written, written.replace("'", '"')):
+        for form in (unparsed, unparsed.replace("'", '"')):
             if text.count(form) == 1:
                 start = line + text.index(form)
                 return start, start + len(form)
@@ -48,9 +48,9 @@ class SourceText:
         return self._starts[line - 1] + len(before.decode("utf-8", "replace"))
 
 
-def _is_code(text: str, written: str) -> bool:
+def _is_code(text: str, unparsed: str) -> bool:
     with suppress(SyntaxError, ValueError, RecursionError, MemoryError):
-        return ast.unparse(ast.parse(text, mode="eval")) == written
+        return ast.unparse(ast.parse(text, mode="eval")) == unparsed
     return False
 
 
@@ -60,13 +60,13 @@ class Problem(NamedTuple):
     Attributes:
         text: For whoever wrote the program.
         node: The code that is replaced, or before which something is written.
-        write: What is written; `None` if it is not known.
+        replacement: What is written; `None` if it is not known.
         is_inserted: Whether it is written as lines before the node.
     """
 
     text: str
     node: ast.AST
-    write: str | None
+    replacement: str | None
     is_inserted: bool = False
 
 
@@ -76,7 +76,7 @@ def corrected(source: str, problems: Sequence[Problem]) -> str | None:
     edits = []
     for problem in problems:
         span = text.span_of(problem.node)
-        if problem.write is None or span is None:
+        if problem.replacement is None or span is None:
             continue
         start, end = span
         edits.append((start, start if problem.is_inserted else end, problem))
@@ -85,6 +85,6 @@ def corrected(source: str, problems: Sequence[Problem]) -> str | None:
         if end > last:  # it lies within another one, which is changed first
             continue
         indent = source[source.rfind("\n", 0, start) + 1 : start] if problem.is_inserted else ""
-        new = f"{problem.write}\n{indent}" if problem.is_inserted else problem.write
+        new = f"{problem.replacement}\n{indent}" if problem.is_inserted else problem.replacement
         source, last = f"{source[:start]}{new}{source[end:]}", start
     return source if edits else None

@@ -37,7 +37,7 @@ from langchain_sequrity.local.interpreter.values import (
 
 Schema = dict[str, Any]
 _LARGEST = 500
-_SHOWN = 20  # values of a choice that an error message lists
+_MAX_EXAMPLES = 20  # values of a choice that an error message lists
 
 
 class TypeMismatch(Exception):
@@ -180,9 +180,9 @@ class ScalarType(DataType):
         """Give the limits to pydantic, except for a pattern."""
         if not self.allowed.issuperset(limits) or type(limits.get("pattern", "")) is not str:
             return None
-        own = {name: limit for name, limit in limits.items() if name != "pattern"}
+        core_limits = {name: limit for name, limit in limits.items() if name != "pattern"}
         try:
-            core = {**self.core, **own}
+            core = {**self.core, **core_limits}
             return replace(self, core=core, pattern=limits.get("pattern", self.pattern))
         except SchemaError:
             return None
@@ -198,7 +198,7 @@ def _plain_zone(value: Any) -> Any:
 class ArrayType(DataType):
     """A list, a set, or a tuple of any length."""
 
-    kind: type
+    container_type: type
     item: DataType
     limits: Mapping[str, int] = field(default_factory=dict)
 
@@ -209,21 +209,21 @@ class ArrayType(DataType):
     def schema(self, definitions: Schema) -> Schema:
         """An array."""
         schema: Schema = {"type": "array", "items": self.item.schema(definitions)}
-        if self.kind is SetValue:
+        if self.container_type is SetValue:
             schema["uniqueItems"] = True
         names = {"min_length": "minItems", "max_length": "maxItems"}
         return {**schema, **{names[name]: limit for name, limit in self.limits.items()}}
 
     def read(self, machine: Machine, value: Value) -> Value:
         """Validate each element."""
-        items, mark = _elements(machine, value, self.kind)
+        items, mark = _elements(machine, value, self.container_type)
         machine.pay_steps(len(items))
         least, most = self.limits.get("min_length", 0), self.limits.get("max_length", len(items))
         if not least <= len(items) <= most:
             msg = f"It has {len(items)} items, but {least} to {most} are allowed."
             raise TypeMismatch(msg)
-        read = [read_part(place, self.item, machine, item) for place, item in enumerate(items)]
-        return _make_container(machine, self.kind, read, mark)
+        read = [read_part(index, self.item, machine, item) for index, item in enumerate(items)]
+        return _make_container(machine, self.container_type, read, mark)
 
     def constrain(self, limits: Mapping[str, Any]) -> DataType | None:
         """Lengths only."""
@@ -255,7 +255,7 @@ class TupleType(DataType):
             msg = f"It has {len(items)} items, but needs {len(self.items)}."
             raise TypeMismatch(msg)
         pairs = enumerate(zip(self.items, items, strict=True))
-        read = [read_part(place, data_type, machine, item) for place, (data_type, item) in pairs]
+        read = [read_part(index, data_type, machine, item) for index, (data_type, item) in pairs]
         return add_labels(tuple(read), mark)
 
 
@@ -337,7 +337,7 @@ class UnionType(DataType):
         if not any(narrowed):
             return None
         pairs = zip(narrowed, self.options, strict=True)
-        return UnionType(self.members, tuple(one or other for one, other in pairs))
+        return UnionType(self.members, tuple(new or old for new, old in pairs))
 
 
 @dataclass(frozen=True, repr=False)
@@ -362,21 +362,21 @@ class LiteralType(DataType):
         """Accept one of the values."""
         inner, mark = machine.strip_labels(value)
         machine.pay_steps(len(self.values) >> 2)
-        for wanted in self.values:
-            if type(wanted) is type(inner) and wanted == inner:
-                return add_labels(wanted, mark)
+        for choice in self.values:
+            if type(choice) is type(inner) and choice == inner:
+                return add_labels(choice, mark)
         raise TypeMismatch(_expected_values(self.values))
 
 
 def _expected_values(values: Collection[Value]) -> str:
-    shown = [f"{value!r:.40}" for value in itertools.islice(values, _SHOWN)]
-    rest = len(values) - len(shown)
-    return f"Input should be {' or '.join(shown)}{f' or one of {rest} others' if rest else ''}"
+    examples = [f"{value!r:.40}" for value in itertools.islice(values, _MAX_EXAMPLES)]
+    rest = len(values) - len(examples)
+    return f"Input should be {' or '.join(examples)}{f' or one of {rest} others' if rest else ''}"
 
 
 def _type_of_all(values: list[Value]) -> Schema:
-    kinds = {type(value) for value in values}
-    name = {str: "string", int: "integer"}.get(kinds.pop()) if len(kinds) == 1 else None
+    types = {type(value) for value in values}
+    name = {str: "string", int: "integer"}.get(types.pop()) if len(types) == 1 else None
     return {"type": name} if name else {}
 
 
@@ -388,24 +388,24 @@ def read_part(step: object, data_type: DataType, machine: Machine, value: Value)
         raise mismatch.within(str(step)) from None
 
 
-def _elements(machine: Machine, value: Value, kind: type) -> tuple[list[Value], Mark]:
+def _elements(machine: Machine, value: Value, expected: type) -> tuple[list[Value], Mark]:
     inner = unbox(value)
-    machine.has_converted |= type(inner) is not kind
+    machine.has_converted |= type(inner) is not expected
     if type(inner) not in (ListValue, tuple, SetValue, range):
-        name = kind.__name__
+        name = expected.__name__
         is_iterator = type(inner) is IteratorValue
         msg = f"Input should be a valid {name}{', not an iterator' if is_iterator else ''}"
         raise TypeMismatch(msg)
     return collect(machine, value)
 
 
-def _make_container(machine: Machine, kind: type, items: list[Value], mark: Mark) -> Value:
-    if kind is tuple:
+def _make_container(machine: Machine, cls: type, items: list[Value], mark: Mark) -> Value:
+    if cls is tuple:
         return add_labels(tuple(items), mark)
-    if kind is ListValue:
-        made = ListValue(items)
-        machine.label_changed(made, mark)
-        return made
+    if cls is ListValue:
+        container = ListValue(items)
+        machine.label_changed(container, mark)
+        return container
     bare, inner = machine.strip_all_labels(items)
     if any(type(item).__hash__ is None for item in bare):
         msg = "The elements of a set must be hashable"
@@ -415,13 +415,13 @@ def _make_container(machine: Machine, kind: type, items: list[Value], mark: Mark
 
 def pay_for_schema(machine: Machine, data_type: DataType) -> None:
     """Pay for the JSON Schema of a type, before it is written."""
-    waiting, seen = [data_type], {id(data_type)}
-    while waiting:
-        one = waiting.pop()
-        machine.pay_memory(one.width)
-        parts = [part for part in one.mentioned() if id(part) not in seen]
+    pending, seen = [data_type], {id(data_type)}
+    while pending:
+        current = pending.pop()
+        machine.pay_memory(current.width)
+        parts = [part for part in current.mentioned() if id(part) not in seen]
         seen.update(map(id, parts))
-        waiting += parts
+        pending += parts
 
 
 ANYTHING = AnyType()
@@ -468,8 +468,8 @@ def as_data_type(value: Value) -> DataType | None:
 
 
 def _data_types(values: Sequence[Value]) -> tuple[DataType, ...] | None:
-    known = tuple(one for one in map(as_data_type, values) if one is not None)
-    return known if len(known) == len(values) else None
+    types = tuple(t for t in map(as_data_type, values) if t is not None)
+    return types if len(types) == len(values) else None
 
 
 def union_type(members: tuple[Value, ...]) -> DataType | None:
@@ -497,14 +497,14 @@ def parametrized(generic: Value, arguments: tuple[Value, ...]) -> DataType | Non
     if name == "Union" or (name == "Optional" and len(arguments) == 1):
         return union_type(arguments if name == "Union" else (*arguments, None))
     data_type = as_data_type(generic)
-    is_tuple = isinstance(data_type, ArrayType) and data_type.kind is tuple
+    is_tuple = isinstance(data_type, ArrayType) and data_type.container_type is tuple
     is_open = is_tuple and arguments[-1:] == (...,)
     inner = _data_types(arguments[:-1] if is_open else arguments)
     match data_type, inner:
         case ArrayType(), tuple() as items if is_tuple and not is_open:
             return _check_type_size(TupleType(items))
         case ArrayType(), (item,):
-            return _check_type_size(ArrayType(data_type.kind, item))
+            return _check_type_size(ArrayType(data_type.container_type, item))
         case DictType(), (key, value):
             return _check_type_size(DictType(key, value))
         case _:

@@ -42,7 +42,7 @@ from langchain_sequrity.local.interpreter.operators import (
 from langchain_sequrity.local.interpreter.scopes import (
     Code,
     Frame,
-    LeftOut,
+    Labeler,
     ScopeCompiler,
     comprehension_scope,
     minimum_steps,
@@ -97,19 +97,19 @@ class ExpressionCompiler(ScopeCompiler):
         return lambda frame: apply(left(frame), right(frame))
 
     def visit_UnaryOp(self, node: ast.UnaryOp) -> Code:
-        operand, machine, kind = self.expression(node.operand), self.machine, type(node.op)
-        if kind is ast.Not:
+        operand, machine, operator = self.expression(node.operand), self.machine, type(node.op)
+        if operator is ast.Not:
 
             def negate(frame: Frame | None) -> Value:
                 is_true, mark = machine.truth(operand(frame))
                 return add_labels(not is_true, mark)
 
             return negate
-        return lambda frame: unary(machine, kind, operand(frame))
+        return lambda frame: unary(machine, operator, operand(frame))
 
     def visit_BoolOp(self, node: ast.BoolOp) -> Code:
-        codes, notes = map(self.expression, node.values), map(self.note_not_run, node.values)
-        return self._short_circuit(codes, notes, stop=isinstance(node.op, ast.Or))
+        codes, labelers = map(self.expression, node.values), map(self.label_skipped, node.values)
+        return self._short_circuit(codes, labelers, stop=isinstance(node.op, ast.Or))
 
     def visit_Compare(self, node: ast.Compare) -> Code:
         if len(node.ops) == 1:
@@ -118,20 +118,20 @@ class ExpressionCompiler(ScopeCompiler):
         first, pairs = self.expression(node.left), [*zip(node.ops, node.comparators, strict=True)]
         codes = [self._compare_next(type(op), self.expression(other)) for op, other in pairs]
         parts = [ast.Compare(_NONE, [op], [other]) for op, other in pairs]
-        notes = [_in_outer_frame(self.note_not_run(part)) for part in parts]
-        compare_all = self._short_circuit(codes, notes, stop=False)
+        labelers = [_in_outer_frame(self.label_skipped(part)) for part in parts]
+        compare_all = self._short_circuit(codes, labelers, stop=False)
         return lambda frame: compare_all([frame, first(frame)])
 
     def _short_circuit(
-        self, codes: Iterable[Code], notes: Iterable[LeftOut], *, stop: bool
+        self, codes: Iterable[Code], labelers: Iterable[Labeler], *, stop: bool
     ) -> Code:
         """Compile to the first value whose truth is `stop`, or else the last one.
 
         Each value, and each change that its code makes, depends on the truth of the values before
-        it. If code does not run, its function in `notes` is called.
+        it. If code does not run, its function in `labelers` is called.
         """
         *firsts, last = codes
-        _, *left_out = notes
+        _, *labelers_of_rest = labelers
         machine = self.machine
 
         def run(frame: Frame | None) -> Value:
@@ -143,14 +143,14 @@ class ExpressionCompiler(ScopeCompiler):
                     is_true, value_mark = machine.truth(value)
                     if is_true is not stop and value_mark is None:
                         continue
-                    decided = join_labels(mark, value_mark)
+                    decision_mark = join_labels(mark, value_mark)
                     if is_true is stop:
-                        if decided is None:
+                        if decision_mark is None:
                             return value
-                        for note in islice(left_out, number, None):
-                            note(frame, decided)
+                        for label_skipped in islice(labelers_of_rest, number, None):
+                            label_skipped(frame, decision_mark)
                         return add_labels(value, mark)
-                    mark = decided
+                    mark = decision_mark
                     machine.branch = join_labels(machine.branch, mark)
                 return add_labels(last(frame), mark)
             except Exception as error:  # noqa: BLE001 - every exception here is the program's
@@ -161,45 +161,45 @@ class ExpressionCompiler(ScopeCompiler):
 
         return run
 
-    def _compare_next(self, kind: type[ast.cmpop], code: Code) -> Code:
+    def _compare_next(self, operator: type[ast.cmpop], code: Code) -> Code:
         machine = self.machine
 
         def run(frame: Any) -> Value:
             machine.pay_steps(1)
             left, right = frame[1], code(frame[0])
             frame[1] = right
-            return compare(machine, kind, left, right)
+            return compare(machine, operator, left, right)
 
         return run
 
     def _compare_two(self, node: ast.Compare) -> Code:
         left, right = self.expression(node.left), self.expression(node.comparators[0])
-        machine, kind = self.machine, type(node.ops[0])
-        plain = COMPARISONS.get(kind)
-        if plain is None:
-            return lambda frame: compare(machine, kind, left(frame), right(frame))
+        machine, operator = self.machine, type(node.ops[0])
+        apply = COMPARISONS.get(operator)
+        if apply is None:
+            return lambda frame: compare(machine, operator, left(frame), right(frame))
 
         def run(frame: Frame | None) -> Value:
-            one, other = left(frame), right(frame)
-            if type(one) in _FAST_COMPARABLE and type(other) in _FAST_COMPARABLE:
-                if type(one) is str and len(one) > _SHORT:
-                    machine.pay_steps(len(one) >> 8)
-                return plain(one, other)
-            return compare(machine, kind, one, other)
+            first, second = left(frame), right(frame)
+            if type(first) in _FAST_COMPARABLE and type(second) in _FAST_COMPARABLE:
+                if type(first) is str and len(first) > _SHORT:
+                    machine.pay_steps(len(first) >> 8)
+                return apply(first, second)
+            return compare(machine, operator, first, second)
 
         return run
 
     def visit_IfExp(self, node: ast.IfExp) -> Code:
         condition, machine = self.expression(node.test), self.machine
         body, otherwise = self.expression(node.body), self.expression(node.orelse)
-        no_body, not_otherwise = self.note_not_run(node.body), self.note_not_run(node.orelse)
+        label_body, label_otherwise = self.label_skipped(node.body), self.label_skipped(node.orelse)
 
         def run(frame: Frame | None) -> Value:
             is_true, mark = machine.truth(condition(frame))
-            chosen, left_out = (body, not_otherwise) if is_true else (otherwise, no_body)
+            chosen, label_skipped = (body, label_otherwise) if is_true else (otherwise, label_body)
             if mark is None:
                 return chosen(frame)
-            left_out(frame, mark)
+            label_skipped(frame, mark)
             return machine.run_within(mark, lambda: chosen(frame))
 
         return run
@@ -235,10 +235,10 @@ class ExpressionCompiler(ScopeCompiler):
 
         def run(frame: Frame | None) -> Value:
             inner, index = container(frame), key(frame)
-            kind = type(inner)
-            if kind is ListValue and type(index) is int and inner.labels is None:
+            cls = type(inner)
+            if cls is ListValue and type(index) is int and inner.labels is None:
                 return inner[index]
-            if kind is DictValue and type(index) is str and inner.labels is None and index in inner:
+            if cls is DictValue and type(index) is str and inner.labels is None and index in inner:
                 return inner[index]
             return get_item(machine, inner, index)
 
@@ -329,13 +329,13 @@ class ExpressionCompiler(ScopeCompiler):
         is_plain = node.format_spec is None and conversion is None
 
         def run(frame: Frame | None) -> Value:
-            given = value(frame)
-            if is_plain and type(given) is str:
-                return given
-            inner, mark = machine.strip_labels(given)
-            form, form_mark = machine.strip_labels(spec(frame))
+            operand = value(frame)
+            if is_plain and type(operand) is str:
+                return operand
+            inner, mark = machine.strip_labels(operand)
+            template, form_mark = machine.strip_labels(spec(frame))
             mark = join_labels(mark, form_mark)
-            text = machine.run_guarded(mark, lambda: convert(machine, inner, conversion, form))
+            text = machine.run_guarded(mark, lambda: convert(machine, inner, conversion, template))
             return add_labels(text, mark)
 
         return run
@@ -360,10 +360,10 @@ class ExpressionCompiler(ScopeCompiler):
             mark: Mark = None
             for code, is_starred in parts:
                 if is_starred:
-                    fresh, fresh_mark = collect(machine, code(frame))
-                    items += fresh
+                    spread, spread_mark = collect(machine, code(frame))
+                    items += spread
                     machine.check_items(len(items))
-                    mark = join_labels(mark, fresh_mark)
+                    mark = join_labels(mark, spread_mark)
                 else:
                     items.append(code(frame))
             return items, mark
@@ -397,11 +397,11 @@ class ExpressionCompiler(ScopeCompiler):
             methods = METHODS.get(type(value))
             method = methods.get(name) if methods is not None else None
             # Before the arguments: a missing method is reported first, as in Python.
-            found = attribute(machine, value, name) if method is None else None
+            member = attribute(machine, value, name) if method is None else None
             args, named, mark = arguments(frame)
             machine.line = line
             if method is None:
-                return machine.run_within(mark, lambda: call_value(machine, found, args, named))
+                return machine.run_within(mark, lambda: call_value(machine, member, args, named))
             if mark is None:
                 return method(machine, [value, *args], named)
             return machine.run_within(mark, lambda: method(machine, [value, *args], named))
@@ -414,7 +414,7 @@ class ExpressionCompiler(ScopeCompiler):
             codes = tuple(map(self.expression, node.args))
             return lambda frame: ([code(frame) for code in codes], {}, None)
         machine, elements = self.machine, self.elements(node.args)
-        keywords = tuple((word.arg, self.expression(word.value)) for word in node.keywords)
+        keywords = tuple((keyword.arg, self.expression(keyword.value)) for keyword in node.keywords)
 
         def run(frame: Frame | None) -> tuple[list[Value], dict[str, Value], Mark]:
             args, mark = elements(frame)
@@ -443,23 +443,23 @@ class ExpressionCompiler(ScopeCompiler):
         """Compile to code that gives an iterator; `element` compiles what it yields."""
         machine, first = self.machine, self.expression(node.generators[0].iter)
         scope = comprehension_scope(node.generators, self.scope)
-        within, rest = self.compiler_for(scope), [*without_first_source(node)]
-        left_out, touched = within.note_not_run(*rest), within.label_bound(*rest)
-        produce = within.loop(node.generators, element(within), minimum_steps(node), left_out)
+        inner, rest = self.compiler_for(scope), [*without_first_source(node)]
+        label_skipped, label_effects = inner.label_skipped(*rest), inner.label_bound(*rest)
+        produce = inner.loop(node.generators, element(inner), minimum_steps(node), label_skipped)
         size = ITERATOR_SIZE + _SLOT * len(scope.slots)
 
         def run(frame: Frame | None) -> IteratorValue:
             source = first(frame)
             machine.pay_memory(size)
-            own = scope.frame(frame)
-            result = IteratorValue(iter(()), upstream=[Effects(touched, own)])
-            result.source = produce(own, result, source)
+            inner_frame = scope.frame(frame)
+            result = IteratorValue(iter(()), upstream=[Effects(label_effects, inner_frame)])
+            result.source = produce(inner_frame, result, source)
             return result
 
         return run
 
     def loop(  # noqa: C901 - with the functions in it
-        self, generators: list[ast.comprehension], element: Code, price: int, left_out: LeftOut
+        self, generators: list[ast.comprehension], element: Code, price: int, label_end: Labeler
     ) -> Callable[[Frame, IteratorValue, Value], Iterator[Value]]:
         """Compile a loop of a comprehension, and those within it.
 
@@ -467,7 +467,7 @@ class ExpressionCompiler(ScopeCompiler):
             generators: The loop, and those within it.
             element: What the innermost loop yields.
             price: Steps of each round.
-            left_out: Records that data decided the number of rounds.
+            label_end: Records that data decided the number of rounds.
         """
         generator, *others = generators
         if generator.is_async:
@@ -475,7 +475,7 @@ class ExpressionCompiler(ScopeCompiler):
         machine = self.machine
         content = self.expression(others[0].iter) if others else element
         content_for = self._content_for(generator, content)
-        nested = self.loop(others, element, price, left_out) if others else None
+        nested = self.loop(others, element, price, label_end) if others else None
 
         def rounds(frame: Frame, result: IteratorValue, values: Value) -> Iterator[Value]:
             inner, mark = split_labels(values)
@@ -495,7 +495,7 @@ class ExpressionCompiler(ScopeCompiler):
                         yield from nested(frame, result, add_labels(item, result.labels))
                 share_labels(machine, result, carriers)
                 machine.check_branch(result.labels)
-                left_out(frame, result.labels)
+                label_end(frame, result.labels)
             except Exception as error:  # noqa: BLE001 - every exception here is the program's
                 raise machine.as_iteration_error(error, None, result) from None
             if type(inner) is IteratorValue:
@@ -529,9 +529,8 @@ class ExpressionCompiler(ScopeCompiler):
                 for condition in conditions:
                     is_true, mark = machine.truth(condition(frame))
                     if mark is not None:
-                        machine.label_changed(
-                            result, mark
-                        )  # where the next element is depends on it
+                        # Where the next element is depends on it.
+                        machine.label_changed(result, mark)
                         machine.branch = join_labels(machine.branch, mark)
                     if not is_true:
                         return _SKIPPED
@@ -575,11 +574,11 @@ class ExpressionCompiler(ScopeCompiler):
         return run
 
 
-def _in_outer_frame(note: LeftOut) -> LeftOut:
-    def note_outside(frame: Any, mark: Mark) -> None:
-        note(frame[0], mark)
+def _in_outer_frame(label_skipped: Labeler) -> Labeler:
+    def label_in_outer_frame(frame: Any, mark: Mark) -> None:
+        label_skipped(frame[0], mark)
 
-    return note_outside
+    return label_in_outer_frame
 
 
 def _unpack_mapping(machine: Machine, value: Value) -> tuple[list[tuple[str, Value]], Mark]:

@@ -19,7 +19,7 @@ class ProgramRefused(SequrityError):
         line: Line, from 1.
         column: Column, from 1.
         corrected: The whole program with what the message says to write, where this is known.
-        left: What is wrong in the corrected program; empty if nothing is.
+        still_wrong: What is wrong in the corrected program; empty if nothing is.
     """
 
     def __init__(
@@ -29,30 +29,29 @@ class ProgramRefused(SequrityError):
         line: int = 1,
         column: int = 1,
         corrected: str | None = None,
-        left: str = "",
+        still_wrong: str = "",
     ) -> None:
         super().__init__(f"Line {line}, column {column}: {reason}")
         self.reason = reason
         self.line = line
         self.column = column
         self.corrected = corrected
-        self.left = left
+        self.still_wrong = still_wrong
 
     def with_correction(
-        self, texts: Iterable[str], corrected: str | None, *, left: str = ""
+        self, texts: Iterable[str], corrected: str | None, *, still_wrong: str = ""
     ) -> "ProgramRefused":
         """This refusal with more texts, and with the best correction."""
-        reason = "\n".join(texts)
         return ProgramRefused(
-            reason,
+            "\n".join(texts),
             line=self.line,
             column=self.column,
             corrected=corrected,
-            left=left if corrected is not None else "",
+            still_wrong=still_wrong if corrected is not None else "",
         )
 
     @classmethod
-    def of_syntax(cls, error: SyntaxError, source: str, corrected: str | None) -> "ProgramRefused":
+    def from_error(cls, error: SyntaxError, source: str, corrected: str | None) -> "ProgramRefused":
         """Use the message and position of Python's parser."""
         line, column = error.lineno or 1, error.offset or 1
         reason = f"Not valid Python: {error.msg.rstrip('?')}."
@@ -64,7 +63,7 @@ class ProgramRefused(SequrityError):
             reason += "".join(
                 f"{'' if number == line else f' In line {number},'}"
                 f" {'I' if number == line else 'i'}nstead of `{old.strip()}` write `{new.strip()}`"
-                f"{'' if old.strip() != new.strip() else f', indented by {_indent(new)}'}."
+                f"{'' if old.strip() != new.strip() else f', indented by {indent_of(new)}'}."
                 for number, old, new in changed[:_MOST_LINES]
             )
         return cls(reason, line=line, column=column, corrected=corrected)
@@ -73,7 +72,8 @@ class ProgramRefused(SequrityError):
 _MOST_LINES = 5
 
 
-def _indent(line: str) -> int:
+def indent_of(line: str) -> int:
+    """The number of spaces that a line begins with."""
     return len(line) - len(line.lstrip())
 
 
@@ -113,7 +113,7 @@ class OutOfBudget(Abort):
     labels = Labels()
 
     @classmethod
-    def of(cls, name: str, limit: float) -> "OutOfBudget":
+    def at_limit(cls, name: str, limit: float) -> "OutOfBudget":
         """An error that names the limit."""
         return cls(f"The program reached the limit `{name}` ({limit:g}).")
 

@@ -25,7 +25,7 @@ _DIGITS = regex.compile(r"[0-9]+")
 # A match is one whole field, as in Python, so a `%` within a field begins no other match. If the
 # group contains `(`, the key has brackets, which hide the width; such a field is refused.
 _PERCENT = regex.compile(r"%(?:\([^()]*\))?([-+ #0-9.*(]*)[hlL]?.?", regex.DOTALL)
-_SPECABLE = (str, int, float)
+_FORMATTABLE = (str, int, float)
 _WIDEST = 10_000
 _LITERAL_SIZE = 400  # a float without an exponent has at most this many digits
 
@@ -73,11 +73,11 @@ def checked_str(value: Value) -> str:
 
 def _has_repr(value: Value) -> bool:
     # Python's `repr` of functions and iterators shows addresses.
-    kind = type(value)
-    return kind in _SHOWN or kind.__module__ == "datetime"
+    value_type = type(value)
+    return value_type in _TYPES_WITH_REPR or value_type.__module__ == "datetime"
 
 
-_SHOWN = frozenset(
+_TYPES_WITH_REPR = frozenset(
     {str, int, float, bool, type(None), bytes, tuple, range, ListValue, DictValue, SetValue}
     | {Record, ErrorValue}
 )
@@ -90,7 +90,7 @@ def format_with_spec(machine: Machine, value: Value, spec: str) -> str:
     machine.pay_text(_spec_size(machine, spec) + written_size(value) + _LITERAL_SIZE, spec)
     if type(value).__module__ == "datetime":
         return clock_format(machine, value, spec)
-    if not isinstance(value, _SPECABLE):
+    if not isinstance(value, _FORMATTABLE):
         name = type_name(value)
         machine.fail(TypeError, f"unsupported format string passed to {name}.__format__")
     return str(format(value, spec))

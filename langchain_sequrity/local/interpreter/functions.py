@@ -9,8 +9,8 @@ from langchain_sequrity.local.interpreter.calls import MISSING, too_many
 from langchain_sequrity.local.interpreter.machine import Machine
 from langchain_sequrity.local.interpreter.scopes import (
     Frame,
+    LabelEffects,
     ScopeCompiler,
-    Touched,
     function_scope,
     minimum_steps,
 )
@@ -43,9 +43,9 @@ def compile_function(
     slots, size, count = scope.slots, len(scope.slots), len(node.args.posonlyargs + node.args.args)
     is_simple = not (node.args.kwonlyargs or node.args.vararg or node.args.kwarg)
     empty = [MISSING] * (size - count)
-    deepest = machine.limits.depth
+    max_depth = machine.limits.depth
     price = minimum_steps(node.body) if isinstance(node, ast.Lambda) else 1
-    touched = compiler.label_bound(node)
+    label_effects = compiler.label_bound(node)
     frame_size = 8 * size if size > _FEW else 0  # a closure may keep the frame
 
     def make(outer: Frame | None) -> FunctionValue:
@@ -62,8 +62,8 @@ def compile_function(
             if frame_size:
                 machine.pay_memory(frame_size)
             machine.depth += 1
-            if machine.depth > deepest:
-                machine.exhaust("depth", deepest)
+            if machine.depth > max_depth:
+                machine.exhaust("depth", max_depth)
             machine.fuel -= price
             if machine.fuel < 0:
                 machine.refuel()
@@ -77,20 +77,20 @@ def compile_function(
                 if machine.branch is not branch:
                     machine.close_branches(branch)
 
-        label = _with_defaults(touched, defaults) if defaults else touched
+        label = _with_defaults(label_effects, defaults) if defaults else label_effects
         return FunctionValue(name, call, Effects(label, outer))
 
     return make
 
 
-def _with_defaults(touched: Touched, defaults: dict[str, Value]) -> Touched:
+def _with_defaults(label_effects: LabelEffects, defaults: dict[str, Value]) -> LabelEffects:
     """Add the values of the defaults, which the function may change or call."""
 
     def label(frame: Frame | None, labels: Labels) -> list[Any]:
-        return touched(frame, labels) + [
-            thing
-            for one in map(unbox, defaults.values())
-            for thing in ([one] if type(one) in CARRIERS else changed_by_calls(one))
+        return label_effects(frame, labels) + [
+            changed
+            for default in map(unbox, defaults.values())
+            for changed in ([default] if type(default) in CARRIERS else changed_by_calls(default))
         ]
 
     return label
@@ -113,32 +113,32 @@ def _argument_binder(  # noqa: C901 - the function in it too
     """Compile to a function that finds the values of the parameters as Python does."""
     positional = [arg.arg for arg in (*args.posonlyargs, *args.args)]
     by_name = {arg.arg for arg in (*args.args, *args.kwonlyargs)}
-    every = (*positional, *(arg.arg for arg in args.kwonlyargs))
-    rest, keywords = (arg and arg.arg for arg in (args.vararg, args.kwarg))
+    all_names = (*positional, *(arg.arg for arg in args.kwonlyargs))
+    star, double_star = (arg and arg.arg for arg in (args.vararg, args.kwarg))
 
     def bind(
-        given: list[Value], named: dict[str, Value], defaults: dict[str, Value]
+        values: list[Value], named: dict[str, Value], defaults: dict[str, Value]
     ) -> dict[str, Value]:
         # The number and names of the arguments may depend on data: see `Machine.run_within`.
         mark = machine.branch
-        bound = dict(zip(positional, given, strict=False))
-        if rest:
-            bound[rest] = add_labels(tuple(given[len(positional) :]), mark)
-        elif len(given) > len(positional):
-            least = len(positional) - len(args.defaults)
-            machine.fail(TypeError, too_many(name, least, len(positional), len(given)))
+        bound = dict(zip(positional, values, strict=False))
+        if star:
+            bound[star] = add_labels(tuple(values[len(positional) :]), mark)
+        elif len(values) > len(positional):
+            minimum = len(positional) - len(args.defaults)
+            machine.fail(TypeError, too_many(name, minimum, len(positional), len(values)))
         others: DictValue[str, Value] = DictValue()
         for key, value in named.items():
             if key in by_name and key in bound:
                 machine.fail(TypeError, f"{name}() got multiple values for argument '{key}'")
             (bound if key in by_name else others)[key] = value
-        if keywords:
+        if double_star:
             machine.pay_items(len(others))
-            bound[keywords] = add_labels(others, mark)
+            bound[double_star] = add_labels(others, mark)
         elif others:
             message = f"{name}() got an unexpected keyword argument '{next(iter(others))}'"
             machine.fail(TypeError, message)
-        for key in every:
+        for key in all_names:
             if key not in bound:
                 if key not in defaults:
                     machine.fail(TypeError, f"{name}() missing required argument: '{key}'")

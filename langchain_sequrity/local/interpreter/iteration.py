@@ -45,14 +45,14 @@ def elements_of(machine: Machine, value: Value) -> Iterator[Value]:
     """
     inner, mark = split_labels(value)
     machine.may_fail(mark)
-    kind = type(inner)
-    if kind in _IMMUTABLE:
-        if kind is range and max(abs(inner.start), abs(inner.stop)) >= _LARGE:
+    value_type = type(inner)
+    if value_type in _IMMUTABLE:
+        if value_type is range and max(abs(inner.start), abs(inner.stop)) >= _LARGE:
             inner = _pay_for_numbers(machine, inner)
         return iter(inner) if mark is None else (add_labels(element, mark) for element in inner)
-    if kind is IteratorValue:
+    if value_type is IteratorValue:
         return _read(machine, inner, box_mark(value))
-    if kind not in ITERABLE:
+    if value_type not in ITERABLE:
         machine.fail(TypeError, f"'{type_name(inner)}' object is not iterable", mark)
     return _changing_elements(machine, inner, box_mark(value))
 
@@ -110,14 +110,14 @@ def lazy_iterator(
         calls: The function of the program that each step calls. The labels decide on these calls.
     """
     machine.pay_memory(ITERATOR_SIZE)
-    touched = changed_by_calls(calls)
-    carriers = [one for one in touched if type(one) in CARRIERS]
+    changed = changed_by_calls(calls)
+    carriers = [c for c in changed if type(c) in CARRIERS]
     for source in sources:
         inner, source_mark = split_labels(source)
         mark = join_labels(mark, source_mark)
         if type(inner) in CARRIERS:
             carriers.append(inner)
-    upstream = [*(one for one in carriers if type(one) is IteratorValue), *touched]
+    upstream = [*(c for c in carriers if type(c) is IteratorValue), *changed]
     result = IteratorValue(iter(()), mark, upstream)
     is_calling = unbox(calls) is not None
 
@@ -155,8 +155,8 @@ def share_labels(machine: Machine, iterator: IteratorValue, carriers: list[Any])
         mark = join_labels(mark, carrier.labels)
     if mark is not None:
         machine.label_changed(iterator, mark)
-        for one in iterator.upstream:
-            machine.label_changed(one, mark)
+        for upstream in iterator.upstream:
+            machine.label_changed(upstream, mark)
 
 
 def open_choice_on(machine: Machine, sources: list[Value]) -> None:
@@ -173,15 +173,15 @@ def collect(machine: Machine, value: Value) -> tuple[list[Value], Mark]:
     """
     inner, mark = split_labels(value)
     machine.may_fail(mark)
-    kind = type(inner)
-    if kind is IteratorValue:
+    value_type = type(inner)
+    if value_type is IteratorValue:
         elements = []
         for element in iterate(machine, value):
             elements.append(element)
             machine.check_items(len(elements))
         machine.pay_items(len(elements))
         return elements, inner.labels
-    if kind not in ITERABLE:
+    if value_type not in ITERABLE:
         machine.fail(TypeError, f"'{type_name(inner)}' object is not iterable", mark)
     machine.pay_items(len(inner), _size_of_each(inner))
     return list(inner), mark

@@ -29,7 +29,7 @@ from langchain_sequrity.local.interpreter.values import (
 )
 
 _DEEPEST = 200
-_PLAIN = frozenset({type(None), bool, int, str})
+_ATOMS = frozenset({type(None), bool, int, str})
 _WIDEST_INTEGER = 14_000  # bits: Python writes integers of up to 4,300 digits
 
 
@@ -42,26 +42,26 @@ def check_json(value: Any, depth: int = 0) -> Any:
     if depth > _DEEPEST:
         msg = f"A JSON value for a program is nested more than {_DEEPEST} levels deep."
         raise UsageError(msg)
-    kind = type(value)
-    if kind in _PLAIN:
+    value_type = type(value)
+    if value_type in _ATOMS:
         return value
-    if kind is float and math.isfinite(value):
+    if value_type is float and math.isfinite(value):
         return value
     below = depth + 1
-    if kind is list:
-        return [one if type(one) in _PLAIN else check_json(one, below) for one in value]
-    if kind is dict and all(type(key) is str for key in value):
+    if value_type is list:
+        return [item if type(item) in _ATOMS else check_json(item, below) for item in value]
+    if value_type is dict and all(type(key) is str for key in value):
         return {
-            key: one if type(one) in _PLAIN else check_json(one, below)
-            for key, one in value.items()
+            key: item if type(item) in _ATOMS else check_json(item, below)
+            for key, item in value.items()
         }
     msg = f"A program takes JSON values only, but got {reprlib.repr(value)}."
     raise UsageError(msg)
 
 
-def value_from_json(machine: Machine, given: Labeled) -> Value:
+def value_from_json(machine: Machine, labeled: Labeled) -> Value:
     """Convert a JSON value to a value of the program. Its labels apply to everything in it."""
-    return add_labels(_from_json(machine, given.value), as_mark(given.labels))
+    return add_labels(_from_json(machine, labeled.value), as_mark(labeled.labels))
 
 
 def _from_json(machine: Machine, value: Any) -> Value:
@@ -101,7 +101,7 @@ def value_to_json(machine: Machine, value: Value) -> Labeled:
     try:
         return Labeled(_to_json(machine, bare, 0), labels)
     except _NotJsonValue as error:
-        raise NoJsonForm(error.kind.__name__, str(error), labels) from None
+        raise NoJsonForm(error.error_type.__name__, str(error), labels) from None
 
 
 def _to_json(machine: Machine, value: Value, depth: int) -> Any:
@@ -123,13 +123,13 @@ def _to_json(machine: Machine, value: Value, depth: int) -> Any:
 
 
 class _NotJsonValue(Exception):
-    def __init__(self, kind: type[Exception], message: str) -> None:
+    def __init__(self, error_type: type[Exception], message: str) -> None:
         super().__init__(message)
-        self.kind = kind
+        self.error_type = error_type
 
 
-def _refuse(kind: type[Exception], message: str) -> NoReturn:
-    raise _NotJsonValue(kind, message)
+def _refuse(error_type: type[Exception], message: str) -> NoReturn:
+    raise _NotJsonValue(error_type, message)
 
 
 def _items(machine: Machine, values: Any, depth: int) -> list[Any]:

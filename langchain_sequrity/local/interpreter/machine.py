@@ -83,7 +83,7 @@ DEFAULT_LIMITS = Limits()
 
 MayBranch = Callable[[Labels], bool]
 CallTool = Callable[[str, dict[str, Value], int], Value]
-ReadEvent = Callable[[str, Callable[[], Any]], Any]
+ReadExternal = Callable[[str, Callable[[], Any]], Any]
 K = TypeVar("K")
 _SLICE = 1024
 _PACE = 64
@@ -102,14 +102,14 @@ class _CollectorTime(threading.local):
 
     Attributes:
         began: When the last one began.
-        forgiven: The duration of the one that is not counted as time of the program.
+        uncounted: The duration of the one that is not counted as time of the program.
     """
 
     began = 0.0
-    forgiven = 0.0
+    uncounted = 0.0
 
 
-_here = _CollectorTime()
+_collector = _CollectorTime()
 
 
 def _on_garbage_collection(phase: str, info: dict[str, Any]) -> None:
@@ -121,9 +121,9 @@ def _on_garbage_collection(phase: str, info: dict[str, Any]) -> None:
     """
     if info["generation"] == _FULL:
         if phase == "start":
-            _here.began = time.thread_time()
-        elif not _here.forgiven:
-            _here.forgiven = time.thread_time() - _here.began
+            _collector.began = time.thread_time()
+        elif not _collector.uncounted:
+            _collector.uncounted = time.thread_time() - _collector.began
 
 
 gc.callbacks.append(_on_garbage_collection)
@@ -131,7 +131,7 @@ gc.callbacks.append(_on_garbage_collection)
 
 def work_time() -> float:
     """Processor seconds of this thread, without a garbage collection that is not counted."""
-    return time.thread_time() - _here.forgiven
+    return time.thread_time() - _collector.uncounted
 
 
 def _not_in_a_run(name: str, *_: Any) -> NoReturn:
@@ -146,8 +146,8 @@ class Machine:
         limits: The limits of the run.
         tools: Parameter schemas by tool name.
         call_tool: Calls a tool and returns its result. It may wait without a time limit. Without a
-            run, as when a program is only checked, nothing calls it, nor `event`.
-        event: Reads a value from outside, such as the time, and records it.
+            run, as when a program is only checked, nothing calls it, nor `read_external`.
+        read_external: Reads a value from outside, such as the time, and records it.
         may_branch: Whether a value with these labels may decide control flow. `None` allows all.
         is_strict: Whether everything under a branch takes the labels of its condition.
 
@@ -157,8 +157,8 @@ class Machine:
             conditions of expressions (a filter, the choice of a callee) count in every mode, those
             of statements in strict mode only. Every value that the code changes gets these labels.
         open_tries: How many `try` statements are open that may catch an exception of an operation.
-        attempted: Labels of all data that might have raised an exception since the innermost `try`.
-        steered: In strict mode, labels of all data that decided what the run did so far.
+        try_labels: Labels of all data that might have raised since the innermost `try` began.
+        control_labels: In strict mode, labels of all data that decided what the run did so far.
         may_exit: Whether a program may end early: what follows a branch then depends on it.
         has_converted: Whether a type has converted a part of a value since a union began to try it.
     """
@@ -169,17 +169,17 @@ class Machine:
         limits: Limits,
         tools: Mapping[str, Mapping[str, Any]] | None = None,
         call_tool: CallTool = _not_in_a_run,
-        event: ReadEvent = _not_in_a_run,
+        read_external: ReadExternal = _not_in_a_run,
         may_branch: MayBranch | None = None,
         is_strict: bool = False,
     ) -> None:
         self.limits = limits
         self.tools = tools or {}
         self.call_tool = call_tool
-        self.event = event
+        self.read_external = read_external
         self.may_branch = may_branch
         self.is_strict = is_strict
-        self.steered: Mark = None
+        self.control_labels: Mark = None
         self.may_exit = False
         self.names: dict[str, Value] = {}
         self._verdicts: dict[Mark, bool] = {}
@@ -199,16 +199,16 @@ class Machine:
 
     def restart_clock(self) -> None:
         """Start the time of the next stretch, within what is left in total."""
-        self._seconds_in_all -= work_time() - self._start
+        self._total_seconds_left -= work_time() - self._stretch_start
         self._begin_stretch()
         self.check_time()
 
     def _begin_stretch(self) -> None:
-        _here.forgiven = 0.0
-        self._start = work_time()
-        is_last = self._seconds_in_all < self.limits.seconds
+        _collector.uncounted = 0.0
+        self._stretch_start = work_time()
+        is_last = self._total_seconds_left < self.limits.seconds
         self._time_limit = "total_seconds" if is_last else "seconds"
-        self._end = self._start + min(self.limits.seconds, self._seconds_in_all)
+        self._stretch_end = self._stretch_start + min(self.limits.seconds, self._total_seconds_left)
 
     def begin_program(self, branch: Mark) -> None:
         """Begin the next program of the run, in this thread, with its own steps and time.
@@ -222,23 +222,23 @@ class Machine:
         self.line = 1
         self.depth = self.open_tries = 0
         self.branch = branch
-        self.attempted: Mark = None
+        self.try_labels: Mark = None
         self.returned: Value = None
         self.handled: ErrorValue | None = None
         self.has_converted = False
         self._steps = self.fuel = 0
-        self._seconds_in_all = self.limits.total_seconds
+        self._total_seconds_left = self.limits.total_seconds
         self._begin_stretch()
 
     def check_time(self) -> None:
         """End the run if its time is over. For work that is slower than its steps suggest."""
-        if work_time() > self._end:
+        if work_time() > self._stretch_end:
             self.exhaust_time()
 
     @property
     def seconds_left(self) -> float:
         """Seconds left, at least 0; for operations that take a time limit themselves."""
-        return max(self._end - work_time(), 0.0)
+        return max(self._stretch_end - work_time(), 0.0)
 
     def pay_steps(self, steps: int) -> None:
         """Pay for reading this many elements."""
@@ -315,7 +315,7 @@ class Machine:
 
     def exhaust(self, name: str, limit: float) -> NoReturn:
         """End the run at a limit."""
-        raise OutOfBudget.of(name, limit)
+        raise OutOfBudget.at_limit(name, limit)
 
     def exhaust_time(self) -> NoReturn:
         """End the run because the time of this stretch, or the total time, is over."""
@@ -323,7 +323,7 @@ class Machine:
 
     def stop(self) -> None:
         """End the run from another thread, at its next check of the clock."""
-        self._end = -math.inf
+        self._stretch_end = -math.inf
 
     # -- labels
 
@@ -347,9 +347,9 @@ class Machine:
         """Ask whether data with these labels may decide control flow; end the run if not."""
         if mark is not None:
             if self.open_tries:
-                self.attempted = join_labels(self.attempted, mark)
+                self.try_labels = join_labels(self.try_labels, mark)
             if self.is_strict:
-                self.steered = join_labels(self.steered, mark)
+                self.control_labels = join_labels(self.control_labels, mark)
         if self.may_branch is None:
             return
         verdict = self._verdicts.get(mark)
@@ -422,28 +422,28 @@ class Machine:
             changed.labels = join_labels(changed.labels, mark)
 
     def _label_all_changed(self, first: "IteratorValue | Effects", mark: Labels) -> None:
-        waiting: list[Any] = [first]
-        known: set[int] = set()
-        while waiting:
-            one = waiting.pop()
-            if type(one) is Effects:
-                if id(one) not in known:
-                    known.add(id(one))
+        pending: list[Any] = [first]
+        labeled_effects: set[int] = set()
+        while pending:
+            changed = pending.pop()
+            if type(changed) is Effects:
+                if id(changed) not in labeled_effects:
+                    labeled_effects.add(id(changed))
                     self.pay_steps(1)
-                    waiting += one.label(one.frame, mark)
+                    pending += changed.label(changed.frame, mark)
                 continue
-            labels = join_labels(one.labels, mark)
-            is_new, one.labels = labels is not one.labels, labels
-            if type(one) is IteratorValue:
+            labels = join_labels(changed.labels, mark)
+            is_new, changed.labels = labels is not changed.labels, labels
+            if type(changed) is IteratorValue:
                 # Sources already have the old labels; code may have reached other values since.
-                waiting += [up for up in one.upstream if is_new or type(up) is Effects]
+                pending += [up for up in changed.upstream if is_new or type(up) is Effects]
 
     # -- exceptions of the program
 
-    def fail(self, kind: type[Exception], message: str, mark: Mark = None) -> NoReturn:
+    def fail(self, error_type: type[Exception], message: str, mark: Mark = None) -> NoReturn:
         """Raise an exception of the program."""
         raise Raised(
-            self._new_error(kind, (message[:_LONGEST_TEXT],), join_labels(mark, self.branch))
+            self._new_error(error_type, (message[:_LONGEST_TEXT],), join_labels(mark, self.branch))
         )
 
     def run_guarded(self, mark: Mark, run: Callable[[], Value]) -> Value:
@@ -499,17 +499,17 @@ class Machine:
         """The end of the run for an exhausted stack or memory of Python."""
         if isinstance(error, RecursionError):
             return OutOfBudget("The program nests calls or values too deeply.")
-        return OutOfBudget.of("memory", self.limits.memory)
+        return OutOfBudget.at_limit("memory", self.limits.memory)
 
     def from_python(self, error: Exception, mark: Mark = None) -> ErrorValue:
         """Convert an exception of Python to one of the program."""
-        kind = next(kind for kind in type(error).__mro__ if kind.__module__ in _ERROR_MODULES)
-        return self._new_error(kind, tuple(map(_own_type, error.args)), mark)
+        error_type = next(c for c in type(error).__mro__ if c.__module__ in _ERROR_MODULES)
+        return self._new_error(error_type, tuple(map(_own_type, error.args)), mark)
 
-    def _new_error(self, kind: type[Exception], args: tuple[Value, ...], mark: Mark) -> ErrorValue:
+    def _new_error(self, cls: type[Exception], args: tuple[Value, ...], mark: Mark) -> ErrorValue:
         """An exception with new texts, paid for."""
         self.pay_memory(ERROR_SIZE + sum(map(getsizeof, args)))
-        return ErrorValue(ErrorType(kind.__name__, kind), args, mark, by_interpreter=True)
+        return ErrorValue(ErrorType(cls.__name__, cls), args, mark, by_interpreter=True)
 
     # -- labels of whole values
 
@@ -591,13 +591,13 @@ class _LabelStripper:
 
     def items(self, values: Collection[Value]) -> list[Value] | None:
         """The bare items; `None` if they were bare already."""
-        kinds = set(map(type, values))
-        if not kinds.isdisjoint(_PERHAPS_TEXTS):
-            self.machine.pay_steps(_text_size(values, kinds) >> 12)
-        if kinds <= ATOMS:
+        types = set(map(type, values))
+        if not types.isdisjoint(_PERHAPS_TEXTS):
+            self.machine.pay_steps(_text_size(values, types) >> 12)
+        if types <= ATOMS:
             return None
         bare = [self.strip(value) for value in values]
-        same = all(one is other for one, other in zip(bare, values, strict=True))
+        same = all(bare_item is item for bare_item, item in zip(bare, values, strict=True))
         return None if same else bare
 
     def keys(self, table: dict[Any, Any]) -> None:
@@ -635,8 +635,8 @@ class _LabelStripper:
         return value if items is None else ErrorValue(value.type, tuple(items), None)
 
 
-def _text_size(values: Collection[Value], kinds: set[type]) -> int:
-    if kinds <= _TEXTS:
+def _text_size(values: Collection[Value], types: set[type]) -> int:
+    if types <= _TEXTS:
         return sum(map(len, values))
     return sum(len(text) for text in map(unbox, values) if isinstance(text, str | bytes))
 

@@ -130,9 +130,9 @@ METHODS[SetValue] = methods(
         "difference": _set_combined("-"),
         "discard": _set_discard,
         "intersection": _set_combined("&"),
-        "isdisjoint": _set_relation(lambda one, other: one.items.keys().isdisjoint(other.items)),
-        "issubset": _set_relation(lambda one, other: one <= other),
-        "issuperset": _set_relation(lambda one, other: one >= other),
+        "isdisjoint": _set_relation(lambda left, right: left.items.keys().isdisjoint(right.items)),
+        "issubset": _set_relation(lambda left, right: left <= right),
+        "issuperset": _set_relation(lambda left, right: left >= right),
         "pop": _set_pop,
         "remove": _set_remove,
         "symmetric_difference": _set_symmetric_difference,
@@ -143,12 +143,12 @@ METHODS[SetValue] = methods(
 
 
 _LINE_ENDS = ("\n", "\r", "\v", "\f", "\x1c", "\x1d", "\x1e", "\x85", "\u2028", "\u2029")
-_CASES = ("upper", "lower", "title", "capitalize", "casefold", "swapcase")
-_PARTS = (
+_CASE_METHODS = ("upper", "lower", "title", "capitalize", "casefold", "swapcase")
+_PART_METHODS = (
     *("partition", "removeprefix", "removesuffix", "rfind", "rindex", "rpartition"),
     *("strip", "lstrip", "rstrip"),
 )
-_LOOKING = (
+_READING_METHODS = (
     *("startswith", "endswith", "find", "index", "count", "isalnum", "isalpha", "isascii"),
     *("isdecimal", "isdigit", "isidentifier", "islower", "isnumeric", "isprintable", "isspace"),
     *("istitle", "isupper"),
@@ -183,8 +183,8 @@ def _padding_operation(function: Callable[..., Any]) -> Implementation:
 def _replace(machine: Machine, text: str, old: str, new: str, count: int = -1) -> str:
     if isinstance(old, str) and isinstance(new, str):
         machine.pay_steps(len(text) >> 8)
-        found = text.count(old) if count < 0 else min(count, len(text) + 1)
-        machine.pay_text(len(text) + found * max(len(new) - len(old), 0), text, new)
+        replacements = text.count(old) if count < 0 else min(count, len(text) + 1)
+        machine.pay_text(len(text) + replacements * max(len(new) - len(old), 0), text, new)
     return text.replace(old, new, count)
 
 
@@ -194,8 +194,8 @@ def _join(machine: Machine, separator: Value, source: Value, /) -> Value:
     bare, mark = machine.strip_all_labels(items)
     text = unbox(separator)
     if not _TEXT.issuperset(map(type, bare)):
-        place, wrong = next(pair for pair in enumerate(bare) if type(pair[1]) is not str)
-        reason = f"sequence item {place}: expected str instance, {type_name(wrong)} found"
+        index, wrong = next(pair for pair in enumerate(bare) if type(pair[1]) is not str)
+        reason = f"sequence item {index}: expected str instance, {type_name(wrong)} found"
         machine.fail(TypeError, reason, mark)
     machine.pay_text(sum(map(len, bare)) + len(text) * len(bare), text, *bare)
     return add_labels(text.join(bare), mark)
@@ -206,12 +206,12 @@ _TEXT = frozenset({str})
 
 def _split(function: Callable[..., Any]) -> Implementation:
     def call(machine: Machine, text: Any, sep: Any = None, maxsplit: int = -1) -> list[Any]:
-        most = machine.limits.items
-        wanted = maxsplit if 0 <= maxsplit <= most else most + 1
+        max_pieces = machine.limits.items
+        splits = maxsplit if 0 <= maxsplit <= max_pieces else max_pieces + 1
         if isinstance(sep, str | bytes):
             machine.pay_steps((len(text) * len(sep)) >> 10)
         machine.pay_text(len(text), text)
-        pieces: list[Any] = function(text, sep, wanted)
+        pieces: list[Any] = function(text, sep, splits)
         machine.pay_items(len(pieces), 80)
         return pieces
 
@@ -237,9 +237,9 @@ def _format(machine: Machine, template: str, *values: Value, **fields: Value) ->
 METHODS[str] = methods(
     {
         # A letter may become three when its case changes.
-        **{name: _growing_operation(getattr(str, name), 3) for name in _CASES},
-        **{name: _growing_operation(getattr(str, name)) for name in _PARTS},
-        **{name: _reading_operation(getattr(str, name)) for name in _LOOKING},
+        **{name: _growing_operation(getattr(str, name), 3) for name in _CASE_METHODS},
+        **{name: _growing_operation(getattr(str, name)) for name in _PART_METHODS},
+        **{name: _reading_operation(getattr(str, name)) for name in _READING_METHODS},
         **{
             name: _padding_operation(getattr(str, name))
             for name in ("ljust", "rjust", "center", "zfill")
@@ -302,8 +302,8 @@ def _list_pop(machine: Machine, target: Value, place: Value = -1, /) -> Value:
 
 def _list_remove(machine: Machine, target: Value, item: Value, /) -> None:
     inner = unbox(target)
-    bare, wanted = machine.strip_labels(inner)[0], machine.strip_labels(item)[0]
-    del inner[bare.index(wanted)]  # `Machine.strip_labels` has paid for the search
+    bare, bare_item = machine.strip_labels(inner)[0], machine.strip_labels(item)[0]
+    del inner[bare.index(bare_item)]  # `Machine.strip_labels` has paid for the search
 
 
 @precise
@@ -327,8 +327,8 @@ def _list_sort(
 ) -> None:
     inner, mark = split_labels(target)
     items = list(inner)
-    places, mark = sorted_indices(machine, items, mark, key=key, reverse=reverse)
-    inner[:] = [items[place] for place in places]
+    indices, mark = sorted_indices(machine, items, mark, key=key, reverse=reverse)
+    inner[:] = [items[index] for index in indices]
     machine.label_changed(inner, mark)
 
 
@@ -412,9 +412,9 @@ def _dict_copy(machine: Machine, target: Value, /) -> Value:
 @precise
 def _dict_fromkeys(machine: Machine, keys: Value, value: Value = None, /) -> Value:
     items, mark = collect(machine, keys)
-    made = make_set(machine, items, mark)
-    result: DictValue[Any, Value] = DictValue(dict.fromkeys(made.items, value))
-    result.labels = made.labels
+    key_set = make_set(machine, items, mark)
+    result: DictValue[Any, Value] = DictValue(dict.fromkeys(key_set.items, value))
+    result.labels = key_set.labels
     return result
 
 
@@ -426,9 +426,9 @@ def _dict_most_common(machine: Machine, target: Value, n: Value = None) -> Value
     machine.pay_items(len(inner), 120)
     pairs = list(inner.items())
     counts = [value for _, value in pairs]
-    places, _ = sorted_indices(machine, counts, None, reverse=True)
+    indices, _ = sorted_indices(machine, counts, None, reverse=True)
     number, _ = machine.strip_labels(n)
-    return ListValue([pairs[place] for place in places][:number])
+    return ListValue([pairs[index] for index in indices][:number])
 
 
 # -- attributes
@@ -437,8 +437,8 @@ def _dict_most_common(machine: Machine, target: Value, n: Value = None) -> Value
 def _type_attribute(inner: TypeValue, name: str) -> Value:
     if name in CLASS_MEMBERS.get(inner.name, ()):
         return CLASS_MEMBERS[inner.name][name]
-    kind = next((k for k in inner.types if name in METHODS.get(k, ())), None)
-    if kind is None:
+    owner = next((k for k in inner.types if name in METHODS.get(k, ())), None)
+    if owner is None:
         return MISSING
 
     def call(machine: Machine, args: list[Value], named: dict[str, Value]) -> Value:

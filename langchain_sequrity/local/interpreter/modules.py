@@ -61,9 +61,9 @@ def _strftime(machine: Machine, value: Any, format: str) -> str:  # noqa: A002 -
 
 
 def _strptime(machine: Machine, text: str, template: str) -> dt.datetime:
-    for place, argument in enumerate((text, template), 1):
+    for number, argument in enumerate((text, template), 1):
         if not isinstance(argument, str):
-            reason = f"strptime() argument {place} must be str, not {type_name(argument)}"
+            reason = f"strptime() argument {number} must be str, not {type_name(argument)}"
             machine.fail(TypeError, reason)
     # Python compiles the template to a regular expression, which has no time limit.
     machine.pay_text(100 * (len(text) + len(template)))
@@ -73,7 +73,7 @@ def _strptime(machine: Machine, text: str, template: str) -> dt.datetime:
 
 
 def _now(machine: Machine, tz: dt.tzinfo | None = None) -> dt.datetime:
-    text = machine.event("now", lambda: dt.datetime.now(dt.UTC).isoformat())
+    text = machine.read_external("now", lambda: dt.datetime.now(dt.UTC).isoformat())
     moment = dt.datetime.fromisoformat(text)
     return moment.astimezone(tz) if tz is not None else moment.replace(tzinfo=None)
 
@@ -87,7 +87,7 @@ def _today(machine: Machine) -> dt.date:
 
 
 def _seconds(machine: Machine, /) -> Value:
-    return machine.event("time", time.time)
+    return machine.read_external("time", time.time)
 
 
 def _sleep(_: Machine, seconds: Value, /) -> None:
@@ -109,8 +109,8 @@ def _from_timestamp(_: Machine, timestamp: float, tz: dt.tzinfo | None = None) -
     return moment.astimezone(tz) if tz is not None else moment.replace(tzinfo=None)
 
 
-def _methods(kind: type, *names: str) -> dict[str, Implementation]:
-    return {name: pure(getattr(kind, name)) for name in names}
+def _methods(cls: type, *names: str) -> dict[str, Implementation]:
+    return {name: pure(getattr(cls, name)) for name in names}
 
 
 _ZONED = ("isoformat", "replace", "utcoffset", "tzname")
@@ -140,23 +140,23 @@ ATTRIBUTES[dt.datetime] = _fields(
 ATTRIBUTES[dt.timedelta] = _fields("days", "seconds", "microseconds")
 
 
-def _kind(kind: type, **members: Implementation) -> TypeValue:
-    made = TypeValue(kind.__name__, pure(kind), (kind,))
-    CLASS_MEMBERS[made.name] = functions(members)
-    TYPE_OF[kind] = made
-    return made
+def _time_type(python_type: type, **members: Implementation) -> TypeValue:
+    type_value = TypeValue(python_type.__name__, pure(python_type), (python_type,))
+    CLASS_MEMBERS[type_value.name] = functions(members)
+    TYPE_OF[python_type] = type_value
+    return type_value
 
 
 # Members of the types themselves, besides the methods of their values.
 CLASS_MEMBERS: dict[str, dict[str, Value]] = {}
 DATETIME: dict[str, Value] = {
-    "date": _kind(
+    "date": _time_type(
         dt.date,
         today=pure_with_machine(_today),
         fromisoformat=pure(dt.date.fromisoformat),
         fromordinal=pure(dt.date.fromordinal),
     ),
-    "datetime": _kind(
+    "datetime": _time_type(
         dt.datetime,
         now=pure_with_machine(_now),
         today=pure_with_machine(_now_in_utc),
@@ -166,9 +166,9 @@ DATETIME: dict[str, Value] = {
         fromtimestamp=pure_with_machine(_from_timestamp),
         strptime=pure_with_machine(_strptime),
     ),
-    "time": _kind(dt.time, fromisoformat=pure(dt.time.fromisoformat)),
-    "timedelta": _kind(dt.timedelta),
-    "timezone": _kind(dt.timezone),
+    "time": _time_type(dt.time, fromisoformat=pure(dt.time.fromisoformat)),
+    "timedelta": _time_type(dt.timedelta),
+    "timezone": _time_type(dt.timezone),
     "UTC": dt.UTC,
 }
 CLASS_MEMBERS["timezone"]["utc"] = dt.UTC
@@ -177,7 +177,7 @@ TIME = functions(
 )
 
 
-_DRAW = random.SystemRandom()
+_RANDOM = random.SystemRandom()
 _WIDEST_INDENT = 16
 
 
@@ -278,11 +278,11 @@ _MATH = (
 
 
 def _randint(machine: Machine, a: int, b: int) -> Value:
-    return machine.event("random.randint", lambda: _DRAW.randint(a, b))
+    return machine.read_external("random.randint", lambda: _RANDOM.randint(a, b))
 
 
 def _random(machine: Machine, /) -> Value:
-    return machine.event("random.random", _DRAW.random)
+    return machine.read_external("random.random", _RANDOM.random)
 
 
 @precise
@@ -290,8 +290,8 @@ def _choice(machine: Machine, seq: Value) -> Value:
     items, mark = collect(machine, seq)
     if not items:
         machine.fail(IndexError, "Cannot choose from an empty sequence")
-    place = machine.event("random.choice", lambda: _DRAW.randrange(len(items)))
-    return add_labels(items[place], mark)
+    index = machine.read_external("random.choice", lambda: _RANDOM.randrange(len(items)))
+    return add_labels(items[index], mark)
 
 
 # -- itertools, collections

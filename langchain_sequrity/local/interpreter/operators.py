@@ -48,25 +48,25 @@ _OPERATORS: dict[type[ast.AST], tuple[str, Operator]] = {
     ast.BitAnd: ("&", operator.and_),
     ast.BitXor: ("^", operator.xor),
 }
-SYMBOLS = {kind: symbol for kind, (symbol, _) in _OPERATORS.items()}
-_PLAIN = dict(_OPERATORS.values())
+SYMBOLS = {node_type: symbol for node_type, (symbol, _) in _OPERATORS.items()}
+_FUNCTIONS = dict(_OPERATORS.values())
 _NUMBERS = (int, float)
 _SEQUENCES = (str, bytes, tuple, list)
 _TIMED = (date, datetime, timedelta, int, float)  # not `str`: its `%` formats the argument
 _TYPES = (DataType, TypeValue, Marker)
-_SMALL = 1 << 62
+_MAX_FAST = 1 << 62
 
 
-def binary(machine: Machine, symbol: str, one: Value, other: Value) -> Value:
+def binary(machine: Machine, symbol: str, first: Value, second: Value) -> Value:
     """Apply a binary operator to any two values."""
-    left, left_mark = split_labels(one)
+    left, left_mark = split_labels(first)
     # `%` of a text formats everything in its argument.
     is_format = symbol == "%" and isinstance(left, str)
-    right, right_mark = machine.strip_labels(other) if is_format else split_labels(other)
+    right, right_mark = machine.strip_labels(second) if is_format else split_labels(second)
     mark = join_labels(left_mark, right_mark)
-    paid = machine.memory
+    memory_before = machine.memory
     result = machine.run_guarded(mark, lambda: _bare_binary(machine, symbol, left, right))
-    machine.pay_result(result, paid)
+    machine.pay_result(result, memory_before)
     return add_labels(result, mark)
 
 
@@ -85,7 +85,7 @@ def _bare_binary(machine: Machine, symbol: str, left: Value, right: Value) -> Va
         result.update((key, right[key]) for key in machine.with_clock_checks(right))
         return result
     if isinstance(left, _TIMED) and isinstance(right, _TIMED):
-        return _PLAIN[symbol](left, right)
+        return _FUNCTIONS[symbol](left, right)
     if symbol == "|" and (isinstance(left, _TYPES) or isinstance(right, _TYPES)):
         united = union_type((left, right))
         if united is not None:
@@ -101,7 +101,7 @@ def _unsupported(machine: Machine, symbol: str, left: Value, right: Value) -> Va
 def _arithmetic(machine: Machine, symbol: str, left: float, right: float) -> Value:
     if isinstance(left, int) and isinstance(right, int):
         machine.pay_bits(_bits(symbol, left, right))
-    result = _PLAIN[symbol](left, right)
+    result = _FUNCTIONS[symbol](left, right)
     if isinstance(result, complex):
         machine.fail(ValueError, "Complex numbers are not supported.")
     return result
@@ -120,29 +120,29 @@ def _bits(symbol: str, left: int, right: int) -> int:
 
 def _sequence(machine: Machine, symbol: str, left: Value, right: Value) -> Value:
     """Concatenate two sequences, or repeat one."""
-    one, count = (right, left) if isinstance(right, _SEQUENCES) else (left, right)
+    sequence, count = (right, left) if isinstance(right, _SEQUENCES) else (left, right)
     if symbol == "+" and type(left) is type(right):
         size = len(left) + len(right)
     elif symbol == "*" and isinstance(count, int):
-        size = len(one) * max(count, 0)
+        size = len(sequence) * max(count, 0)
     else:
         return _unsupported(machine, symbol, left, right)
-    if isinstance(one, str | bytes):
-        machine.pay_text(size, one, *((left,) if symbol == "+" else ()))
+    if isinstance(sequence, str | bytes):
+        machine.pay_text(size, sequence, *((left,) if symbol == "+" else ()))
     else:
         machine.pay_items(size)
-    result = _PLAIN[symbol](left, right)
-    return ListValue(result) if type(one) is ListValue else result
+    result = _FUNCTIONS[symbol](left, right)
+    return ListValue(result) if type(sequence) is ListValue else result
 
 
 def _combine_sets(machine: Machine, symbol: str, left: SetValue, right: SetValue) -> Value:
-    one, other = left.items, right.items
-    machine.pay_items(len(one) + len(other), 100)
+    lefts, rights = left.items, right.items
+    machine.pay_items(len(lefts) + len(rights), 100)
     keep = _MEMBERSHIP.get(symbol)
     if keep is None:
         return _unsupported(machine, symbol, left, right)
-    items = machine.with_clock_checks(itertools.chain(one, other))
-    return SetValue(dict.fromkeys(item for item in items if keep(item in one, item in other)))
+    items = machine.with_clock_checks(itertools.chain(lefts, rights))
+    return SetValue(dict.fromkeys(item for item in items if keep(item in lefts, item in rights)))
 
 
 # Whether the result contains an element, given whether each operand contains it.
@@ -156,33 +156,33 @@ _MEMBERSHIP: dict[str, Operator] = {
 
 def fast_binary(machine: Machine, symbol: str) -> Operator:
     """An operator with a fast path for two bare small integers or floats."""
-    plain = _PLAIN[symbol]
+    operate = _FUNCTIONS[symbol]
     if symbol in ("**", "<<"):
-        return lambda one, other: binary(machine, symbol, one, other)
+        return lambda left, right: binary(machine, symbol, left, right)
 
-    def numbers(one: Value, other: Value) -> Value:
-        kind = type(one)
-        if kind is int and type(other) is int and -_SMALL < one < _SMALL:
-            if -_SMALL < other < _SMALL:
-                return plain(one, other)
-        elif kind is float and type(other) is float:
-            return plain(one, other)
-        return binary(machine, symbol, one, other)
+    def numbers(left: Value, right: Value) -> Value:
+        left_type = type(left)
+        if left_type is int and type(right) is int and -_MAX_FAST < left < _MAX_FAST:
+            if -_MAX_FAST < right < _MAX_FAST:
+                return operate(left, right)
+        elif left_type is float and type(right) is float:
+            return operate(left, right)
+        return binary(machine, symbol, left, right)
 
     return numbers
 
 
-def compare(machine: Machine, symbol: type[ast.cmpop], one: Value, other: Value) -> Value:
+def compare(machine: Machine, symbol: type[ast.cmpop], first: Value, second: Value) -> Value:
     """Compare any two values."""
     if symbol in (ast.Is, ast.IsNot):
-        is_same = unbox(one) is unbox(other)
+        is_same = unbox(first) is unbox(second)
         return add_labels(
-            is_same is (symbol is ast.Is), join_labels(box_mark(one), box_mark(other))
+            is_same is (symbol is ast.Is), join_labels(box_mark(first), box_mark(second))
         )
     if symbol in (ast.In, ast.NotIn):
-        return contains(machine, one, other, negate=symbol is ast.NotIn)
-    left, left_mark = machine.strip_labels(one)
-    right, right_mark = machine.strip_labels(other)
+        return contains(machine, first, second, negate=symbol is ast.NotIn)
+    left, left_mark = machine.strip_labels(first)
+    right, right_mark = machine.strip_labels(second)
     mark = join_labels(left_mark, right_mark)
     if isinstance(left, str | bytes):
         machine.pay_steps(len(left) >> 8)
@@ -204,25 +204,25 @@ def contains(machine: Machine, item: Value, container: Value, *, negate: bool = 
     inner, mark = split_labels(container)
     bare_item, item_mark = machine.strip_labels(item)
     mark = join_labels(mark, item_mark)
-    kind = type(inner)
-    if kind is IteratorValue:
-        found = _search(machine, bare_item, container, mark)
-        return add_labels(found is not negate, inner.labels)
-    if kind not in ITERABLE:
+    container_type = type(inner)
+    if container_type is IteratorValue:
+        is_found = _search(machine, bare_item, container, mark)
+        return add_labels(is_found is not negate, inner.labels)
+    if container_type not in ITERABLE:
         machine.fail(TypeError, f"argument of type '{type_name(inner)}' is not iterable", mark)
-    if kind in (DictValue, SetValue):
+    if container_type in (DictValue, SetValue):
         # A set is not hashable, but may be asked for; it is never an element.
-        is_set = kind is SetValue and type(bare_item) is SetValue
-        found = not is_set and machine.run_guarded(mark, lambda: bare_item in inner)
+        is_set = container_type is SetValue and type(bare_item) is SetValue
+        is_found = not is_set and machine.run_guarded(mark, lambda: bare_item in inner)
     else:
-        if kind is range and type(bare_item) not in (int, bool):  # Python reads all of it
+        if container_type is range and type(bare_item) not in (int, bool):  # Python reads all of it
             machine.pay_steps(len(inner))
         elif isinstance(inner, str | bytes):
             machine.pay_steps(len(inner) >> 8)
         bare, elements_mark = machine.strip_labels(inner)
         mark = join_labels(mark, elements_mark)
-        found = machine.run_guarded(mark, lambda: bare_item in bare)
-    return add_labels(found is not negate, mark)
+        is_found = machine.run_guarded(mark, lambda: bare_item in bare)
+    return add_labels(is_found is not negate, mark)
 
 
 def _search(machine: Machine, item: Value, container: Value, mark: Mark) -> bool:
@@ -230,10 +230,9 @@ def _search(machine: Machine, item: Value, container: Value, mark: Mark) -> bool
     inner = unbox(container)
     for element in iterate(machine, container):
         bare, element_mark = machine.strip_labels(element)
-        machine.label_changed(
-            inner, join_labels(mark, element_mark)
-        )  # its position depends on them
-        machine.check_branch(inner.labels)  # what its next step calls depends on them too
+        # Its position depends on them, and so does what its next step calls.
+        machine.label_changed(inner, join_labels(mark, element_mark))
+        machine.check_branch(inner.labels)
         if bare is item or bare == item:
             return True
     machine.label_changed(inner, mark)

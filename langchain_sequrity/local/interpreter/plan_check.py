@@ -20,9 +20,9 @@ from langchain_sequrity.local.interpreter.plan_calls import CallCheck
 from langchain_sequrity.local.interpreter.plan_values import (
     EnoughProblems,
     Names,
-    looked_at,
     module_type,
-    words_in,
+    names_in,
+    narrowed_names,
 )
 from langchain_sequrity.local.interpreter.scopes import bound_names, walk_scope
 from langchain_sequrity.local.interpreter.static_types import (
@@ -44,11 +44,11 @@ class PlanCheck(CallCheck):
 
     def check(self) -> None:
         """Check the whole program."""
-        self._body(self._tree.body)
+        self._visit_body(self._tree.body)
         for function in [*self._functions.values()]:
-            self._enter(function)
+            self._visit_function_body(function)
 
-    def _body(self, body: Iterable[ast.stmt]) -> None:
+    def _visit_body(self, body: Iterable[ast.stmt]) -> None:
         for statement in body:
             self.visit(statement)
 
@@ -57,7 +57,7 @@ class PlanCheck(CallCheck):
         before, after = self._names, []
         for body in bodies:
             self._names = dict(before)
-            self._body(body)
+            self._visit_body(body)
             after.append(self._names)
         self._names = dict(before)
         for name in {name for names in after for name in names}:
@@ -66,31 +66,31 @@ class PlanCheck(CallCheck):
 
     def visit_If(self, node: ast.If) -> None:
         self.visit(node.test)
-        before = self._forget(looked_at(node.test))
+        before = self._forget_types(narrowed_names(node.test))
         self._branches(node.body, node.orelse)
         rebound = {*bound_names(walk_scope([*node.body, *node.orelse]))}
         self._names.update({name: before[name] for name in before if name not in rebound})
 
     def visit_For(self, node: ast.For) -> None:
-        items = self._items(node.iter, self.visit(node.iter))
+        items = self._item_type(node.iter, self.visit(node.iter))
         self._loop([*node.body], lambda: self._bind(node.target, items))
-        self._body(node.orelse)
+        self._visit_body(node.orelse)
 
     def visit_While(self, node: ast.While) -> None:
         self._loop(node.body, lambda: self.visit(node.test))
-        self._body(node.orelse)
+        self._visit_body(node.orelse)
 
     def _loop(self, body: Sequence[ast.stmt], begin: Callable[[], object]) -> None:
         """A loop: at its beginning a name has the type from before, or from the end of the body."""
         bound = frozenset(bound_names(walk_scope(body)))
         before = self._names
-        if len(self._later) <= _DEEPEST_LOOPS:  # each level doubles the work
+        if len(self._bound_later) <= _DEEPEST_LOOPS:  # each level doubles the work
             self._names, problems = dict(before), dict(self.problems)
             functions = dict(self._functions)
-            self._later.append(bound)
+            self._bound_later.append(bound)
             begin()
-            self._body(body)
-            self._later.pop()
+            self._visit_body(body)
+            self._bound_later.pop()
             after, self.problems, self._functions = self._names, problems, functions
         else:
             after = dict.fromkeys(bound)
@@ -98,10 +98,10 @@ class PlanCheck(CallCheck):
         self._names.update(
             {name: joined(before[name], after.get(name)) for name in bound if name in before}
         )
-        self._later.append(bound)
+        self._bound_later.append(bound)
         begin()
         self._branches(body, ())
-        self._later.pop()
+        self._bound_later.pop()
 
     def visit_Try(self, node: ast.Try) -> None:
         self._branches(node.body, ())
@@ -111,7 +111,7 @@ class PlanCheck(CallCheck):
             if handler.name:
                 self._names[handler.name] = None
         self._branches(*(handler.body for handler in node.handlers), node.orelse)
-        self._body(node.finalbody)
+        self._visit_body(node.finalbody)
 
     def visit_Assign(self, node: ast.Assign) -> None:
         value = self.visit(node.value)
@@ -142,29 +142,29 @@ class PlanCheck(CallCheck):
             if default is not None:
                 self.visit(default)
         self._names[node.name] = None
-        if self._reads[node.name] == 1 and node in self._tree.body:
+        if self._read_counts[node.name] == 1 and node in self._tree.body:
             self._functions[node.name] = node  # it is checked with the types of its call
         else:
-            self._enter(node)
+            self._visit_function_body(node)
 
     def visit_ClassDef(self, node: ast.ClassDef) -> None:
         fields: Names = {}
         for base in node.bases:
-            known = self.visit(base)
-            if known is not None and known.name == "class" and known.keys:
-                fields.update(known.keys)
+            base_type = self.visit(base)
+            if base_type is not None and base_type.name == "class" and base_type.keys:
+                fields.update(base_type.keys)
         for statement in node.body:
             match statement:
                 case ast.AnnAssign(target=ast.Name(id=name), annotation=annotation):
                     fields[name] = self._annotation(annotation)
                 case ast.Assign(targets=[ast.Name(id=name)]):
                     fields[name] = None
-        is_model = any("BaseModel" in words_in(base) or self._is_class(base) for base in node.bases)
-        self._names[node.name] = Type("class", keys=fields, of=node.name) if is_model else None
+        is_model = any("BaseModel" in names_in(base) or self._is_class(base) for base in node.bases)
+        self._names[node.name] = Type("class", keys=fields, origin=node.name) if is_model else None
 
     def _is_class(self, node: ast.expr) -> bool:
-        known = self._names.get(node.id) if isinstance(node, ast.Name) else None
-        return known is not None and known.name == "class"
+        value_type = self._names.get(node.id) if isinstance(node, ast.Name) else None
+        return value_type is not None and value_type.name == "class"
 
     def _annotation(self, node: ast.expr) -> Type | None:
         match node:
@@ -183,7 +183,7 @@ class PlanCheck(CallCheck):
 
     def visit_Match(self, node: ast.Match) -> None:
         self.visit(node.subject)
-        self._forget(words_in(node.subject))
+        self._forget_types(names_in(node.subject))
         for case in node.cases:
             self._names.update(dict.fromkeys(bound_names(walk_scope([case.pattern]))))
         self._branches(*(case.body for case in node.cases), ())
@@ -202,7 +202,7 @@ def check_plan(  # noqa: PLR0917 - what the program, its tools and its user say
     tools: Mapping[str, Mapping[str, Any]],
     results: Mapping[str, Mapping[str, Any]],
     variables: Collection[str] = (),
-    said: str = "",
+    quotable_text: str = "",
 ) -> None:
     """Refuse a program that would fail, as far as its text shows it.
 
@@ -212,13 +212,13 @@ def check_plan(  # noqa: PLR0917 - what the program, its tools and its user say
         tools: JSON Schemas of the arguments of the tools, by name.
         results: JSON Schemas of their results, where they are known.
         variables: Names that exist before the program.
-        said: Everything that the program may quote: the words of the user and of the application.
+        quotable_text: Everything that the program may quote: what the user and the application say.
 
     Raises:
         ProgramRefused: With all problems; its position is that of the first.
     """
     try:
-        plan = PlanCheck(source, tree, tools, results, variables, said)
+        plan = PlanCheck(source, tree, tools, results, variables, quotable_text)
         with suppress(EnoughProblems):
             plan.check()
     except RecursionError:  # it is checked when it runs
@@ -226,7 +226,7 @@ def check_plan(  # noqa: PLR0917 - what the program, its tools and its user say
     if not plan.problems:
         return
     ((line, column), first), *rest = ordered = sorted(plan.problems.items())
-    others = [f"Line {place[0]}, column {place[1]}: {problem.text}" for place, problem in rest]
+    others = [f"Line {n}, column {c}: {problem.text}" for (n, c), problem in rest]
     changed = corrected(source, [problem for _, problem in ordered])
     reason = "\n".join([first.text, *others])
     raise ProgramRefused(reason, line=line, column=column, corrected=changed)

@@ -48,7 +48,7 @@ class ValueCheck(ast.NodeVisitor):
         tools: JSON Schemas of the arguments of the tools, by name.
         results: JSON Schemas of their results, where they are known.
         variables: Names that exist before the program.
-        said: Everything that the program may quote: the words of the user and of the application.
+        quotable_text: Everything that the program may quote: what the user and the application say.
 
     Attributes:
         problems: What is wrong, by line and column.
@@ -61,11 +61,11 @@ class ValueCheck(ast.NodeVisitor):
         tools: Mapping[str, Mapping[str, Any]],
         results: Mapping[str, Mapping[str, Any]],
         variables: Collection[str],
-        said: str,
+        quotable_text: str,
     ) -> None:
         self._tree = tree
         self._source = SourceText(source)
-        self._said = said.casefold()
+        self._quotable_text = quotable_text.casefold()
         self._tools = tools
         self._results = results
         self.problems: dict[tuple[int, int], Problem] = {}
@@ -74,15 +74,15 @@ class ValueCheck(ast.NodeVisitor):
         self._names: Names = dict.fromkeys(self._variables)
         # Names that may exist although no line before has assigned them: in functions, which run
         # later, and in loops, whose end comes before their beginning.
-        self._later: list[frozenset[str]] = []
+        self._bound_later: list[frozenset[str]] = []
         nodes = [*ast.walk(tree)]
         bound_by_functions = frozenset(
             name for node in nodes if isinstance(node, ast.Global) for name in node.names
         )
-        self._later.append(bound_by_functions)
+        self._bound_later.append(bound_by_functions)
         self._module_names = bound_by_functions.union(bound_names(walk_scope(tree.body)))
-        self._lines = _first_bindings(nodes)
-        self._reads = Counter(
+        self._first_lines = _first_bindings(nodes)
+        self._read_counts = Counter(
             node.id
             for node in nodes
             if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)
@@ -92,27 +92,27 @@ class ValueCheck(ast.NodeVisitor):
         self._added_keys = _added_keys(nodes)
         # A program that expects such an error knows what it does.
         self._checks_names = not any(
-            isinstance(node, ast.ExceptHandler) and _NAME_ERRORS & words_in(node.type)
+            isinstance(node, ast.ExceptHandler) and _NAME_ERRORS & names_in(node.type)
             for node in nodes
         )
 
-    def _problem(self, node: ast.AST, text: str, write: ast.expr | str | None = None) -> None:
+    def _report(self, node: ast.AST, text: str, replacement: ast.expr | str | None = None) -> None:
         """Report a problem once for each place, with what to write in place of the node."""
         new = None
-        if write is not None:
+        if replacement is not None:
             old = self._source.text_of(node)
-            new = write if isinstance(write, str) else ast.unparse(write)
+            new = replacement if isinstance(replacement, str) else ast.unparse(replacement)
             if '"' in old and "'" not in old and '"' not in new:
                 new = new.replace("'", '"')
             text = f"{text} Instead of `{old}` write `{new}`."
-        self._report(node, Problem(text, node, new))
+        self._add_problem(node, Problem(text, node, new))
 
-    def _report(self, place: ast.AST, problem: Problem) -> None:
-        self.problems.setdefault(position(place), problem)
+    def _add_problem(self, node: ast.AST, problem: Problem) -> None:
+        self.problems.setdefault(position(node), problem)
         if len(self.problems) >= MOST_PROBLEMS:
             raise EnoughProblems
 
-    def _enter(
+    def _visit_function_body(
         self, function: ast.FunctionDef, parameters: Mapping[str, Type | None] | None = None
     ) -> None:
         """The body of a function, which runs later: any name of the program may exist then."""
@@ -133,7 +133,7 @@ class ValueCheck(ast.NodeVisitor):
             self.visit(statement)
         self._names = before
 
-    def _forget(self, names: Iterable[str]) -> Names:
+    def _forget_types(self, names: Iterable[str]) -> Names:
         """Forget types that the program looks at itself; returns them."""
         typed = {name: self._names[name] for name in names if self._names.get(name) is not None}
         self._names.update(dict.fromkeys(typed))
@@ -158,9 +158,9 @@ class ValueCheck(ast.NodeVisitor):
 
     def visit(self, node: ast.AST) -> Type | None:
         """Check a node with all its parts, and find its type."""
-        found: Type | None = super().visit(node)
-        self._types[node] = found
-        return found
+        value_type: Type | None = super().visit(node)
+        self._types[node] = value_type
+        return value_type
 
     def generic_visit(self, node: ast.AST) -> Type | None:
         """Check all parts of a node."""
@@ -188,42 +188,41 @@ class ValueCheck(ast.NodeVisitor):
         if name in self._names:
             return self._names[name]
         if name in self._tools:
-            return Type("tool", of=name)
-        if name in BUILTINS or any(name in later for later in self._later):
+            return Type("tool", origin=name)
+        if name in BUILTINS or any(name in later for later in self._bound_later):
             return None
         if self._checks_names:
-            self._unknown_name(node)
+            self._report_unknown_name(node)
         return None
 
-    def _unknown_name(self, node: ast.Name) -> None:
+    def _report_unknown_name(self, node: ast.Name) -> None:
         name = node.id
-        if name in self._lines:
-            line = self._lines[name]
-            text = (
-                f"`{name}` is used before line {line} assigns it. Put line {line} before this one."
-            )
-            self._problem(node, text)
+        if name in self._first_lines:
+            line = f"line {self._first_lines[name]}"
+            text = f"`{name}` is used before {line} assigns it. Put {line} before this one."
+            self._report(node, text)
             return
         text = f"`{name}` is not defined."
         for module, members in MODULES.items():
             if name in members or name == module:
-                write = f"from {module} import {name}" if name in members else f"import {module}"
-                text = f"{text} Write the line `{write}` before the others."
-                self._report(node, Problem(text, self._tree.body[0], write, is_inserted=True))
+                line = f"from {module} import {name}" if name in members else f"import {module}"
+                text = f"{text} Write the line `{line}` before the others."
+                self._add_problem(node, Problem(text, self._tree.body[0], line, is_inserted=True))
                 self._names[name] = module_type(module) if name == module else None
                 return
-        unused = [bound for bound in self._names if not self._reads[bound]]
+        unused = [bound for bound in self._names if not self._read_counts[bound]]
         near = nearest(name, unused) or nearest(name, [*self._names, *self._tools, *BUILTINS])
-        self._problem(node, text, _FROM_OTHER_LANGUAGES.get(name) or near)
+        self._report(node, text, _FROM_OTHER_LANGUAGES.get(name) or near)
 
     def visit_ListComp(self, node: Any) -> Type:
         before = self._names
         self._names = dict(before)
         for generator in node.generators:
-            self._bind(generator.target, self._items(generator.iter, self.visit(generator.iter)))
+            item_type = self._item_type(generator.iter, self.visit(generator.iter))
+            self._bind(generator.target, item_type)
             for test in generator.ifs:
                 self.visit(test)
-                self._forget(looked_at(test))
+                self._forget_types(narrowed_names(test))
         result = Type("dict")
         if isinstance(node, ast.DictComp):
             self.visit(node.key)
@@ -244,14 +243,14 @@ class ValueCheck(ast.NodeVisitor):
         self._names.update(dict.fromkeys(names))
         if node.args.args:
             self._names[node.args.args[0].arg] = first
-        self._later.append(self._module_names)
+        self._bound_later.append(self._module_names)
         self.visit(node.body)
-        self._later.pop()
+        self._bound_later.pop()
         self._names = before
 
     def visit_IfExp(self, node: ast.IfExp) -> Type | None:
         self.visit(node.test)
-        before = self._forget(looked_at(node.test))
+        before = self._forget_types(narrowed_names(node.test))
         either = joined(self.visit(node.body), self.visit(node.orelse))
         self._names.update(before)
         return either
@@ -261,100 +260,100 @@ class ValueCheck(ast.NodeVisitor):
         types = []
         for value in node.values:
             types.append(self.visit(value))
-            before |= self._forget(looked_at(value))
+            before |= self._forget_types(narrowed_names(value))
         self._names.update(before)
-        return types[0] if all(other == types[0] for other in types) else None
+        return types[0] if all(operand == types[0] for operand in types) else None
 
     def visit_NamedExpr(self, node: ast.NamedExpr) -> Type | None:
         value = self.visit(node.value)
         self._bind(node.target, value)
         return value
 
-    def _items(self, node: ast.expr, of: Type | None) -> Type | None:
+    def _item_type(self, node: ast.expr, value_type: Type | None) -> Type | None:
         """The type of what a loop over a value gives."""
-        if of is None:
+        if value_type is None:
             return None
-        if of.is_number or of in (NOTHING, TRUTH):
-            self._problem(node, f"`{ast.unparse(node)}` is {of}: there is nothing to loop over.")
-        if of.name == "dict":
-            return TEXT if of.keys else None
-        return TEXT if of.name == "str" else of.items
+        if value_type.is_number or value_type in (NOTHING, TRUTH):
+            code = ast.unparse(node)
+            self._report(node, f"`{code}` is {value_type}: there is nothing to loop over.")
+        if value_type.name == "dict":
+            return TEXT if value_type.keys else None
+        return TEXT if value_type.name == "str" else value_type.items
 
     def visit_Subscript(  # noqa: C901 - one per kind
         self, node: ast.Subscript
     ) -> Type | None:
-        of, index = self.visit(node.value), self.visit(node.slice)
+        owner, index = self.visit(node.value), self.visit(node.slice)
         key = node.slice.value if isinstance(node.slice, ast.Constant) else None
-        if of is not None and of.keys and key is None and isinstance(node.ctx, ast.Store):
+        if owner is not None and owner.keys and key is None and isinstance(node.ctx, ast.Store):
             self._added_keys = None
-        if of is None or not isinstance(node.ctx, ast.Load):
+        if owner is None or not isinstance(node.ctx, ast.Load):
             return None
-        shown = ast.unparse(node.value)
-        is_place = index is not None and index.name in {"int", "bool"}
-        match of.name:
-            case "dict" | "schema" if of.keys and isinstance(key, str | int):
-                if key not in of.keys:
-                    self._no_key(node, node.value, of, str(key))
-                return of.keys.get(str(key))
+        code = ast.unparse(node.value)
+        is_index = index is not None and index.name in {"int", "bool"}
+        match owner.name:
+            case "dict" | "schema" if owner.keys and isinstance(key, str | int):
+                if key not in owner.keys:
+                    self._report_no_key(node, node.value, owner, str(key))
+                return owner.keys.get(str(key))
             case "dict":
-                return of.items
+                return owner.items
             case "list" | "tuple" | "str" if isinstance(node.slice, ast.Slice):
-                return of
-            case "list" | "str" if is_place or index is None:
-                return of.items if of.name == "list" else TEXT
+                return owner
+            case "list" | "str" if is_index or index is None:
+                return owner.items if owner.name == "list" else TEXT
             case "list":
                 first = ast.Subscript(ast.Subscript(node.value, ast.Constant(0)), node.slice)
-                text = (
-                    f"`{shown}` is {of}: it has numbers, not keys. Loop over it, or take one item."
-                )
-                self._problem(node, text, first if of.items and of.items.name == "dict" else None)
+                text = f"`{code}` is {owner}: it has numbers, not keys."
+                replacement = first if owner.items and owner.items.name == "dict" else None
+                self._report(node, f"{text} Loop over it, or take one item.", replacement)
             case "str" | "int" | "float" | "bool":
-                read = (
-                    " Use all of it, or have `parse_with_ai` read it." if of.name == "str" else ""
-                )
-                self._problem(node, f"`{shown}` is {of}: it has no keys.{read}", node.value)
-            case "object" if of.keys is not None and key in of.keys:
-                write = ast.Attribute(node.value, str(key), ast.Load())
-                self._problem(node, f"`{shown}` is {of}.", write)
+                is_text = owner.name == "str"
+                advice = " Use all of it, or have `parse_with_ai` read it." if is_text else ""
+                self._report(node, f"`{code}` is {owner}: it has no keys.{advice}", node.value)
+            case "object" if owner.keys is not None and key in owner.keys:
+                field = ast.Attribute(node.value, str(key), ast.Load())
+                self._report(node, f"`{code}` is {owner}.", field)
         return None
 
-    def _no_key(self, node: ast.expr, value: ast.expr, of: Type, key: str) -> None:
+    def _report_no_key(self, node: ast.expr, value: ast.expr, dict_type: Type, key: str) -> None:
         """Report a key that a dict does not have, unless the program may have added it."""
         if self._added_keys is None or key in self._added_keys:
             return
-        near = nearest(key, of.keys or (), at_least=0.3)
-        keys = ", ".join(f"`{name!r}`" for name in of.keys or ())
+        near = nearest(key, dict_type.keys or (), at_least=0.3)
+        keys = ", ".join(f"`{name!r}`" for name in dict_type.keys or ())
         text = f"`{ast.unparse(value)}` has no key `{key!r}`; its keys are {keys}."
-        write = ast.Subscript(value, ast.Constant(near)) if near is not None else None
-        self._problem(node, text, write)
+        replacement = ast.Subscript(value, ast.Constant(near)) if near is not None else None
+        self._report(node, text, replacement)
 
     def visit_Attribute(self, node: ast.Attribute) -> Type | None:
-        of = self._owner(node)
-        if of is None or not isinstance(node.ctx, ast.Load):
+        owner = self._owner_type(node)
+        if owner is None or not isinstance(node.ctx, ast.Load):
             return None
-        attributes = of.attributes()
+        attributes = owner.attributes()
         if attributes is None or node.attr in attributes or node.attr.startswith("__"):
-            return of.keys.get(node.attr) if of.name in {"object", "module"} and of.keys else None
-        shown = ast.unparse(node.value)
-        if of.name == "dict" and (of.keys is None or node.attr in of.keys):
-            write = ast.Subscript(node.value, ast.Constant(node.attr))
-            self._problem(node, f"`{shown}` is a dict: keys are read in brackets.", write)
-            return of.keys.get(node.attr) if of.keys else None
-        near = nearest(node.attr, [*(of.keys or ()), *attributes])
-        text = f"`{shown}` is {of}: it has no `{node.attr}`."
+            has_types = owner.name in {"object", "module"}
+            return owner.keys.get(node.attr) if has_types and owner.keys else None
+        code = ast.unparse(node.value)
+        if owner.name == "dict" and (owner.keys is None or node.attr in owner.keys):
+            replacement = ast.Subscript(node.value, ast.Constant(node.attr))
+            self._report(node, f"`{code}` is a dict: keys are read in brackets.", replacement)
+            return owner.keys.get(node.attr) if owner.keys else None
+        near = nearest(node.attr, [*(owner.keys or ()), *attributes])
+        text = f"`{code}` is {owner}: it has no `{node.attr}`."
         if near is None:
-            self._problem(node, text)
-        elif of.name == "dict" and of.keys and near in of.keys:
-            self._problem(node, text, ast.Subscript(node.value, ast.Constant(near)))
+            self._report(node, text)
+        elif owner.name == "dict" and owner.keys and near in owner.keys:
+            self._report(node, text, ast.Subscript(node.value, ast.Constant(near)))
         else:
-            self._problem(node, text, ast.Attribute(node.value, near, ast.Load()))
+            self._report(node, text, ast.Attribute(node.value, near, ast.Load()))
         return None
 
-    def _owner(self, node: ast.Attribute) -> Type | None:
+    def _owner_type(self, node: ast.Attribute) -> Type | None:
         """The type of what an attribute is read of; a tool does not belong to anything."""
         match node.value:
             case ast.Name(id=name) if node.attr in self._tools and name not in self._names:
-                self._problem(
+                self._report(
                     node, f"`{node.attr}` is a tool, and is called by its name.", node.attr
                 )
                 return None
@@ -368,13 +367,13 @@ class ValueCheck(ast.NodeVisitor):
         is_sum = isinstance(node.op, ast.Add)
         if is_sum and "str" in (left.name, right.name) and left.name != right.name:
             text = f"`+` joins texts only, and here are {left} and {right}."
-            self._problem(node, text, as_fstring(node))
+            self._report(node, text, as_fstring(node))
             return TEXT
         if left.is_number and right.is_number:
             is_whole = left == right == WHOLE and not isinstance(node.op, ast.Div | ast.Pow)
             return WHOLE if is_whole else REAL
         if is_sum and "list" in (left.name, right.name) and left.name != right.name:
-            self._problem(node, f"`+` cannot join {left} and {right}.")
+            self._report(node, f"`+` cannot join {left} and {right}.")
         return left if is_sum and left == right else None
 
     def visit_Compare(self, node: ast.Compare) -> Type:
@@ -390,29 +389,29 @@ class ValueCheck(ast.NodeVisitor):
         return TRUTH
 
     def _report_literal(
-        self, operator: ast.cmpop, one: tuple[ast.expr, Type],
-        other: tuple[ast.expr, Type],
+        self, operator: ast.cmpop, first: tuple[ast.expr, Type],
+        second: tuple[ast.expr, Type],
     ) -> None:  # fmt: skip
         """Report a literal that can never be equal to, or in an order with, a value."""
-        (literal, of), (value, known) = one, other
+        (literal, literal_type), (value, value_type) = first, second
         is_equality = isinstance(operator, ast.Eq | ast.NotEq)
         if not isinstance(literal, ast.Constant) or isinstance(value, ast.Constant):
             return
-        shown = ast.unparse(value)
-        if is_equality and known.values and literal.value not in known.values:
-            values = ", ".join(f"`{choice!r}`" for choice in known.values[:MOST_NAMES])
-            near = nearest(str(literal.value), map(str, known.values))
-            write = repr(near) if near in known.values else None
-            self._problem(
-                literal, f"`{shown}` is one of {values}, never `{literal.value!r}`.", write
+        code = ast.unparse(value)
+        if is_equality and value_type.values and literal.value not in value_type.values:
+            values = ", ".join(f"`{choice!r}`" for choice in value_type.values[:MOST_NAMES])
+            near = nearest(str(literal.value), map(str, value_type.values))
+            replacement = repr(near) if near in value_type.values else None
+            self._report(
+                literal, f"`{code}` is one of {values}, never `{literal.value!r}`.", replacement
             )
-        mixed = {known.name, of.name} in ({"str", "int"}, {"str", "float"})
+        mixed = {value_type.name, literal_type.name} in ({"str", "int"}, {"str", "float"})
         if mixed and (is_equality or isinstance(operator, _ORDERING)):
-            text = f"`{shown}` is {known}, and `{literal.value!r}` is {of}."
-            if known.name == "str" and not is_equality:  # a number is to be compared with a number
-                self._problem(value, text, f"{'int' if of == WHOLE else 'float'}({shown})")
+            text = f"`{code}` is {value_type}, and `{literal.value!r}` is {literal_type}."
+            if value_type.name == "str" and not is_equality:  # numbers are compared with numbers
+                self._report(value, text, f"{'int' if literal_type == WHOLE else 'float'}({code})")
             else:
-                self._problem(literal, text, converted(literal.value, known))
+                self._report(literal, text, converted(literal.value, value_type))
 
 
 _LITERALS: dict[type, Type] = {ast.JoinedStr: TEXT, ast.Set: Type("set")}
@@ -428,14 +427,14 @@ def tuple_of(types: Sequence[Type | None]) -> Type:
 
 def module_type(name: str) -> Type:
     """The type of an imported module."""
-    return Type("module", keys=dict.fromkeys(MODULES.get(name, ())), of=name)
+    return Type("module", keys=dict.fromkeys(MODULES.get(name, ())), origin=name)
 
 
-def words_in(node: ast.AST | None) -> set[str]:
+def names_in(node: ast.AST | None) -> set[str]:
     """All names in a piece of code."""
     nodes = ast.walk(node) if node is not None else ()
-    return {inner.id if isinstance(inner, ast.Name) else inner.attr for inner in nodes
-            if isinstance(inner, ast.Name | ast.Attribute)}  # fmt: skip
+    return {part.id if isinstance(part, ast.Name) else part.attr for part in nodes
+            if isinstance(part, ast.Name | ast.Attribute)}  # fmt: skip
 
 
 def _first_bindings(nodes: Iterable[ast.AST]) -> dict[str, int]:
@@ -450,9 +449,9 @@ def _first_bindings(nodes: Iterable[ast.AST]) -> dict[str, int]:
 
 def _parameters(arguments: ast.arguments) -> list[str]:
     """The names of all parameters."""
-    others = (arguments.vararg, arguments.kwarg)
-    listed = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]
-    return [parameter.arg for parameter in (*listed, *others) if parameter is not None]
+    starred = (arguments.vararg, arguments.kwarg)
+    named = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]
+    return [parameter.arg for parameter in (*named, *starred) if parameter is not None]
 
 
 def _added_keys(nodes: Iterable[ast.AST]) -> frozenset[str] | None:
@@ -466,22 +465,22 @@ def _added_keys(nodes: Iterable[ast.AST]) -> frozenset[str] | None:
                 func=ast.Attribute(attr="setdefault"), args=[ast.Constant(value=key), *_]
             ):
                 keys.add(str(key))
-            case ast.Call(func=ast.Attribute(attr="update"), args=[], keywords=words):
-                keys.update(word.arg for word in words if word.arg)
+            case ast.Call(func=ast.Attribute(attr="update"), args=[], keywords=keywords):
+                keys.update(keyword.arg for keyword in keywords if keyword.arg)
             case ast.Call(func=ast.Attribute(attr="setdefault" | "update")):
                 return None
     return frozenset(keys)
 
 
-def looked_at(test: ast.expr) -> set[str]:
+def narrowed_names(test: ast.expr) -> set[str]:
     """Names whose type or keys a test asks for: after it, the program knows better."""
-    found: set[str] = set()
+    names: set[str] = set()
     for node in ast.walk(test):
         match node:
             case ast.Call(func=ast.Name(id="isinstance" | "type"), args=[first, *_]):
-                found |= words_in(first)
+                names |= names_in(first)
             case ast.Compare(
                 left=ast.Constant(), ops=[ast.In() | ast.NotIn()], comparators=[right]
             ):
-                found |= words_in(right)
-    return found
+                names |= names_in(right)
+    return names

@@ -42,25 +42,25 @@ def bound_by(tree: ast.Module) -> frozenset[str]:
     return frozenset([*bound_names(walk_scope(tree.body)), *outer])
 
 
-def names_within(tree: ast.Module) -> frozenset[str]:
+def deferred_names(tree: ast.Module) -> frozenset[str]:
     """Names in code that can run after its program ended: in functions and generators."""
     return frozenset(
         node.id
-        for kept in ast.walk(tree)
-        if isinstance(kept, (ast.FunctionDef, ast.Lambda, *COMPREHENSIONS))
-        for node in ast.walk(kept)
+        for scope in ast.walk(tree)
+        if isinstance(scope, (ast.FunctionDef, ast.Lambda, *COMPREHENSIONS))
+        for node in ast.walk(scope)
         if isinstance(node, ast.Name)
     )
 
 
-def may_set_the_result(tree: ast.Module) -> bool:
+def may_end_turn(tree: ast.Module) -> bool:
     """Whether a program may decide whether another program follows: by `exit` or an answer.
 
     The line `final_return_value = None`, with which planners begin, decides nothing.
     """
-    rest = ast.Module([one for one in tree.body if not _is_beginning(one)], [])
-    names = {node.id for node in ast.walk(rest) if isinstance(node, ast.Name)}
-    return not ENDING.isdisjoint(names | bound_by(rest))
+    others = ast.Module([node for node in tree.body if not _is_beginning(node)], [])
+    names = {node.id for node in ast.walk(others) if isinstance(node, ast.Name)}
+    return not ENDING.isdisjoint(names | bound_by(others))
 
 
 def may_exit(tree: ast.Module) -> bool:
@@ -76,20 +76,20 @@ def _is_beginning(statement: ast.stmt) -> bool:
 
 
 def compile_module(
-    machine: Machine, tree: ast.Module, *, known: Collection[str] = ()
+    machine: Machine, tree: ast.Module, *, variables: Collection[str] = ()
 ) -> Callable[[], Value]:
     """Compile a program.
 
     Args:
         machine: The run. Variables that exist before the program must be in `machine.names`.
         tree: A checked tree.
-        known: Names of further existing variables, if the program is only checked.
+        variables: Names of further existing variables, if the program is only checked.
 
     Returns:
         A function that runs the program once and returns the value of the expression on its last
         line, or `None` if the last line is not an expression.
     """
-    bound = bound_by(tree) | {*machine.names, *known}
+    bound = bound_by(tree) | {*machine.names, *variables}
     compiler = StatementCompiler(machine, None, bound)
     body, last = tree.body, None
     if body and isinstance(body[-1], ast.Expr):
@@ -116,24 +116,22 @@ def check_placement(tree: ast.Module) -> None:
         ProgramRefused: With line, column and what to write instead.
     """
     # Without recursion: a long chain of `elif` is deep in the tree.
-    waiting: list[tuple[ast.AST, bool, bool]] = [(tree, False, False)]
-    while waiting:
-        node, in_function, in_loop = waiting.pop()
+    pending: list[tuple[ast.AST, bool, bool]] = [(tree, False, False)]
+    while pending:
+        node, in_function, in_loop = pending.pop()
         if isinstance(node, ast.Return) and not in_function:
             refuse(
                 node,
                 "`return` outside of a function. Set `final_return_value`, and end with `exit()`.",
             )
         if isinstance(node, ast.Break | ast.Continue) and not in_loop:
-            word = type(node).__name__.lower()
-            refuse(node, f"`{word}` outside of a loop. Use `if`.")
-        is_function, is_loop = (
-            isinstance(node, ast.FunctionDef),
-            isinstance(node, ast.For | ast.While),
-        )
+            keyword = type(node).__name__.lower()
+            refuse(node, f"`{keyword}` outside of a loop. Use `if`.")
+        is_function = isinstance(node, ast.FunctionDef)
+        is_loop = isinstance(node, ast.For | ast.While)
         for name, block in blocks(node):
             loops = (in_loop and not is_function) or (is_loop and name == "body")
-            waiting += [(child, in_function or is_function, loops) for child in block]
+            pending += [(child, in_function or is_function, loops) for child in block]
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +174,7 @@ class Program:
             if call.args and name in tools and name not in bound:
                 refuse(call, f"{KEYWORDS_ONLY} Write `{signature(name, tools[name])}`.")
 
-    def check_readers(self, tools: Collection[str], asked: str) -> None:
+    def check_readers(self, tools: Collection[str], user_request: str) -> None:
         """Refuse queries of `parse_with_ai` that contain no data: the model would invent an answer.
 
         Data are results of tools, variables, and words of the user that the program quotes. Own
@@ -184,22 +182,22 @@ class Program:
 
         Args:
             tools: Names of the tools.
-            asked: The request of the user.
+            user_request: The request of the user.
 
         Raises:
             ProgramRefused: For the first such query.
         """
         queries = [
-            (call, word.value)
+            (call, keyword.value)
             for call, name in self.calls
-            for word in call.keywords
-            if name == READER and word.arg == "query"
+            for keyword in call.keywords
+            if name == READER and keyword.arg == "query"
         ]
         if not queries or READER not in tools or READER in self.bound:
             return
-        words = _ProgramWords(self.tree, asked)
+        program_words = _ProgramWords(self.tree, user_request)
         for call, query in queries:
-            if not words.has_data(query):
+            if not program_words.has_data(query):
                 refuse(call, _NOTHING_TO_READ)
 
     def check_answer(self) -> None:
@@ -214,19 +212,19 @@ class Program:
         names = {node.id for node in ast.walk(self.tree) if isinstance(node, ast.Name)}
         if not names.isdisjoint(ENDING):
             return
-        if body and all(isinstance(one, ast.Expr) and _is_literal(one.value) for one in body):
+        if body and all(isinstance(node, ast.Expr) and _is_literal(node.value) for node in body):
             refuse(body[-1], f"This is an answer, not a program. {_SET_ANSWER}")
         if not body or not isinstance(body[-1], ast.Expr):
             refuse(body[-1] if body else self.tree, f"The program has no answer. {_SET_ANSWER}")
 
 
 def _calls(nodes: Iterable[ast.AST]) -> tuple[tuple[ast.Call, str], ...]:
-    found = [
+    calls = [
         (node, node.func.id)
         for node in nodes
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
     ]
-    return tuple(sorted(found, key=lambda one: (one[0].lineno, one[0].col_offset)))
+    return tuple(sorted(calls, key=lambda pair: (pair[0].lineno, pair[0].col_offset)))
 
 
 def _bound_anywhere(nodes: Collection[ast.AST]) -> Iterator[str]:
@@ -242,13 +240,13 @@ class _ProgramWords:
 
     Args:
         tree: The program.
-        asked: The request of the user.
+        user_request: The request of the user.
     """
 
-    def __init__(self, tree: ast.Module, asked: str) -> None:
-        lines = asked.splitlines()[1 : _MOST_PASSAGES + 1]
-        self._asked = _plain(asked)
-        self._said = {*_passages(asked), *map(_plain, lines)} - {""}
+    def __init__(self, tree: ast.Module, user_request: str) -> None:
+        lines = user_request.splitlines()[1 : _MOST_PASSAGES + 1]
+        self._request = _plain(user_request)
+        self._request_passages = {*_passages(user_request), *map(_plain, lines)} - {""}
         nodes = [*ast.walk(tree)]
         self._bound = Counter(_bound_anywhere(nodes))
         self._values = {
@@ -261,30 +259,30 @@ class _ProgramWords:
     def has_data(self, query: ast.expr) -> bool:
         """Whether an expression contains data, or quotes words of the user."""
         values: dict[str, ast.expr] = {}
-        waiting = [query]
-        while waiting:
-            for name in _used(waiting.pop()):
+        pending = [query]
+        while pending:
+            for name in _names_in(pending.pop()):
                 if name in self._values and name not in values:
                     values[name] = self._values[name]
-                    waiting.append(values[name])
+                    pending.append(values[name])
                 elif name not in self._values and (name in self._bound or name not in BUILTINS):
                     return True
-        filled = (one.value for one in ast.walk(query) if isinstance(one, ast.FormattedValue))
-        named = [text for one in (*filled, *values.values()) for text in _constants(one)]
-        texts = [*_constants(query), *named]
-        quoted = {*map(_plain, named), *(one for text in texts for one in _passages(text))} - {""}
-        return any(one in self._asked for one in quoted) or any(
-            one in text for one in self._said for text in map(_plain, texts)
+        fields = [part.value for part in ast.walk(query) if isinstance(part, ast.FormattedValue)]
+        inserted = [text for part in (*fields, *values.values()) for text in _texts_in(part)]
+        texts = [*_texts_in(query), *inserted]
+        quotes = {*map(_plain, inserted), *(q for text in texts for q in _passages(text))} - {""}
+        return any(quote in self._request for quote in quotes) or any(
+            passage in text for passage in self._request_passages for text in map(_plain, texts)
         )
 
 
-def _used(node: ast.AST) -> Iterator[str]:
-    return (one.id for one in ast.walk(node) if isinstance(one, ast.Name))
+def _names_in(node: ast.AST) -> Iterator[str]:
+    return (part.id for part in ast.walk(node) if isinstance(part, ast.Name))
 
 
-def _constants(node: ast.AST) -> list[str]:
-    found = (one.value for one in ast.walk(node) if isinstance(one, ast.Constant))
-    return [value for value in found if isinstance(value, str)]
+def _texts_in(node: ast.AST) -> list[str]:
+    constants = (part.value for part in ast.walk(node) if isinstance(part, ast.Constant))
+    return [value for value in constants if isinstance(value, str)]
 
 
 def _bindings(node: ast.AST) -> Iterator[tuple[str, ast.expr]]:
@@ -309,8 +307,8 @@ def _plain(text: str) -> str:
 def _passages(text: str) -> Iterator[str]:
     """The parts of a text in quotation marks and after a colon."""
     quoted = filter(_is_text, _QUOTE.split(text)[1:-1])
-    said = [*quoted, *(one[1] for one in _AFTER_COLON.finditer(text))]
-    return (_plain(one.strip(_MARKS)) for one in said[:_MOST_PASSAGES])
+    passages = [*quoted, *(match[1] for match in _AFTER_COLON.finditer(text))]
+    return (_plain(passage.strip(_MARKS)) for passage in passages[:_MOST_PASSAGES])
 
 
 def _is_text(passage: str) -> bool:
@@ -342,7 +340,7 @@ _LITERALS = (
 
 
 def _is_literal(node: ast.expr) -> bool:
-    return all(isinstance(one, _LITERALS) for one in ast.walk(node))
+    return all(isinstance(part, _LITERALS) for part in ast.walk(node))
 
 
 def parse(source: str, limits: Limits = DEFAULT_LIMITS, *, known: Collection[str] = ()) -> Program:
@@ -370,7 +368,7 @@ def parse(source: str, limits: Limits = DEFAULT_LIMITS, *, known: Collection[str
     try:
         check_placement(tree)
         # This also refuses what only the compiler finds, such as a field of an unknown type.
-        compile_module(Machine(limits=limits), tree, known=known)
+        compile_module(Machine(limits=limits), tree, variables=known)
     except (RecursionError, OutOfBudget) as error:
         too_deep = isinstance(error, RecursionError)
         raise ProgramRefused(TOO_DEEP if too_deep else str(error)) from None

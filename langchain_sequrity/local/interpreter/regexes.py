@@ -57,11 +57,11 @@ def compile_pattern(machine: Machine, pattern: Any, flags: int = 0) -> "Pattern[
         machine.fail(TypeError, "first argument must be string or compiled pattern")
     if not isinstance(flags, int) or flags & ~patterns.FLAGS:
         machine.fail(ValueError, "unknown flags")
-    known = _compiled.setdefault(machine, {})
+    compiled = _compiled.setdefault(machine, {})
     key = (pattern, int(flags))
-    if key not in known:
-        known[key] = _compiled_once(machine, *key)
-    return known[key]
+    if key not in compiled:
+        compiled[key] = _compiled_once(machine, *key)
+    return compiled[key]
 
 
 def _compiled_once(machine: Machine, pattern: str, flags: int) -> "Pattern[str]":
@@ -91,12 +91,12 @@ def search_in_time(
     if len(text) > _measured[pattern].longest_text:
         machine.exhaust("characters for this pattern", _measured[pattern].longest_text)
     machine.check_time()
-    longest, left = machine.limits.regex_seconds, machine.seconds_left
+    longest, seconds_left = machine.limits.regex_seconds, machine.seconds_left
     try:
         # Never below 0: `regex` takes a negative timeout as no limit.
-        return run(min(longest, left))
+        return run(min(longest, seconds_left))
     except TimeoutError:
-        if longest <= left:
+        if longest <= seconds_left:
             machine.exhaust("regex_seconds", longest)
         machine.exhaust_time()
 
@@ -146,21 +146,21 @@ def _group_texts(machine: Machine, match: "Match[str]", default: Any) -> tuple[A
     return match.groups(default)
 
 
-def _pay_for_groups(machine: Machine, match: "Match[str]", *which: Any) -> None:
+def _pay_for_groups(machine: Machine, match: "Match[str]", *groups: Any) -> None:
     """Pay for the texts of groups before they are copied; for all groups if none is named."""
-    for start, end in map(match.span, which) if which else match.regs:
+    for start, end in map(match.span, groups) if groups else match.regs:
         machine.pay_text(end - start)
 
 
 def _matches(
-    machine: Machine, pattern: Any, text: Any, flags: int = 0, most: int = 0
+    machine: Machine, pattern: Any, text: Any, flags: int = 0, max_matches: int = 0
 ) -> "list[Match[str]]":
-    """All matches, or the first `most` of them. Each is paid for as it is found."""
+    """All matches, or the first `max_matches` of them. Each is paid for as it is found."""
     compiled = compile_pattern(machine, pattern, flags)
 
     def run(limit: float) -> "list[Match[str]]":
-        found = compiled.finditer(text, timeout=limit)
-        return list(_pay_for_matches(machine, itertools.islice(found, most or None)))
+        matches = compiled.finditer(text, timeout=limit)
+        return list(_pay_for_matches(machine, itertools.islice(matches, max_matches or None)))
 
     result: list[Match[str]] = search_in_time(machine, compiled, text, run)
     return result
@@ -270,9 +270,9 @@ def _escape(machine: Machine, pattern: Any) -> str:
     return regex.escape(pattern)
 
 
-def _group(machine: Machine, match: "Match[str]", *which: Any) -> Any:
-    _pay_for_groups(machine, match, *which or (0,))
-    return match.group(*which)
+def _group(machine: Machine, match: "Match[str]", *groups: Any) -> Any:
+    _pay_for_groups(machine, match, *groups or (0,))
+    return match.group(*groups)
 
 
 def _groups(machine: Machine, match: "Match[str]", default: Any = None) -> Any:

@@ -53,9 +53,9 @@ from langchain_sequrity.local.interpreter.program import (
     Program,
     bound_by,
     compile_module,
+    deferred_names,
+    may_end_turn,
     may_exit,
-    may_set_the_result,
-    names_within,
     parse,
 )
 from langchain_sequrity.local.interpreter.values import (
@@ -164,12 +164,12 @@ def check_may_advance(
     if is_closed or not (step is None or waits_for_answer(step, has_steps=has_steps)):
         msg = "This run is over. Make a new `Run`; with the log of this one it repeats its steps."
         raise UsageError(msg)
-    expected, msg = _ANSWERS[type(step)]
+    expected, msg = _EXPECTED_ANSWERS[type(step)]
     if not isinstance(answer, expected):
         raise UsageError(msg)
 
 
-_ANSWERS: dict[type, tuple[Any, str]] = {
+_EXPECTED_ANSWERS: dict[type, tuple[Any, str]] = {
     type(None): (type(None), "This run does not wait for an answer. Call `advance()` first."),
     ToolCall: (Labeled | ToolFailure, "This run waits for the result of a tool."),
     ProgramFinished: (NextProgram, "This run waits for its next program."),
@@ -179,10 +179,10 @@ _ANSWERS: dict[type, tuple[Any, str]] = {
 ENGINE = 2
 """Version of the engine in logs: a log of another version is not replayed."""
 _EVENT_SIZE = 260  # bytes of an event without its value
-_LIST_SIZES = 5  # a list of numbers takes 5 times as much as the list itself
+_LIST_FACTOR = 5  # a list of numbers takes 5 times as much as the list itself
 LogEvent = dict[str, Any]
 Pause = Callable[[Step], None]
-_EVENTS = {
+_EVENT_FIELDS = {
     "start": {"digest", "engine"},
     "result": {"call", "value", "labels"},
     "failure": {"call", "message", "labels"},
@@ -191,20 +191,20 @@ _EVENTS = {
 }
 
 
-def read_event(event: LogEvent) -> LogEvent:
+def checked_event(event: LogEvent) -> LogEvent:
     """Check an event of a log from outside.
 
     Raises:
         UsageError: If it is not a valid event.
     """
-    copied: LogEvent = check_json(event)
-    needed = _EVENTS.get(str(copied.get("event"))) if isinstance(copied, dict) else None
-    if needed is None or needed - copied.keys() or not isinstance(copied.get("source", ""), str):
+    checked: LogEvent = check_json(event)
+    fields = _EVENT_FIELDS.get(str(checked.get("event"))) if isinstance(checked, dict) else None
+    if fields is None or fields - checked.keys() or not isinstance(checked.get("source", ""), str):
         msg = "This is not a log of a run: an event is incomplete or of an unknown kind."
         raise UsageError(msg)
-    if "labels" in copied:
-        Labels.from_wire(copied["labels"])
-    return copied
+    if "labels" in checked:
+        Labels.from_wire(checked["labels"])
+    return checked
 
 
 def _digest(data: Any) -> str:
@@ -212,13 +212,19 @@ def _digest(data: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _labeled_to_wire(values: Mapping[str, Labeled]) -> dict[str, Any]:
-    return {name: [one.value, one.labels.to_wire()] for name, one in values.items()}
+def labeled_to_json(labeled: Labeled) -> list[Any]:
+    """Write a value with its labels."""
+    return [labeled.value, labeled.labels.to_wire()]
+
+
+def named_to_json(values: Mapping[str, Labeled]) -> dict[str, Any]:
+    """Write values by name. The digests in logs depend on this form."""
+    return {name: labeled_to_json(labeled) for name, labeled in values.items()}
 
 
 def call_digest(call: ToolCall) -> str:
     """The digest that identifies a call in the log."""
-    return _digest([call.tool, _labeled_to_wire(call.arguments)])
+    return _digest([call.tool, named_to_json(call.arguments)])
 
 
 def answer_event(answer: Answer, call: str) -> LogEvent:
@@ -240,7 +246,7 @@ def answer_event(answer: Answer, call: str) -> LogEvent:
     return {**event, "call": call, "labels": answer.labels.to_wire()}
 
 
-def answer_of(event: LogEvent) -> Answer:
+def answer_from_event(event: LogEvent) -> Answer:
     """The answer in an event."""
     if event["event"] == "program":
         return NextProgram(event["source"])
@@ -261,10 +267,10 @@ class Job:
         limits: Limits of the run.
         may_branch: Whether a value with these labels may decide control flow.
         is_strict: Whether everything under a branch takes the labels of its condition.
-        log: Events so far, checked by `read_event`.
+        log: Events so far, checked by `checked_event`.
         has_steps: Whether other programs follow a program that succeeded.
-        asked: The request of the user, if a model writes the programs.
-        results: JSON Schemas of the tools' results, by tool name, where they are known.
+        user_request: The request of the user, if a model writes the programs.
+        result_schemas: JSON Schemas of the tools' results, by tool name, where they are known.
     """
 
     program: Program
@@ -275,58 +281,59 @@ class Job:
     is_strict: bool
     log: list[LogEvent]
     has_steps: bool = False
-    asked: str | None = None
-    results: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    user_request: str | None = None
+    result_schemas: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Prepare the run."""
-        self.parsed: Program | None = None  # the last next program that was parsed
+        self.parsed_next: Program | None = None  # the last next program that was parsed
         # Names of the programs before the next one, whether their lines ran or not.
-        self.bound: frozenset[str] = frozenset()
-        self.waiting = ""
-        self.cursor = self.calls = 0
-        self.within: frozenset[str] = frozenset()
-        self.decides = False
+        self.bound_names: frozenset[str] = frozenset()
+        self.pending_digest = ""  # of the last call
+        self.cursor = self.call_count = 0
+        self.deferred_names: frozenset[str] = frozenset()  # those in functions of all programs
+        self.may_end_turn = False  # whether a program so far may
         self.machine = Machine(
             limits=self.limits,
             tools=self.tools,
             call_tool=self.call_tool,
-            event=self.read_clock,
+            read_external=self.read_external,
             may_branch=self.may_branch_on if self.may_branch is not None else None,
             is_strict=self.is_strict,
         )
 
     # -- the log
 
-    def answer(self, answer: Answer) -> None:
+    def log_answer(self, answer: Answer) -> None:
         """Append a tool's result or the next program to the log.
 
         Raises:
             ProgramRefused: If the program is not supported; nothing has changed then.
         """
         if isinstance(answer, NextProgram):
-            self.read_program(answer.source)
-        self.log.append(answer_event(answer, self.waiting))
+            self.read_next_program(answer.source)
+        self.log.append(answer_event(answer, self.pending_digest))
 
-    def read_program(self, source: str) -> Program:
+    def read_next_program(self, source: str) -> Program:
         """Parse and check the next program, which continues with the current variables."""
-        if self.parsed is None or self.parsed.source != source:
-            known = [*self.machine.names]
+        if self.parsed_next is None or self.parsed_next.source != source:
+            variable_names = [*self.machine.names]
 
             def read(text: str) -> Program:
-                return self.checked(parse(text, self.limits, known=known), known)
+                return self.checked(parse(text, self.limits, known=variable_names), variable_names)
 
-            self.parsed = _or_corrected(read, source)
-        return self.parsed
+            self.parsed_next = _read_with_corrections(read, source)
+        return self.parsed_next
 
-    def checked(self, program: Program, known: Collection[str]) -> Program:
-        """Refuse what does not fit the tools; `known` are the variables before the program."""
-        if self.asked is None:
-            program.check_calls(self.tools, known)
+    def checked(self, program: Program, variable_names: Collection[str]) -> Program:
+        """Refuse what does not fit the tools; `variable_names` exist before the program."""
+        if self.user_request is None:
+            program.check_calls(self.tools, variable_names)
         else:
-            names = self.bound.union(known)
-            check_plan(program.source, program.tree, self.tools, self.results, names, self.asked)
-            program.check_readers(self.tools, self.asked)
+            known_names = self.bound_names.union(variable_names)
+            schemas = (self.tools, self.result_schemas)
+            check_plan(program.source, program.tree, *schemas, known_names, self.user_request)
+            program.check_readers(self.tools, self.user_request)
         return program
 
     def next_event(self, *kinds: str) -> LogEvent:
@@ -337,9 +344,9 @@ class Job:
         self.cursor += 1
         return event
 
-    def diverge(self, what: str) -> NoReturn:
+    def diverge(self, difference: str) -> NoReturn:
         """Report where the run differs from its log."""
-        msg = f"The run {what} (event {self.cursor} of its log, line {self.machine.line})."
+        msg = f"The run {difference} (event {self.cursor} of its log, line {self.machine.line})."
         raise HostError(ReplayDiverged(msg))
 
     # -- what the machine asks for
@@ -351,36 +358,36 @@ class Job:
         except Exception as error:
             raise HostError(error) from error
 
-    def read_clock(self, name: str, read: Callable[[], Any]) -> Any:
+    def read_external(self, name: str, read: Callable[[], Any]) -> Any:
         """Read the clock or draw a random value, or take it from the log."""
         if self.cursor == len(self.log):
             value = read()
-            self.machine.pay_memory(_EVENT_SIZE + _LIST_SIZES * sys.getsizeof(value))
+            self.machine.pay_memory(_EVENT_SIZE + _LIST_FACTOR * sys.getsizeof(value))
             self.log.append({"event": "read", "name": name, "value": value})
         event = self.next_event("read")
         if event["name"] != name:
             self.diverge(f"reads `{name}`, but its log has `{event['name']}`")
         return event["value"]
 
-    def call_tool(self, tool: str, bound: dict[str, Value], line: int) -> Value:
+    def call_tool(self, tool: str, values: dict[str, Value], line: int) -> Value:
         """Call a tool, or take its result from the log."""
         machine = self.machine
-        self.calls += 1
-        if self.calls > self.limits.calls:
+        self.call_count += 1
+        if self.call_count > self.limits.calls:
             machine.exhaust("calls", self.limits.calls)
-        arguments = {name: value_to_json(machine, value) for name, value in bound.items()}
+        arguments = {name: value_to_json(machine, value) for name, value in values.items()}
         call = ToolCall(tool, arguments, line)
-        self.waiting = call_digest(call)
+        self.pending_digest = call_digest(call)
         if self.cursor == len(self.log):
             self.pause(call)
         machine.restart_clock()
         event = self.next_event("result", "failure")
-        if event["call"] != self.waiting:
+        if event["call"] != self.pending_digest:
             self.diverge(f"calls `{tool}` with other arguments than before")
-        result: Any = answer_of(event)
+        result: Any = answer_from_event(event)
         if isinstance(result, ToolFailure):
-            kind = ErrorType("ToolError", ToolError)
-            raise Raised(ErrorValue(kind, (result.message,), as_mark(result.labels)))
+            error_type = ErrorType("ToolError", ToolError)
+            raise Raised(ErrorValue(error_type, (result.message,), as_mark(result.labels)))
         return value_from_json(machine, result)
 
     # -- the run
@@ -391,23 +398,23 @@ class Job:
         self.machine.begin_program(None)  # its clock counts this thread
         try:
             try:
-                return self.result()
+                return self.run_programs()
             except Exception as error:  # noqa: BLE001 - what an operation raised is the program's
-                caught = self.machine.as_error_value(error)
-                bare, mark = self.machine.strip_labels(caught)
+                error_value = self.machine.as_error_value(error)
+                bare, mark = self.machine.strip_labels(error_value)
                 text = as_text(self.machine, bare)  # which can reach a limit too
-                failed = self.failed("exception", caught.type.name, text, mark or NO_LABELS)
-                return replace(failed, by_interpreter=caught.by_interpreter)
-        except (NoJsonForm, OutOfBudget, BranchForbidden) as stop:
-            return self.failed(stop.kind, stop.type_name, str(stop), stop.labels)
+                failure = self.failure("exception", error_value.type.name, text, mark or NO_LABELS)
+                return replace(failure, by_interpreter=error_value.by_interpreter)
+        except (NoJsonForm, OutOfBudget, BranchForbidden) as abort:
+            return self.failure(abort.kind, abort.type_name, str(abort), abort.labels)
         except (RecursionError, MemoryError) as error:
-            limit = self.machine.as_out_of_budget(error)
-            return self.failed(limit.kind, limit.type_name, str(limit))
+            out_of_budget = self.machine.as_out_of_budget(error)
+            return self.failure(out_of_budget.kind, out_of_budget.type_name, str(out_of_budget))
 
-    def result(self) -> ProgramFinished | ProgramRaised:
+    def run_programs(self) -> ProgramFinished | ProgramRaised:
         """Run all programs; return the end of the last one."""
         self.start()
-        self.bound = self.program.bound
+        self.bound_names = self.program.bound
         end = self.run_program(self.program)
         while self.has_steps and isinstance(end, ProgramFinished):
             end = self.run_program(self.next_program(end))
@@ -422,15 +429,15 @@ class Job:
             self.pause(end)
         source = self.next_event("program")["source"]
         try:
-            program = self.read_program(source)
+            program = self.read_next_program(source)
         except ProgramRefused:
             self.diverge("has a log with an unsupported program")
-        self.calls = 0
-        self.bound |= program.bound
+        self.call_count = 0
+        self.bound_names |= program.bound
         # In strict mode a branch can end a program with `exit`, or the turn with an answer. The
         # next program runs only if no branch did, so it depends on the conditions of all branches.
         # If no program can end like this, it depends only on the branches that are still open.
-        branch = machine.steered if self.decides else machine.branch
+        branch = machine.control_labels if self.may_end_turn else machine.branch
         machine.begin_program(branch if machine.is_strict else None)
         self.check_names(program)
         return program
@@ -441,11 +448,11 @@ class Job:
         What the function may change was found for the built-in: another value could lose labels.
         """
         machine = self.machine
-        meant = (BUILTINS.keys() | machine.tools.keys()) & self.within
-        changed = sorted((bound_by(program.tree) & meant) - machine.names.keys())
-        if changed:
+        used = (BUILTINS.keys() | machine.tools.keys()) & self.deferred_names
+        rebound = sorted((bound_by(program.tree) & used) - machine.names.keys())
+        if rebound:
             message = (
-                f"An earlier step uses the built-in or tool `{changed[0]}`. Choose another name."
+                f"An earlier step uses the built-in or tool `{rebound[0]}`. Choose another name."
             )
             machine.fail(NameError, message)
 
@@ -453,38 +460,39 @@ class Job:
         """Run one program."""
         machine = self.machine
         if self.has_steps:
-            self.within |= names_within(program.tree)
-            self.decides = self.decides or (machine.is_strict and may_set_the_result(program.tree))
+            self.deferred_names |= deferred_names(program.tree)
+            self.may_end_turn |= machine.is_strict and may_end_turn(program.tree)
         machine.may_exit = machine.may_exit or (machine.is_strict and may_exit(program.tree))
-        body = compile_module(machine, program.tree)
+        run_body = compile_module(machine, program.tree)
         code, mark, value = None, None, None
         try:
-            value = body()
-        except Exit as ended:
-            code, mark = ended.code, ended.labels
+            value = run_body()
+        except Exit as exit_call:
+            code, mark = exit_call.code, exit_call.labels
         # The value of a step's last line is not an answer: it may be a tool call.
         value = machine.names.get(ANSWER, None if self.has_steps else value)
         if code is None or (isinstance(code, int | str) and not code):
-            out = value_to_json(machine, value)
+            json_value = value_to_json(machine, value)
             # An early end of a step without an answer reveals nothing in the result.
             end_mark = None if self.has_steps and unbox(value) is None else mark
-            named = Labeled(out.value, join_labels(as_mark(out.labels), end_mark) or NO_LABELS)
-            return ProgramFinished(named, type_name(unbox(value)), machine.line)
+            labels = join_labels(as_mark(json_value.labels), end_mark) or NO_LABELS
+            answer = Labeled(json_value.value, labels)
+            return ProgramFinished(answer, type_name(unbox(value)), machine.line)
         text = code if isinstance(code, str) else f"exit({as_text(machine, code)})"
-        return self.failed("exit", "SystemExit", text, mark or NO_LABELS)
+        return self.failure("exit", "SystemExit", text, mark or NO_LABELS)
 
     def start(self) -> None:
         """Log or compare the initial state of the run; then bind the variables."""
-        digest = _digest([self.program.digest, _labeled_to_wire(self.variables), self.is_strict])
+        digest = _digest([self.program.digest, named_to_json(self.variables), self.is_strict])
         if not self.log:
             self.log.append({"event": "start", "engine": ENGINE, "digest": digest})
         event = self.next_event("start")
         if event["engine"] != ENGINE or event["digest"] != digest:
             self.diverge("has another program, other variables or another engine than its log")
-        for name, given in self.variables.items():
-            self.machine.names[name] = value_from_json(self.machine, given)
+        for name, labeled in self.variables.items():
+            self.machine.names[name] = value_from_json(self.machine, labeled)
 
-    def failed(
+    def failure(
         self, kind: FailureKind, type_name: str, message: str, labels: Labels = NO_LABELS
     ) -> ProgramRaised:
         """The end of a program that failed, at the current line."""
@@ -503,8 +511,8 @@ class Fiber:
 
     def __init__(self, body: Callable[[Callable[[Any], None]], Any]) -> None:
         self._body = body
-        self._go: SimpleQueue[bool] = SimpleQueue()
-        self._back: SimpleQueue[tuple[Any, BaseException | None]] = SimpleQueue()
+        self._commands: SimpleQueue[bool] = SimpleQueue()
+        self._outcomes: SimpleQueue[tuple[Any, BaseException | None]] = SimpleQueue()
         self.thread = threading.Thread(target=self._run, name="interpreter", daemon=True)
         self.thread.start()
 
@@ -517,37 +525,37 @@ class Fiber:
         Raises:
             BaseException: The exception that `body` raised.
         """
-        self._go.put(True)  # noqa: FBT003 - the message
-        value, error = self._back.get()
+        self._commands.put(True)  # noqa: FBT003 - the message
+        value, error = self._outcomes.get()
         if error is not None:
             raise error
         return value
 
     def close(self) -> None:
         """End the thread at its pause, without waiting for it."""
-        self._go.put(False)  # noqa: FBT003 - the message
+        self._commands.put(False)  # noqa: FBT003 - the message
 
     def _run(self) -> None:
         try:
-            self._wait()
-            self._back.put((self._body(self._pause), None))
+            self._wait_for_command()
+            self._outcomes.put((self._body(self._pause), None))
         except BaseException as error:  # noqa: BLE001 - `resume` raises it
-            self._back.put((None, error))
+            self._outcomes.put((None, error))
 
     def _pause(self, value: Any) -> None:
-        self._back.put((value, None))
-        self._wait()
+        self._outcomes.put((value, None))
+        self._wait_for_command()
 
-    def _wait(self) -> None:
-        if not self._go.get():
+    def _wait_for_command(self) -> None:
+        if not self._commands.get():
             raise Abandoned
 
 
-_MOST_CORRECTIONS = 3
+_MAX_CORRECTIONS = 3
 T = TypeVar("T")
 
 
-def _or_corrected(read: Callable[[str], T], source: str) -> T:
+def _read_with_corrections(read: Callable[[str], T], source: str) -> T:
     """Read a program. If it is refused with a correction, the correction is read too, and so on.
 
     So the error names what is wrong in all of them, and what is left to do in the last.
@@ -559,19 +567,19 @@ def _or_corrected(read: Callable[[str], T], source: str) -> T:
         return read(source)
     except ProgramRefused as refused:
         first = refused
-    texts, corrected, left = [first.reason], first.corrected, first
-    for _ in range(_MOST_CORRECTIONS if corrected is not None else 0):
+    reasons, corrected, latest = [first.reason], first.corrected, first
+    for _ in range(_MAX_CORRECTIONS if corrected is not None else 0):
         try:
             read(corrected or "")
         except ProgramRefused as refused:
-            left = refused
+            latest = refused
         else:
-            raise first.with_correction(texts, corrected)
-        texts += [text for text in str(left).split("\n") if text not in "\n".join(texts)]
-        if left.corrected is None:
+            raise first.with_correction(reasons, corrected)
+        reasons += [text for text in str(latest).split("\n") if text not in "\n".join(reasons)]
+        if latest.corrected is None:
             break
-        corrected = left.corrected
-    raise first.with_correction(texts, corrected, left=str(left))
+        corrected = latest.corrected
+    raise first.with_correction(reasons, corrected, still_wrong=str(latest))
 
 
 def planned_run(source: str, *, read: Callable[[str], Program], **options: Any) -> "Run":
@@ -580,7 +588,7 @@ def planned_run(source: str, *, read: Callable[[str], Program], **options: Any) 
     Raises:
         ProgramRefused: As `parse` and `Run` do, with the corrected program if it is known.
     """
-    return _or_corrected(lambda text: Run(read(text), **options), source)
+    return _read_with_corrections(lambda text: Run(read(text), **options), source)
 
 
 class Run:
@@ -598,13 +606,13 @@ class Run:
         has_steps: Whether another program in the same namespace follows a program that succeeded.
             `advance` then takes the next program, which is logged too. Only `final_return_value` is
             an answer.
-        asked: The request of the user, if a model wrote the program. Then what its text shows to
-            fail is refused before the run (`plan_check`), and so are programs that cannot give an
-            answer, and queries of `parse_with_ai` without data.
-        results: JSON Schemas of the tools' results, by tool name, where they are known.
+        user_request: The request of the user, if a model wrote the program. Then what its text
+            shows to fail is refused before the run (`plan_check`), and so are programs that cannot
+            give an answer, and queries of `parse_with_ai` without data.
+        result_schemas: JSON Schemas of the tools' results, by tool name, where they are known.
 
     Raises:
-        ProgramRefused: For positional arguments of a tool, and for the programs named at `asked`.
+        ProgramRefused: For positional arguments of a tool, and as said at `user_request`.
         UsageError: If variables or the log are not JSON data.
 
     Example:
@@ -636,27 +644,27 @@ class Run:
         is_strict: bool = False,
         log: Sequence[LogEvent] = (),
         has_steps: bool = False,
-        asked: str | None = None,
-        results: Mapping[str, Mapping[str, Any]] | None = None,
+        user_request: str | None = None,
+        result_schemas: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> None:
-        given = {
-            name: Labeled(check_json(one.value), one.labels)
-            for name, one in (variables or {}).items()
+        checked_variables = {
+            name: Labeled(check_json(labeled.value), labeled.labels)
+            for name, labeled in (variables or {}).items()
         }
         self._job = Job(
             program=program,
             tools=tools or {},
-            variables=given,
+            variables=checked_variables,
             limits=limits,
             may_branch=may_branch,
             is_strict=is_strict,
-            log=[read_event(event) for event in log],
+            log=[checked_event(event) for event in log],
             has_steps=has_steps,
-            asked=asked,
-            results=results or {},
+            user_request=user_request,
+            result_schemas=result_schemas or {},
         )
-        self._job.checked(program, given)
-        if asked is not None and not has_steps:
+        self._job.checked(program, checked_variables)
+        if user_request is not None and not has_steps:
             program.check_answer()
         self._has_steps = has_steps
         self._fiber: Fiber | None = None
@@ -685,7 +693,7 @@ class Run:
         """
         check_may_advance(self._step, answer, has_steps=self._has_steps, is_closed=self._is_closed)
         if answer is not None:
-            self._job.answer(answer)
+            self._job.log_answer(answer)
         if self._fiber is None:
             self._fiber = Fiber(self._job.run)
             weakref.finalize(self, self._fiber.close)
@@ -709,7 +717,7 @@ class Run:
             ReplayDiverged: If the program differs from its log.
         """
         with self._closed_on_failure():
-            self._step = end = self._job.run(lambda step: self._job.answer(answer(step)))
+            self._step = end = self._job.run(lambda step: self._job.log_answer(answer(step)))
         self.close()
         return end
 
@@ -731,9 +739,9 @@ class Run:
         if self._fiber is not None:
             self._fiber.close()
 
-    def read(self, source: str) -> None:
+    def check_next_program(self, source: str) -> None:
         """Check the next program; raises `ProgramRefused` as `advance` does."""
-        self._job.read_program(source)
+        self._job.read_next_program(source)
 
     def kinds(self) -> dict[str, str]:
         """Names of the current types of the variables in the program."""
@@ -751,15 +759,15 @@ class Run:
     def namespace(self) -> tuple[dict[str, Labeled], dict[str, Labeled]]:
         """`names` and `variables` at once."""
         machine = Machine(limits=self._job.limits)
-        shown: dict[str, Labeled] = {}
+        names: dict[str, Labeled] = {}
         variables: dict[str, Labeled] = {}
         for name, value in dict(self._job.machine.names).items():
             try:
-                shown[name] = variables[name] = value_to_json(machine, value)
+                names[name] = variables[name] = value_to_json(machine, value)
                 continue
             except NoJsonForm as error:
                 labels = error.labels
             except (OutOfBudget, RecursionError):
                 labels = split_labels(value)[1] or NO_LABELS
-            shown[name] = Labeled({"type": type_name(unbox(value))}, labels)
-        return shown, variables
+            names[name] = Labeled({"type": type_name(unbox(value))}, labels)
+        return names, variables

@@ -104,15 +104,15 @@ def comprehension_scope(generators: list[ast.comprehension], parent: Scope | Non
 
 def walk_scope(body: Iterable[ast.AST]) -> Iterator[ast.AST]:
     """All nodes of a scope, without those of inner scopes."""
-    waiting = list(body)
-    while waiting:
-        node = waiting.pop()
+    pending = list(body)
+    while pending:
+        node = pending.pop()
         yield node
         if isinstance(node, COMPREHENSIONS):
             # `:=` in a comprehension binds in the scope around it.
-            waiting.extend(n for n in ast.walk(node) if isinstance(n, ast.NamedExpr))
+            pending.extend(n for n in ast.walk(node) if isinstance(n, ast.NamedExpr))
         elif not isinstance(node, _NESTED):
-            waiting.extend(ast.iter_child_nodes(node))
+            pending.extend(ast.iter_child_nodes(node))
 
 
 class ChangedNames(NamedTuple):
@@ -124,35 +124,35 @@ class ChangedNames(NamedTuple):
         changed: Containers under these names may change: by a method, by an assignment, or by a
             function of the program that gets them as arguments.
         bound: The names themselves may be bound to another value: by `:=`, `global` or `nonlocal`.
-        of_module: The names in `global` statements.
+        global_names: The names in `global` statements.
     """
 
     read: frozenset[str]
     changed: frozenset[str]
     bound: frozenset[str]
-    of_module: frozenset[str]
+    global_names: frozenset[str]
 
 
-def changed_names(nodes: Sequence[ast.AST], is_own: Callable[[str], bool]) -> ChangedNames:
+def changed_names(nodes: Sequence[ast.AST], may_be_variable: Callable[[str], bool]) -> ChangedNames:
     """What this code may change, according to its text.
 
     Args:
         nodes: Expressions of one scope, or one function.
-        is_own: Whether a name is a variable of the program.
+        may_be_variable: Whether a name is a variable of the program.
     """
     read: set[str] = set()
     changed: set[str] = set()
     bound: set[str] = set()
-    of_module: set[str] = set()
+    global_names: set[str] = set()
     for node, hidden in _visible(nodes):
         if isinstance(node, _BINDING):
             bound |= {name for name in bound_names([node]) if name not in hidden}
         if isinstance(node, ast.Global):
-            of_module.update(node.names)
+            global_names.update(node.names)
         read |= _bases(*_read_parts(node)) - hidden
-        changed |= _bases(*_changed_parts(node, is_own)) - hidden
-    own = [frozenset(filter(is_own, names)) for names in (read, changed, bound)]
-    return ChangedNames(own[0], own[1], own[2], frozenset(of_module))
+        changed |= _bases(*_changed_parts(node, may_be_variable)) - hidden
+    read, changed, bound = ({*filter(may_be_variable, names)} for names in (read, changed, bound))
+    return ChangedNames(*map(frozenset, (read, changed, bound, global_names)))
 
 
 def _read_parts(node: ast.AST) -> list[ast.expr]:
@@ -176,13 +176,14 @@ def _read_parts(node: ast.AST) -> list[ast.expr]:
             return []
 
 
-def _changed_parts(node: ast.AST, is_own: Callable[[str], bool]) -> list[ast.expr]:
+def _changed_parts(node: ast.AST, may_be_variable: Callable[[str], bool]) -> list[ast.expr]:
     """Expressions within a node whose values it may change."""
     match node:
         case ast.Call(func=function):
-            given = _call_arguments(node)
-            has_own = any(isinstance(value, ast.Lambda) for value in given)
-            return given if has_own or _may_be_own(function, is_own) else []
+            arguments = _call_arguments(node)
+            may_change = _may_change_arguments(function, may_be_variable)
+            may_change |= any(isinstance(value, ast.Lambda) for value in arguments)
+            return arguments if may_change else []
         case ast.Attribute() if node.attr in _CHANGING:
             return [node]
         case ast.Attribute() | ast.Subscript() if not isinstance(node.ctx, ast.Load):
@@ -194,32 +195,32 @@ def _changed_parts(node: ast.AST, is_own: Callable[[str], bool]) -> list[ast.exp
 
 
 def _call_arguments(call: ast.Call) -> list[ast.expr]:
-    return [*call.args, *(word.value for word in call.keywords)]
+    return [*call.args, *(keyword.value for keyword in call.keywords)]
 
 
 def _visible(nodes: Sequence[ast.AST]) -> Iterator[tuple[ast.AST, frozenset[str]]]:
     """All nodes, each with the names that an inner scope hides there."""
-    around = list(walk_scope(nodes))
+    scope_nodes = list(walk_scope(nodes))
     # `:=` binds a variable of the scope around, so it does not hide that variable.
-    targets = {id(node.target) for node in around if isinstance(node, ast.NamedExpr)}
-    stored = frozenset(bound_names(node for node in around if id(node) not in targets))
-    waiting = [(node, stored) for node in nodes]
-    while waiting:
-        node, hidden = waiting.pop()
+    targets = {id(node.target) for node in scope_nodes if isinstance(node, ast.NamedExpr)}
+    stored = frozenset(bound_names(node for node in scope_nodes if id(node) not in targets))
+    pending = [(node, stored) for node in nodes]
+    while pending:
+        node, hidden = pending.pop()
         yield node, hidden
-        own = hidden
+        inner_hidden = hidden
         outside: list[ast.expr] = []
         inside: Iterable[ast.AST] = ast.iter_child_nodes(node)
         match node:
             case ast.FunctionDef() | ast.Lambda():
-                own = hidden | function_scope(node, None).slots.keys()
+                inner_hidden = hidden | function_scope(node, None).slots.keys()
                 outside = [*node.args.defaults, *filter(None, node.args.kw_defaults)]
                 inside = node.body if isinstance(node, ast.FunctionDef) else [node.body]
             case ast.ListComp() | ast.SetComp() | ast.GeneratorExp() | ast.DictComp():
-                own = hidden | comprehension_scope(node.generators, None).slots.keys()
+                inner_hidden = hidden | comprehension_scope(node.generators, None).slots.keys()
                 outside, inside = [node.generators[0].iter], without_first_source(node)
-        waiting += [(child, hidden) for child in outside]
-        waiting += [(child, own) for child in inside]
+        pending += [(child, hidden) for child in outside]
+        pending += [(child, inner_hidden) for child in inside]
 
 
 def without_first_source(
@@ -238,32 +239,32 @@ _CHANGING = frozenset({
 })  # fmt: skip
 
 
-def _may_be_own(function: ast.expr, is_own: Callable[[str], bool]) -> bool:
+def _may_change_arguments(function: ast.expr, may_be_variable: Callable[[str], bool]) -> bool:
     """Whether the callee may be a function of the program, or a method under another name.
 
     A method call `x.append(1)` is recognised by its name. `list.append(x, 1)` changes its argument.
     """
     match function:
         case ast.Attribute(value=ast.Name(id=name), attr=attribute):
-            return attribute in _CHANGING and not is_own(name)
+            return attribute in _CHANGING and not may_be_variable(name)
         case ast.Attribute():
             return False
         case ast.Name(id=name):
-            return is_own(name)
+            return may_be_variable(name)
         case _:
             return True
 
 
 def _bases(*nodes: ast.AST) -> set[str]:
     """The variables that expressions start from, `x` for `x.y[z]`; for others, all their names."""
-    found: set[str] = set()
+    names: set[str] = set()
     for node in nodes:
         start = node
         while isinstance(start, ast.Attribute | ast.Subscript | ast.Starred):
             start = start.value
         inner = (start,) if isinstance(start, ast.Name | ast.Lambda) else ast.walk(start)
-        found |= {one.id for one in inner if isinstance(one, ast.Name)}
-    return found
+        names |= {part.id for part in inner if isinstance(part, ast.Name)}
+    return names
 
 
 def minimum_steps(*nodes: ast.AST) -> int:
@@ -271,12 +272,12 @@ def minimum_steps(*nodes: ast.AST) -> int:
 
     An ordinary statement takes one step; a statement with thousands of nodes takes more.
     """
-    count, waiting = 0, list(nodes)
-    while waiting:
-        node = waiting.pop()
+    count, pending = 0, list(nodes)
+    while pending:
+        node = pending.pop()
         count += 1
         parts = ast.iter_child_nodes(node)
-        waiting += [part for part in parts if not isinstance(part, _BLOCKS)]
+        pending += [part for part in parts if not isinstance(part, _BLOCKS)]
     return 1 + (count >> 4)
 
 
@@ -306,8 +307,8 @@ def bound_names(nodes: Iterable[ast.AST]) -> Iterator[str]:
 Code = Callable[[Frame | None], Value]
 Test = Callable[[Frame | None], bool]
 Store = Callable[[Frame | None, Value], None]
-LeftOut = Callable[[Frame | None, Mark], None]
-Touched = Callable[[Frame | None, Labels], list[Any]]
+Labeler = Callable[[Frame | None, Mark], None]
+LabelEffects = Callable[[Frame | None, Labels], list[Any]]
 
 
 class ScopeCompiler(ast.NodeVisitor):
@@ -361,10 +362,10 @@ class ScopeCompiler(ast.NodeVisitor):
 
     def load(self, name: str) -> Code:
         """Compile reading a variable, a built-in or a tool."""
-        place = find(self.scope, name)
-        if place is None:
+        location = find(self.scope, name)
+        if location is None:
             return self._load_global(name)
-        depth, slot = place
+        depth, slot = location
         machine, peek = self.machine, self.get_variable(name)
 
         def local(frame: Frame | None) -> Value:
@@ -395,30 +396,30 @@ class ScopeCompiler(ast.NodeVisitor):
 
         return load
 
-    def note_not_run(self, *nodes: ast.AST) -> LeftOut:
+    def label_skipped(self, *nodes: ast.AST) -> Labeler:
         """Compile a function to call when labelled data decided that these expressions do not run.
 
         That something did not change reveals as much about the data as a change: everything that
         the expressions may change takes the labels.
         """
-        touched, machine = self.label_bound(*nodes), self.machine
+        label_effects, machine = self.label_bound(*nodes), self.machine
 
-        def note(frame: Frame | None, mark: Mark) -> None:
+        def label(frame: Frame | None, mark: Mark) -> None:
             if mark is not None:
-                machine.label_changed(Effects(touched, frame), mark)
+                machine.label_changed(Effects(label_effects, frame), mark)
                 if machine.is_strict and machine.may_exit:  # they might have ended the program
                     machine.branch = join_labels(machine.branch, mark)
 
-        return note
+        return label
 
-    def label_bound(self, *nodes: ast.AST) -> Touched:
+    def label_bound(self, *nodes: ast.AST) -> LabelEffects:
         """Compile a function that labels the variables that some code may bind.
 
         It returns what else the code may change: containers, iterators, and the effects of
         functions that it may call. The text is analysed when it is first needed, which most
         programs never do.
         """
-        compiled: list[Touched] = []
+        compiled: list[LabelEffects] = []
 
         def find(frame: Frame | None, labels: Labels) -> list[Any]:
             if not compiled:
@@ -428,32 +429,32 @@ class ScopeCompiler(ast.NodeVisitor):
 
         return find
 
-    def _label_bound(self, nodes: tuple[ast.AST, ...]) -> Touched:
-        found = changed_names(nodes, self._is_own)
-        places = {
-            name: (self, self.compiler_for(None)) if name in found.of_module else (self,)
-            for name in frozenset().union(*found)
+    def _label_bound(self, nodes: tuple[ast.AST, ...]) -> LabelEffects:
+        names = changed_names(nodes, self._may_be_variable)
+        compilers = {
+            name: (self, self.compiler_for(None)) if name in names.global_names else (self,)
+            for name in frozenset().union(*names)
         }
-        held = [
-            (place.get_variable(name), name in found.changed)
-            for name in found.read | found.changed
-            for place in places[name]
+        variables = [
+            (compiler.get_variable(name), name in names.changed)
+            for name in names.read | names.changed
+            for compiler in compilers[name]
         ]
-        bound = [place.label_variable(name) for name in found.bound for place in places[name]]
+        bound = [scope.label_variable(name) for name in names.bound for scope in compilers[name]]
 
         def find(frame: Frame | None, labels: Labels) -> list[Any]:
             for label in bound:
                 label(frame, labels)
-            things: list[Any] = []
-            for peek, is_changed in held:
+            changeable: list[Any] = []
+            for peek, is_changed in variables:
                 inner = unbox(peek(frame))
                 if type(inner) is IteratorValue or (is_changed and type(inner) in CARRIERS):
-                    things.append(inner)
+                    changeable.append(inner)
                 elif type(inner) is DictValue and inner.factory is not None:
-                    things += (inner, *changed_by_calls(inner.factory))
+                    changeable += (inner, *changed_by_calls(inner.factory))
                 else:
-                    things += changed_by_calls(inner)
-            return things
+                    changeable += changed_by_calls(inner)
+            return changeable
 
         return find
 
@@ -465,16 +466,16 @@ class ScopeCompiler(ast.NodeVisitor):
         """Whether a name can have a value at all."""
         return name in BUILTINS or self.is_bound(name)
 
-    def _is_own(self, name: str) -> bool:
+    def _may_be_variable(self, name: str) -> bool:
         """Whether a name may be a variable, also of a later program."""
         return self.is_bound(name) or not (name in BUILTINS or name in self.machine.tools)
 
     def get_variable(self, name: str) -> Code:
         """Compile reading a variable of the program; it gives `MISSING` if it has no value."""
-        names, place = self.machine.names, find(self.scope, name)
-        if place is None:
+        names, location = self.machine.names, find(self.scope, name)
+        if location is None:
             return lambda _: names.get(name, MISSING)
-        depth, slot = place
+        depth, slot = location
 
         def run(frame: Frame | None) -> Value:
             for _ in range(depth):
@@ -485,8 +486,8 @@ class ScopeCompiler(ast.NodeVisitor):
 
     def set_variable(self, name: str) -> Store:
         """Compile setting a variable to a value, or to `MISSING`."""
-        names, place = self.machine.names, find(self.scope, name)
-        depth, slot = place or (0, 0)
+        names, location = self.machine.names, find(self.scope, name)
+        depth, slot = location or (0, 0)
 
         def in_module(_: Frame | None, value: Value) -> None:
             names[name] = value
@@ -498,7 +499,7 @@ class ScopeCompiler(ast.NodeVisitor):
                 frame = frame[0]  # type: ignore[index]
             frame[slot] = value  # type: ignore[index]
 
-        return in_frame if place else in_module
+        return in_frame if location else in_module
 
     def unbind(self, name: str) -> Callable[[Frame | None], None]:
         """Compile `del name`."""
@@ -511,7 +512,7 @@ class ScopeCompiler(ast.NodeVisitor):
 
         return run
 
-    def label_variable(self, name: str) -> Callable[[Frame | None, Mark], None]:
+    def label_variable(self, name: str) -> Labeler:
         """Compile to a function that adds labels to a variable's value, if it has one."""
         peek, store = self.get_variable(name), self.store(name, in_expression=True)
 
@@ -524,13 +525,13 @@ class ScopeCompiler(ast.NodeVisitor):
 
     def store(self, name: str, *, in_expression: bool = False) -> Store:
         """Compile binding a variable, in a statement or within an expression or a pattern."""
-        machine, plain, place = self.machine, self.set_variable(name), find(self.scope, name)
+        machine, set_value, location = self.machine, self.set_variable(name), find(self.scope, name)
         # Outside strict mode, statements open no branch. So an open branch comes from the caller,
         # and everything that leaves the function gets its labels. Local variables need none.
-        is_own = self.scope is None or (place is not None and place[0] == 0)
-        if is_own and not machine.is_strict and not in_expression:
-            return plain
-        return lambda frame, value: plain(frame, add_labels(value, machine.branch))
+        is_local = self.scope is None or (location is not None and location[0] == 0)
+        if is_local and not machine.is_strict and not in_expression:
+            return set_value
+        return lambda frame, value: set_value(frame, add_labels(value, machine.branch))
 
 
 def _undefined(machine: Machine, name: str) -> None:

@@ -38,11 +38,11 @@ def signature(name: str, parameters: Schema, output: Schema | None = None) -> st
     required = parameters.get("required") or ()
     shared = definitions(parameters)
     listed = [
-        _argument(key, one, shared, is_required=key in required)
-        for key, one in properties.items()
+        _argument(key, schema, shared, is_required=key in required)
+        for key, schema in properties.items()
         if is_argument_name(key)
     ]
-    others = {key: one for key, one in properties.items() if not is_argument_name(key)}
+    others = {key: schema for key, schema in properties.items() if not is_argument_name(key)}
     if others:
         listed.append(f"**{_members(others, shared, _DEEPEST)}")
     elif parameters.get("additionalProperties") or "properties" not in parameters:
@@ -61,10 +61,10 @@ def is_argument_name(name: str) -> bool:
 
 
 def _argument(name: str, schema: Any, shared: Schema, *, is_required: bool) -> str:
-    kind = f"{name}: {type_of(schema, shared)}"
+    annotation = f"{name}: {type_of(schema, shared)}"
     if isinstance(schema, Mapping) and "default" in schema:
-        return f"{kind} = {schema['default']!r}"
-    return kind if is_required else f"{kind} = …"
+        return f"{annotation} = {schema['default']!r}"
+    return annotation if is_required else f"{annotation} = …"
 
 
 def type_of(schema: Any, shared: Schema, depth: int = _DEEPEST) -> str:  # noqa: PLR0911 - one per kind
@@ -84,29 +84,29 @@ def type_of(schema: Any, shared: Schema, depth: int = _DEEPEST) -> str:  # noqa:
         return f"Literal[{', '.join(map(repr, values))}]"
     for key in ("anyOf", "oneOf"):
         if isinstance(choices := schema.get(key), list) and choices:
-            return " | ".join(dict.fromkeys(type_of(one, shared, depth - 1) for one in choices))
-    kind = schema.get("type")
-    if isinstance(kind, list):
-        return " | ".join(type_of({**schema, "type": one}, shared, depth) for one in kind) or "Any"
-    if kind == "array" and isinstance(schema.get("items"), Mapping):
+            return " | ".join(dict.fromkeys(type_of(part, shared, depth - 1) for part in choices))
+    json_type = schema.get("type")
+    if isinstance(json_type, list):
+        return " | ".join(type_of({**schema, "type": t}, shared, depth) for t in json_type) or "Any"
+    if json_type == "array" and isinstance(schema.get("items"), Mapping):
         return f"list[{type_of(schema['items'], shared, depth - 1)}]"
     if isinstance(properties := schema.get("properties"), Mapping) and properties:
         return _members(properties, shared, depth)
-    if kind == "object" and isinstance(inner := schema.get("additionalProperties"), Mapping):
+    if json_type == "object" and isinstance(inner := schema.get("additionalProperties"), Mapping):
         return f"dict[str, {type_of(inner, shared, depth - 1)}]"
-    return PYTHON_TYPES.get(kind, "Any") if isinstance(kind, str) else "Any"
+    return PYTHON_TYPES.get(json_type, "Any") if isinstance(json_type, str) else "Any"
 
 
 def _members(properties: Schema, shared: Schema, depth: int) -> str:
-    members = (f'"{key}": {type_of(one, shared, depth - 1)}' for key, one in properties.items())
+    members = (f'"{key}": {type_of(part, shared, depth - 1)}' for key, part in properties.items())
     return f"{{{', '.join(members)}}}"
 
 
 def definitions(schema: Schema) -> dict[str, Any]:
     """The definitions of a JSON Schema, by the references to them."""
     return {
-        f"#/{place}/{name}": one
-        for place in ("$defs", "definitions")
-        if isinstance(found := schema.get(place), Mapping)
-        for name, one in found.items()
+        f"#/{keyword}/{name}": definition
+        for keyword in ("$defs", "definitions")
+        if isinstance(schemas := schema.get(keyword), Mapping)
+        for name, definition in schemas.items()
     }

@@ -120,7 +120,7 @@ class StatementCompiler(ExpressionCompiler):
 
     def _unpack(self, targets: list[ast.expr]) -> Store:
         machine = self.machine
-        stars = [place for place, one in enumerate(targets) if isinstance(one, ast.Starred)]
+        stars = [index for index, target in enumerate(targets) if isinstance(target, ast.Starred)]
         if len(stars) > 1:
             refuse(targets[stars[1]], "Only one `*` can be assigned to at a time.")
         starred = stars[0] if stars else None
@@ -141,8 +141,8 @@ class StatementCompiler(ExpressionCompiler):
             if len(items) != len(stores):
                 message = f"cannot unpack {len(items)} values into {len(stores)}"
                 machine.fail(ValueError, message, mark)
-            for one, item in zip(stores, items, strict=True):
-                one(frame, item)
+            for bind, item in zip(stores, items, strict=True):
+                bind(frame, item)
 
         return store
 
@@ -173,20 +173,20 @@ class StatementCompiler(ExpressionCompiler):
             parts, read, write = self._item_or_field(target)
 
             def part(frame: Frame | None) -> None:
-                place = parts(frame)
-                before = read(machine, *place)
-                write(machine, *place, in_place(machine, symbol, before, value(frame)))
+                location = parts(frame)
+                old = read(machine, *location)
+                write(machine, *location, in_place(machine, symbol, old, value(frame)))
 
             return part
         load, store = self.load(target.id), self.store(target.id)
         apply = fast_binary(machine, symbol)
 
         def variable(frame: Frame | None) -> None:
-            before, other = load(frame), value(frame)
-            if type(before) is int:
-                store(frame, apply(before, other))
+            old, operand = load(frame), value(frame)
+            if type(old) is int:
+                store(frame, apply(old, operand))
             else:
-                store(frame, in_place(machine, symbol, before, other))
+                store(frame, in_place(machine, symbol, old, operand))
 
         return variable
 
@@ -209,11 +209,11 @@ class StatementCompiler(ExpressionCompiler):
     def visit_If(self, node: ast.If) -> CompiledStatement:
         # A chain of `elif` is compiled flat, so that a long one does not need a deep stack.
         pairs = []
-        rest: list[ast.stmt] = [node]
-        while len(rest) == 1 and isinstance(rest[0], ast.If):
-            pairs.append((self.test(rest[0].test), self.block(rest[0].body)))
-            rest = rest[0].orelse
-        otherwise = self.block(rest)
+        orelse: list[ast.stmt] = [node]
+        while len(orelse) == 1 and isinstance(orelse[0], ast.If):
+            pairs.append((self.test(orelse[0].test), self.block(orelse[0].body)))
+            orelse = orelse[0].orelse
+        otherwise = self.block(orelse)
 
         def run(frame: Frame | None) -> Completion | None:
             for test, body in pairs:
@@ -242,25 +242,25 @@ class StatementCompiler(ExpressionCompiler):
         otherwise = self.block(node.orelse)
         elements = elements_of if machine.ignores_control_flow else _elements_with_branch
         names = tuple(dict.fromkeys(bound_names(walk_scope([node.target]))))
-        label = tuple(map(self.label_variable, names))
+        labelers = tuple(map(self.label_variable, names))
 
-        def ended(frame: Frame | None, values: Value) -> None:
+        def label_targets(frame: Frame | None, values: Value) -> None:
             mark = split_labels(values)[1]
             if mark is not None or machine.branch is not None:
                 if type(unbox(values)) is IteratorValue:  # its position depends on what ended it
                     machine.label_changed(unbox(values), None)
-                for one in label:
-                    one(frame, mark)
+                for label in labelers:
+                    label(frame, mark)
 
         def run(frame: Frame | None) -> Completion | None:
             values = source(frame)
-            for value in elements(machine, values):
-                store(frame, value)
+            for element in elements(machine, values):
+                store(frame, element)
                 signal = body(frame)
                 if signal is not None and signal is not CONTINUE:
-                    ended(frame, values)
+                    label_targets(frame, values)
                     return None if signal is BREAK else signal
-            ended(frame, values)
+            label_targets(frame, values)
             return otherwise(frame)
 
         return self.close_branches_after(node, run)
@@ -357,10 +357,10 @@ class StatementCompiler(ExpressionCompiler):
     # -- patterns
 
     def visit_MatchValue(self, node: ast.MatchValue) -> Fits:
-        wanted, machine = self.expression(node.value), self.machine
+        expected, machine = self.expression(node.value), self.machine
 
         def run(frame: Frame | None, value: Value) -> bool:
-            is_equal, mark = machine.truth(compare(machine, ast.Eq, value, wanted(frame)))
+            is_equal, mark = machine.truth(compare(machine, ast.Eq, value, expected(frame)))
             machine.open_choice(mark)  # what is bound from here on depends on it
             return is_equal
 
@@ -426,16 +426,16 @@ class StatementCompiler(ExpressionCompiler):
             machine.open_choice(mark)
             if type(inner) is not DictValue:
                 return False
-            wanted, keys_mark = hashable(machine, [key(frame) for key in keys])
+            bare_keys, keys_mark = hashable(machine, [key(frame) for key in keys])
             machine.open_choice(keys_mark)
-            if any(key not in inner for key in wanted):
+            if any(key not in inner for key in bare_keys):
                 return False
-            if not all(fits(frame, inner[key]) for fits, key in zip(parts, wanted, strict=True)):
+            if not all(fits(frame, inner[key]) for fits, key in zip(parts, bare_keys, strict=True)):
                 return False
             if node.rest is not None:
                 machine.pay_items(len(inner), 100)
-                named = set(wanted)
-                store(frame, DictValue(kv for kv in inner.items() if kv[0] not in named))
+                excluded = set(bare_keys)
+                store(frame, DictValue(kv for kv in inner.items() if kv[0] not in excluded))
             return True
 
         return run
@@ -456,7 +456,7 @@ class StatementCompiler(ExpressionCompiler):
         if not machine.is_strict or jumps_out(node):
             return run
 
-        def leaving(frame: Frame | None) -> Completion | None:
+        def run_and_close(frame: Frame | None) -> Completion | None:
             before = machine.branch
             try:
                 return run(frame)
@@ -465,7 +465,7 @@ class StatementCompiler(ExpressionCompiler):
             finally:
                 machine.close_branches(before)
 
-        return leaving
+        return run_and_close
 
     def visit_Try(self, node: ast.Try) -> CompiledStatement:
         body, otherwise, machine = self.block(node.body), self.block(node.orelse), self.machine
@@ -473,7 +473,7 @@ class StatementCompiler(ExpressionCompiler):
         handlers = tuple(map(self._handler, node.handlers))
 
         def run(frame: Frame | None) -> Completion | None:
-            before, machine.attempted = machine.attempted, None
+            before, machine.try_labels = machine.try_labels, None
             machine.open_tries += may_catch
             try:
                 try:
@@ -483,25 +483,25 @@ class StatementCompiler(ExpressionCompiler):
             except Exception as exception:  # noqa: BLE001 - what an operation raised is the program's
                 error = machine.as_error_value(exception)
                 if may_catch:
-                    machine.label_changed(error, machine.attempted)
+                    machine.label_changed(error, machine.try_labels)
                 return self._handle(frame, handlers, error)
             finally:
-                machine.attempted = join_labels(before, machine.attempted)
+                machine.try_labels = join_labels(before, machine.try_labels)
             return signal if signal is not None else otherwise(frame)
 
-        whole = self._with_finally(run, node.finalbody) if node.finalbody else run
-        return self.close_branches_after(node, whole)
+        with_finally = self._with_finally(run, node.finalbody) if node.finalbody else run
+        return self.close_branches_after(node, with_finally)
 
     def _may_catch(self, node: ast.Try) -> bool:
         """Whether a statement may catch an exception of an operation.
 
         `ToolError` comes only from tools, and from `raise`, which labels the exception itself.
         """
-        of_tools = not self.is_bound("ToolError") and all(
+        only_tool_errors = not self.is_bound("ToolError") and all(
             isinstance(handler.type, ast.Name) and handler.type.id == "ToolError"
             for handler in node.handlers
         )
-        return not of_tools or any(map(jumps_out, node.finalbody))
+        return not only_tool_errors or any(map(jumps_out, node.finalbody))
 
     def _handle(
         self, frame: Frame | None, handlers: tuple[Any, ...], error: ErrorValue
@@ -523,20 +523,20 @@ class StatementCompiler(ExpressionCompiler):
 
     def _handler(self, node: ast.ExceptHandler) -> tuple[Any, ...]:
         machine = self.machine
-        kinds = self.expression(node.type) if node.type is not None else None
+        types = self.expression(node.type) if node.type is not None else None
         bind = self.store(node.name) if node.name else _ignore
         forget = self.set_variable(node.name) if node.name else _ignore
 
         def fits(frame: Frame | None, error: ErrorValue) -> bool:
-            if kinds is None:
+            if types is None:
                 return True
-            wanted, mark = machine.strip_labels(kinds(frame))
+            expected, mark = machine.strip_labels(types(frame))
             machine.open_branch(mark)
-            for one in wanted if isinstance(wanted, tuple) else (wanted,):
-                if type(one) is not ErrorType:
+            for error_type in expected if isinstance(expected, tuple) else (expected,):
+                if type(error_type) is not ErrorType:
                     message = "catching classes that do not inherit from BaseException"
                     machine.fail(TypeError, message, mark)
-                if is_error(error.type, one):
+                if is_error(error.type, error_type):
                     return True
             return False
 
@@ -552,9 +552,9 @@ class StatementCompiler(ExpressionCompiler):
             except Exception as exception:  # noqa: BLE001 - an `Abort` runs no `finally`
                 error = machine.as_error_value(exception)
             line, returned = machine.line, machine.returned
-            last = finish(frame)
-            if last is not None:
-                return last
+            last_signal = finish(frame)
+            if last_signal is not None:
+                return last_signal
             machine.line, machine.returned = line, returned
             if error is not None:
                 raise Raised(error)
@@ -603,12 +603,12 @@ class StatementCompiler(ExpressionCompiler):
 
 def _elements_with_branch(machine: Machine, values: Value) -> Iterator[Value]:
     """Iterate, and check the branch again whenever a lazy source has read new labels."""
-    seen = split_labels(values)[1]
-    machine.open_branch(seen)
+    previous = split_labels(values)[1]
+    machine.open_branch(previous)
     for value in elements_of(machine, values):
         mark = split_labels(values)[1]
-        if mark is not seen:
-            seen = mark
+        if mark is not previous:
+            previous = mark
             machine.open_branch(mark)
         yield value
     machine.open_branch(split_labels(values)[1])
@@ -632,21 +632,21 @@ _Jumps = tuple[type[ast.stmt], ...]
 
 def jumps_out(node: ast.stmt) -> bool:
     """Whether a statement may jump to a place outside of it."""
-    waiting: list[tuple[ast.AST, _Jumps]] = [(node, (ast.Return, *_LOOP_JUMPS, *_RAISES))]
-    while waiting:
-        one, jumps = waiting.pop()
-        if isinstance(one, jumps):
+    pending: list[tuple[ast.AST, _Jumps]] = [(node, (ast.Return, *_LOOP_JUMPS, *_RAISES))]
+    while pending:
+        current, jumps = pending.pop()
+        if isinstance(current, jumps):
             return True
-        if isinstance(one, ast.FunctionDef):
+        if isinstance(current, ast.FunctionDef):
             continue
-        for field, block in blocks(one):
-            ended: _Jumps = ()
-            if field == "body" and isinstance(one, ast.For | ast.While):
-                ended = _LOOP_JUMPS
-            elif field == "body" and isinstance(one, ast.Try) and one.handlers:
-                ended = _RAISES
-            left = tuple(kind for kind in jumps if kind not in ended)
-            waiting += [(child, left) for child in block]
+        for field, block in blocks(current):
+            absorbed: _Jumps = ()
+            if field == "body" and isinstance(current, ast.For | ast.While):
+                absorbed = _LOOP_JUMPS
+            elif field == "body" and isinstance(current, ast.Try) and current.handlers:
+                absorbed = _RAISES
+            remaining = tuple(jump for jump in jumps if jump not in absorbed)
+            pending += [(child, remaining) for child in block]
     return False
 
 

@@ -25,14 +25,14 @@ class Type:
         keys: The types of the keys of a dict, or of the fields of an object or a schema, if all are
             known; of a module, its members.
         values: The values that it may have, if there are few.
-        of: The name of the class or module.
+        origin: The name of the class, module or tool that it comes from.
     """
 
     name: str
     items: "Type | None" = None
     keys: "Mapping[str, Type | None] | None" = None
     values: tuple[Any, ...] = ()
-    of: str = ""
+    origin: str = ""
 
     @property
     def is_number(self) -> bool:
@@ -45,13 +45,13 @@ class Type:
             return {**self.keys, **METHODS.get(Record, {})}
         if self.name == "module":
             return self.keys
-        own = _CLASSES.get(self.name)
-        return None if own is None else METHODS.get(own, {})
+        python_type = _CLASSES.get(self.name)
+        return None if python_type is None else METHODS.get(python_type, {})
 
     def __str__(self) -> str:
         """As a planner may read it."""
         if self.name == "object":
-            return f"an object of the class `{self.of}`"
+            return f"an object of the class `{self.origin}`"
         if self.name == "dict" and self.keys:
             return f"a dict with the keys {', '.join(map(repr, self.keys))}"
         if self.name == "list" and self.items is not None:
@@ -87,13 +87,13 @@ def type_of_schema(  # noqa: PLR0911 - one per kind
             return _only(type_of_schema(choice, shared, depth - 1) for choice in choices)
     name = schema.get("type")
     if isinstance(name, list):
-        return _only(type_of_schema({**schema, "type": one_of}, shared, depth) for one_of in name)
+        return _only(type_of_schema({**schema, "type": member}, shared, depth) for member in name)
     values = [schema["const"]] if "const" in schema else schema.get("enum")
     if isinstance(values, list) and values:
-        alike = {type(value).__name__ for value in values}
+        names = {type(value).__name__ for value in values}
         return (
-            Type(alike.pop(), values=(*values,))
-            if alike <= {"str", "int"} and len(alike) == 1
+            Type(names.pop(), values=(*values,))
+            if names <= {"str", "int"} and len(names) == 1
             else None
         )
     if name == "array":
@@ -129,12 +129,12 @@ def _dict_type(schema: Mapping[str, Any], shared: Mapping[str, Any], depth: int)
 
 def _only(types: Iterable[Type | None]) -> Type | None:
     """The only type besides `None`, which a program has to expect anyway."""
-    left = [of for of in types if of != NOTHING]
-    return left[0] if len(left) == 1 else None
+    others = [t for t in types if t != NOTHING]
+    return others[0] if len(others) == 1 else None
 
 
-def joined(one: Type | None, other: Type | None) -> Type | None:
+def joined(first: Type | None, second: Type | None) -> Type | None:
     """The type of a value that is one or the other."""
-    if one == NOTHING:
-        return other
-    return one if other in (one, NOTHING) else None
+    if first == NOTHING:
+        return second
+    return first if second in (first, NOTHING) else None

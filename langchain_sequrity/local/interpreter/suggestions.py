@@ -30,8 +30,8 @@ def likely_tools(name: str, tools: Iterable[str]) -> list[str]:
     near = nearest(name, tools, at_least=_SPELT_ALIKE)
     if near is not None:
         return [near]
-    about = _objects(name)
-    alike = [tool for tool in tools if about and about & _objects(tool)]
+    objects = _objects(name)
+    alike = [tool for tool in tools if objects and objects & _objects(tool)]
     near = nearest(name, tools)
     return alike or ([near] if near is not None else [])
 
@@ -41,9 +41,9 @@ def _objects(name: str) -> set[str]:
     return {word.removesuffix("s") for word in name.lower().split("_")[1:] if len(word) > 1}
 
 
-def takes_these(call: ast.Call, schema: Mapping[str, Any]) -> bool:
+def takes_exactly(call: ast.Call, schema: Mapping[str, Any]) -> bool:
     """Whether a tool takes exactly the arguments of a call, by their names."""
-    names = {word.arg for word in call.keywords}
+    names = {keyword.arg for keyword in call.keywords}
     required = set(schema.get("required") or ())
     return not call.args and required <= names <= set(schema.get("properties") or ())
 
@@ -52,32 +52,32 @@ def fitted_call(call: ast.Call, tool: str, schema: Mapping[str, Any]) -> ast.Cal
     """A call with the arguments that the tool has, if the wrong ones can mean only one of them."""
     properties = [*(schema.get("properties") or {})]
     required = [name for name in schema.get("required") or () if name in properties]
-    words: dict[str, ast.expr] = {}
-    wrong: list[tuple[str | None, ast.expr]] = [(None, value) for value in call.args]
-    for word in call.keywords:
-        if word.arg is None:
+    arguments: dict[str, ast.expr] = {}
+    unplaced: list[tuple[str | None, ast.expr]] = [(None, value) for value in call.args]
+    for keyword in call.keywords:
+        if keyword.arg is None:
             return None
-        if word.arg in properties:
-            words[word.arg] = word.value
+        if keyword.arg in properties:
+            arguments[keyword.arg] = keyword.value
         else:
-            wrong.append((word.arg, word.value))
-    for number, (old, value) in enumerate(wrong):
-        free = [name for name in properties if name not in words]
-        needed = [name for name in required if name not in words]
+            unplaced.append((keyword.arg, keyword.value))
+    for number, (old, value) in enumerate(unplaced):
+        free = [name for name in properties if name not in arguments]
+        needed = [name for name in required if name not in arguments]
         near = nearest(old, free) if old is not None else None
-        left = len(wrong) - number
+        remaining = len(unplaced) - number
         if near is None and old is None:
             near = free[0] if free else None
-        elif near is None and len(needed) == left:
+        elif near is None and len(needed) == remaining:
             near = needed[0]
         if near is None and len(free) == 1 and isinstance(value, ast.Constant):
             near = free[0]
         if near is None:  # it has a meaning that must not be lost
             return None
-        words[near] = value
-    if any(name not in words for name in required):
+        arguments[near] = value
+    if any(name not in arguments for name in required):
         return None
-    ordered = [ast.keyword(name, words[name]) for name in properties if name in words]
+    ordered = [ast.keyword(name, arguments[name]) for name in properties if name in arguments]
     return ast.Call(ast.Name(tool, ast.Load()), [], ordered)
 
 
@@ -85,12 +85,12 @@ def argument_fault(  # noqa: PLR0911 - one per kind
     argument: str, expected: Type, actual: Type, value: ast.expr
 ) -> tuple[str, ast.expr | str | None] | None:
     """What is wrong with an argument, and what to write."""
-    shown = ast.unparse(value)
+    code = ast.unparse(value)
     if expected.values and isinstance(value, ast.Constant) and value.value not in expected.values:
         near = nearest(str(value.value), map(str, expected.values))
-        listed = ", ".join(f"`{choice!r}`" for choice in expected.values[:_MOST_VALUES])
-        write = repr(near) if near in expected.values else None
-        return f"it is one of {listed}.", write
+        choices = ", ".join(f"`{choice!r}`" for choice in expected.values[:_MOST_VALUES])
+        replacement = repr(near) if near in expected.values else None
+        return f"it is one of {choices}.", replacement
     if (
         expected.name == actual.name
         or actual == NOTHING
@@ -100,17 +100,17 @@ def argument_fault(  # noqa: PLR0911 - one per kind
     if actual.name in {"tool", "module", "class"}:
         return f"this is {actual}.", None
     if isinstance(value, ast.Constant):
-        return f"`{shown}` is {actual}.", converted(value.value, expected)
+        return f"`{code}` is {actual}.", converted(value.value, expected)
     if expected == TEXT and actual.is_number:
-        return f"`{shown}` is {actual}.", f"str({shown})"
+        return f"`{code}` is {actual}.", f"str({code})"
     if expected.is_number and actual == TEXT:
-        return f"`{shown}` is {actual}.", f"{expected.name}({shown})"
+        return f"`{code}` is {actual}.", f"{expected.name}({code})"
     if expected.name == "list" and actual.name != "tuple":
-        return f"`{shown}` is {actual}.", f"[{shown}]"
+        return f"`{code}` is {actual}.", f"[{code}]"
     path = _path_to(expected, actual, argument)
     if path:
-        return f"`{shown}` is {actual}. Take what is needed of it.", f"{shown}{path}"
-    return None if actual.name in {"tuple", "set", "object"} else (f"`{shown}` is {actual}.", None)
+        return f"`{code}` is {actual}. Take what is needed of it.", f"{code}{path}"
+    return None if actual.name in {"tuple", "set", "object"} else (f"`{code}` is {actual}.", None)
 
 
 def _path_to(expected: Type, actual: Type, argument: str) -> str:
@@ -122,26 +122,26 @@ def _path_to(expected: Type, actual: Type, argument: str) -> str:
         return path and f"[0]{path}"
     if actual.name != "dict" or not actual.keys:
         return ""
-    fitting = [key for key, of in actual.keys.items() if of and of.name == expected.name]
+    fitting = [key for key, part in actual.keys.items() if part and part.name == expected.name]
     named = [key for key in fitting if argument.endswith(key) or key.endswith(argument)]
-    chosen = named[:1] or (fitting if len(fitting) == 1 else [])
-    return f"[{chosen[0]!r}]" if chosen else ""
+    best = named[:1] or (fitting if len(fitting) == 1 else [])
+    return f"[{best[0]!r}]" if best else ""
 
 
-def converted(value: Any, to: Type) -> str | None:  # noqa: PLR0911 - one per kind
+def converted(value: Any, target: Type) -> str | None:  # noqa: PLR0911 - one per kind
     """A literal of another type that says the same."""
-    if to.values:
+    if target.values:
         return None
-    if to.name == "str":
+    if target.name == "str":
         return repr(str(value))
-    if to.name == "list":
+    if target.name == "list":
         return repr([value])
-    if to.name == "bool" and str(value).lower() in {"true", "false"}:
+    if target.name == "bool" and str(value).lower() in {"true", "false"}:
         return str(value).capitalize()
     with suppress(ValueError, TypeError):
-        if to.name == "int" and float(value).is_integer():
+        if target.name == "int" and float(value).is_integer():
             return repr(int(float(value)))
-        if to.name == "float":
+        if target.name == "float":
             return repr(float(value))
     return None
 
@@ -149,15 +149,15 @@ def converted(value: Any, to: Type) -> str | None:  # noqa: PLR0911 - one per ki
 def as_fstring(node: ast.BinOp) -> ast.JoinedStr:
     """A sum of texts and other values as one text."""
     parts: list[ast.expr] = []
-    waiting: list[ast.expr] = [node]
-    while waiting:
-        match waiting.pop():
+    pending: list[ast.expr] = [node]
+    while pending:
+        match pending.pop():
             case ast.BinOp(left=left, op=ast.Add(), right=right):
-                waiting += [right, left]
+                pending += [right, left]
             case ast.Constant(value=str(text)):
                 parts.append(ast.Constant(text))
             case ast.JoinedStr(values=values):
                 parts += values
-            case other:
-                parts.append(ast.FormattedValue(other, -1))
+            case operand:
+                parts.append(ast.FormattedValue(operand, -1))
     return ast.JoinedStr(parts)

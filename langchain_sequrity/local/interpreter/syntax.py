@@ -31,7 +31,7 @@ ALLOWED: tuple[type[ast.AST], ...] = (
     *(ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp, ast.comprehension),
     *(ast.expr_context, ast.operator, ast.unaryop, ast.boolop, ast.cmpop),
 )
-_INSTEAD: dict[str, str] = {
+_REFUSALS: dict[str, str] = {
     "With": "`with` is not supported. There are no files or locks to close; call the tool.",
     "AsyncWith": "`async` is not supported. Tools are called without `await`.",
     "AsyncFor": "`async` is not supported. Use a plain `for`.",
@@ -87,7 +87,7 @@ def read_program(source: str, limits: Limits) -> ast.Module:
     return tree
 
 
-_QUIET = threading.Lock()
+_WARNINGS_LOCK = threading.Lock()
 _DOTTED = re.compile(r"(?:\.[ \t]*\w+[ \t]*){100}")  # dots in one name, as of a module
 _MOST_BRACES = 10_000  # each may be a field of an f-string
 
@@ -98,7 +98,7 @@ def _tree(source: str) -> ast.Module:
         return _parsed(source)
     except SyntaxError as error:
         corrected = repaired(source, _syntax_error)
-        raise ProgramRefused.of_syntax(error, source, corrected) from None
+        raise ProgramRefused.from_error(error, source, corrected) from None
     except ValueError:
         msg = "The text contains characters that a program cannot have."
         raise ProgramRefused(msg) from None
@@ -109,7 +109,7 @@ def _tree(source: str) -> ast.Module:
 def _parsed(source: str) -> ast.Module:
     # Ignore warnings: "\d" in a plain string is frequent and harmless. The lock is needed because
     # warning filters belong to the process.
-    with _QUIET, warnings.catch_warnings():
+    with _WARNINGS_LOCK, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         tree = ast.parse(source)
         # This finds errors such as `global` after use. It runs no code.
@@ -135,17 +135,17 @@ def check(tree: ast.AST, limits: Limits) -> None:
         ProgramRefused: For the first node that is not supported.
     """
     # Without recursion: a tree that is too deep would exhaust the stack of a visitor.
-    waiting: list[tuple[ast.AST, int]] = [(tree, 0)]
+    pending: list[tuple[ast.AST, int]] = [(tree, 0)]
     count = 0
-    while waiting:
-        node, depth = waiting.pop()
+    while pending:
+        node, depth = pending.pop()
         count += 1
         if count > limits.nodes:
             refuse(node, f"The program has more than {limits.nodes} nodes. Write a shorter one.")
         if depth > limits.nesting:
             refuse(node, TOO_DEEP)
         _check_node(node)
-        waiting.extend((child, depth + _added_depth(node)) for child in _children(node))
+        pending.extend((child, depth + _added_depth(node)) for child in _children(node))
 
 
 def _children(node: ast.AST) -> Iterable[ast.AST]:
@@ -173,7 +173,7 @@ def position(node: ast.AST) -> tuple[int, int]:
 def _check_node(node: ast.AST) -> None:
     name = type(node).__name__
     if not isinstance(node, ALLOWED):
-        refuse(node, _INSTEAD.get(name) or f"`{name}` is not supported. Use simpler statements.")
+        refuse(node, _REFUSALS.get(name) or f"`{name}` is not supported. Use simpler statements.")
     check = _CHECKS.get(type(node))
     if check is not None:
         check(node)

@@ -9,6 +9,8 @@ import re
 from collections.abc import Callable, Iterator
 from keyword import kwlist
 
+from langchain_sequrity.local.interpreter.faults import indent_of
+
 Parse = Callable[[str], SyntaxError | None]
 """Parses a text; returns the error, if there is one."""
 
@@ -45,11 +47,11 @@ def repaired(source: str, parse: Parse) -> str | None:
         for number, candidate in enumerate(_candidates(source, error)):
             if number >= _MOST_CANDIDATES:
                 break
-            left = parse(candidate)
-            if left is None:
+            new_error = parse(candidate)
+            if new_error is None:
                 return candidate
-            if (left.lineno or 0) > (best_error.lineno or 0):
-                best, best_error = candidate, left
+            if (new_error.lineno or 0) > (best_error.lineno or 0):
+                best, best_error = candidate, new_error
         if best is source:
             return None
         source, error = best, best_error
@@ -65,18 +67,18 @@ def _candidates(source: str, error: SyntaxError) -> Iterator[str]:
     if lines != source.split("\n"):
         yield "\n".join(lines)
     last = min(max(error.lineno or 1, 1), len(lines)) - 1
-    before = next((one for one in range(last - 1, -1, -1) if lines[one].strip()), last)
-    for place in dict.fromkeys((last, before)):
-        column = (error.offset or 1) - 1 if place == last else len(lines[place])
-        for line in _changed_lines(lines, place, column):
-            yield "\n".join([*lines[:place], line, *lines[place + 1 :]])
+    before = next((i for i in range(last - 1, -1, -1) if lines[i].strip()), last)
+    for index in dict.fromkeys((last, before)):
+        column = (error.offset or 1) - 1 if index == last else len(lines[index])
+        for line in _changed_lines(lines, index, column):
+            yield "\n".join([*lines[:index], line, *lines[index + 1 :]])
     yield from _indented_blocks(lines, last)
 
 
 def _changed_lines(  # noqa: C901 - one per mistake
-    lines: list[str], place: int, column: int
+    lines: list[str], index: int, column: int
 ) -> Iterator[str]:
-    line = lines[place]
+    line = lines[index]
     code = line.rstrip()
     bare = _STRING.sub(lambda match: " " * len(match[0]), code)
     if _HEAD.match(code) and not bare.rstrip().endswith(":"):
@@ -109,14 +111,12 @@ def _changed_lines(  # noqa: C901 - one per mistake
     yield re.sub(r"^(\s*)(?:let|var|const)\s+", r"\1", code).rstrip(";")
     for match in re.finditer(r"\s+(?=[\w\"'{(\[])", bare[: column + 40]):  # a comma is missing
         yield f"{code[: match.start()]},{code[match.start() :]}"
-    for other in {0, *(len(one) - len(one.lstrip()) for one in lines[:place] if one.strip())}:
-        yield " " * other + code.lstrip()
-    if place and lines[place - 1].rstrip().endswith(":"):
-        inner = len(lines[place - 1]) - len(lines[place - 1].lstrip()) + 4
-        yield " " * inner + code.lstrip()
+    for indent in {0, *(indent_of(earlier) for earlier in lines[:index] if earlier.strip())}:
+        yield " " * indent + code.lstrip()
+    if index and lines[index - 1].rstrip().endswith(":"):
+        yield " " * (indent_of(lines[index - 1]) + 4) + code.lstrip()
     if re.match(r"\s*[A-Z][^()=]*$", code):  # a sentence
-        indent = len(code) - len(code.lstrip())
-        yield f"{' ' * indent}# {code.lstrip()}"
+        yield f"{' ' * indent_of(code)}# {code.lstrip()}"
 
 
 def _with_keyword(code: str, bare: str) -> Iterator[str]:
@@ -129,24 +129,24 @@ def _with_keyword(code: str, bare: str) -> Iterator[str]:
 
 def _unclosed(code: str) -> str:
     """The brackets that a piece of code leaves open."""
-    waiting: list[str] = []
+    pending: list[str] = []
     for char in code:
         if char in _PAIRS:
-            waiting.append(_PAIRS[char])
-        elif waiting and char == waiting[-1]:
-            waiting.pop()
-    return "".join(reversed(waiting))
+            pending.append(_PAIRS[char])
+        elif pending and char == pending[-1]:
+            pending.pop()
+    return "".join(reversed(pending))
 
 
-def _indented_blocks(lines: list[str], place: int) -> Iterator[str]:
+def _indented_blocks(lines: list[str], index: int) -> Iterator[str]:
     """The block after a line that ends with `:` indented, up to a line of its depth or less."""
-    head = next((one for one in range(place, -1, -1) if lines[one].rstrip().endswith(":")), None)
+    head = next((i for i in range(index, -1, -1) if lines[i].rstrip().endswith(":")), None)
     if head is None:
         return
-    depth = len(lines[head]) - len(lines[head].lstrip())
+    depth = indent_of(lines[head])
     for end in range(head + 2, min(len(lines), head + 10) + 1):
         block = [
-            " " * (depth + 4) + one.lstrip() if one.strip() else one
-            for one in lines[head + 1 : end]
+            " " * (depth + 4) + line.lstrip() if line.strip() else line
+            for line in lines[head + 1 : end]
         ]
         yield "\n".join([*lines[: head + 1], *block, *lines[end:]])

@@ -165,12 +165,12 @@ class ToolValue(Opaque):
 class ErrorType(Opaque):
     """A type of exception.
 
-    `kind` is its Python type or that of its nearest built-in ancestor. `parent` is set for a type
-    that a class statement made.
+    `python_type` is its Python type or that of its nearest built-in ancestor. `parent` is set for a
+    type that a class statement made.
     """
 
     name: str
-    kind: type[Exception]
+    python_type: type[Exception]
     parent: "ErrorType | None" = None
 
 
@@ -219,18 +219,18 @@ def unbox(value: Value) -> Value:
     return value.value if type(value) is LabeledBox else value
 
 
-def join_labels(one: Mark, other: Mark) -> Mark:
+def join_labels(first: Mark, second: Mark) -> Mark:
     """Join two sets of labels. Joining a set with itself is free."""
-    if one is other or other is None:
-        return one
-    return other if one is None else _join_different(one, other)
+    if first is second or second is None:
+        return first
+    return second if first is None else _join_different(first, second)
 
 
 @lru_cache(maxsize=4096)
-def _join_different(one: Labels, other: Labels) -> Labels:
-    joined = one.join(other)
+def _join_different(first: Labels, second: Labels) -> Labels:
+    joined = first.join(second)
     # Return one of the two if possible: the next join of the same labels is then free.
-    return one if joined == one else other if joined == other else joined
+    return first if joined == first else second if joined == second else joined
 
 
 def add_labels(value: Value, labels: Mark) -> Value:
@@ -295,7 +295,7 @@ ITERABLE = frozenset(
     {str, bytes, tuple, range, ListValue, DictValue, SetValue, IteratorValue, Record}
 )
 # Python's own functions write these names into their errors.
-for _kind, _name in {
+for _class, _name in {
     ListValue: "list",
     DictValue: "dict",
     SetValue: "set",
@@ -310,7 +310,7 @@ for _kind, _name in {
     Record: "BaseModel",
     ToolValue: "function",
 }.items():
-    _kind.__name__ = _name
+    _class.__name__ = _name
 
 
 def changed_by_calls(function: Value) -> list[Any]:

@@ -18,7 +18,7 @@ import signal
 import socket
 import struct
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -41,7 +41,9 @@ from langchain_sequrity.local.interpreter.run import (
     Run,
     Step,
     ToolCall,
-    answer_of,
+    answer_from_event,
+    labeled_to_json,
+    named_to_json,
     planned_run,
 )
 
@@ -53,16 +55,16 @@ LENGTH = struct.Struct("!I")
 COMMAND = struct.Struct("!cI")
 """A command to the fork server, and the number of the worker."""
 STATUS = struct.Struct("!i")
-FORK, END, END_AND_TELL = b"F", b"E", b"T"
-SECONDS_MORE: Final = 0.75
+FORK, END, END_WITH_STATUS = b"F", b"E", b"T"
+EXTRA_SECONDS: Final = 0.75
 """Processor seconds beyond `Limits.seconds`, to parse a program and to write its variables."""
 
 _ELEMENT = 30
-_HOLDERS = frozenset({dict, list, tuple})
-_AT_MOST = 10  # times the result of `_minimum_size`: a character may take six bytes, a number more
+_CONTAINERS = frozenset({dict, list, tuple})
+_MAX_SIZE_FACTOR = 10  # of `_minimum_size`: a character may take six bytes, a number more
 _STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)  # possessive: no backtracking
-_GROWN = 64_000_000  # bytes; a worker whose memory once grew by more is not used again
-_WARMING = """
+_MAX_GROWTH = 64_000_000  # bytes; a worker whose memory once grew by more is not used again
+_WARM_UP_PROGRAM = """
 import datetime, json, re
 from pydantic import BaseModel
 class Mail(BaseModel):
@@ -70,11 +72,11 @@ class Mail(BaseModel):
     lines: list[str] = []
 def greeting(mail, *, to="you"):
     return f"{mail.subject:>8} {to.upper()}"
-mails = [Mail(subject=one["s"]) for one in json.loads('[{"s": "a"}, {"s": "b"}]')]
-said = {mail.subject: greeting(mail) for mail in mails if re.search("[a-z]", mail.subject)}
+mails = [Mail(subject=row["s"]) for row in json.loads('[{"s": "a"}, {"s": "b"}]')]
+greetings = {mail.subject: greeting(mail) for mail in mails if re.search("[a-z]", mail.subject)}
 when = datetime.datetime.strptime("2020", "%Y")
 try:
-    final_return_value = [sorted(said.items()), f"{when:%d.%m.}", sum(range(9)), 1 / 0]
+    final_return_value = [sorted(greetings.items()), f"{when:%d.%m.}", sum(range(9)), 1 / 0]
 except ZeroDivisionError as problem:
     final_return_value = str(problem)
 """
@@ -120,12 +122,12 @@ def send(connection: socket.socket, data: bytes) -> None:
     connection.sendall(LENGTH.pack(len(data)) + data)
 
 
-def read(connection: socket.socket, size: int, wait: Callable[[], object]) -> bytearray:
-    """Read `size` bytes and call `wait` before each part. Raises `EOFError` at the end."""
+def read(connection: socket.socket, size: int, set_timeout: Callable[[], object]) -> bytearray:
+    """Read `size` bytes and call `set_timeout` before each part. Raises `EOFError` at the end."""
     data = bytearray(size)
     view = memoryview(data)
     while view:
-        wait()
+        set_timeout()
         count = connection.recv_into(view)
         if not count:
             raise EOFError
@@ -133,26 +135,16 @@ def read(connection: socket.socket, size: int, wait: Callable[[], object]) -> by
     return data
 
 
-def labeled_to_json(one: Labeled) -> list[Any]:
-    """Write a value with its labels."""
-    return [one.value, one.labels.to_wire()]
-
-
-def named_to_json(values: Mapping[str, Labeled]) -> Message:
-    """Write values by name."""
-    return {name: labeled_to_json(one) for name, one in values.items()}
-
-
 def step_to_json(step: Step) -> Message:
     """Write a step."""
     data: Message = {name: getattr(step, name) for name in type(step).__dataclass_fields__}
-    for name, item in data.items():
-        if isinstance(item, Labels):
-            data[name] = item.to_wire()
-        elif isinstance(item, Labeled):
-            data[name] = labeled_to_json(item)
-        elif isinstance(item, dict):
-            data[name] = named_to_json(item)
+    for name, field in data.items():
+        if isinstance(field, Labels):
+            data[name] = field.to_wire()
+        elif isinstance(field, Labeled):
+            data[name] = labeled_to_json(field)
+        elif isinstance(field, dict):
+            data[name] = named_to_json(field)
     return {"step": type(step).__name__, **data}
 
 
@@ -164,7 +156,7 @@ def labeled_from_json(data: Any) -> Labeled:
 
 def named_from_json(data: Any) -> dict[str, Labeled]:
     """Read values by name; raises like `labeled_from_json`, and `AttributeError`."""
-    return {name: labeled_from_json(one) for name, one in data.items()}
+    return {name: labeled_from_json(labeled) for name, labeled in data.items()}
 
 
 def step_from_json(data: Any) -> Step:
@@ -174,43 +166,43 @@ def step_from_json(data: Any) -> Step:
         KeyError: If an entry is missing; `TypeError`, `ValueError` and others for wrong data.
         UsageError: If a value is not JSON data, or labels are invalid.
     """
-    kind = _STEPS[data["step"]]
-    names = kind.__dataclass_fields__
+    step_type = _STEPS[data["step"]]
+    names = step_type.__dataclass_fields__
     if data.keys() != {"step", *names}:
         raise KeyError
-    return kind(**{name: _FIELDS[name](data[name]) for name in names})
+    return step_type(**{name: _FIELDS[name](data[name]) for name in names})
 
 
-def _one_of(*kinds: type) -> Callable[[Any], Any]:
-    def read(item: Any) -> Any:
-        if type(item) not in kinds:
+def _exactly(*types: type) -> Callable[[Any], Any]:
+    def read(value: Any) -> Any:
+        if type(value) not in types:
             raise TypeError
-        return item
+        return value
 
     return read
 
 
-def _failure_kind(item: Any) -> Any:
-    if item not in get_args(FailureKind):
+def _failure_kind(kind: Any) -> Any:
+    if kind not in get_args(FailureKind):
         raise ValueError
-    return item
+    return kind
 
 
-_text = _one_of(str)
+_text = _exactly(str)
 _STEPS: dict[str, type[Step]] = {
-    kind.__name__: kind for kind in (ToolCall, ProgramFinished, ProgramRaised)
+    step_type.__name__: step_type for step_type in (ToolCall, ProgramFinished, ProgramRaised)
 }
 _FIELDS: dict[str, Callable[[Any], Any]] = {
     "tool": _text,
     "arguments": named_from_json,
-    "line": _one_of(int),
+    "line": _exactly(int),
     "value": labeled_from_json,
     "value_type": _text,
     "kind": _failure_kind,
     "type": _text,
     "message": _text,
     "labels": Labels.from_wire,
-    "by_interpreter": _one_of(bool),
+    "by_interpreter": _exactly(bool),
 }
 
 
@@ -224,17 +216,17 @@ class _WorkerLoop:
         self._connection = connection
         self._limits = limits
         self._cache_clearers = _cache_clearers()
-        self._begun = _most_memory()
+        self._initial_memory = _peak_memory()
 
     def serve(self) -> NoReturn:
         """Answer one request after the other. A whole program is one request."""
         while True:
             self._serve_one()
-            self._forget()
+            self._clear_caches()
 
-    def _forget(self) -> None:
-        for empty in self._cache_clearers:
-            empty()
+    def _clear_caches(self) -> None:
+        for clear_cache in self._cache_clearers:
+            clear_cache()
         gc.collect()
 
     def _serve_one(self) -> None:
@@ -243,7 +235,7 @@ class _WorkerLoop:
         if reply is not None:
             self._send(reply)
 
-    def greet(self) -> None:
+    def report_start(self) -> None:
         """Report that the worker runs."""
         self._send({"pid": os.getpid()})
 
@@ -262,7 +254,7 @@ class _WorkerLoop:
         except Abandoned:
             return None
         except MemoryError:
-            return {"exhausted": str(OutOfBudget.of("memory", self._limits.memory))}
+            return {"exhausted": str(OutOfBudget.at_limit("memory", self._limits.memory))}
 
     def _run(self, request: Message) -> Message:
         run = planned_run(
@@ -271,113 +263,112 @@ class _WorkerLoop:
             tools=request["tools"],
             variables=named_from_json(request["variables"]),
             limits=self._limits,
-            may_branch=self._asking() if request["asks"] else None,
+            may_branch=self._may_branch() if request["asks"] else None,
             is_strict=request["is_strict"],
             log=request["log"],
             has_steps=request["has_steps"],
-            asked=request["asked"],
-            results=request["results"],
+            user_request=request["asked"],
+            result_schemas=request["results"],
         )
-        told = len(request["log"])
+        sent_count = len(request["log"])
 
         def report(step: Step) -> Message:
-            nonlocal told
+            nonlocal sent_count
             log = run.log
-            reply: Message = {"step": step_to_json(step), "log": log[told:]}
+            reply: Message = {"step": step_to_json(step), "log": log[sent_count:]}
             if isinstance(step, ProgramFinished):
                 reply["worn"] = self._has_grown()
-            told = len(log)
+            sent_count = len(log)
             return reply
 
-        def wait(step: Step) -> Answer:
-            nonlocal told
+        def wait_for_answer(step: Step) -> Answer:
+            nonlocal sent_count
             reply = report(step)
             if not self._fits(reply):
                 raise self._too_large()
             answer = self._exchange(run, reply)
-            told += 1  # the other side has already logged this answer
+            sent_count += 1  # the other side has already logged this answer
             return answer
 
         self._send({})
         self._receive()
-        end = report(step := run.finish(wait))
-        if not self._fits(end):
-            failed = ProgramRaised(
-                "budget", OutOfBudget.type_name, str(self._too_large()), step.line
-            )
-            end = {"step": step_to_json(failed), "log": []}
-        return {**end, **self._names(run), "worn": self._has_grown()}
+        reply = report(step := run.finish(wait_for_answer))
+        if not self._fits(reply):
+            reason = str(self._too_large())
+            failure = ProgramRaised("budget", OutOfBudget.type_name, reason, step.line)
+            reply = {"step": step_to_json(failure), "log": []}
+        return {**reply, **self._names(run), "worn": self._has_grown()}
 
     def _exchange(self, run: Run, reply: Message) -> Answer:
         """Send a step and wait for the answer. The other side may ask for names before."""
         while True:
             self._send(reply)
-            asked = self._receive()
-            if asked["do"] == "leave":
+            request = self._receive()
+            if request["do"] == "leave":
                 raise Abandoned
-            if asked["do"] == "names":
+            if request["do"] == "names":
                 reply = self._names(run)
                 continue
             self._set_time_limit(1)
-            answer = answer_of(asked["result"])
+            answer = answer_from_event(request["result"])
             if not isinstance(answer, NextProgram):
                 return answer
             try:
-                run.read(answer.source)
+                run.check_next_program(answer.source)
             except ProgramRefused as refused:
                 reply = _refusal(refused)
             else:
                 return answer
 
     def _has_grown(self) -> bool:
-        return _most_memory() - self._begun > _GROWN
+        return _peak_memory() - self._initial_memory > _MAX_GROWTH
 
     def _fits(self, reply: Message) -> bool:
         """Whether a reply is within `Limits.outgoing`."""
         return _fits(reply, self._limits.outgoing)
 
     def _too_large(self) -> OutOfBudget:
-        return OutOfBudget.of("outgoing", self._limits.outgoing)
+        return OutOfBudget.at_limit("outgoing", self._limits.outgoing)
 
     def _names(self, run: Run) -> Message:
         """All names, and those that a later program can start from, which excludes large values."""
         names, variables = run.namespace()
-        room = self._limits.outgoing
-        is_light = _fits(named_to_json(names), room)
-        for name, one in names.items() if not is_light else ():
-            item = {name: labeled_to_json(one)}
+        bytes_left = self._limits.outgoing
+        is_small = _fits(named_to_json(names), bytes_left)
+        for name, labeled in names.items() if not is_small else ():
+            entry = {name: labeled_to_json(labeled)}
             if (
-                _minimum_size(item, room) <= room
-                and (size := message_size(escaped(as_json(item)))) <= room
+                _minimum_size(entry, bytes_left) <= bytes_left
+                and (size := message_size(escaped(as_json(entry)))) <= bytes_left
             ):
-                room -= size
+                bytes_left -= size
             else:
-                names[name] = Labeled({"type": type(one.value).__name__}, one.labels)
+                names[name] = Labeled({"type": type(labeled.value).__name__}, labeled.labels)
                 variables.pop(name, None)
         kinds = run.kinds()
         return {"names": named_to_json(names), "variables": [*variables], "kinds": kinds}
 
-    def _asking(self) -> MayBranch:
+    def _may_branch(self) -> MayBranch:
         """Ask the other side, once for each set of labels."""
-        known: dict[Labels, bool] = {}
+        answers: dict[Labels, bool] = {}
 
         def may_branch(labels: Labels) -> bool:
-            if labels not in known:
+            if labels not in answers:
                 self._send({"ask": labels.to_wire()})
-                known[labels] = self._receive()["may"]
-            return known[labels]
+                answers[labels] = self._receive()["may"]
+            return answers[labels]
 
         return may_branch
 
     def _set_time_limit(self, stretches: int) -> None:
         """Set the processor time for this many stretches; the kernel ends a worker over it."""
-        seconds = stretches * (self._limits.seconds + SECONDS_MORE)
+        seconds = stretches * (self._limits.seconds + EXTRA_SECONDS)
         signal.setitimer(signal.ITIMER_PROF, seconds)
 
     def _receive(self) -> Message:
         try:
-            size = LENGTH.unpack(read(self._connection, LENGTH.size, _no_wait))[0]
-            message: Message = from_json(read(self._connection, size, _no_wait))
+            size = LENGTH.unpack(read(self._connection, LENGTH.size, _no_timeout))[0]
+            message: Message = from_json(read(self._connection, size, _no_timeout))
         except (EOFError, OSError):
             os._exit(0)  # the other side is gone
         return message
@@ -391,68 +382,67 @@ class _WorkerLoop:
 
 
 def _refusal(refused: ProgramRefused) -> Message:
-    return {
-        "refused": [refused.reason, refused.line, refused.column, refused.corrected, refused.left]
-    }
+    position = (refused.line, refused.column)
+    return {"refused": [refused.reason, *position, refused.corrected, refused.still_wrong]}
 
 
-def _fits(value: Any, most: int) -> bool:
+def _fits(value: Any, limit: int) -> bool:
     """Whether JSON data weighs at most `most`. Usually this needs no JSON text."""
-    least = _minimum_size(value, most)
-    if least > most or _AT_MOST * least < most:
-        return least <= most
+    minimum = _minimum_size(value, limit)
+    if minimum > limit or _MAX_SIZE_FACTOR * minimum < limit:
+        return minimum <= limit
     data = as_json(value)
-    return message_size(data) <= most or message_size(escaped(data)) <= most
+    return message_size(data) <= limit or message_size(escaped(data)) <= limit
 
 
-def _minimum_size(value: Any, most: int) -> int:
+def _minimum_size(value: Any, limit: int) -> int:
     """A lower bound of the weight of JSON data, counted up to `most`."""
-    size, rest = 0, [[value]]
-    while rest and size <= most:
-        one = rest.pop()
-        if isinstance(one, dict):
-            size += sum(map(len, one))
-            one = one.values()
-        size += _ELEMENT * len(one)
-        for item in one:
-            kind = type(item)
-            if kind is str:
+    size, pending = 0, [[value]]
+    while pending and size <= limit:
+        container = pending.pop()
+        if isinstance(container, dict):
+            size += sum(map(len, container))
+            container = container.values()
+        size += _ELEMENT * len(container)
+        for item in container:
+            item_type = type(item)
+            if item_type is str:
                 size += len(item)
-            elif kind is int:
+            elif item_type is int:
                 size += item.bit_length() >> 2  # a digit has more than three bits
-            elif kind in _HOLDERS:
-                rest.append(item)
+            elif item_type in _CONTAINERS:
+                pending.append(item)
     return size
 
 
-def _no_wait() -> None:
+def _no_timeout() -> None:
     """Read without a time limit."""
 
 
 def _cache_clearers() -> list[Callable[[], object]]:
     """Functions that clear all caches that may contain data of a program."""
     strptime = import_module("_strptime")._regex_cache.clear  # noqa: SLF001 - there is no public function
-    ours = [module for name, module in sys.modules.items() if name.startswith("langchain_sequrity")]
-    cached = [one for module in ours for one in vars(module).values()]
-    emptying = [one.cache_clear for one in cached if hasattr(one, "cache_clear")]
-    return [re.purge, regex.purge, strptime, *emptying]
+    modules = [sys.modules[name] for name in sys.modules if name.startswith("langchain_sequrity")]
+    members = [member for module in modules for member in vars(module).values()]
+    clearers = [member.cache_clear for member in members if hasattr(member, "cache_clear")]
+    return [re.purge, regex.purge, strptime, *clearers]
 
 
-def _most_memory() -> int:
+def _peak_memory() -> int:
     """The peak memory of this process in bytes."""
     unit = 1 if sys.platform == "darwin" else 1024
     return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
-def _enter_sandbox(room: int) -> None:
+def _enter_sandbox(address_space: int) -> None:
     """Drop every right that programs do not need. Everything must be loaded before."""
     signal.signal(signal.SIGPROF, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     with contextlib.suppress(OSError):  # only on Linux: out of memory, end the worker first
         Path("/proc/self/oom_score_adj").write_text("1000", encoding="utf-8")
-    taken = _address_space()
-    if taken is not None:
-        resource.setrlimit(resource.RLIMIT_AS, (taken + room, taken + room))
+    in_use = _address_space()
+    if in_use is not None:
+        resource.setrlimit(resource.RLIMIT_AS, (in_use + address_space, in_use + address_space))
     # From here on the process cannot open a file, pipe or socket, write a file, dump core, or start
     # a process or thread.
     for limit in (
@@ -479,7 +469,7 @@ def _address_space() -> int | None:
 def main() -> None:
     """Fork a worker for each socket that arrives, and end workers, until the server is gone."""
     settings = json.loads(sys.argv[1])
-    limits, room = Limits(**settings["limits"]), settings["room"]
+    limits, address_space = Limits(**settings["limits"]), settings["address_space"]
     _warm_up(limits)
     gc.collect()
     gc.freeze()  # collections in workers then do not touch, and so not copy, shared objects
@@ -489,15 +479,15 @@ def main() -> None:
         command, sockets, _, _ = socket.recv_fds(control, COMMAND.size, 1)
         if len(command) < COMMAND.size:
             break
-        kind, number = COMMAND.unpack(command)
-        if kind == FORK:
+        action, worker_id = COMMAND.unpack(command)
+        if action == FORK:
             # Without memory or processes the fork fails, and the socket is closed.
             with contextlib.suppress(OSError):
-                workers[number] = os.fork() or _work(sockets[0], limits, room)
+                workers[worker_id] = os.fork() or _work(sockets[0], limits, address_space)
             os.close(sockets[0])
             continue
-        status = _end(workers.pop(number)) if number in workers else 0
-        if kind == END_AND_TELL:
+        status = _end(workers.pop(worker_id)) if worker_id in workers else 0
+        if action == END_WITH_STATUS:
             control.sendall(STATUS.pack(status))
     for pid in workers.values():
         _end(pid)
@@ -509,15 +499,15 @@ def _end(pid: int) -> int:
     return os.waitpid(pid, 0)[1]
 
 
-def _work(connection: int, limits: Limits, room: int) -> NoReturn:
+def _work(connection: int, limits: Limits, address_space: int) -> NoReturn:
     """Be a worker. Its standard input is its socket, its only open file."""
     try:
         os.dup2(connection, sys.stdin.fileno())
         os.close(connection)
-        _enter_sandbox(room)
+        _enter_sandbox(address_space)
         worker = _WorkerLoop(socket.socket(fileno=sys.stdin.fileno()), limits)
         _warm_up(limits)  # copies the shared pages that programs write to, before the first program
-        worker.greet()
+        worker.report_start()
         worker.serve()
     finally:
         os._exit(1)
@@ -525,7 +515,7 @@ def _work(connection: int, limits: Limits, room: int) -> NoReturn:
 
 def _warm_up(limits: Limits) -> None:
     """Run a program that uses a bit of everything, so that the first real one starts fast."""
-    step = Run(parse(_WARMING, limits), limits=limits).finish(_no_tools)
+    step = Run(parse(_WARM_UP_PROGRAM, limits), limits=limits).finish(_no_tools)
     assert isinstance(step, ProgramFinished), step  # noqa: S101 - the program is ours
 
 

@@ -22,7 +22,7 @@ import weakref
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from copy import copy
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any, Final, Self
@@ -41,13 +41,14 @@ from langchain_sequrity.local.interpreter.run import (
     answer_event,
     call_digest,
     check_may_advance,
-    read_event,
+    checked_event,
+    named_to_json,
     waits_for_answer,
 )
 from langchain_sequrity.local.interpreter.worker import (
     COMMAND,
     END,
-    END_AND_TELL,
+    END_WITH_STATUS,
     FORK,
     LENGTH,
     STATUS,
@@ -56,7 +57,6 @@ from langchain_sequrity.local.interpreter.worker import (
     from_json,
     message_size,
     named_from_json,
-    named_to_json,
     read,
     send,
     step_from_json,
@@ -68,13 +68,14 @@ CAN_ISOLATE: Final = hasattr(os, "fork") and hasattr(signal, "setitimer")
 PATIENCE: Final = 60.0
 """Seconds of wall-clock time in which even a busy machine gives a program its processor time."""
 
-_MAIN = "langchain_sequrity.local.interpreter.worker"
-_KEPT = ("TZ",)  # environment variables that workers keep: the zone, so that replays agree
+AnswerQuestion = Callable[[Message], Message]
+_WORKER_MODULE = "langchain_sequrity.local.interpreter.worker"
+_INHERITED = ("TZ",)  # environment variables of workers: the zone, so that replays agree
 _START_SECONDS = 60.0
 _STOP_SECONDS = 10.0
-_ROOM = 256_000_000  # bytes of address space besides the memory that programs pay for
-_RAISES = {"UsageError": UsageError, "ReplayDiverged": ReplayDiverged}
-_WRITTEN = frozenset({"start", "read"})  # events that a worker may log; it never logs results
+_BASE_ADDRESS_SPACE = 256_000_000  # bytes besides the memory that programs pay for
+_EXCEPTIONS = {"UsageError": UsageError, "ReplayDiverged": ReplayDiverged}
+_LOGGED_BY_WORKERS = frozenset({"start", "read"})  # never results
 
 
 class WorkerLost(Exception):
@@ -86,24 +87,24 @@ class _ForkServer:
 
     Args:
         limits: Limits of a program.
-        room: Bytes of address space that a worker may use beyond those at its start.
+        address_space: Bytes of address space that a worker may use beyond those at its start.
 
     Raises:
         OSError: If it cannot be started.
     """
 
-    def __init__(self, limits: Limits, room: int) -> None:
+    def __init__(self, limits: Limits, address_space: int) -> None:
         self.limits = limits
-        self._numbers = itertools.count()
-        self._telling = threading.Lock()
-        settings = json.dumps({"limits": asdict(limits), "room": room})
-        self._control, theirs = socket.socketpair()
+        self._worker_ids = itertools.count()
+        self._status_lock = threading.Lock()
+        settings = json.dumps({"limits": asdict(limits), "address_space": address_space})
+        self._control, child = socket.socketpair()
         self._control.settimeout(_START_SECONDS)
-        with theirs:
+        with child:
             try:
                 self._popen = subprocess.Popen(  # noqa: S603 - Python itself
-                    [sys.executable, "-B", "-P", "-s", "-m", _MAIN, settings],
-                    stdin=theirs.fileno(),
+                    [sys.executable, "-B", "-P", "-s", "-m", _WORKER_MODULE, settings],
+                    stdin=child.fileno(),
                     stdout=subprocess.DEVNULL,
                     stderr=subprocess.DEVNULL,
                     cwd=Path(sys.executable).anchor,
@@ -113,7 +114,7 @@ class _ForkServer:
             except BaseException:
                 self._control.close()
                 raise
-        self.close = weakref.finalize(self, _end, self._popen, self._control, os.getpid())
+        self.close = weakref.finalize(self, _end_server, self._popen, self._control, os.getpid())
 
     @property
     def is_alive(self) -> bool:
@@ -122,23 +123,23 @@ class _ForkServer:
 
     def fork(self) -> "Worker":
         """Request a worker, without waiting for it."""
-        ours, theirs = socket.socketpair()
-        with theirs:
-            number = next(self._numbers)
+        parent, child = socket.socketpair()
+        with child:
+            worker_id = next(self._worker_ids)
             with suppress(OSError):  # the socket is then closed, like that of a dead worker
-                socket.send_fds(self._control, [COMMAND.pack(FORK, number)], [theirs.fileno()])
-        return Worker(self, number, ours)
+                socket.send_fds(self._control, [COMMAND.pack(FORK, worker_id)], [child.fileno()])
+        return Worker(self, worker_id, parent)
 
-    def end(self, number: int) -> None:
+    def end(self, worker_id: int) -> None:
         """End a worker, without waiting for it."""
         with suppress(OSError):  # the fork server is closed, and all its workers ended
-            self._control.sendall(COMMAND.pack(END, number))
+            self._control.sendall(COMMAND.pack(END, worker_id))
 
-    def end_and_tell(self, number: int) -> signal.Signals | None:
+    def end_and_get_signal(self, worker_id: int) -> signal.Signals | None:
         """End a worker, and return the signal that had already ended it, if any."""
-        with self._telling:
+        with self._status_lock:
             try:
-                self._control.sendall(COMMAND.pack(END_AND_TELL, number))
+                self._control.sendall(COMMAND.pack(END_WITH_STATUS, worker_id))
                 status = STATUS.unpack(read(self._control, STATUS.size, bool))[0]
             except (OSError, EOFError):
                 self.close()  # the fork server is gone, or does not answer
@@ -147,9 +148,9 @@ class _ForkServer:
         return signal.Signals(-code) if code < 0 else None
 
 
-def _end(popen: subprocess.Popen[bytes], control: socket.socket, owner: int) -> None:
-    if os.getpid() != owner:
-        return  # this process is a fork of the owner
+def _end_server(popen: subprocess.Popen[bytes], control: socket.socket, parent_pid: int) -> None:
+    if os.getpid() != parent_pid:
+        return  # this process is a fork of the parent
     with suppress(OSError):
         control.shutdown(socket.SHUT_RDWR)  # also if a fork has it open
     control.close()
@@ -161,8 +162,8 @@ def _end(popen: subprocess.Popen[bytes], control: socket.socket, owner: int) -> 
 
 
 def _environment() -> dict[str, str]:
-    kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
-    return {**kept, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    inherited = {name: os.environ[name] for name in _INHERITED if name in os.environ}
+    return {**inherited, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
 
 
 class Worker:
@@ -170,28 +171,28 @@ class Worker:
 
     Attributes:
         owner: The owner of its programs; `None` before the first one.
-        pid: Its process id, after `greet`.
+        pid: Its process id, after `wait_until_started`.
         uses: Number of programs that it was used for.
     """
 
-    def __init__(self, server: _ForkServer, number: int, connection: socket.socket) -> None:
+    def __init__(self, server: _ForkServer, worker_id: int, connection: socket.socket) -> None:
         self._server = server
-        self._number = number
+        self._worker_id = worker_id
         self._connection = connection
         self._deadline = 0.0
-        self._is_ended = False
+        self._is_detached = False  # whether this object no longer controls the process
         self.owner: str | None = None
         self.pid = 0
         self.uses = 0
 
-    def for_next_user(self) -> "Worker":
-        """The same process for the next user. This object can no longer control it."""
-        other = copy(self)
-        other.uses += 1
-        self._is_ended = True
-        return other
+    def for_next_program(self) -> "Worker":
+        """The same process for the next program. This object can no longer control it."""
+        successor = copy(self)
+        successor.uses += 1
+        self._is_detached = True
+        return successor
 
-    def greet(self) -> bool:
+    def wait_until_started(self) -> bool:
         """Wait until it has started; return whether it runs."""
         self._deadline = time.monotonic() + _START_SECONDS
         try:
@@ -212,72 +213,76 @@ class Worker:
             return False
 
     def exchange(
-        self, request: Message, seconds: float, answer: Callable[[Message], Message] | None
+        self, request: Message, seconds: float, answer_question: AnswerQuestion | None
     ) -> Message:
         """Send a request and wait for the reply.
 
         Args:
             request: JSON data.
             seconds: Time limit for the reply, including all questions of the worker.
-            answer: Answers the questions of the worker before its reply. Without it, every message
-                is the reply.
+            answer_question: Answers the questions that the worker asks before its reply. Without
+                it, every message is the reply.
 
         Raises:
             WorkerLost: If there is no reply, or an invalid one. The worker is ended.
         """
         self._deadline = time.monotonic() + seconds
         try:
-            reply = self._exchanged(request)
-            while answer is not None and "ask" in reply:
-                reply = self._exchanged(answer(reply))
+            reply = self._send_and_receive(request)
+            while answer_question is not None and "ask" in reply:
+                reply = self._send_and_receive(answer_question(reply))
         except TimeoutError:
             self.end()
             text = f"The program's process did not answer within {seconds:g} s and was stopped."
             raise WorkerLost(text) from None
         except (OSError, EOFError):
-            raise WorkerLost(self._cause_of_death()) from None
+            raise WorkerLost(self._end_and_explain()) from None
         except BaseException:
             self.end()
             raise
         return reply
 
-    def leave(self) -> None:
+    def abandon_program(self) -> None:
         """Make it abandon the program that waits in it."""
         self._deadline = time.monotonic() + _START_SECONDS
         try:
-            self._wait()
+            self._set_timeout()
             send(self._connection, as_json({"do": "leave"}))
         except OSError:
             self.end()
 
     def end(self) -> None:
         """End it in any state."""
-        if not self._is_ended:
-            self._is_ended = True
+        if not self._is_detached:
+            self._is_detached = True
             self._connection.close()
-            self._server.end(self._number)
+            self._server.end(self._worker_id)
 
-    def _cause_of_death(self) -> str:
-        self._is_ended = True
+    def _end_and_explain(self) -> str:
+        self._is_detached = True
         self._connection.close()
-        ended_by, limits = self._server.end_and_tell(self._number), self._server.limits
-        if ended_by is signal.SIGPROF:
-            return str(OutOfBudget.of("seconds", limits.seconds))
-        how = f"by {ended_by.name}" if ended_by is not None else "by itself"
+        limits = self._server.limits
+        ending_signal = self._server.end_and_get_signal(self._worker_id)
+        if ending_signal is signal.SIGPROF:
+            return str(OutOfBudget.at_limit("seconds", limits.seconds))
+        cause = f"by {ending_signal.name}" if ending_signal is not None else "by itself"
         return (
-            f"The program's process was ended {how}. The usual cause is a lack of memory "
+            f"The program's process was ended {cause}. The usual cause is a lack of memory "
             f"(limit `memory`: {limits.memory:g})."
         )
 
-    def _exchanged(self, message: Message) -> Message:
-        self._wait()
+    def _send_and_receive(self, message: Message) -> Message:
+        self._set_timeout()
         send(self._connection, as_json(message))
         return self._receive()
 
     def _receive(self) -> Message:
-        size = LENGTH.unpack(read(self._connection, LENGTH.size, self._wait))[0]
-        most = 2 * self._server.limits.outgoing  # a step, and variables besides it
-        if size > most or message_size(data := read(self._connection, size, self._wait)) > most:
+        size = LENGTH.unpack(read(self._connection, LENGTH.size, self._set_timeout))[0]
+        max_size = 2 * self._server.limits.outgoing  # a step, and variables besides it
+        if size > max_size:
+            raise invalid_answer()
+        data = read(self._connection, size, self._set_timeout)
+        if message_size(data) > max_size:
             raise invalid_answer()
         try:
             reply = from_json(data)
@@ -287,11 +292,11 @@ class Worker:
             raise invalid_answer()
         return reply
 
-    def _wait(self) -> None:
-        left = self._deadline - time.monotonic()
-        if left <= 0:
+    def _set_timeout(self) -> None:
+        seconds_left = self._deadline - time.monotonic()
+        if seconds_left <= 0:
             raise TimeoutError
-        self._connection.settimeout(left)
+        self._connection.settimeout(seconds_left)
 
 
 def invalid_answer() -> WorkerLost:
@@ -306,14 +311,14 @@ class WorkerPool:
 
     Args:
         limits: Limits of each program.
-        room: Bytes of address space that a worker may use beyond those at its start, on systems
-            with such a limit. The default is enough for `limits.memory`.
+        address_space: Bytes of address space that a worker may use beyond those at its start, on
+            systems with such a limit. The default is enough for `limits.memory`.
         patience: Seconds of wall-clock time for one step of a program, before its worker is ended.
-        spare: Number of workers that wait for the first program of an owner.
-        kept: Number of workers that wait for the next program of their owner.
-        waiting: Number of programs that keep their workers while they wait for tools.
-        at_once: Number of programs that run at once. The default is one for each processor.
-        uses: Number of programs that a worker runs before it is replaced.
+        fresh: Number of idle workers without an owner, for the first program of an owner.
+        max_owned: Number of idle workers with an owner, for the next program of that owner.
+        max_waiting: Number of programs that keep their workers while they wait for tools.
+        max_running: Number of programs that run at once. The default is one for each processor.
+        max_uses: Number of programs that a worker runs before it is replaced.
 
     Example:
         ```python
@@ -330,44 +335,45 @@ class WorkerPool:
         self,
         *,
         limits: Limits = DEFAULT_LIMITS,
-        room: int | None = None,
+        address_space: int | None = None,
         patience: float = PATIENCE,
-        spare: int = 2,
-        kept: int = 8,
-        waiting: int = 32,
-        at_once: int | None = None,
-        uses: int = 200,
+        fresh: int = 2,
+        max_owned: int = 8,
+        max_waiting: int = 32,
+        max_running: int | None = None,
+        max_uses: int = 200,
     ) -> None:
         self.patience = patience
         self._limits = limits
-        self._room = 2 * limits.memory + _ROOM if room is None else room
-        self._most_spare = spare
-        self._most_kept = kept
-        self._most_waiting = waiting
-        self._uses = uses
-        self._at_once = threading.BoundedSemaphore(at_once or max(os.cpu_count() or 1, 2))
+        default_space = 2 * limits.memory + _BASE_ADDRESS_SPACE
+        self._address_space = default_space if address_space is None else address_space
+        self._fresh = fresh
+        self._max_owned = max_owned
+        self._max_waiting = max_waiting
+        self._max_uses = max_uses
+        self._running_slots = threading.BoundedSemaphore(max_running or max(os.cpu_count() or 1, 2))
         # Reentrant: a garbage collection may end a forgotten run's worker at any point.
         self._lock = threading.RLock()
-        self._users = 0
+        self._open_count = 0
         self._server: _ForkServer | None = None
-        self._spare: list[Worker] = []
+        self._idle: list[Worker] = []
         self._waiting: dict[Worker, None] = {}
 
     def open(self) -> None:
         """Serve until `close` was called as often as `open`."""
         with self._lock:
-            self._users += 1
+            self._open_count += 1
 
     def close(self) -> None:
         """End all processes, unless another user has opened the pool."""
         with self._lock:
-            self._users -= 1
-            if self._users:
+            self._open_count -= 1
+            if self._open_count:
                 return
             server, self._server = self._server, None
-            ended = [*self._spare, *self._waiting]
-            self._spare, self._waiting = [], {}
-        for worker in ended:
+            workers = [*self._idle, *self._waiting]
+            self._idle, self._waiting = [], {}
+        for worker in workers:
             worker.end()
         if server is not None:
             server.close()
@@ -388,9 +394,9 @@ class WorkerPool:
             UsageError: If they cannot be started.
         """
         with self._lock:
-            self._fill()
+            self._ensure_fresh()
 
-    def ready(self) -> None:
+    def wait_until_ready(self) -> None:
         """Wait until a worker runs.
 
         Raises:
@@ -398,7 +404,7 @@ class WorkerPool:
         """
         worker = self.acquire(None)
         with self._lock:
-            self._spare.append(worker)
+            self._idle.append(worker)
 
     def check(self, source: str, *, owner: str = "", known: Collection[str] = ()) -> None:
         """Check that a program uses only what the language supports, as `parse` does.
@@ -416,7 +422,7 @@ class WorkerPool:
         worker = self.acquire(owner)
         try:
             request = {"do": "check", "source": source, "known": [*known], "log": []}
-            _reply_of(self.exchange(worker, request))
+            self.exchange(worker, request)
         except WorkerLost as lost:
             raise ProgramRefused(str(lost)) from None
         except ProgramRefused:
@@ -443,10 +449,10 @@ class WorkerPool:
 
     def acquire(self, owner: str | None) -> Worker:
         """Take a worker out of the pool; raises `UsageError` if workers cannot be started."""
-        # All waiting workers, and the fork server, may have been ended from outside.
-        for _ in range(self._most_spare + self._most_kept + 2):
-            worker = self._pick(owner)
-            if worker.greet():
+        # All idle workers, and the fork server, may have been ended from outside.
+        for _ in range(self._fresh + self._max_owned + 2):
+            worker = self._take_idle(owner)
+            if worker.wait_until_started():
                 worker.owner = owner
                 return worker
             worker.end()
@@ -456,45 +462,43 @@ class WorkerPool:
         )
         raise UsageError(msg)
 
-    def _pick(self, owner: str | None) -> Worker:
+    def _take_idle(self, owner: str | None) -> Worker:
         with self._lock:
-            self._fill()
-            found = next((one for one in self._spare if one.owner == owner), None)
-            worker = found or next(one for one in self._spare if one.owner is None)
-            self._spare.remove(worker)
-            self._fill()  # the next worker starts while this one works
+            self._ensure_fresh()
+            owned = next((worker for worker in self._idle if worker.owner == owner), None)
+            worker = owned or next(worker for worker in self._idle if worker.owner is None)
+            self._idle.remove(worker)
+            self._ensure_fresh()  # the next worker starts while this one works
             return worker
 
-    def _fill(self) -> None:
-        if not self._users:
+    def _ensure_fresh(self) -> None:
+        """Start the fork server and idle workers without an owner, as far as they are missing."""
+        if not self._open_count:
             msg = "The server was stopped together with its programs."
             raise UsageError(msg)
         if self._server is None or not self._server.is_alive:
             try:
-                self._server = _ForkServer(self._limits, self._room)
+                self._server = _ForkServer(self._limits, self._address_space)
             except OSError as error:
                 msg = f"A process for programs cannot be started. {error}"
                 raise UsageError(msg) from None
-        missing = max(self._most_spare, 1) - sum(one.owner is None for one in self._spare)
-        self._spare += [self._server.fork() for _ in range(missing)]
+        missing = max(self._fresh, 1) - sum(worker.owner is None for worker in self._idle)
+        self._idle += [self._server.fork() for _ in range(missing)]
 
     def exchange(
-        self,
-        worker: Worker,
-        request: Message,
-        answer: Callable[[Message], Message] | None = None,
+        self, worker: Worker, request: Message, answer_question: AnswerQuestion | None = None
     ) -> Message:
-        """Send a request to a worker; see `Worker.exchange`."""
-        with self._at_once:
-            return worker.exchange(request, self.patience, answer)
+        """Send a request to a worker, as `Worker.exchange` does; raise what its reply reports."""
+        with self._running_slots:
+            return _reply_or_raise(worker.exchange(request, self.patience, answer_question))
 
     def mark_waiting(self, worker: Worker) -> None:
         """Record that a worker waits. If too many wait, those that wait longest are released."""
         with self._lock:
             self._waiting[worker] = None
-            surplus = len(self._waiting) - self._most_waiting
-            for one in [*self._waiting][: max(surplus, 0)]:
-                self.release(one, waits=True)
+            surplus = len(self._waiting) - self._max_waiting
+            for longest_waiting in [*self._waiting][: max(surplus, 0)]:
+                self.release(longest_waiting, is_waiting=True)
 
     def wake(self, worker: Worker) -> bool:
         """Continue with a waiting worker, if the program still has it."""
@@ -507,27 +511,27 @@ class WorkerPool:
             return False
         return True
 
-    def release(self, worker: Worker, *, waits: bool = False, is_worn: bool = False) -> None:
+    def release(self, worker: Worker, *, is_waiting: bool = False, is_worn: bool = False) -> None:
         """Take back a worker for the next program of its owner.
 
         Args:
             worker: The worker. Its program succeeded, or waits.
-            waits: Whether the program waits.
+            is_waiting: Whether the program waits.
             is_worn: Whether the worker must not run another program.
         """
         with self._lock:
             self._waiting.pop(worker, None)
-            worker = worker.for_next_user()
-            if is_worn or worker.uses >= self._uses or not self._users:
+            worker = worker.for_next_program()
+            if is_worn or worker.uses >= self._max_uses or not self._open_count:
                 worker.end()
                 return
-            if waits:
-                worker.leave()
-            self._spare.append(worker)
-            owned = [one for one in self._spare if one.owner is not None]
-            for one in owned[: max(len(owned) - self._most_kept, 0)]:
-                self._spare.remove(one)
-                self.drop(one)
+            if is_waiting:
+                worker.abandon_program()
+            self._idle.append(worker)
+            owned = [worker for worker in self._idle if worker.owner is not None]
+            for longest_idle in owned[: max(len(owned) - self._max_owned, 0)]:
+                self._idle.remove(longest_idle)
+                self.drop(longest_idle)
 
     def drop(self, worker: Worker) -> None:
         """End a worker in any state."""
@@ -546,25 +550,32 @@ if CAN_ISOLATE:
     os.register_at_fork(after_in_child=shared_pool.cache_clear)
 
 
-def _reply_of(reply: Message) -> Message:
+def _reply_or_raise(reply: Message) -> Message:
     """The reply of a worker; if it reported an exception, raise that."""
     if "refused" in reply:
         try:
-            reason, line, column, corrected, left = reply["refused"]
+            reason, line, column, corrected, still_wrong = reply["refused"]
             raise ProgramRefused(
                 str(reason),
                 line=int(line),
                 column=int(column),
                 corrected=corrected and str(corrected),
-                left=str(left),
+                still_wrong=str(still_wrong),
             )
         except (TypeError, ValueError):
             raise invalid_answer() from None
     if "exhausted" in reply:
         raise WorkerLost(str(reply["exhausted"]))
     if "raises" in reply:
-        raise _RAISES.get(reply["raises"], UsageError)(str(reply.get("text")))
+        raise _EXCEPTIONS.get(reply["raises"], UsageError)(str(reply.get("text")))
     return reply
+
+
+@dataclass(frozen=True)
+class _Namespace:
+    names: dict[str, Labeled] = field(default_factory=dict)
+    variables: dict[str, Labeled] = field(default_factory=dict)
+    type_names: dict[str, str] = field(default_factory=dict)
 
 
 class WorkerRun:
@@ -583,8 +594,8 @@ class WorkerRun:
         is_strict: Whether everything under a branch takes the labels of its condition.
         log: `log` of an earlier run of the same program with the same variables.
         has_steps: Whether another program follows a program that succeeded.
-        asked: The request of the user, if a model wrote the program.
-        results: JSON Schemas of the tools' results, by tool name, where they are known.
+        user_request: The request of the user, if a model wrote the program.
+        result_schemas: JSON Schemas of the tools' results, by tool name, where they are known.
     """
 
     def __init__(
@@ -599,12 +610,12 @@ class WorkerRun:
         is_strict: bool = False,
         log: Sequence[LogEvent] = (),
         has_steps: bool = False,
-        asked: str | None = None,
-        results: Mapping[str, Mapping[str, Any]] | None = None,
+        user_request: str | None = None,
+        result_schemas: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> None:
         self._pool = pool
         self._owner = owner
-        self._begin: Message = {
+        self._start_request: Message = {
             "do": "start",
             "source": source,
             "tools": check_json({name: dict(schema) for name, schema in (tools or {}).items()}),
@@ -612,21 +623,21 @@ class WorkerRun:
             "asks": may_branch is not None,
             "is_strict": is_strict,
             "has_steps": has_steps,
-            "asked": asked,
-            "results": check_json({name: dict(one) for name, one in (results or {}).items()}),
+            "asked": user_request,
+            "results": check_json({name: dict(s) for name, s in (result_schemas or {}).items()}),
         }
         self._has_steps = has_steps
         self._may_branch = may_branch
-        self._log = [read_event(event) for event in log]
-        self._names: _Names = {}, {}, {}
-        self._has_names = False  # those of this moment
-        self._is_worn = False
+        self._log = [checked_event(event) for event in log]
+        self._namespace = _Namespace()
+        self._is_namespace_current = False
+        self._is_worker_worn = False
         self._step: Step | None = None
         self._is_closed = False
         self._worker: Worker | None = None
-        self._forgotten: weakref.finalize[[Worker], WorkerRun] | None = None
+        self._finalizer: weakref.finalize[[Worker], WorkerRun] | None = None
         try:
-            self._start()
+            self._start_worker()
         except WorkerLost as lost:
             raise ProgramRefused(str(lost)) from None
 
@@ -649,8 +660,10 @@ class WorkerRun:
             ReplayDiverged: If the program differs from its log.
         """
         check_may_advance(self._step, answer, has_steps=self._has_steps, is_closed=self._is_closed)
-        before, event = self._step, self._event(answer)
-        self._has_names = False
+        step_before = self._step
+        call = call_digest(step_before) if isinstance(step_before, ToolCall) else ""
+        event = None if answer is None else answer_event(answer, call)
+        self._is_namespace_current = False
         try:
             worker = self._current_worker()
             if event is not None:
@@ -661,9 +674,9 @@ class WorkerRun:
             self._pool.mark_waiting(worker)
             raise
         except WorkerLost as lost:
-            line = before.line if before is not None else 1
+            line = step_before.line if step_before is not None else 1
             self._step = ProgramRaised("budget", OutOfBudget.type_name, str(lost), line)
-            self._release_worker()
+            self._drop_worker()
         except BaseException:
             self.close()
             raise
@@ -672,18 +685,12 @@ class WorkerRun:
                 self._pool.mark_waiting(worker)
         return self._step
 
-    def _event(self, answer: Answer | None) -> LogEvent | None:
-        if answer is None:
-            return None
-        call = call_digest(self._step) if isinstance(self._step, ToolCall) else ""
-        return answer_event(answer, call)
-
     def park(self) -> None:
         """Release the worker. The next `advance` replays the log in another one."""
         worker = self._worker
-        if worker is not None and self._waits and self._pool.wake(worker):
-            self._release_worker(waits=True, is_worn=self._is_worn)
-        self._release_worker()
+        if worker is not None and self._is_waiting and self._pool.wake(worker):
+            self._release_worker(is_waiting=True, is_worn=self._is_worker_worn)
+        self._drop_worker()
 
     def close(self) -> None:
         """End the run. Its log stays readable."""
@@ -692,102 +699,112 @@ class WorkerRun:
 
     def names(self) -> dict[str, Labeled]:
         """The current variables, or those at the end of the program; see `Run.names`."""
-        self._read_names()
-        return dict(self._names[0])
+        self._read_namespace()
+        return dict(self._namespace.names)
 
     def variables(self) -> dict[str, Labeled]:
         """The variables that a later program can start from; see `Run.variables`."""
-        self._read_names()
-        return dict(self._names[1])
+        self._read_namespace()
+        return dict(self._namespace.variables)
 
     def kinds(self) -> dict[str, str]:
         """Names of the types of the variables; see `Run.kinds`."""
-        self._read_names()
-        return dict(self._names[2])
+        self._read_namespace()
+        return dict(self._namespace.type_names)
 
     @property
-    def _waits(self) -> bool:
+    def _is_waiting(self) -> bool:
         return waits_for_answer(self._step, has_steps=self._has_steps)
 
     # -- the worker
 
     def _current_worker(self) -> Worker:
         """The worker at the current step. A new worker gets there by replaying the log."""
-        worker, waited_for = self._worker, self._step
-        if worker is not None and (waited_for is None or self._pool.wake(worker)):
+        worker, current_step = self._worker, self._step
+        if worker is not None and (current_step is None or self._pool.wake(worker)):
             return worker
-        self._release_worker()
+        self._drop_worker()
         try:
-            worker = self._start()
+            worker = self._start_worker()
         except ProgramRefused as refused:
             raise WorkerLost(str(refused)) from None
-        if waited_for is not None and self._advance_worker(worker, None) != waited_for:
+        if current_step is not None and self._advance_worker(worker, None) != current_step:
             msg = "The replayed run waits for another call than before."
             raise ReplayDiverged(msg)
         return worker
 
-    def _start(self) -> Worker:
+    def _start_worker(self) -> Worker:
         worker = self._pool.acquire(self._owner)
         self._worker = worker
-        self._forgotten = weakref.finalize(self, self._pool.drop, worker)
+        self._finalizer = weakref.finalize(self, self._pool.drop, worker)
         try:
-            _reply_of(self._pool.exchange(worker, {**self._begin, "log": self._log}))
+            self._pool.exchange(worker, {**self._start_request, "log": self._log})
         except ProgramRefused:
-            self._release_worker(waits=False)
+            self._release_worker()
             raise
         except BaseException:
-            self._release_worker()
+            self._drop_worker()
             raise
         return worker
 
-    def _release_worker(self, **how: bool) -> None:
-        """Give the worker back with the arguments `how`; without any, end it."""
-        worker, self._worker = self._worker, None
-        if worker is None:
-            return
-        if self._forgotten is not None:
-            self._forgotten.detach()
-        if how:
-            self._pool.release(worker, **how)
-        else:
+    def _release_worker(self, **options: bool) -> None:
+        """Give the worker back to the pool; the arguments are those of `WorkerPool.release`."""
+        worker = self._detach_worker()
+        if worker is not None:
+            self._pool.release(worker, **options)
+
+    def _drop_worker(self) -> None:
+        worker = self._detach_worker()
+        if worker is not None:
             self._pool.drop(worker)
 
+    def _detach_worker(self) -> Worker | None:
+        worker, self._worker = self._worker, None
+        if self._finalizer is not None:
+            self._finalizer.detach()
+        return worker
+
     def _advance_worker(self, worker: Worker, event: LogEvent | None) -> Step:
-        answer = None if self._may_branch is None else self._answer
-        reply = _reply_of(self._pool.exchange(worker, {"do": "advance", "result": event}, answer))
+        request = {"do": "advance", "result": event}
+        answer_question = None if self._may_branch is None else self._answer_question
+        reply = self._pool.exchange(worker, request, answer_question)
         try:
             step = step_from_json(reply["step"])
-            self._log += _events(reply["log"])
+            events = [checked_event(event) for event in reply["log"]]
+            if not _LOGGED_BY_WORKERS.issuperset(event["event"] for event in events):
+                raise invalid_answer()
+            self._log += events
             if isinstance(step, ToolCall):
-                if step.tool not in self._begin["tools"]:
+                if step.tool not in self._start_request["tools"]:
                     raise invalid_answer()
-                self._is_worn = False
+                self._is_worker_worn = False
                 return step
             if waits_for_answer(step, has_steps=self._has_steps):
-                self._is_worn = reply.get("worn") is not False
+                self._is_worker_worn = reply.get("worn") is not False
                 return step
-            self._names = _names(reply)
+            self._namespace = _namespace_from_json(reply)
         except (KeyError, TypeError, ValueError, AttributeError, SequrityError):
             raise invalid_answer() from None
         reached_limit = isinstance(step, ProgramRaised) and step.kind == OutOfBudget.kind
         self._release_worker(is_worn=reached_limit or reply.get("worn") is not False)
         return step
 
-    def _read_names(self) -> None:
+    def _read_namespace(self) -> None:
         """Read the names while the program waits. The reply at its end contains them already."""
-        if self._is_closed or not self._waits or self._has_names:
+        if self._is_closed or not self._is_waiting or self._is_namespace_current:
             return
         try:
             worker = self._current_worker()
-            self._names = _names(_reply_of(self._pool.exchange(worker, {"do": "names"})))
-            self._has_names = True
+            reply = self._pool.exchange(worker, {"do": "names"})
+            self._namespace = _namespace_from_json(reply)
+            self._is_namespace_current = True
         except (WorkerLost, KeyError, TypeError, ValueError, AttributeError, SequrityError):
-            self._release_worker()
-            self._names = {}, {}, {}
+            self._drop_worker()
+            self._namespace = _Namespace()
         else:
             self._pool.mark_waiting(worker)
 
-    def _answer(self, question: Message) -> Message:
+    def _answer_question(self, question: Message) -> Message:
         try:
             labels = Labels.from_wire(question["ask"])
         except UsageError:
@@ -795,17 +812,7 @@ class WorkerRun:
         return {"may": self._may_branch is None or bool(self._may_branch(labels))}
 
 
-def _events(data: Any) -> list[LogEvent]:
-    events = [read_event(event) for event in data]
-    if not all(event["event"] in _WRITTEN for event in events):
-        raise ValueError
-    return events
-
-
-_Names = tuple[dict[str, Labeled], dict[str, Labeled], dict[str, str]]
-
-
-def _names(data: Message) -> _Names:
-    names = named_from_json(data["names"])
-    kinds = {name: str(data["kinds"][name]) for name in names}
-    return names, {name: names[name] for name in data["variables"]}, kinds
+def _namespace_from_json(reply: Message) -> _Namespace:
+    names = named_from_json(reply["names"])
+    type_names = {name: str(reply["kinds"][name]) for name in names}
+    return _Namespace(names, {name: names[name] for name in reply["variables"]}, type_names)

@@ -142,7 +142,7 @@ def find_files(text: str) -> Iterator[tuple[int, int, str]]:
 
 def _is_encoded(run: str) -> bool:
     letters = re.sub(_BREAK, "", run)
-    digit, lower, upper = (re.search(kind, letters) for kind in ("[0-9]", "[a-z]", "[A-Z]"))
+    digit, lower, upper = (re.search(chars, letters) for chars in ("[0-9]", "[a-z]", "[A-Z]"))
     is_mixed = digit and ((lower and upper) or ((lower or upper) and _HEX.search(run)))
     return bool(_BEGINNING.match(run)) or (bool(is_mixed) and len(letters) >= _LEAST)
 
@@ -157,10 +157,10 @@ def is_content(block: Mapping[str, Any], key: str, *, within: bool) -> bool:
     """
     if within or key not in _PAYLOADS:
         return within and key not in _DESCRIBING
-    kind, keys = block.get("type"), block.keys()
-    is_typed = isinstance(kind, str) and _KIND.fullmatch(kind) is not None
+    block_type, keys = block.get("type"), block.keys()
+    is_typed = isinstance(block_type, str) and _KIND.fullmatch(block_type) is not None
     has_data = not (keys.isdisjoint(_MIME) or keys.isdisjoint({"data", "blob", "base64"}))
-    is_untyped = any(isinstance(block.get(one), Mapping) for one in _UNTYPED)
+    is_untyped = any(isinstance(block.get(key), Mapping) for key in _UNTYPED)
     return is_typed or has_data or is_untyped
 
 

@@ -119,7 +119,7 @@ def redact(text: str, rules: Sequence[Detector]) -> tuple[str, Counter[tuple[str
         replaces a whole text with more than 10,000 detections, or with detections after three
         rounds.
     """
-    found: Counter[tuple[str, str]] = Counter()
+    counts: Counter[tuple[str, str]] = Counter()
     # A marker moves separate characters together, which can be a new detection.
     for is_last in (False, False, False, True):
         hits = list(islice(_detections(text, rules), _MOST_HITS + 1))
@@ -127,15 +127,15 @@ def redact(text: str, rules: Sequence[Detector]) -> tuple[str, Counter[tuple[str
             break
         if is_last or len(hits) > _MOST_HITS:
             hits = [(0, len(text), *hits[0][2:])]
-        pieces, done = [], 0
+        pieces, covered = [], 0
         # The first of overlapping places, or else the longest, names the whole.
         for start, end, rule, kind in sorted(hits, key=lambda hit: (hit[0], -hit[1])):
-            if start >= done:
-                pieces += [text[done:start], rule.marker(kind)]
-                found[rule.name, kind] += 1
-            done = max(done, end)
-        text = "".join([*pieces, text[done:]])
-    return text, found
+            if start >= covered:
+                pieces += [text[covered:start], rule.marker(kind)]
+                counts[rule.name, kind] += 1
+            covered = max(covered, end)
+        text = "".join([*pieces, text[covered:]])
+    return text, counts
 
 
 def _detections(text: str, rules: Sequence[Detector]) -> Iterator[tuple[int, int, Detector, str]]:
@@ -161,11 +161,11 @@ class Redaction:
 
     def __init__(self, rules: Sequence[Detector]) -> None:
         self._rules = rules
-        self._left = _MOST_CHARACTERS
-        self._seen: dict[str, tuple[str, Counter[tuple[str, str]]]] = {}
+        self._characters_left = _MOST_CHARACTERS
+        self._redacted: dict[str, tuple[str, Counter[tuple[str, str]]]] = {}
         self.findings: list[Detection] = []
 
-    def of(self, value: Any, path: Path = (), *, in_file: bool = False) -> Any:
+    def redact_value(self, value: Any, path: Path = (), *, in_file: bool = False) -> Any:
         """Redact a value.
 
         Args:
@@ -191,7 +191,7 @@ class Redaction:
         if isinstance(value, int | float):
             return self._number(value, path, in_file=in_file)
         if isinstance(value, list):
-            return [self.of(one, (*path, at), in_file=in_file) for at, one in enumerate(value)]
+            return [self.redact_value(v, (*path, i), in_file=in_file) for i, v in enumerate(value)]
         if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
             return self._object(value, path, in_file=in_file)
         msg = f"Only JSON values can be screened; got `{type(value).__name__}`."
@@ -201,17 +201,17 @@ class Redaction:
         redacted: dict[str, Any] = {}
         for key, name in self._names(value, path).items():
             is_blocked = FILE_BLOCKER in self._rules and is_content(value, key, within=in_file)
-            redacted[name] = self.of(value[key], (*path, name), in_file=is_blocked)
+            redacted[name] = self.redact_value(value[key], (*path, name), in_file=is_blocked)
         return redacted
 
     def _text(self, text: str, path: Path) -> str:
         # Tables have the same keys in every row.
-        if text not in self._seen:
+        if text not in self._redacted:
             self._spend(len(text))
-            self._seen[text] = redact(text, self._rules)
-        redacted, found = self._seen[text]
+            self._redacted[text] = redact(text, self._rules)
+        redacted, counts = self._redacted[text]
         self.findings += [
-            Detection(name, kind, path, count) for (name, kind), count in found.items()
+            Detection(name, kind, path, count) for (name, kind), count in counts.items()
         ]
         return redacted
 
@@ -222,8 +222,8 @@ class Redaction:
         return text and _FILE
 
     def _spend(self, characters: int) -> None:
-        self._left -= characters + _COST_OF_A_TEXT
-        if self._left < 0:
+        self._characters_left -= characters + _COST_OF_A_TEXT
+        if self._characters_left < 0:
             msg = "value too large to be screened"
             raise TooLargeToScreen(msg)
 
@@ -240,24 +240,24 @@ class Redaction:
     def _names(self, value: Mapping[str, Any], path: Path) -> dict[str, str]:
         """The redacted key for each key; different keys stay different."""
         names = {key: self._text(key, path) for key in value}
-        taken = {key for key, name in names.items() if key == name}
+        used = {key for key, name in names.items() if key == name}
         counts: Counter[str] = Counter()
         for key, name in names.items():
             if key != name:
-                while names[key] in taken:
+                while names[key] in used:
                     counts[name] += 1
                     names[key] = f"{name}[{counts[name] + 1}]"
-                taken.add(names[key])
+                used.add(names[key])
         return names
 
 
 def texts(value: Any) -> Iterator[str]:
     """All texts, numbers and booleans of a JSON value, including keys, in order."""
     if isinstance(value, Mapping):
-        value = [one for item in value.items() for one in item]
+        value = [part for pair in value.items() for part in pair]
     if isinstance(value, list):
-        for one in value:
-            yield from texts(one)
+        for item in value:
+            yield from texts(item)
     elif value is not None:
         yield str(value)
 
@@ -334,12 +334,12 @@ class Screen:
             thresholds[classifier.name] = min(threshold, thresholds.get(classifier.name, 1.0))
         blockers = {blocker.name for blocker in features.content_blockers or ()}
         rules = [rule for rule in (FILE_BLOCKER, URL_BLOCKER) if rule.name in blockers]
-        least = thresholds.pop(_PII, None)
-        if least is not None:
+        pii_threshold = thresholds.pop(_PII, None)
+        if pii_threshold is not None:
             # This loads the checksum library, which most servers do not need.
             from langchain_sequrity.local.screening.pii import find_pii  # noqa: PLC0415
 
-            rules.append(Detector(_PII, "redacted", partial(find_pii, threshold=least)))
+            rules.append(Detector(_PII, "redacted", partial(find_pii, threshold=pii_threshold)))
         return cls(tuple(rules), tuple(thresholds.items()))
 
     @property
@@ -367,9 +367,9 @@ class Screen:
             return ScreenedValue(value)
         redaction = Redaction(self.rules)
         try:
-            redacted = redaction.of(value)
-        except TooLargeToScreen as limit:
-            return _withheld_text(redaction.findings, Detection("screening", str(limit)))
+            redacted = redaction.redact_value(value)
+        except TooLargeToScreen as error:
+            return _withheld_text(redaction.findings, Detection("screening", str(error)))
         text = "\n".join(texts(redacted)) if self.classifiers else ""
         for name, threshold in self.classifiers if text.strip() else ():
             hit = _classify(name, threshold, text, ask)
@@ -382,14 +382,14 @@ def _threshold(classifier: Classifier) -> float:
     threshold = MODES["normal"] if classifier.threshold is None else classifier.threshold
     if classifier.mode is None:
         return threshold
-    named = MODES.get(" ".join(re.findall(r"[^\s_-]+", classifier.mode.lower())))
-    if named is not None:
-        return named
-    note = (
+    mode_threshold = MODES.get(" ".join(re.findall(r"[^\s_-]+", classifier.mode.lower())))
+    if mode_threshold is not None:
+        return mode_threshold
+    warning = (
         f"The mode `{plain(classifier.mode, limit=60)}` of `{classifier.name}` is unknown, so "
         f"the threshold {threshold:g} applies. Known modes: `{'`, `'.join(MODES)}`."
     )
-    _logger.warning("X-Features: %s", note)
+    _logger.warning("X-Features: %s", warning)
     return threshold
 
 

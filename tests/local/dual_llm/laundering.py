@@ -68,7 +68,7 @@ _EACH = 3  # at most so many variables of one program are sent, each by a `Wash`
 def _may_run(source: str) -> bool:
     """Whether a planner may write this: what certainly fails is refused, also if it is caught."""
     try:
-        planned_run(source, read=parse, tools=_SCHEMAS, asked="Go").close()
+        planned_run(source, read=parse, tools=_SCHEMAS, user_request="Go").close()
     except ProgramRefused:
         return False
     return True

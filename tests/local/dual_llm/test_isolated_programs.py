@@ -276,7 +276,7 @@ def test_a_server_that_once_had_workers_runs_no_program_in_its_own_process(
         pool = shared_pool()
         assert pool._server is not None
         pool._server.close()
-        for worker in pool._spare:
+        for worker in pool._idle:
             worker.end()
         with monkeypatch.context() as patched, caplog.at_level(logging.WARNING):
             patched.setattr("sys.executable", "/nowhere/python")

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from langchain_sequrity.local.interpreter.worker import (
     COMMAND,
-    END_AND_TELL,
+    END_WITH_STATUS,
     FORK,
     LENGTH,
     STATUS,
@@ -38,7 +38,7 @@ def main() -> None:
                     worker = socket.socket(fileno=sockets[0])
                     workers[worker] = 0
                     send(worker, json.dumps({"pid": os.getpid()}).encode())
-                elif kind == END_AND_TELL:
+                elif kind == END_WITH_STATUS:
                     control.sendall(STATUS.pack(0))
                 continue
             try:

@@ -407,7 +407,7 @@ def test_each_step_has_its_own_limit_of_tool_calls() -> None:
 @pytest.mark.parametrize(("count", "is_same"), [(1, True), (45, False)])
 def test_a_worker_that_has_grown_in_a_step_is_not_used_again(count: int, *, is_same: bool) -> None:
     pids = []
-    with WorkerPool(spare=1) as pool:
+    with WorkerPool(fresh=1) as pool:
         for source in (f"a = ['x' * 2_000_000 for n in range({count})]", "a = 1"):
             run = pool.run(source, has_steps=True)
             pids.append(run.pid)

@@ -252,7 +252,7 @@ LONG = Limits(source=10**9, nodes=10**9, seconds=0.01)
 def test_the_operating_system_ends_a_worker_that_does_not_check_the_time(what: str) -> None:
     # Python's parser never looks at a clock, and needs several seconds for this text.
     # On a fast machine it would first reach a limit of memory.
-    pool = WorkerPool(limits=LONG, room=3_000_000_000)
+    pool = WorkerPool(limits=LONG, address_space=3_000_000_000)
     with pool, pytest.raises(ProgramRefused) as caught:
         getattr(pool, what)("x = [1, 2, 3]\n" * 1_000_000)
     assert "The program reached the limit `seconds` (0.01)." in str(caught.value)
@@ -269,7 +269,7 @@ def test_the_operating_system_ends_a_worker_that_does_not_check_the_time(what: s
 def test_a_program_that_takes_too_much_memory_is_stopped_by_the_operating_system(
     source: str,
 ) -> None:
-    with WorkerPool(limits=HUGE, room=300_000_000) as pool:
+    with WorkerPool(limits=HUGE, address_space=300_000_000) as pool:
         run = asking(pool, f"{ASKING}\n{source}")
         before = pid_of(run)
         assert "limit `memory`" in ended(run.advance(Labeled(1))).message
@@ -278,14 +278,14 @@ def test_a_program_that_takes_too_much_memory_is_stopped_by_the_operating_system
 
 @needs_proc
 def test_a_program_that_takes_much_memory_runs_if_the_room_is_large_enough() -> None:
-    with WorkerPool(limits=HUGE, room=3_000_000_000) as pool:
+    with WorkerPool(limits=HUGE, address_space=3_000_000_000) as pool:
         end = pool.run("len('a' * 1_000_000_000)").advance()
     assert end == ProgramFinished(Labeled(1_000_000_000), "int", 1)
 
 
 @needs_proc
 def test_a_result_that_needs_too_much_memory_also_reaches_the_limit() -> None:
-    with WorkerPool(room=30_000_000) as pool:
+    with WorkerPool(address_space=30_000_000) as pool:
         end = ended(asking(pool).advance(Labeled([[] for _ in range(500_000)])))
     assert "limit `memory`" in end.message
 
@@ -399,7 +399,7 @@ def test_workers_and_fork_servers_that_were_killed_are_replaced() -> None:
         run = asking(pool)
         server = pool._server
         assert server is not None
-        spare = [worker.pid for worker in pool._spare if worker.greet()]
+        spare = [worker.pid for worker in pool._idle if worker.wait_until_started()]
         for pid in [*spare, server._popen.pid]:
             os.kill(pid, signal.SIGKILL)
         server._popen.wait()
@@ -439,7 +439,7 @@ def test_a_worker_serves_one_owner_and_is_replaced_after_a_limit_was_reached() -
 
 
 def test_a_worker_is_replaced_after_its_number_of_uses() -> None:
-    with WorkerPool(uses=3) as pool:
+    with WorkerPool(max_uses=3) as pool:
         pids = []
         for _ in range(6):
             run = asking(pool)
@@ -473,7 +473,7 @@ SEES_WHAT_IS_LEFT = """
         worker._serve_one()
     finally:
         del start, message, labels
-    worker._forget()
+    worker._clear_caches()
     ours, held = {id(text) for text in (*sys.argv, *sys.orig_argv)}, []
     for one in gc.get_objects():
         if isinstance(one, (list, tuple, set, frozenset, dict)):
@@ -560,7 +560,7 @@ def test_a_replay_gets_the_time_limit_of_every_part_that_it_repeats() -> None:
 
 
 def test_waiting_programs_keep_a_limited_number_of_workers_and_all_can_continue() -> None:
-    with WorkerPool(waiting=2, kept=1) as pool:
+    with WorkerPool(max_waiting=2, max_owned=1) as pool:
         runs = [
             asking(pool, f"x = read(number={n})\ny = read(number=x)\n[x, y, {n}]", owner=str(n % 2))
             for n in range(6)
@@ -576,7 +576,7 @@ def test_waiting_programs_keep_a_limited_number_of_workers_and_all_can_continue(
 
 
 def test_closing_a_run_that_lost_its_worker_does_not_affect_the_run_that_uses_it_now() -> None:
-    with WorkerPool(waiting=1) as pool:
+    with WorkerPool(max_waiting=1) as pool:
         loser = asking(pool)
         pid = pid_of(loser)
         asking(pool)
@@ -591,7 +591,7 @@ def test_closing_a_run_that_lost_its_worker_does_not_affect_the_run_that_uses_it
 
 def test_runs_in_many_threads_do_not_mix_up_their_workers() -> None:
     ends: dict[int, Any] = {}
-    crowded = WorkerPool(waiting=3, kept=2, uses=30)
+    crowded = WorkerPool(max_waiting=3, max_owned=2, max_uses=30)
 
     def work(number: int) -> None:
         run = asking(
@@ -674,7 +674,7 @@ def test_a_forked_child_gets_its_own_pool_and_leaves_that_of_its_parent_alone() 
 
         pool = shared_pool()
         pool.open()
-        pool.ready()
+        pool.wait_until_ready()
         server = pool._server
         if not os.fork():
             other = shared_pool()
