@@ -4,13 +4,37 @@ LangGraph decides which tasks run. The service decides whether they may run, and
 arguments. Both take the same steps. Before a step, the driver sends the results of the last one,
 and the service asks for the calls of this one. A task waits for its call, runs with the arguments
 of the call, and writes its result to the journal. If LangGraph and the service disagree, no task
-runs. `run_state` draws the states of a run.
+runs.
 
 A state that the service did not make starts a new run: a first input, an edited state, a thread of
 the plain graph. Its fields are context variables, with their known labels (`StateVariables`).
+
+The states of a run in this process, and all ways from one to another:
+
+    UNREAD ──────────────► RUNNING ──┬──► ENDED ────┐
+      │     begin, resume    ▲   ▲    ├──► REFUSED ──┼──► LEFT
+      │                begin │   │    └──────────────┘     │
+      └────► AT_INPUT ───────┘   └───────── begin ─────────┘
+                                     (also ENDED, REFUSED)
+
+A stored run may also be resumed as REFUSED, and each state may become FAILED.
+
+Where to look (`Driver`, if no other class is named):
+
+- The stored record decides whether an input, a stored run or a new one comes: `_restore`,
+  `_resume`.
+- A program begins, in the session of the thread or in a new one: `_begin`.
+- Results are sent until the service waits for a task, denies a call or ends:
+  `_send_known_results`, `_handle_answer`.
+- A task waits for its call, and the first one that finds all results makes the requests: `Waiting`.
+- A denial stops the step, or is offered to a human: `_deny`.
+- A fork, an approved call or a lost session: a new session replays the program (`_replay`).
+- LangGraph has a state that the program cannot have; the next step begins a run with it: `_leave`.
+- The graph ends, so the program must have ended: `finish`.
 """
 
 from collections.abc import Callable, Generator, Mapping, Sequence
+from enum import Enum
 from typing import Any
 from uuid import uuid4
 
@@ -66,7 +90,6 @@ from langchain_sequrity.graph.runtime.requests import (
 )
 from langchain_sequrity.graph.runtime.run_log import RunLog
 from langchain_sequrity.graph.runtime.run_session import GONE, RunSession
-from langchain_sequrity.graph.runtime.run_state import RunState
 from langchain_sequrity.graph.runtime.step_results import StepResults
 from langchain_sequrity.graph.runtime.task_calls import RunStopped, TaskCalls
 from langchain_sequrity.graph.runtime.waiting import Waiting
@@ -75,6 +98,42 @@ from langchain_sequrity.labels import Labels, labels_given
 from langchain_sequrity.strict_json import dumps
 from langchain_sequrity.sync_or_async import run_to_end
 from langchain_sequrity.wire.error_body import is_session_busy, is_session_gone
+
+
+class RunState(Enum):
+    """Where a run is; the value says it in words."""
+
+    UNREAD = "nothing of the thread has been read"
+    AT_INPUT = "no program runs, and an input comes first"
+    RUNNING = "the program runs"
+    ENDED = "the program has ended"
+    REFUSED = "a denial has ended the run with a state"
+    LEFT = "the program no longer has the state of the graph"
+    FAILED = "an error has ended the run"
+
+    def check_next(self, state: "RunState") -> None:
+        """Check that a state may follow this one.
+
+        Raises:
+            RuntimeError: If it may not; this is a mistake in the driver.
+        """
+        if state is not RunState.FAILED and state not in _NEXT[self]:
+            msg = f"A run of which {self.value!r} holds cannot become one of which {state.value!r}."
+            raise RuntimeError(msg)
+
+
+_NEXT: dict[RunState, frozenset[RunState]] = {
+    RunState.UNREAD: frozenset({RunState.AT_INPUT, RunState.RUNNING, RunState.REFUSED}),
+    RunState.AT_INPUT: frozenset({RunState.RUNNING}),
+    RunState.RUNNING: frozenset(
+        {RunState.RUNNING, RunState.ENDED, RunState.REFUSED, RunState.LEFT}
+    ),
+    RunState.ENDED: frozenset({RunState.RUNNING, RunState.LEFT}),
+    RunState.REFUSED: frozenset({RunState.REFUSED, RunState.RUNNING, RunState.LEFT}),
+    RunState.LEFT: frozenset({RunState.LEFT, RunState.RUNNING}),
+    RunState.FAILED: frozenset(),
+}
+
 
 _START_ANEW = "Start a new run with another `thread_id`."
 
@@ -428,6 +487,11 @@ class Driver:
         self.log.store(self._loop)
 
     # For tasks that wait
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the program has ended, so that no more calls come."""
+        return self.state is RunState.ENDED
 
     @property
     def has_step_requests(self) -> bool:

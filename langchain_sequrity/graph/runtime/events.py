@@ -63,8 +63,8 @@ class ReportedCheck:
 
 def read_checks(history: Iterable[Any]) -> list[ReportedCheck]:
     """Read a `policy_check_history`; entries without a tool are left out."""
-    named = [(one, checked_tool(one)) for one in history if isinstance(one, Mapping)]
-    return [_read(entry, tool) for entry, tool in named if tool is not None]
+    checks = [(entry, checked_tool(entry)) for entry in history if isinstance(entry, Mapping)]
+    return [_read(entry, tool) for entry, tool in checks if tool is not None]
 
 
 def checks_by_call(
@@ -89,11 +89,11 @@ def checks_by_call(
     for check in checks:
         is_call = check.verdict != "denied" and check.tool in calls
         (passed[check.tool] if is_call else others).append(check)
-    left = {
-        tool: iter(found) if len(found) == calls[tool] else iter(())
-        for tool, found in passed.items()
+    unused = {
+        tool: iter(of_tool) if len(of_tool) == calls[tool] else iter(())
+        for tool, of_tool in passed.items()
     }
-    return [next(left.get(tool, iter(())), None) for tool in tools], others
+    return [next(unused.get(tool, iter(())), None) for tool in tools], others
 
 
 def _read(entry: Mapping[str, Any], tool: str) -> ReportedCheck:
@@ -126,8 +126,8 @@ def _denied(tool: str, denial: Denial) -> ReportedCheck:
     )
 
 
-def _text(found: Any) -> str:
-    return found if isinstance(found, str) and found else NOT_REPORTED
+def _text(reported: Any) -> str:
+    return reported if isinstance(reported, str) and reported else NOT_REPORTED
 
 
 NAME = "sequrity"
@@ -151,14 +151,14 @@ def call_watch(call: ProgramCall, run: Mapping[str, str], config: RunnableConfig
     """
     manager = config.get("callbacks")
     handlers = manager.handlers if isinstance(manager, BaseCallbackManager) else []
-    listeners: list[Any] = [one for one in handlers if is_listener(one)]
+    listeners: list[Any] = list(filter(is_listener, handlers))
     started = perf_counter()
 
     def tell(error: str | None) -> None:
         seconds = perf_counter() - started
         named = {"call": call.id, "tool": call.tool, "seconds": seconds, "error": error}
-        for one in listeners:
-            one.heard({"type": NAME, "event": "ran", "run": run, **named})
+        for listener in listeners:
+            listener.heard({"type": NAME, "event": "ran", "run": run, **named})
 
     try:
         yield
@@ -190,7 +190,7 @@ class RequestWatch:
         self._heard: Heard | None = None
         self._tools, self._log, self._run, self._loop = tools, log, run, loop
         self._handlers: list[BaseCallbackHandler] = loop.manager.handlers if loop.manager else []
-        self._listeners: list[Any] = [one for one in self._handlers if is_listener(one)]
+        self._listeners: list[Any] = list(filter(is_listener, self._handlers))
         self._started = perf_counter()
 
     def __enter__(self) -> Self:
@@ -217,10 +217,10 @@ class RequestWatch:
         _compat.emit(self._loop, NAME, lambda: iter(events))
         if self._loop.manager is not None:
             _note(_trace_metadata(events[-1]), self._handlers, str(self._loop.manager.run_id))
-        for one in self._listeners:
-            has_values = getattr(one, "wants_values", False)
+        for listener in self._listeners:
+            has_values = getattr(listener, "wants_values", False)
             for event in self._detailed(events, outcome, has_values=has_values):
-                one.heard({**event, "run": self._run, "seconds": seconds})
+                listener.heard({**event, "run": self._run, "seconds": seconds})
 
     def _events(self, outcome: Heard) -> Iterator[RunEvent]:
         match outcome:
@@ -228,15 +228,15 @@ class RequestWatch:
                 for call in calls:
                     if self._is_result(call.tool):
                         continue
-                    yield {"event": "tool_call", **self._place(call.tool)}
-                    yield {"event": "allowed", **self._place(call.tool)}
+                    yield {"event": "tool_call", **self._tool_facts(call.tool)}
+                    yield {"event": "allowed", **self._tool_facts(call.tool)}
             case PolicyDenied(tool=tool, rule=rule, reason=reason):
                 if tool != NOT_REPORTED:
-                    yield {"event": "tool_call", **self._place(tool)}
-                yield {"event": "denied", **self._place(tool), "rule": rule, "reason": reason}
+                    yield {"event": "tool_call", **self._tool_facts(tool)}
+                yield {"event": "denied", **self._tool_facts(tool), "rule": rule, "reason": reason}
             case DeniedCall():
                 event = "approved" if outcome.is_approved else "rejected"
-                yield {"event": event, **self._place(outcome.tool)}
+                yield {"event": event, **self._tool_facts(outcome.tool)}
             case RunFinished():
                 yield {"event": "finished"}
             case Exception():
@@ -245,18 +245,18 @@ class RequestWatch:
     def _is_result(self, tool: str) -> bool:
         return tool in self._tools and self._tools[tool].role == "result"
 
-    def _place(self, tool: str) -> RunEvent:
-        found = self._tools.get(tool)
-        role, node = (found.role, found.node) if found else (None, None)
+    def _tool_facts(self, tool: str) -> RunEvent:
+        spec = self._tools.get(tool)
+        role, node = (spec.role, spec.node) if spec else (None, None)
         return {"tool": tool, "node": node, "role": role}
 
     def _detailed(
         self, events: Sequence[RunEvent], outcome: Heard, *, has_values: bool
     ) -> Iterator[RunEvent]:
         """The events with the details for a callback handler."""
-        made = [call for batch in self._log.journal.batches for call in batch.calls]
-        made += outcome.calls if isinstance(outcome, CallsRequested) else ()
-        calls = [call for call in made if not self._is_result(call.tool)]
+        all_calls = [call for batch in self._log.journal.batches for call in batch.calls]
+        all_calls += outcome.calls if isinstance(outcome, CallsRequested) else ()
+        calls = [call for call in all_calls if not self._is_result(call.tool)]
         index = len(calls) - sum(event["event"] == "allowed" for event in events)
         for event in events:
             more: RunEvent = {}
@@ -277,15 +277,17 @@ class RequestWatch:
         """All calls with the reported checks, and the checks without a call."""
         result = outcome.result if isinstance(outcome, RunFinished | TurnFailed) else None
         checks = read_checks(() if result is None else result.policy_check_history)
-        told = [one for one in checks if not self._is_result(one.tool)]
-        found, others = checks_by_call([call.tool for call in calls], told)
+        of_nodes = [check for check in checks if not self._is_result(check.tool)]
+        by_call, others = checks_by_call([call.tool for call in calls], of_nodes)
         plain = partial(_plain, has_values=has_values)
         return {
             "calls": [
-                {**self._place(call.tool), "call": call.id, "check": check and plain(check)}
-                for call, check in zip(calls, found, strict=True)
+                {**self._tool_facts(call.tool), "call": call.id, "check": check and plain(check)}
+                for call, check in zip(calls, by_call, strict=True)
             ],
-            "other_checks": [{**self._place(one.tool), "check": plain(one)} for one in others],
+            "other_checks": [
+                {**self._tool_facts(check.tool), "check": plain(check)} for check in others
+            ],
         }
 
 

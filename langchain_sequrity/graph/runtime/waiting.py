@@ -16,7 +16,6 @@ from langgraph.errors import GraphInterrupt
 from langchain_sequrity.errors import BadReply
 from langchain_sequrity.graph.journal import Approval, DeniedCall, ProgramCall, Rejection
 from langchain_sequrity.graph.program import ToolSpec
-from langchain_sequrity.graph.runtime.run_state import RunState
 from langchain_sequrity.graph.runtime.task_calls import RunStopped
 from langchain_sequrity.interrupts import drop_answer, is_late
 
@@ -126,7 +125,7 @@ class Waiting:
             raise RunStopped(self._driver.failure)
         if any(slot.is_left for slot in self._tasks if slot.id != self._tasks.origin(task_id)):
             raise GraphInterrupt(())
-        if self._driver.state is RunState.ENDED:
+        if self._driver.has_ended:
             msg = f"The program ended before the call of node `{self._tasks.get(task_id).node}`."
             raise RunStopped(BadReply(msg, session_id=self._log.session_id))
         try:
