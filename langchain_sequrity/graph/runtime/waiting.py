@@ -8,7 +8,7 @@ a result that does not come now is interrupted, and runs again when the graph is
 import asyncio
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.errors import GraphInterrupt
@@ -16,11 +16,10 @@ from langgraph.errors import GraphInterrupt
 from langchain_sequrity.errors import BadReply
 from langchain_sequrity.graph.journal import Approval, DeniedCall, ProgramCall, Rejection
 from langchain_sequrity.graph.program import ToolSpec
-from langchain_sequrity.graph.runtime.task_calls import RunStopped
+from langchain_sequrity.graph.runtime.requests import ExecutorParts
+from langchain_sequrity.graph.runtime.run_log import RunLog
+from langchain_sequrity.graph.runtime.task_calls import RunStopped, TaskCalls
 from langchain_sequrity.interrupts import drop_answer, is_late
-
-if TYPE_CHECKING:
-    from langchain_sequrity.graph.runtime.driver import Driver
 
 
 class _ThreadCondition:
@@ -40,16 +39,47 @@ class _ThreadCondition:
         self._condition.wait()
 
 
+class WaitedRun(Protocol):
+    """What tasks that wait need of their run; see `Driver`."""
+
+    is_async: bool
+    parts: ExecutorParts
+    log: RunLog
+    tasks: TaskCalls
+    failure: BaseException | None
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the program has ended, so that no more calls come."""
+
+    @property
+    def has_step_requests(self) -> bool:
+        """Whether the first task of the step still has to make its requests."""
+
+    @property
+    def can_continue(self) -> bool:
+        """Whether there are requests that can be made now."""
+
+    async def continue_run(self) -> None:
+        """Make these requests."""
+
+    def fail(self, error: BaseException) -> None:
+        """End the run with an error."""
+
+    def store_decision(self, offered: DeniedCall, decision: Approval | Rejection) -> None:
+        """Report and store what a human has decided about a denied call."""
+
+
 class Waiting:
     """Lets the tasks of a run wait.
 
     Args:
-        driver: The driver of the run.
+        run: The run.
     """
 
-    def __init__(self, driver: "Driver") -> None:
-        self._driver, self._log, self._tasks = driver, driver.log, driver.tasks
-        self._changed = asyncio.Condition() if driver.is_async else _ThreadCondition()
+    def __init__(self, run: WaitedRun) -> None:
+        self._run, self._log, self._tasks = run, run.log, run.tasks
+        self._changed = asyncio.Condition() if run.is_async else _ThreadCondition()
 
     async def for_step(self, task_id: str) -> None:
         """Wait until the calls of the step are requested.
@@ -57,7 +87,7 @@ class Waiting:
         Raises:
             RunStopped: If the run cannot continue.
         """
-        await self._until(lambda: not self._driver.has_step_requests, task_id)
+        await self._until(lambda: not self._run.has_step_requests, task_id)
 
     async def for_call(self, task_id: str, config: RunnableConfig) -> ProgramCall | None:
         """Wait for the call of a task.
@@ -105,9 +135,9 @@ class Waiting:
     async def _until(self, has_come: Callable[[], bool], task_id: str) -> None:
         async with self._changed:
             while not has_come():
-                if self._driver.can_continue:
+                if self._run.can_continue:
                     try:
-                        await self._driver.continue_run()
+                        await self._run.continue_run()
                     finally:
                         self._changed.notify_all()
                 else:
@@ -121,11 +151,11 @@ class Waiting:
             RunStopped: If the run has ended.
             GraphInterrupt: If another task gives no result now.
         """
-        if self._driver.failure is not None:
-            raise RunStopped(self._driver.failure)
+        if self._run.failure is not None:
+            raise RunStopped(self._run.failure)
         if any(slot.is_left for slot in self._tasks if slot.id != self._tasks.origin(task_id)):
             raise GraphInterrupt(())
-        if self._driver.has_ended:
+        if self._run.has_ended:
             msg = f"The program ended before the call of node `{self._tasks.get(task_id).node}`."
             raise RunStopped(BadReply(msg, session_id=self._log.session_id))
         try:
@@ -141,7 +171,7 @@ class Waiting:
         Raises:
             RunStopped: If it is rejected.
         """
-        denials = self._driver.parts.denials
+        denials = self._run.parts.denials
         if call is not None or offered is None:
             if denials.asks:
                 drop_answer(config)
@@ -149,7 +179,7 @@ class Waiting:
         if offered.is_approved or offered.objection is not None:
             drop_answer(config)
         else:
-            late = await is_late(config, is_async=self._driver.is_async)
+            late = await is_late(config, is_async=self._run.is_async)
             objection = denials.ask_human(offered, config, is_late=late)
             offered.is_approved, offered.objection = objection is None, objection
             decision = (
@@ -157,10 +187,10 @@ class Waiting:
                 if objection is None
                 else Rejection(offered.digest, objection)
             )
-            self._driver.store_decision(offered, decision)
+            self._run.store_decision(offered, decision)
         if offered.objection is not None:
             error = denials.rejection_error(offered, offered.objection)
-            self._driver.fail(error)
+            self._run.fail(error)
             await self.wake_all()  # other tasks may wait for calls that do not come now
             raise RunStopped(error)
         return offered.call
