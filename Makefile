@@ -96,11 +96,12 @@ long: $(READY)  ## Run the long tests in full: differential tests, labels, escap
 langgraph-suite: $(READY)  ## Run LangGraph's own tests with the executor (ARGS="-k … --show")
 	$(BIN)/python -m tests.graph.langgraph_suite --jobs $(JOBS) $(ARGS)
 
-lint: $(READY)  ## Check style, types and import layers (ruff, mypy strict, import-linter)
+lint: $(READY)  ## Check style, types, names and import layers (ruff, mypy strict, import-linter)
 	$(BIN)/ruff check --no-cache .
 	$(BIN)/ruff format --no-cache --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+	$(BIN)/python -m tests.vague_names
 
 format: $(READY)  ## Format the code and fix what ruff can fix
 	$(BIN)/ruff check --fix .
