@@ -330,8 +330,6 @@ def _internal_tool_access(graph: GraphSpec, node: NodeSpec, options: NodeOptions
         reads=in_graph_order(graph, options.reads),
         writes=options.writes,
         definite=frozenset(options.writes),
-        reads_from="declared",
-        writes_from="declared",
     )
 
 
@@ -385,8 +383,6 @@ def router_access(graph: GraphSpec, branch: Branch) -> Access:
     is_literal = returns.sends == frozenset() and returns_one_literal(branch.path)
     return Access(
         reads=in_graph_order(graph, reads),
-        writes=(),
-        definite=frozenset(),
         reads_from="everything" if known_reads is None else "source",
         writes_from="source",
         targets=targets,

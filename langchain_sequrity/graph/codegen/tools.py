@@ -167,6 +167,7 @@ class Toolbox:
 
     Attributes:
         keys: State field → its name as a parameter and in results.
+        plans: State field → how the program keeps it.
         names: The program's namespace, with the names of the tools.
         nodes: Node → tool.
         routers: Node or START → its routers, in LangGraph's order.
@@ -181,10 +182,10 @@ class Toolbox:
         annotations = annotations_of_fields(spec)
         models = [fields for schema, fields in spec.schemas.items() if is_model(schema)]
         validated = {field for fields in models for field in fields}
-        self._plans = {field: field_plan(channel) for field, channel in spec.channels.items()}
+        self.plans = {field: field_plan(channel) for field, channel in spec.channels.items()}
         self._schemas = {
             field: schema_of([Any] if field in validated else annotations[field], plan)
-            for field, plan in self._plans.items()
+            for field, plan in self.plans.items()
         }
         self._mutable = {
             f for f in spec.channels if not all(map(_is_immutable, annotations[f] or [Any]))
@@ -253,7 +254,7 @@ class Toolbox:
     def _changes(self, access: Access) -> Iterator[str]:
         """The fields that a node may change in place, and does not replace each time."""
         for field in access.reads:
-            is_replaced = field in access.definite and self._plans[field].kind == "last"
+            is_replaced = field in access.definite and self.plans[field].kind == "last"
             if field in self._mutable and not is_replaced:
                 yield field
 
@@ -462,7 +463,7 @@ class ProgramTask:
 
     Attributes:
         node: LangGraph's name.
-        tool: Its tool; `None` for START.
+        tool: Its tool; that of START is never called.
         internal: The service's own tool that replaces it.
         edges: Unconditional successors, sorted, without END.
         routers: Conditional edges with calls of their own.
@@ -472,7 +473,7 @@ class ProgramTask:
     """
 
     node: str
-    tool: ToolSpec | None
+    tool: ToolSpec
     internal: str | None
     edges: tuple[str, ...]
     routers: tuple[ProgramRouter, ...]
@@ -481,15 +482,9 @@ class ProgramTask:
     is_deferred: bool
 
     @property
-    def writes(self) -> tuple[str, ...]:
-        """Fields that it may write."""
-        return () if self.tool is None else self.tool.writes
-
-    @property
     def routing_tools(self) -> tuple[ToolSpec, ...]:
         """The tools whose results may route; the node's own is first."""
-        tools = (self.tool, *(router.tool for router in self.routers))
-        return tuple(tool for tool in tools if tool is not None)
+        return (self.tool, *(router.tool for router in self.routers if router.tool is not None))
 
     @property
     def is_routed(self) -> bool:
@@ -518,7 +513,7 @@ class ProgramTask:
         no_nodes: frozenset[str] = frozenset()
         tools = self.routing_tools
         exits = len(self.edges) + len(self.routers)
-        exits += self.tool is not None and self.tool.targets != no_nodes
+        exits += self.tool.targets != no_nodes
         return exits > 1 or any(
             t.sends != no_nodes or (t.targets != no_nodes and not t.single) for t in tools
         )
@@ -587,15 +582,15 @@ class TaskGraph:
     @property
     def written(self) -> frozenset[str]:
         """Fields that some node may write."""
-        return frozenset(field for task in self.tasks.values() for field in task.writes)
+        return frozenset(field for task in self.tasks.values() for field in task.tool.writes)
 
     def overwritable(self) -> frozenset[str]:
         """Sums that some node may overwrite."""
         return frozenset(
             field
             for task in self.tasks.values()
-            if task.tool is not None and task.tool.overwrites
-            for field in task.writes
+            if task.tool.overwrites
+            for field in task.tool.writes
             if self.fields.plans[field].kind == "sum"
         )
 
@@ -607,7 +602,7 @@ class TaskGraph:
         writers = Counter(
             field
             for node, task in self.tasks.items()
-            for field in task.writes * (2 if node in receivers else 1)
+            for field in task.tool.writes * (2 if node in receivers else 1)
         )
         return frozenset(field for field, count in writers.items() if count > 1)
 
@@ -616,11 +611,7 @@ class TaskGraph:
         """Nodes whose calls precede all nodes of their step, if several are due."""
         if not self.is_parallel:
             return frozenset()
-        return frozenset(
-            node
-            for node, task in self.tasks.items()
-            if task.tool is not None and not task.tool.not_split
-        )
+        return frozenset(node for node, task in self.tasks.items() if not task.tool.not_split)
 
     @property
     def tools(self) -> tuple[ToolSpec, ...]:
@@ -628,7 +619,6 @@ class TaskGraph:
         tools = [
             task.tool if task.internal is None else self._handover_tool(task.tool)
             for task in self.tasks.values()
-            if task.tool is not None
         ]
         routers = [router.tool for task in self.start_and_tasks for router in task.routers]
         for node in self.in_order(self.receivers):
