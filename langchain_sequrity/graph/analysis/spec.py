@@ -5,7 +5,7 @@ neither is called on it.
 """
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -136,12 +136,12 @@ def read_graph(graph: Any) -> GraphSpec:
     _check_names(builder)
     schemas = {schema: tuple(fields) for schema, fields in builder.schemas.items()}
     return GraphSpec(
-        nodes=_nodes(builder, schemas),
+        nodes={node.name: node for node in _nodes(builder, schemas)},
         edges=tuple(sorted((_text(start), _text(end)) for start, end in builder.edges)),
         joins=tuple(
             sorted(Join(tuple(map(_text, s)), _text(end)) for s, end in builder.waiting_edges)
         ),
-        branches=_branches(builder, schemas),
+        branches=tuple(_branches(builder, schemas)),
         channels=dict(builder.channels),
         managed=dict(builder.managed),
         schemas=schemas,
@@ -185,16 +185,15 @@ def _check_managed(managed: Mapping[str, Any]) -> None:
 
 def _nodes(
     builder: StateGraph[Any, Any, Any, Any], schemas: Mapping[type[Any], tuple[str, ...]]
-) -> dict[str, NodeSpec]:
+) -> Iterator[NodeSpec]:
     defaults = _compat.node_defaults(builder)
-    nodes = {}
     for node, spec in builder.nodes.items():
         if spec.is_error_handler:
             continue
         name = _text(node)
         if (spec.timeout or defaults.timeout) is not None:
             _compat.check_timeout(spec.runnable, name)
-        nodes[name] = NodeSpec(
+        yield NodeSpec(
             name=name,
             runnable=spec.runnable,
             input_schema=spec.input_schema,
@@ -205,7 +204,6 @@ def _nodes(
             trace_policy=spec.trace_policy,
             error_handler=_handler(builder, spec, defaults.error_handler),
         )
-    return nodes
 
 
 def _text(name: str) -> str:
@@ -221,23 +219,19 @@ def _handler(builder: StateGraph[Any, Any, Any, Any], spec: Any, default: Any) -
 
 def _branches(
     builder: StateGraph[Any, Any, Any, Any], schemas: Mapping[type[Any], tuple[str, ...]]
-) -> tuple[Branch, ...]:
-    conditional_edges = []
+) -> Iterator[Branch]:
     for source, branches in builder.branches.items():
         node = builder.nodes.get(source)
         inherited = node.input_schema if node is not None else builder.state_schema
         for name, branch in branches.items():
             schema = branch.input_schema or inherited
             ends = {key: _text(end) for key, end in (branch.ends or {}).items()}
-            conditional_edges.append(
-                Branch(
-                    source=_text(source),
-                    name=name,
-                    path=branch.path,
-                    ends=ends or None,
-                    input_fields=schemas[schema],
-                    schema=schema,
-                    is_typed=branch.input_schema is not None,
-                )
+            yield Branch(
+                source=_text(source),
+                name=name,
+                path=branch.path,
+                ends=ends or None,
+                input_fields=schemas[schema],
+                schema=schema,
+                is_typed=branch.input_schema is not None,
             )
-    return tuple(conditional_edges)

@@ -51,7 +51,7 @@ from langchain_sequrity.graph.analysis.reads_and_writes import (
 from langchain_sequrity.graph.analysis.source import union
 from langchain_sequrity.graph.analysis.spec import Branch, GraphSpec
 from langchain_sequrity.graph.codec.channels import field_plan
-from langchain_sequrity.graph.codec.values import ENCODING_OF_CLASS, encode, object_kind
+from langchain_sequrity.graph.codec.values import ENCODING_OF_CLASS, encode, object_form
 from langchain_sequrity.graph.limits import TOOL_NAME_CHARACTERS
 from langchain_sequrity.graph.options import FieldRouter, NodeOptions
 from langchain_sequrity.graph.program import (
@@ -453,7 +453,7 @@ def _class_alternatives(cls: Any) -> list[Schema] | None:
         return [schema] if cls not in (str, int) else [schema, _ENCODED]
     if not inspect.isclass(cls) or cls is BaseModel:
         return None
-    is_object = is_typeddict(cls) or cls in ENCODING_OF_CLASS or object_kind(cls) is not None
+    is_object = is_typeddict(cls) or cls in ENCODING_OF_CLASS or object_form(cls) is not None
     return [_ENCODED] if is_object else None
 
 
