@@ -721,9 +721,8 @@ def _subgraph_returns(graph: CompiledStateGraph[Any, Any, Any, Any]) -> ReturnSu
     builder = graph.builder
     for spec in builder.nodes.values():
         sources = sources_of(spec.runnable)
-        if not sources or any(map(leaves_graph, sources)):
-            return ANY_RETURN
-        if either(map(node_returns, sources)).targets is None:
+        may_leave = not sources or any(map(leaves_graph, sources))
+        if may_leave or either(map(node_returns, sources)).targets is None:
             return ANY_RETURN
     return ReturnSummary(keys=frozenset(builder.schemas[builder.output_schema]))
 

@@ -5,7 +5,7 @@ neither is called on it.
 """
 
 import copy
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -20,9 +20,6 @@ from langchain_sequrity.labels import ALL, RESERVED_PREFIX
 
 ROOT = "__root__"
 """Name of the one channel of a state that is not a dict of fields."""
-
-Mapper = Callable[[dict[str, Any]], Any]
-"""Makes an object of the schema from a dict of fields."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +58,7 @@ class Branch(NamedTuple):
         path: The router.
         ends: Answer of the router → node or END; `None` if that is not declared.
         input_fields: State fields and managed values of its schema.
-        schema: Schema of its input.
+        input_schema: Schema of its input.
         is_typed: Whether the schema is its own. If not, it also sees all that its node returned.
     """
 
@@ -70,7 +67,7 @@ class Branch(NamedTuple):
     path: Any
     ends: dict[Any, str] | None
     input_fields: tuple[str, ...]
-    schema: type[Any]
+    input_schema: type[Any]
     is_typed: bool
 
 
@@ -102,10 +99,11 @@ class GraphSpec:
     builder: StateGraph[Any, Any, Any, Any]
     name: str
 
-    def mapper_of(self, schema: type[Any]) -> Mapper | None:
-        """The function from a dict of fields to a node's input; `None` if the dict is the input."""
-        mapper: Mapper | None = _compat.pick_mapper(list(self.schemas[schema]), schema)
-        return mapper
+    def reader(self, node: str, router: str | None) -> NodeSpec | Branch:
+        """A node, or the router of this name after it: what gets a state."""
+        if router is None:
+            return self.nodes[node]
+        return next(b for b in self.branches if (b.source, b.name) == (node, router))
 
 
 def read_graph(graph: Any) -> GraphSpec:
@@ -232,6 +230,6 @@ def _branches(
                 path=branch.path,
                 ends=ends or None,
                 input_fields=schemas[schema],
-                schema=schema,
+                input_schema=schema,
                 is_typed=branch.input_schema is not None,
             )

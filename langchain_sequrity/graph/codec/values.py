@@ -43,7 +43,10 @@ from typing import (
     Any,
     Literal,
     NamedTuple,
+    NewType,
     NoReturn,
+    NotRequired,
+    Required,
     TypeVar,
     get_args,
     get_origin,
@@ -57,7 +60,7 @@ from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.types import Overwrite
 from pydantic import BaseModel, RootModel
 from pydantic_core import to_jsonable_python
-from typing_extensions import TypeAliasType, is_typeddict, override
+from typing_extensions import ReadOnly, TypeAliasType, is_typeddict, override
 
 from langchain_sequrity import _compat
 from langchain_sequrity.display import plain
@@ -305,19 +308,25 @@ def _with_subclasses(classes: Iterable[type]) -> Iterator[type]:
         yield from _with_subclasses(type.__subclasses__(cls))
 
 
+def meaning_of(annotation: Any) -> Any:
+    """What an alias, a new type or a qualifier stands for; else the annotation itself."""
+    if isinstance(annotation, TypeAliasType):
+        return annotation.__value__
+    if isinstance(annotation, NewType):
+        return annotation.__supertype__
+    is_qualified = get_origin(annotation) in (Annotated, Required, NotRequired, ReadOnly)
+    return get_args(annotation)[0] if is_qualified else annotation
+
+
 def _inner_annotations(annotation: Any) -> Iterator[Any]:
     """The annotations within one: arguments, fields, the value of an alias."""
     if isinstance(annotation, TypeVar):
         yield from annotation.__constraints__
         yield annotation.__bound__
-    elif isinstance(annotation, TypeAliasType):
-        yield annotation.__value__
+    elif (meaning := meaning_of(annotation)) is not annotation:
+        yield meaning
     elif get_origin(annotation) is Literal:
         yield from (type(value) for value in get_args(annotation) if isinstance(value, Enum))
-    elif get_origin(annotation) is Annotated:
-        yield get_args(annotation)[0]
-    elif hasattr(annotation, "__supertype__"):
-        yield annotation.__supertype__
     elif inspect.isclass(annotation) and get_origin(annotation) is None:
         yield from _field_annotations(annotation)
     else:

@@ -39,7 +39,7 @@ Returns why the tool's calls run one after the other; empty if they run in paral
 
 def compile_graph(
     spec: GraphSpec,
-    nodes: Mapping[str, NodeOptions] | None = None,
+    options: Mapping[str, NodeOptions] = MappingProxyType({}),
     why_not_split: WhyNotSplit = lambda *_: "",
     *,
     may_branch: bool = True,
@@ -48,7 +48,7 @@ def compile_graph(
 
     Args:
         spec: What `read_graph` returned.
-        nodes: Options by node.
+        options: Options by node.
         why_not_split: Gives the reason why calls of a tool do not run side by side.
         may_branch: Whether the program may decide by what a node changed in place. Otherwise a
             field that a node may change has the node's labels, changed or not.
@@ -60,7 +60,6 @@ def compile_graph(
         GraphNotSupported: If a program cannot do the same as the graph.
         UsageError: If the options do not fit the graph.
     """
-    options = nodes or {}
     _check_options(spec, options)
     toolbox = Toolbox(spec, options)
     local = LocalVariables.allocate(toolbox.names)
@@ -183,11 +182,10 @@ def _task(spec: GraphSpec, toolbox: Toolbox, node: str) -> ProgramTask:
 def _field_variables(
     toolbox: Toolbox, local: LocalVariables, *, may_branch: bool
 ) -> FieldVariables:
-    unique_name, keys = toolbox.names.unique_name, toolbox.keys
-    variables = {field: unique_name(f"in_{key}") for field, key in keys.items()}
-    state = {field: unique_name(f"s_{key}") for field, key in keys.items()}
+    variables = toolbox.names.unique_names("in_{}", toolbox.keys)
+    state = toolbox.names.unique_names("s_{}", toolbox.keys)
     return FieldVariables(
-        keys=MappingProxyType(keys),
+        keys=MappingProxyType(toolbox.keys),
         state=MappingProxyType(state),
         variables=MappingProxyType(variables),
         plans=MappingProxyType(toolbox.plans),

@@ -351,36 +351,24 @@ class _SuperstepWriter(_ProgramWriter):
         super().__init__(graph, local)
         stems = {node: graph.tokens[node][:-1] for node in self.tasks}
         keys = self.fields.keys
-        self.go = {node: names.unique_name(f"go_{stem}") for node, stem in stems.items()}
-        self.run = {node: names.unique_name(f"run_{stem}") for node, stem in stems.items()}
+        self.go = names.unique_names("go_{}", stems)
+        self.run = names.unique_names("run_{}", stems)
         self.came = {
             (join, source): names.unique_name(f"{stems[source]}_came_for_{stems[join.target]}")
             for join in graph.joins
             for source in join.sources
         }
-        self.ready = {
-            node: names.unique_name(f"{stems[node]}_is_ready")
-            for node, task in self.tasks.items()
-            if task.is_deferred
-        }
-        self.full = {
-            join: names.unique_name(f"all_came_for_{stems[join.target]}") for join in graph.joins
-        }
-        self.new = {
-            field: names.unique_name(f"n_{keys[field]}")
-            for field in graph.spec.channels
-            if field in graph.written or self.fields.plans[field].resets
-        }
-        self.handle = {
-            node: names.unique_name(f"handle_{stems[node]}")
-            for node in graph.in_order(self.graph.split_nodes)
-        }
-        shared = graph.written_by_several()
-        self.over = {
-            field: names.unique_name(f"over_{keys[field]}")
-            for field in self.fields.state
-            if field in self.fields.overwritable & shared
-        }
+        deferred = {node: stem for node, stem in stems.items() if self.tasks[node].is_deferred}
+        self.ready = names.unique_names("{}_is_ready", deferred)
+        targets = {join: stems[join.target] for join in graph.joins}
+        self.full = names.unique_names("all_came_for_{}", targets)
+        changing = {field for field, plan in self.fields.plans.items() if plan.resets}
+        changing |= graph.written
+        self.new = names.unique_names("n_{}", {f: keys[f] for f in keys if f in changing})
+        split = {node: stems[node] for node in graph.in_order(graph.split_nodes)}
+        self.handle = names.unique_names("handle_{}", split)
+        shared = self.fields.overwritable & graph.written_by_several()
+        self.over = names.unique_names("over_{}", {f: keys[f] for f in keys if f in shared})
 
     def write(self) -> CodeWriter:
         text, local = self.text, self.local

@@ -22,22 +22,12 @@ from functools import cached_property, reduce
 from graphlib import CycleError, TopologicalSorter
 from pathlib import PurePath
 from types import NoneType, UnionType
-from typing import (
-    Annotated,
-    Any,
-    Literal,
-    NewType,
-    NotRequired,
-    Required,
-    Union,
-    get_args,
-    get_origin,
-)
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 from uuid import UUID
 
 from langgraph.graph import END
 from pydantic import BaseModel
-from typing_extensions import ReadOnly, TypeAliasType, is_typeddict
+from typing_extensions import is_typeddict
 
 from langchain_sequrity import _compat
 from langchain_sequrity.errors import GraphNotSupported, UsageError
@@ -51,7 +41,7 @@ from langchain_sequrity.graph.analysis.reads_and_writes import (
 from langchain_sequrity.graph.analysis.source import union
 from langchain_sequrity.graph.analysis.spec import Branch, GraphSpec
 from langchain_sequrity.graph.codec.channels import field_plan
-from langchain_sequrity.graph.codec.values import ENCODING_OF_CLASS, encode, object_form
+from langchain_sequrity.graph.codec.values import ENCODING_OF_CLASS, encode, meaning_of, object_form
 from langchain_sequrity.graph.limits import TOOL_NAME_CHARACTERS
 from langchain_sequrity.graph.options import FieldRouter, NodeOptions
 from langchain_sequrity.graph.program import (
@@ -78,6 +68,8 @@ RESERVED_NAMES = (
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9_]+")
 
 _COMMENT_CHARACTERS = 80
+
+_Key = TypeVar("_Key")
 
 
 def is_plain(name: str) -> bool:
@@ -126,6 +118,10 @@ class Namespace:
             name = stem[: TOOL_NAME_CHARACTERS - len(suffix)] + suffix
         self._used.add(name)
         return name
+
+    def unique_names(self, template: str, stems: Mapping[_Key, str]) -> dict[_Key, str]:
+        """A free name for each stem, like the template with the stem in it."""
+        return {key: self.unique_name(template.format(stem)) for key, stem in stems.items()}
 
     def copy(self) -> "Namespace":
         """A copy with the same used names."""
@@ -219,11 +215,9 @@ class Toolbox:
         return replace(tool, parameters=(*fields, packet), sees_state=sees_state)
 
     def _names_from_options(self) -> dict[str, str]:
-        names = {}
-        for node, option in self.options.items():
-            name = option.tool_name
-            if name is None:
-                continue
+        options = self.options.items()
+        names = {node: o.tool_name for node, o in options if o.tool_name is not None}
+        for node, name in names.items():
             if self.names.unique_name(name) != name:
                 msg = (
                     f"`NodeOptions(tool_name={name!r})` of node {node!r} is not a free name. A "
@@ -231,7 +225,6 @@ class Toolbox:
                     "keyword or built-in of Python."
                 )
                 raise UsageError(msg)
-            names[node] = name
         return names
 
     def _router(self, branch: Branch) -> ProgramRouter:
@@ -241,12 +234,12 @@ class Toolbox:
         access = router_access(self.spec, branch)
         source = self._tool_names.get(branch.source, "start")
         name = self.names.unique_name(f"{branch.name}__from__{source}", fallback="router")
-        return ProgramRouter(self._tool(name, "router", branch.source, branch.name, access))
+        return ProgramRouter(self._tool(name, branch.source, branch.name, access))
 
     def _node(self, node: str) -> ToolSpec:
         option = self.option(node)
         access = node_access(self.spec, self.spec.nodes[node], option)
-        tool = self._tool(self._tool_names[node], "node", node, None, access)
+        tool = self._tool(self._tool_names[node], node, None, access)
         if option.internal_tool is None:
             tool = replace(tool, changes=tuple(self._changes(access)))
         return self._fused(tool) if option.fuse_router else tool
@@ -258,21 +251,13 @@ class Toolbox:
             if field in self._mutable and not is_replaced:
                 yield field
 
-    def _tool(
-        self,
-        name: str,
-        role: Literal["node", "router"],
-        node: str,
-        branch: str | None,
-        access: Access,
-    ) -> ToolSpec:
-        default = f"Node {node!r}." if role == "node" else f"Decides what follows {node!r}."
+    def _tool(self, name: str, node: str, branch: str | None, access: Access) -> ToolSpec:
+        default = f"Node {node!r}." if branch is None else f"Decides what follows {node!r}."
         access_fields = {f.name: getattr(access, f.name) for f in fields(access)}
         access_fields["description"] = access.description or default
+        access_fields["role"] = "node" if branch is None else "router"
         parameters = self._parameters(access.reads)
-        return ToolSpec(
-            name=name, role=role, node=node, branch=branch, parameters=parameters, **access_fields
-        )
+        return ToolSpec(name=name, node=node, branch=branch, parameters=parameters, **access_fields)
 
     def _fused(self, tool: ToolSpec) -> ToolSpec:
         """A node's tool with its routers in it."""
@@ -397,17 +382,11 @@ def _is_immutable(annotation: Any, depth: int = 0) -> bool:
     origin, arguments = get_origin(annotation), get_args(annotation)
     if depth > _MAX_DEPTH:
         return False
-    if isinstance(annotation, TypeAliasType):
-        arguments = (annotation.__value__,)
-    elif isinstance(annotation, NewType):
-        arguments = (annotation.__supertype__,)
-    elif origin in (Annotated, Required, NotRequired, ReadOnly):
-        arguments = arguments[:1]
-    elif origin is Literal or annotation is None or annotation is Ellipsis:
+    if (meaning := meaning_of(annotation)) is not annotation:
+        return _is_immutable(meaning, depth + 1)
+    if origin is Literal or annotation is None or annotation is Ellipsis:
         return True
-    elif origin not in (Union, UnionType, tuple, frozenset):
-        arguments = ()
-    if arguments:
+    if arguments and origin in (Union, UnionType, tuple, frozenset):
         return all(_is_immutable(argument, depth + 1) for argument in arguments)
     return inspect.isclass(annotation) and origin is None and issubclass(annotation, _IMMUTABLE)
 
@@ -427,12 +406,8 @@ def _alternatives(annotation: Any, depth: int) -> list[Schema] | None:  # noqa: 
     origin, arguments = get_origin(annotation), get_args(annotation)
     if depth > _MAX_DEPTH:
         return None
-    if isinstance(annotation, TypeAliasType):
-        return _alternatives(annotation.__value__, depth + 1)
-    if isinstance(annotation, NewType):
-        return _alternatives(annotation.__supertype__, depth + 1)
-    if origin in (Annotated, Required, NotRequired, ReadOnly):
-        return _alternatives(arguments[0], depth + 1)
+    if (meaning := meaning_of(annotation)) is not annotation:
+        return _alternatives(meaning, depth + 1)
     if origin is Union or origin is UnionType:
         return _union(arguments, depth + 1)
     if origin is Literal:
@@ -511,11 +486,10 @@ class ProgramTask:
     def may_start_several(self) -> bool:
         """Whether more than one task may follow it in one step."""
         no_nodes: frozenset[str] = frozenset()
-        tools = self.routing_tools
-        exits = len(self.edges) + len(self.routers)
-        exits += self.tool.targets != no_nodes
+        exits = len(self.edges) + len(self.routers) + (self.tool.targets != no_nodes)
         return exits > 1 or any(
-            t.sends != no_nodes or (t.targets != no_nodes and not t.single) for t in tools
+            t.sends != no_nodes or (t.targets != no_nodes and not t.single)
+            for t in self.routing_tools
         )
 
 
