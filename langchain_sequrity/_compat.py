@@ -333,9 +333,8 @@ def copy_builder(builder: StateGraph[Any, Any, Any, Any]) -> StateGraph[Any, Any
     for node in new.nodes.values():
         if node.error_handler_node == _DEFAULT_ERROR_HANDLER_NODE:
             node.error_handler_node = None
-    new.branches = defaultdict(dict)
-    for source, branches in builder.branches.items():
-        new.branches[source] = dict(branches)
+    branches = {source: dict(branches) for source, branches in builder.branches.items()}
+    new.branches = defaultdict(dict, branches)
     return new
 
 
@@ -376,12 +375,9 @@ _ERROR_HANDLER = "node_error_handler"
 
 def waiting_nodes(channels: Mapping[str, Any], nodes: Mapping[str, Any]) -> list[str]:
     """The deferred nodes that wait until all other nodes are done."""
-    waiting = []
-    for name in nodes:
-        channel = channels.get(_CHANNEL_BRANCH_TO.format(name))
-        if isinstance(channel, LastValueAfterFinish) and channel.value is not MISSING:
-            waiting.append(name)
-    return waiting
+    triggers = {name: channels.get(_CHANNEL_BRANCH_TO.format(name)) for name in nodes}
+    deferred = {n: t for n, t in triggers.items() if isinstance(t, LastValueAfterFinish)}
+    return [name for name, trigger in deferred.items() if trigger.value is not MISSING]
 
 
 def started_nodes(task: Any, tokens: Mapping[str, str]) -> list[str]:
@@ -585,14 +581,8 @@ def astream_with(loop_class: type[AsyncPregelLoop]) -> Callable[..., Any]:
 def _with_globals(method: Callable[..., Any], **names: type[PregelLoop]) -> Callable[..., Any]:
     """A method that finds other objects under some of its module's names."""
     plain = cast("FunctionType", method)
-    new = FunctionType(
-        plain.__code__,
-        {**plain.__globals__, **names},
-        plain.__name__,
-        plain.__defaults__,
-        plain.__closure__,
-    )
-    new.__kwdefaults__ = plain.__kwdefaults__
+    new = FunctionType(plain.__code__, {**plain.__globals__, **names}, closure=plain.__closure__)
+    new.__defaults__, new.__kwdefaults__ = plain.__defaults__, plain.__kwdefaults__
     return new
 
 
@@ -686,11 +676,9 @@ def parts_of_tool_node(node: Any) -> tuple[str, list[InjectedTool], list[Any]]:
         UnsupportedVersion: If it has other attributes. The import of this module does not check
             them, because the import of `ToolNode` takes long.
     """
-    tools: list[InjectedTool] = []
     try:
-        for name, tool in node.tools_by_name.items():
-            injected = node._injected_args[name]  # noqa: SLF001
-            tools.append((tool, injected.state, injected.runtime))
+        pairs = [(tool, node._injected_args[name]) for name, tool in node.tools_by_name.items()]  # noqa: SLF001
+        tools = [(tool, injected.state, injected.runtime) for tool, injected in pairs]
         wrappers = [node._wrap_tool_call, node._awrap_tool_call]  # noqa: SLF001
         return node._messages_key, tools, [wrap for wrap in wrappers if wrap is not None]  # noqa: SLF001
     except AttributeError as error:
@@ -836,17 +824,11 @@ def _path(thing: Any) -> str:
 
 
 def _has_parameters(function: Any, parameters: str) -> bool:
-    expected = parameters.split(",") if parameters else []
-    actual = [
-        parameter
-        for parameter in inspect.signature(function).parameters.values()
-        if parameter.name != "self"
-    ]
-    if expected[-1:] == ["…"]:
-        count = len(expected) - 1
-        actual[count:] = [other for other in actual[count:] if other.default is other.empty]
-        expected.pop()
-    return [parameter.name for parameter in actual] == expected
+    named, may_have_more, _ = parameters.partition("…")
+    expected = [name for name in named.split(",") if name]
+    actual = [p for p in inspect.signature(function).parameters.values() if p.name != "self"]
+    more = [p for p in actual[len(expected) :] if not may_have_more or p.default is p.empty]
+    return [p.name for p in actual[: len(expected)]] == expected and not more
 
 
 def _check(
@@ -855,22 +837,22 @@ def _check(
     shapes: Mapping[str, Callable[[], bool]],
 ) -> None:
     """Raise an error for the first thing that the installed versions do not have."""
-    present: dict[str, bool] = {}
     for owner, names in members.items():
         for member in names.split():
+            path = f"{_path(owner)}.{member}"
             name, is_method, parameters = member.rstrip(")").partition("(")
             has_member = any(
                 name in vars(base) or name in inspect.get_annotations(base)
                 for base in owner.__mro__
             )
-            present[f"{_path(owner)}.{member}"] = has_member and (
-                not is_method or _has_parameters(getattr(owner, name), parameters)
-            )
+            if not has_member or (
+                is_method and not _has_parameters(getattr(owner, name), parameters)
+            ):
+                raise _unsupported(path)
     for function, parameters in functions.items():
-        present[f"{_path(function)}({parameters})"] = _has_parameters(function, parameters)
-    for thing, is_present in present.items():
-        if not is_present:
-            raise _unsupported(thing)
+        path = f"{_path(function)}({parameters})"
+        if not _has_parameters(function, parameters):
+            raise _unsupported(path)
     for shape, has_shape in shapes.items():
         if not has_shape():
             raise _unsupported(shape)

@@ -37,7 +37,7 @@ from langchain_sequrity.graph.analysis.reads_and_writes import (
     annotations_of_fields,
     annotations_of_packets,
 )
-from langchain_sequrity.graph.analysis.spec import ROOT, Branch, GraphSpec, Mapper
+from langchain_sequrity.graph.analysis.spec import ROOT, GraphSpec, NodeSpec
 from langchain_sequrity.graph.codec.channels import (
     AnyChannel,
     FieldCodec,
@@ -124,30 +124,27 @@ class ToolInput:
     """The meaning of a tool's arguments.
 
     Args:
+        spec: The graph.
         tool: The tool.
-        schema_fields: Fields and managed values of its input schema, in LangGraph's order.
-        managed: The managed values of the graph.
-        mapper: Makes the input from a dict of fields, if its schema is a class.
         fields: The codecs of the graph's fields.
-        send_types: The types that the input of a `Send` may hold.
+        types: The types that the fields may hold.
+
+    Attributes:
+        ends: The path map of a router; `None` without.
     """
 
     def __init__(
-        self,
-        tool: ToolSpec,
-        schema_fields: Sequence[str],
-        *,
-        managed: Iterable[str],
-        mapper: Mapper | None,
-        fields: Mapping[str, FieldCodec],
-        send_types: AllowedTypes,
+        self, spec: GraphSpec, tool: ToolSpec, fields: Mapping[str, FieldCodec], types: AllowedTypes
     ) -> None:
+        reader = spec.reader(tool.node, tool.branch)
         self.tool = tool
-        self._mapper = mapper
-        self._send_types = send_types
-        self._is_root = tuple(schema_fields) == (ROOT,)
-        self._position = {name: index for index, name in enumerate(schema_fields)}
-        self.managed = tuple(name for name in schema_fields if name in managed)
+        self._mapper = _compat.pick_mapper(list(reader.input_fields), reader.input_schema)
+        self.ends = None if isinstance(reader, NodeSpec) else reader.ends
+        packet_annotations = annotations_of_packets(reader) if isinstance(reader, NodeSpec) else []
+        self._send_types = types.join(allowed_types(packet_annotations))
+        self._is_root = reader.input_fields == (ROOT,)
+        self._position = {name: index for index, name in enumerate(reader.input_fields)}
+        self.managed = tuple(name for name in reader.input_fields if name in spec.managed)
         self._parameters = sorted(
             ((p.name, p.field, fields[p.field]) for p in tool.parameters if p.field is not None),
             key=lambda parameter: self._position.get(parameter[1], len(self._position)),
@@ -225,8 +222,14 @@ class ToolInput:
             if snapshot is None:
                 continue
             opaque = snapshot.opaque_objects() if self.tool.role == "node" else ()
-            if opaque:
-                _warn_of_opaque(self.tool, field, opaque[0])
+            if opaque:  # a node may have changed the object without notice
+                text = (
+                    f"Field `{field}` holds a `{type(opaque[0]).__name__}`, whose changes cannot "
+                    f"be noticed. So node `{self.tool.node}`, which reads the field, counts as "
+                    "writing it: the field gets all labels of the node. Have the object outside "
+                    "the state, for example in the context."
+                )
+                warn(text, UnknownAccess)
             elif not snapshot.is_changed():
                 continue
             written = codec.write(channels[field])
@@ -339,16 +342,6 @@ def refuse_arguments(
     raise BadReply(msg, session_id=session_id)
 
 
-def _warn_of_opaque(tool: ToolSpec, field: str, value: Any) -> None:
-    """Warn of an object that a node may have changed without notice."""
-    text = (
-        f"Field `{field}` holds a `{type(value).__name__}`, whose changes cannot be noticed. So "
-        f"node `{tool.node}`, which reads the field, counts as writing it: the field gets all "
-        "labels of the node. Have the object outside the state, for example in the context."
-    )
-    warn(text, UnknownAccess)
-
-
 _log = logging.getLogger(__name__)
 
 _DECLARE = {
@@ -453,36 +446,17 @@ class ClientTools:
         )
         self._is_root = tuple(spec.channels) == (ROOT,)
         self._updates = _compat.output_reader(spec.builder)
-        self._branches = {(branch.source, branch.name): branch for branch in spec.branches}
-        self._types = send_types = reduce(
+        self._types = reduce(
             AllowedTypes.join, (codec.allowed for codec in self._fields.values()), AllowedTypes()
         )
         tools = [tool for tool in program.tools.values() if tool.role != "result"]
         tools += [router for tool in tools for router in tool.fused]
-        self.inputs = {tool.name: self._input(tool, send_types) for tool in tools}
+        self.inputs = {
+            tool.name: ToolInput(spec, tool, self._fields, self._types) for tool in tools
+        }
         self._receivers = {
             tool.node: self.inputs[tool.name] for tool in tools if tool.role == "node"
         }
-
-    def _input(self, tool: ToolSpec, send_types: AllowedTypes) -> ToolInput:
-        if tool.role == "node":
-            node = self._spec.nodes[tool.node]
-            schema, fields = node.input_schema, node.input_fields
-            send_types = send_types.join(allowed_types(annotations_of_packets(node)))
-        else:
-            branch = self._branch(tool)
-            schema, fields = branch.schema, branch.input_fields
-        return ToolInput(
-            tool,
-            fields,
-            managed=self._spec.managed,
-            mapper=self._spec.mapper_of(schema),
-            fields=self._fields,
-            send_types=send_types,
-        )
-
-    def _branch(self, tool: ToolSpec) -> Branch:
-        return self._branches[tool.node, str(tool.branch)]
 
     # State
 
@@ -739,7 +713,7 @@ class ClientTools:
         """
         for field in changes:
             _refuse_change(_title(tool), field, "Change it in a node.")
-        ends = self._branch(tool).ends
+        ends = self.inputs[tool.name].ends
         answers = output if isinstance(output, list | tuple) else [output]
         if ends:
             answers = [answer if isinstance(answer, Send) else ends[answer] for answer in answers]

@@ -237,14 +237,13 @@ class LangGraphExecutor(PassesDenials[Any, Any], CompiledStateGraph[Any, Any, An
         tools = ClientTools(spec, self._program)
         config = settings.connection.config
         self._fsm = config.fsm.to_wire() if config and config.fsm else {}
-        denials = DenialHandler(exchange.connection, self._program, on_denied)
         self._parts = ExecutorParts(
             spec=spec,
             program=self._program,
             tools=tools,
             exchange=exchange,
             transport=self._model.sender,
-            denials=denials,
+            denials=DenialHandler(exchange.connection, self._program, on_denied),
             name=name or spec.name,
             keeps_labels=keep_labels_of_edits,
             on_session_lost=self._model.on_session_lost,

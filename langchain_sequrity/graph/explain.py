@@ -183,7 +183,7 @@ def _routers(
         is_fused = tool.name not in program.offered
         notes = ["It runs within the call of its node."] if is_fused else []
         if tool.reads_from == "everything" and len(tool.parameters) > 1:
-            notes.append(f"It {whole_state('reads', branch.schema, is_router=True)}")
+            notes.append(f"It {whole_state('reads', branch.input_schema, is_router=True)}")
         yield replace(
             _explained(tool),
             tool=None if is_fused else tool.name,

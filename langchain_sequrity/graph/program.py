@@ -109,11 +109,11 @@ class Access:
         description: Its docstring, or nothing.
     """
 
-    reads: tuple[str, ...]
-    writes: tuple[str, ...]
-    definite: frozenset[str]
-    reads_from: KnownFrom
-    writes_from: KnownFrom
+    reads: tuple[str, ...] = ()
+    writes: tuple[str, ...] = ()
+    definite: frozenset[str] = frozenset()
+    reads_from: KnownFrom = "declared"
+    writes_from: KnownFrom = "declared"
     targets: frozenset[str] | None = frozenset()
     sends: frozenset[str] | None = frozenset()
     single: bool = True
@@ -128,7 +128,8 @@ class ToolSpec(Access):
 
     Attributes:
         name: As policies name it.
-        role: Node or router; "result" is the tool that gives the results of handles.
+        role: Node or router; "result" is the tool that gives the results of handles. "start" stands
+            for START, which is never called.
         node: LangGraph's name of the node; of a router, of the node it follows (START possible).
         branch: Name of the router's branch, as LangGraph knows it.
         parameters: One per state field in `reads`, in this order, and what a `Send` carries.
@@ -144,10 +145,10 @@ class ToolSpec(Access):
     """
 
     name: str
-    role: Literal["node", "router", "result"]
+    role: Literal["node", "router", "result", "start"]
     node: str
-    branch: str | None
-    parameters: tuple[Parameter, ...]
+    branch: str | None = None
+    parameters: tuple[Parameter, ...] = ()
     own_reads: frozenset[str] | None = None
     fused: "tuple[ToolSpec, ...]" = ()
     changes: tuple[str, ...] = ()
@@ -261,10 +262,10 @@ class FieldVariables:
         key = f'"{CHANGED}{self.keys[field]}"'
         return f"{self.result}[{key}]" if self.may_branch else f"{self.result}.get({key}, {base})"
 
-    def with_own_writes(self, field: str, tool: ToolSpec | None) -> str:
+    def with_own_writes(self, field: str, tool: ToolSpec) -> str:
         """The field before this step with the node's own writes, as its routers see it."""
         before = self.state[field]
-        if tool is None:
+        if tool.role == "start":
             return before
         if not self.is_log(field):
             return self.after_result(field, tool, before) if field in tool.writes else before

@@ -8,7 +8,7 @@ import json
 import shutil
 import sys
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Literal, TextIO
@@ -241,22 +241,8 @@ Vertex = tuple[str, str]
 """Shape and name: two vertices of different shapes may have the same name."""
 
 
-def mermaid(runs: Sequence[TracedRun]) -> str:
-    """Draw runs, with an arrow from each producer of an argument to the node that got it.
-
-    Args:
-        runs: The runs; each becomes a subgraph of the chart.
-
-    Returns:
-        Mermaid text.
-    """
-    lines = [
-        line for number, run in enumerate(runs, 1) for line in _mermaid_part(f"r{number}", run)
-    ]
-    return "\n".join(["flowchart LR", *(f"  {line}" for line in [*lines, _DENIED])])
-
-
 def _mermaid_part(prefix: str, run: TracedRun) -> Iterator[str]:
+    """A run as a subgraph, with an arrow from each producer of an argument to its node."""
     nodes = {call.node for call in run.calls if call.role == "node"}
     vertices: dict[Vertex, str] = {}
     arrows: dict[tuple[str, str], set[str]] = defaultdict(set)
@@ -351,7 +337,9 @@ class Trace(Listener):
 
     def to_mermaid(self) -> str:
         """Which data reached which node, by the labels, as a Mermaid flowchart."""
-        return mermaid(self.runs)
+        parts = [_mermaid_part(f"r{number}", run) for number, run in enumerate(self.runs, 1)]
+        lines = [line for part in parts for line in part]
+        return "\n".join(["flowchart LR", *(f"  {line}" for line in [*lines, _DENIED])])
 
     @override
     def heard(self, event: RunEvent) -> None:
@@ -442,14 +430,13 @@ class _RunBuilder:
 
     def traced(self) -> TracedRun:
         """The run as an immutable record."""
-        calls = tuple(self._traced())
+        calls = tuple(map(self._traced, (*self.calls, *self.other_calls)))
         return TracedRun(self.graph, self.mode, self.session_id, self.outcome, self.error, calls)
 
-    def _traced(self) -> Iterator[TracedCall]:
-        for call in (*self.calls, *self.other_calls):
-            event = self.ran_events.get(call["id"], {})
-            facts = {name: fact for name, fact in call.items() if name != "id"}
-            yield TracedCall(**facts, node_seconds=event.get("seconds"), error=event.get("error"))
+    def _traced(self, call: _Facts) -> TracedCall:
+        event = self.ran_events.get(call["id"], {})
+        facts = {name: fact for name, fact in call.items() if name != "id"}
+        return TracedCall(**facts, node_seconds=event.get("seconds"), error=event.get("error"))
 
 
 def _call(event: RunEvent, verdict: str, seconds: float | None = None) -> _Facts:

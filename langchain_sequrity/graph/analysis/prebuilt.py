@@ -106,13 +106,10 @@ def response_formats(runnable: Any) -> Mapping[str, Any]:
 
 
 def _function_access(function: Any, fields: Collection[str]) -> PrebuiltAccess | None:
-    if isinstance(function, functools.partial) and _is_from(
-        function.func, _TOOL_NODE, "tools_condition"
-    ):
-        key = function.keywords.get("messages_key", "messages")
-        return PrebuiltAccess(frozenset({key}), ANY_RETURN)
-    if _is_from(function, _TOOL_NODE, "tools_condition"):
-        return PrebuiltAccess(frozenset({"messages"}), ANY_RETURN)
+    has_keywords = isinstance(function, functools.partial)
+    if _is_from(function.func if has_keywords else function, _TOOL_NODE, "tools_condition"):
+        keywords = function.keywords if has_keywords else {}
+        return PrebuiltAccess(frozenset({keywords.get("messages_key", "messages")}), ANY_RETURN)
     if isinstance(function, MethodType):
         keys = _fields_of_middleware(function.__self__)
         return None if keys is None else PrebuiltAccess(keys, ReturnSummary(keys=keys))

@@ -330,8 +330,6 @@ def _internal_tool_access(graph: GraphSpec, node: NodeSpec, options: NodeOptions
         reads=in_graph_order(graph, options.reads),
         writes=options.writes,
         definite=frozenset(options.writes),
-        reads_from="declared",
-        writes_from="declared",
     )
 
 
@@ -369,7 +367,7 @@ def router_access(graph: GraphSpec, branch: Branch) -> Access:
     Raises:
         GraphNotSupported: If it reads something that its node returned besides the state.
     """
-    reader = StateReader(branch.path, branch.schema, branch.input_fields)
+    reader = StateReader(branch.path, branch.input_schema, branch.input_fields)
     keys = reader.keys
     if keys is not None and not branch.is_typed:
         _check_no_passthrough(graph, branch, keys)
@@ -377,16 +375,14 @@ def router_access(graph: GraphSpec, branch: Branch) -> Access:
     reads = branch.input_fields if known_reads is None else known_reads
     returns = returns_of_router(branch.path)
     if known_reads is None and len(reads) > 1:
-        subject = f"The router {branch.name!r} after {branch.source!r}"
-        warn(f"{subject} {whole_state('reads', branch.schema, is_router=True)}", UnknownAccess)
+        whole = whole_state("reads", branch.input_schema, is_router=True)
+        warn(f"The router {branch.name!r} after {branch.source!r} {whole}", UnknownAccess)
     names = _router_targets(branch, returns)
     targets = None if names is None else nodes_among(graph, names)
     # A Literal means one name, and its function returns no Send.
     is_literal = returns.sends == frozenset() and returns_one_literal(branch.path)
     return Access(
         reads=in_graph_order(graph, reads),
-        writes=(),
-        definite=frozenset(),
         reads_from="everything" if known_reads is None else "source",
         writes_from="source",
         targets=targets,

@@ -587,13 +587,11 @@ class _ReturnAnalysis:
 
     def update(self, expr: ast.expr) -> ReturnSummary:
         """An expression as the update of a node."""
-        visit = self.update_visitors.get(type(expr))
-        return ANY_RETURN if visit is None else visit(expr)
+        return self.update_visitors.get(type(expr), lambda _: ANY_RETURN)(expr)
 
     def route(self, expr: ast.expr) -> ReturnSummary:
         """An expression as the answer of a router, or as a `goto`."""
-        visit = self.route_visitors.get(type(expr))
-        return ANY_RETURN if visit is None else visit(expr)
+        return self.route_visitors.get(type(expr), lambda _: ANY_RETURN)(expr)
 
     def _all(self, exprs: list[ast.expr], visit: _Visit) -> ReturnSummary:
         summary = EMPTY_RETURN
@@ -723,9 +721,8 @@ def _subgraph_returns(graph: CompiledStateGraph[Any, Any, Any, Any]) -> ReturnSu
     builder = graph.builder
     for spec in builder.nodes.values():
         sources = sources_of(spec.runnable)
-        if not sources or any(map(leaves_graph, sources)):
-            return ANY_RETURN
-        if either(map(node_returns, sources)).targets is None:
+        may_leave = not sources or any(map(leaves_graph, sources))
+        if may_leave or either(map(node_returns, sources)).targets is None:
             return ANY_RETURN
     return ReturnSummary(keys=frozenset(builder.schemas[builder.output_schema]))
 
@@ -754,12 +751,11 @@ def annotated_keys(runnable: Any, state_schema: type[Any]) -> frozenset[str] | N
 
 def return_types(runnable: Any) -> list[Any]:
     """The classes in the return annotations of a node's functions, with all members of unions."""
-    hints = map(_return_hint, functions_of(runnable))
-    return [cls for hint in hints for cls in _union_members(hint)]
-
-
-def _union_members(hint: Any) -> Iterable[Any]:
-    return get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
+    classes: list[Any] = []
+    for hint in map(_return_hint, functions_of(runnable)):
+        is_union = get_origin(hint) in (Union, types.UnionType)
+        classes += get_args(hint) if is_union else [hint]
+    return classes
 
 
 def _return_hint(function: Any) -> Any:

@@ -5,7 +5,7 @@ neither is called on it.
 """
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -20,9 +20,6 @@ from langchain_sequrity.labels import ALL, RESERVED_PREFIX
 
 ROOT = "__root__"
 """Name of the one channel of a state that is not a dict of fields."""
-
-Mapper = Callable[[dict[str, Any]], Any]
-"""Makes an object of the schema from a dict of fields."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +58,7 @@ class Branch(NamedTuple):
         path: The router.
         ends: Answer of the router → node or END; `None` if that is not declared.
         input_fields: State fields and managed values of its schema.
-        schema: Schema of its input.
+        input_schema: Schema of its input.
         is_typed: Whether the schema is its own. If not, it also sees all that its node returned.
     """
 
@@ -70,7 +67,7 @@ class Branch(NamedTuple):
     path: Any
     ends: dict[Any, str] | None
     input_fields: tuple[str, ...]
-    schema: type[Any]
+    input_schema: type[Any]
     is_typed: bool
 
 
@@ -102,10 +99,11 @@ class GraphSpec:
     builder: StateGraph[Any, Any, Any, Any]
     name: str
 
-    def mapper_of(self, schema: type[Any]) -> Mapper | None:
-        """The function from a dict of fields to a node's input; `None` if the dict is the input."""
-        mapper: Mapper | None = _compat.pick_mapper(list(self.schemas[schema]), schema)
-        return mapper
+    def reader(self, node: str, router: str | None) -> NodeSpec | Branch:
+        """A node, or the router of this name after it: what gets a state."""
+        if router is None:
+            return self.nodes[node]
+        return next(b for b in self.branches if (b.source, b.name) == (node, router))
 
 
 def read_graph(graph: Any) -> GraphSpec:
@@ -136,12 +134,12 @@ def read_graph(graph: Any) -> GraphSpec:
     _check_names(builder)
     schemas = {schema: tuple(fields) for schema, fields in builder.schemas.items()}
     return GraphSpec(
-        nodes=_nodes(builder, schemas),
+        nodes={node.name: node for node in _nodes(builder, schemas)},
         edges=tuple(sorted((_text(start), _text(end)) for start, end in builder.edges)),
         joins=tuple(
             sorted(Join(tuple(map(_text, s)), _text(end)) for s, end in builder.waiting_edges)
         ),
-        branches=_branches(builder, schemas),
+        branches=tuple(_branches(builder, schemas)),
         channels=dict(builder.channels),
         managed=dict(builder.managed),
         schemas=schemas,
@@ -185,16 +183,15 @@ def _check_managed(managed: Mapping[str, Any]) -> None:
 
 def _nodes(
     builder: StateGraph[Any, Any, Any, Any], schemas: Mapping[type[Any], tuple[str, ...]]
-) -> dict[str, NodeSpec]:
+) -> Iterator[NodeSpec]:
     defaults = _compat.node_defaults(builder)
-    nodes = {}
     for node, spec in builder.nodes.items():
         if spec.is_error_handler:
             continue
         name = _text(node)
         if (spec.timeout or defaults.timeout) is not None:
             _compat.check_timeout(spec.runnable, name)
-        nodes[name] = NodeSpec(
+        yield NodeSpec(
             name=name,
             runnable=spec.runnable,
             input_schema=spec.input_schema,
@@ -205,7 +202,6 @@ def _nodes(
             trace_policy=spec.trace_policy,
             error_handler=_handler(builder, spec, defaults.error_handler),
         )
-    return nodes
 
 
 def _text(name: str) -> str:
@@ -221,23 +217,19 @@ def _handler(builder: StateGraph[Any, Any, Any, Any], spec: Any, default: Any) -
 
 def _branches(
     builder: StateGraph[Any, Any, Any, Any], schemas: Mapping[type[Any], tuple[str, ...]]
-) -> tuple[Branch, ...]:
-    conditional_edges = []
+) -> Iterator[Branch]:
     for source, branches in builder.branches.items():
         node = builder.nodes.get(source)
         inherited = node.input_schema if node is not None else builder.state_schema
         for name, branch in branches.items():
             schema = branch.input_schema or inherited
             ends = {key: _text(end) for key, end in (branch.ends or {}).items()}
-            conditional_edges.append(
-                Branch(
-                    source=_text(source),
-                    name=name,
-                    path=branch.path,
-                    ends=ends or None,
-                    input_fields=schemas[schema],
-                    schema=schema,
-                    is_typed=branch.input_schema is not None,
-                )
+            yield Branch(
+                source=_text(source),
+                name=name,
+                path=branch.path,
+                ends=ends or None,
+                input_fields=schemas[schema],
+                input_schema=schema,
+                is_typed=branch.input_schema is not None,
             )
-    return tuple(conditional_edges)

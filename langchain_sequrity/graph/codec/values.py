@@ -43,7 +43,10 @@ from typing import (
     Any,
     Literal,
     NamedTuple,
+    NewType,
     NoReturn,
+    NotRequired,
+    Required,
     TypeVar,
     get_args,
     get_origin,
@@ -57,7 +60,7 @@ from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.types import Overwrite
 from pydantic import BaseModel, RootModel
 from pydantic_core import to_jsonable_python
-from typing_extensions import TypeAliasType, is_typeddict, override
+from typing_extensions import ReadOnly, TypeAliasType, is_typeddict, override
 
 from langchain_sequrity import _compat
 from langchain_sequrity.display import plain
@@ -147,7 +150,18 @@ ENCODING_OF_CLASS = {cls: encoding for cls, encoding in _ENCODINGS.items() if cl
 
 _ENCODING_OF_NAME = {encoding.name: encoding for encoding in _ENCODINGS.values()}
 
-ObjectKind = Literal["model", "record", "tuple", "enum"]
+
+class ObjectForm(NamedTuple):
+    """How objects of one kind of class become their fields, and back.
+
+    Attributes:
+        fields: Gives the fields of an object; `None` if they are not all of its content.
+        make: Makes an object of a class from its fields, with the class's own checks. It raises any
+            exception of the class for fields that it does not accept.
+    """
+
+    fields: Callable[[Any], Mapping[str, Any] | None]
+    make: Callable[[Any, Mapping[str, Any]], Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,53 +210,23 @@ def allowed_types(annotations: Iterable[Any]) -> AllowedTypes:
             if issubclass(annotation, lc.BaseMessage):
                 messages = True
                 continue
-            if object_kind(annotation) is not None:
+            if object_form(annotation) is not None:
                 classes.add(annotation)
         todo.extend(_inner_annotations(annotation))
     return AllowedTypes(messages, frozenset(classes))
 
 
-def object_kind(cls: type) -> ObjectKind | None:
-    """The kind of a class; `None` if its objects do not become JSON."""
+def object_form(cls: type) -> ObjectForm | None:
+    """The form of the objects of a class; `None` if they do not become JSON."""
     if issubclass(cls, BaseModel):
-        return "model" if cls is not BaseModel else None
+        return _MODEL if cls is not BaseModel else None
     if dataclasses.is_dataclass(cls):
-        return "record"
+        return _RECORD
     if issubclass(cls, tuple) and hasattr(cls, "_fields"):
-        return "tuple"
+        return _TUPLE
     if issubclass(cls, Enum):
-        return "enum" if len(cls) else None
+        return _ENUM if len(cls) else None
     return None
-
-
-def object_fields(value: Any, kind: ObjectKind) -> Mapping[str, Any] | None:
-    """The fields of an object; `None` if they are not all of its content."""
-    match kind:
-        case "model":
-            return _model_fields(value)
-        case "record":
-            return _record_fields(value)
-        case "tuple":
-            return dict(zip(value._fields, value, strict=True))
-        case "enum":
-            return {"name": value.name}
-
-
-def make_object(cls: type, fields: Mapping[str, Any]) -> Any:
-    """Make an object from its fields, with the class's own checks.
-
-    Raises:
-        Exception: Any exception of the class for fields that it does not accept.
-    """
-    match object_kind(cls):
-        case "model":
-            return _make_model(cls, fields)
-        case "record":
-            return _make_record(cls, fields)
-        case "enum":
-            return cls[fields["name"]]  # type: ignore[index] # an Enum
-        case _:
-            return cls(**fields)
 
 
 def _model_fields(value: BaseModel) -> Mapping[str, Any] | None:
@@ -308,10 +292,30 @@ def _make_record(cls: Any, fields: Mapping[str, Any]) -> Any:
     return record
 
 
+def _tuple_fields(value: Any) -> Mapping[str, Any]:
+    return dict(zip(value._fields, value, strict=True))
+
+
+_MODEL = ObjectForm(_model_fields, _make_model)
+_RECORD = ObjectForm(_record_fields, _make_record)
+_TUPLE = ObjectForm(_tuple_fields, lambda cls, fields: cls(**fields))
+_ENUM = ObjectForm(lambda value: {"name": value.name}, lambda cls, fields: cls[fields["name"]])
+
+
 def _with_subclasses(classes: Iterable[type]) -> Iterator[type]:
     for cls in classes:
         yield cls
         yield from _with_subclasses(type.__subclasses__(cls))
+
+
+def meaning_of(annotation: Any) -> Any:
+    """What an alias, a new type or a qualifier stands for; else the annotation itself."""
+    if isinstance(annotation, TypeAliasType):
+        return annotation.__value__
+    if isinstance(annotation, NewType):
+        return annotation.__supertype__
+    is_qualified = get_origin(annotation) in (Annotated, Required, NotRequired, ReadOnly)
+    return get_args(annotation)[0] if is_qualified else annotation
 
 
 def _inner_annotations(annotation: Any) -> Iterator[Any]:
@@ -319,14 +323,10 @@ def _inner_annotations(annotation: Any) -> Iterator[Any]:
     if isinstance(annotation, TypeVar):
         yield from annotation.__constraints__
         yield annotation.__bound__
-    elif isinstance(annotation, TypeAliasType):
-        yield annotation.__value__
+    elif (meaning := meaning_of(annotation)) is not annotation:
+        yield meaning
     elif get_origin(annotation) is Literal:
         yield from (type(value) for value in get_args(annotation) if isinstance(value, Enum))
-    elif get_origin(annotation) is Annotated:
-        yield get_args(annotation)[0]
-    elif hasattr(annotation, "__supertype__"):
-        yield annotation.__supertype__
     elif inspect.isclass(annotation) and get_origin(annotation) is None:
         yield from _field_annotations(annotation)
     else:
@@ -339,7 +339,7 @@ def _inner_annotations(annotation: Any) -> Iterator[Any]:
 def _field_annotations(cls: Any) -> Iterable[Any]:
     if issubclass(cls, BaseModel):
         return [info.annotation for info in cls.model_fields.values()]
-    if is_typeddict(cls) or object_kind(cls) in {"record", "tuple"}:
+    if is_typeddict(cls) or object_form(cls) in (_RECORD, _TUPLE):
         try:
             return get_type_hints(cls, include_extras=True).values()
         except NameError:  # no class can be made from a name that cannot be resolved
@@ -734,9 +734,9 @@ def _encode_object(value: Any, cls: type, depth: int, allowed: AllowedTypes) -> 
     if isinstance(value, lc.BaseMessage):
         if allowed.messages and _MESSAGES.get(cls.__name__) is cls:
             return _encode_message(value, cls, depth, allowed)
-    elif kind := object_kind(cls):
+    elif form := object_form(cls):
         name = allowed.name_of(cls)
-        if name is not None and (fields := object_fields(value, kind)) is not None:
+        if name is not None and (fields := form.fields(value)) is not None:
             encoded = {key: _encode(item, depth + 2, allowed) for key, item in fields.items()}
             return {TYPE: "object", "class": name, "fields": encoded}
     else:
@@ -753,8 +753,8 @@ def stays_on_client(value: Any, allowed: AllowedTypes) -> bool:
         return False
     if isinstance(value, lc.BaseMessage):
         return not (allowed.messages and _MESSAGES.get(cls.__name__) is cls)
-    if kind := object_kind(cls):
-        return allowed.name_of(cls) is None or object_fields(value, kind) is None
+    if form := object_form(cls):
+        return allowed.name_of(cls) is None or form.fields(value) is None
     return not isinstance(value, str | int | float)
 
 
@@ -824,7 +824,8 @@ def _decode_object(tag: str, value: dict[str, Json], depth: int, allowed: Allowe
     if cls is None or type(fields) is not dict:
         _refuse(f"it holds a {_displayed_type(value)}, which its annotation does not name")
     decoded = {key: _decode(item, depth + 2, allowed) for key, item in fields.items()}
-    return cls(**decoded) if tag == "message" else make_object(cls, decoded)
+    form = object_form(cls) if tag == "object" else None
+    return cls(**decoded) if form is None else form.make(cls, decoded)
 
 
 def _decode_handle(value: dict[str, Json]) -> Any:

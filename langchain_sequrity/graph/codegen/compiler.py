@@ -10,17 +10,12 @@ from langgraph.graph import END, START
 from langchain_sequrity.display import plain
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.graph.analysis.spec import GraphSpec
-from langchain_sequrity.graph.codec.channels import field_plan
 from langchain_sequrity.graph.codegen.program_text import (
     LocalVariables,
     write_structured,
     write_superstep,
 )
-from langchain_sequrity.graph.codegen.tools import (
-    ProgramTask,
-    TaskGraph,
-    Toolbox,
-)
+from langchain_sequrity.graph.codegen.tools import ProgramTask, TaskGraph, Toolbox
 from langchain_sequrity.graph.limits import PROGRAM_CHARACTERS
 from langchain_sequrity.graph.options import NodeOptions
 from langchain_sequrity.graph.program import (
@@ -44,7 +39,7 @@ Returns why the tool's calls run one after the other; empty if they run in paral
 
 def compile_graph(
     spec: GraphSpec,
-    nodes: Mapping[str, NodeOptions] | None = None,
+    options: Mapping[str, NodeOptions] = MappingProxyType({}),
     why_not_split: WhyNotSplit = lambda *_: "",
     *,
     may_branch: bool = True,
@@ -53,7 +48,7 @@ def compile_graph(
 
     Args:
         spec: What `read_graph` returned.
-        nodes: Options by node.
+        options: Options by node.
         why_not_split: Gives the reason why calls of a tool do not run side by side.
         may_branch: Whether the program may decide by what a node changed in place. Otherwise a
             field that a node may change has the node's labels, changed or not.
@@ -65,12 +60,17 @@ def compile_graph(
         GraphNotSupported: If a program cannot do the same as the graph.
         UsageError: If the options do not fit the graph.
     """
-    options = nodes or {}
     _check_options(spec, options)
     toolbox = Toolbox(spec, options)
     local = LocalVariables.allocate(toolbox.names)
     with_packets = partial(_with_packets, toolbox=toolbox, local=local, why_not=why_not_split)
-    base = _program_graph(spec, toolbox, local, may_branch=may_branch)
+    base = TaskGraph(
+        spec=spec,
+        start=_task(spec, toolbox, START),
+        tasks={node: _task(spec, toolbox, node) for node in toolbox.nodes},
+        tokens=MappingProxyType({node: f"{tool.name}:" for node, tool in toolbox.nodes.items()}),
+        fields=_field_variables(toolbox, local, may_branch=may_branch),
+    )
     graph, wide = with_packets(base), with_packets(replace(base, is_wide=True))
     widest = with_packets(replace(base, is_wide=True, takes_packets=True))
     wide_text, flags, ready = write_superstep(wide, local, toolbox.names)
@@ -132,7 +132,13 @@ def _waiting_nodes(graph: TaskGraph, early: Collection[str]) -> frozenset[str]:
 def _tools(graph: TaskGraph, local: LocalVariables) -> dict[str, ToolSpec]:
     tools = {tool.name: tool for tool in graph.tools}
     if graph.split_nodes:
-        tools[local.result_of] = _result_of(local.result_of)
+        tools[local.result_of] = ToolSpec(
+            name=local.result_of,
+            role="result",
+            node="",
+            parameters=(Parameter(HANDLE, None, "handle", {"type": "string"}),),
+            description="Gives the result of a call that runs beside others.",
+        )
     return tools
 
 
@@ -144,7 +150,7 @@ def _with_packets(
     for node in graph.in_order(graph.receivers):
         tasks[node] = replace(tasks[node], tool=toolbox.for_packets(node))
     for node, task in tasks.items():
-        if is_parallel and task.tool is not None:
+        if is_parallel:
             reason = "the service answers it"
             if task.internal is None:
                 reason = why_not(task.tool.name, local.result_of)
@@ -153,33 +159,7 @@ def _with_packets(
     return replace(graph, fields=replace(graph.fields, overwritable=graph.overwritable()))
 
 
-def _result_of(name: str) -> ToolSpec:
-    handle = Parameter(HANDLE, None, "handle", {"type": "string"})
-    return ToolSpec(
-        name=name,
-        role="result",
-        node="",
-        branch=None,
-        parameters=(handle,),
-        description="Gives the result of a call that runs beside others.",
-        reads=(),
-        writes=(),
-        definite=frozenset(),
-        reads_from="declared",
-        writes_from="declared",
-    )
-
-
-def _program_graph(
-    spec: GraphSpec, toolbox: Toolbox, local: LocalVariables, *, may_branch: bool
-) -> TaskGraph:
-    return TaskGraph(
-        spec=spec,
-        start=_task(spec, toolbox, START),
-        tasks={node: _task(spec, toolbox, node) for node in toolbox.nodes},
-        tokens=MappingProxyType({node: f"{tool.name}:" for node, tool in toolbox.nodes.items()}),
-        fields=replace(_field_variables(spec, toolbox, local), may_branch=may_branch),
-    )
+_START_TOOL = ToolSpec(name="", role="start", node=START)
 
 
 def _task(spec: GraphSpec, toolbox: Toolbox, node: str) -> ProgramTask:
@@ -189,7 +169,7 @@ def _task(spec: GraphSpec, toolbox: Toolbox, node: str) -> ProgramTask:
     node_spec = spec.nodes.get(node)
     return ProgramTask(
         node=node,
-        tool=toolbox.nodes.get(node),
+        tool=toolbox.nodes.get(node, _START_TOOL),
         internal=option.internal_tool,
         edges=tuple(target for source, target in spec.edges if source == node and target != END),
         routers=tuple(router for router in routers if router not in fused),
@@ -199,17 +179,19 @@ def _task(spec: GraphSpec, toolbox: Toolbox, node: str) -> ProgramTask:
     )
 
 
-def _field_variables(spec: GraphSpec, toolbox: Toolbox, local: LocalVariables) -> FieldVariables:
-    unique_name, keys = toolbox.names.unique_name, toolbox.keys
-    variables = {field: unique_name(f"in_{keys[field]}") for field in spec.channels}
-    state = {field: unique_name(f"s_{keys[field]}") for field in spec.channels}
+def _field_variables(
+    toolbox: Toolbox, local: LocalVariables, *, may_branch: bool
+) -> FieldVariables:
+    variables = toolbox.names.unique_names("in_{}", toolbox.keys)
+    state = toolbox.names.unique_names("s_{}", toolbox.keys)
     return FieldVariables(
-        keys=MappingProxyType({field: keys[field] for field in spec.channels}),
+        keys=MappingProxyType(toolbox.keys),
         state=MappingProxyType(state),
         variables=MappingProxyType(variables),
-        plans=MappingProxyType({field: field_plan(c) for field, c in spec.channels.items()}),
+        plans=MappingProxyType(toolbox.plans),
         overwritable=frozenset(),
         result=local.result,
+        may_branch=may_branch,
     )
 
 

@@ -156,8 +156,6 @@ class _ProgramWriter:
 
     def call_node(self, task: ProgramTask, arguments: Iterable[tuple[str, str]]) -> None:
         """The call of a node."""
-        if task.tool is None:
-            return
         result = self.fields.result
         self.text.add(f"{result} = {call(task.internal or task.tool.name, arguments)}")
         if task.internal is not None:  # its answer is passed on, so LangGraph has it too
@@ -166,13 +164,17 @@ class _ProgramWriter:
             value = f'{result}["{key}"]'
             self.text.add(f"{self.local.answer} = {call(task.tool.name, [(key, value)])}")
 
-    def state_arguments(self, tool: ToolSpec) -> list[tuple[str, str]]:
-        """The arguments of a node that an edge started: the state before this step."""
-        return [
-            (parameter.name, self.fields.state[str(parameter.field)])
-            for parameter in tool.parameters
-            if parameter.kind != "send"
-        ]
+    def arguments(self, tool: ToolSpec, packet: str | None = None) -> Iterator[tuple[str, str]]:
+        """The arguments of a node: the state before this step, or what a packet brings."""
+        for parameter in tool.parameters:
+            name = parameter.name
+            if parameter.kind == "send":
+                if packet is not None:
+                    yield name, f'{packet}["input"]'
+            elif packet is None or tool.sees_state:
+                yield name, self.fields.state[str(parameter.field)]
+            else:
+                yield name, f'{packet}["fields"].get("{name}", "{ABSENT}")'
 
     def changes(self, tool: ToolSpec, after_step: Mapping[str, str]) -> None:
         """Take over what a node changed in place: at once, as everybody shares the object.
@@ -195,18 +197,6 @@ class _ProgramWriter:
                 continue
             with self.text.block(f'if "{CHANGED}{fields.keys[field]}" in {fields.result}:'):
                 self.text.add(*lines)
-
-    def packet_arguments(self, tool: ToolSpec, packet: str) -> list[tuple[str, str]]:
-        """The arguments of a node that a packet started."""
-        inputs = [(p.name, f'{packet}["input"]') for p in tool.parameters if p.kind == "send"]
-        if tool.sees_state:
-            return self.state_arguments(tool) + inputs
-        fields = [
-            (parameter.name, f'{packet}["fields"].get("{parameter.name}", "{ABSENT}")')
-            for parameter in tool.parameters
-            if parameter.kind != "send"
-        ]
-        return fields + inputs
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,13 +262,11 @@ class _RegionFinder:
             self.visited.add(task.node)
             merge = self.post_dominators[task.node]
             starts = [node for node in self.successors[task.node] if node not in (merge, END)]
-            yield _Region(task, tuple((n, self._branch(n, merge, depth)) for n in starts))
+            branches = (self.region(self.graph.tasks[node], merge, depth + 1) for node in starts)
+            yield _Region(task, tuple(zip(starts, map(tuple, branches), strict=True)))
             if merge in (stop, END):
                 return
             task = self.graph.tasks[merge]
-
-    def _branch(self, node: str, merge: str, depth: int) -> tuple[_Region, ...]:
-        return tuple(self.region(self.graph.tasks[node], merge, depth + 1))
 
 
 def _post_dominators(successors: Mapping[str, list[str]]) -> dict[str, str]:
@@ -306,10 +294,10 @@ class _StructuredWriter(_ProgramWriter):
 
     def _node(self, task: ProgramTask) -> None:
         tool, text, fields = task.tool, self.text, self.fields
-        if tool is None:
+        if tool.role == "start":
             return
         text.add(f"# Node {for_comment(task.node)}.")
-        self.call_node(task, self.state_arguments(tool))
+        self.call_node(task, self.arguments(tool))
         self.changes(tool, {})
         for field, state in fields.state.items():
             if field in tool.writes or fields.plans[field].resets:
@@ -323,9 +311,8 @@ class _StructuredWriter(_ProgramWriter):
             text.add(f"{local.value} = {self.fields.state[task.routers[0].field]}")
         for router in task.routers:
             if router.tool is not None:
-                text.add(
-                    f"{local.answer} = {call(router.tool.name, self.state_arguments(router.tool))}"
-                )
+                arguments = self.arguments(router.tool)
+                text.add(f"{local.answer} = {call(router.tool.name, arguments)}")
         keyword = "if"
         for node, regions in region.branches:
             with text.block(f"{keyword} {self._condition(task, node)}:"):
@@ -364,39 +351,24 @@ class _SuperstepWriter(_ProgramWriter):
         super().__init__(graph, local)
         stems = {node: graph.tokens[node][:-1] for node in self.tasks}
         keys = self.fields.keys
-        self.go = {node: names.unique_name(f"go_{stem}") for node, stem in stems.items()}
-        self.run = {node: names.unique_name(f"run_{stem}") for node, stem in stems.items()}
+        self.go = names.unique_names("go_{}", stems)
+        self.run = names.unique_names("run_{}", stems)
         self.came = {
             (join, source): names.unique_name(f"{stems[source]}_came_for_{stems[join.target]}")
             for join in graph.joins
             for source in join.sources
         }
-        self.ready = {
-            node: names.unique_name(f"{stems[node]}_is_ready")
-            for node, task in self.tasks.items()
-            if task.is_deferred
-        }
-        self.full = {
-            join: names.unique_name(f"all_came_for_{stems[join.target]}") for join in graph.joins
-        }
-        self.has_gotos = graph.has_undeclared_targets
-        self.receivers = graph.receivers
-        self.new = {
-            field: names.unique_name(f"n_{keys[field]}")
-            for field in graph.spec.channels
-            if field in graph.written or self.fields.plans[field].resets
-        }
-        self.split_nodes = graph.split_nodes
-        self.handle = {
-            node: names.unique_name(f"handle_{stems[node]}")
-            for node in graph.in_order(self.split_nodes)
-        }
-        shared = graph.written_by_several()
-        self.over = {
-            field: names.unique_name(f"over_{keys[field]}")
-            for field in self.fields.state
-            if field in self.fields.overwritable & shared
-        }
+        deferred = {node: stem for node, stem in stems.items() if self.tasks[node].is_deferred}
+        self.ready = names.unique_names("{}_is_ready", deferred)
+        targets = {join: stems[join.target] for join in graph.joins}
+        self.full = names.unique_names("all_came_for_{}", targets)
+        changing = {field for field, plan in self.fields.plans.items() if plan.resets}
+        changing |= graph.written
+        self.new = names.unique_names("n_{}", {f: keys[f] for f in keys if f in changing})
+        split = {node: stems[node] for node in graph.in_order(graph.split_nodes)}
+        self.handle = names.unique_names("handle_{}", split)
+        shared = self.fields.overwritable & graph.written_by_several()
+        self.over = names.unique_names("over_{}", {f: keys[f] for f in keys if f in shared})
 
     def write(self) -> CodeWriter:
         text, local = self.text, self.local
@@ -408,9 +380,9 @@ class _SuperstepWriter(_ProgramWriter):
         text.add(
             *(f'{flag} = "{tokens[node]}" in {entry.start_at}' for node, flag in self.go.items())
         )
-        if self.has_gotos:
+        if self.graph.has_undeclared_targets:
             text.add(f"{local.gotos} = []")
-        if self.receivers:
+        if self.graph.receivers:
             text.add(f"{local.packets} = {entry.packets}")
         if self.graph.start.routers:
             with text.block(f"if {entry.begins}:"):
@@ -457,9 +429,9 @@ class _SuperstepWriter(_ProgramWriter):
                 text.add(f"{flag} = {flag} and {self.run[join.target]}")
             for source in join.sources:
                 text.add(f"{self.came[join, source]} = {self.came[join, source]} and not {flag}")
-        if self.has_gotos:
+        if self.graph.has_undeclared_targets:
             text.add(f"{local.gotos} = []")
-        due = [*self.run.values(), *([f"{local.packets} != []"] if self.receivers else [])]
+        due = [*self.run.values(), *([f"{local.packets} != []"] if self.graph.receivers else [])]
         within_limit = f"{local.steps} < {local.entry.stop_after}"
         text.add(f"{local.active} = ({any_of(due)}) and {within_limit}")
 
@@ -469,19 +441,22 @@ class _SuperstepWriter(_ProgramWriter):
         if deferred:
             # A ready node runs before nodes that have started to wait since.
             busy_flags = [*(self.run[node] for node in immediate), *self.ready.values()]
-            if self.receivers:  # a command from outside that adds to packets does not end a step
+            # A command from outside that adds to packets does not end a step.
+            if self.graph.receivers:
                 busy_flags.append(f"({local.steps} == 0 and not {local.entry.begins})")
             text.add(f"{busy} = {any_of(busy_flags)}")
         for node in deferred:
             go, run = self.go[node], self.run[node]
-            if self.has_gotos:
-                text.add(f"{go} = {any_of([go, *self._goto_conditions(node)])}")
+            if conditions := self._goto_conditions(node):
+                text.add(f"{go} = {any_of([go, *conditions])}")
             ready = self.ready[node]
             text.add(f"{run} = ({any_of([go, *self._joins(node)])}) and (not {busy} or {ready})")
             text.add(f"{go} = {go} and not {run}", f"{ready} = False")
 
     def _goto_conditions(self, node: str) -> list[str]:
-        return [f'"{self.graph.tokens[node]}" in {self.local.gotos}'] if self.has_gotos else []
+        if not self.graph.has_undeclared_targets:
+            return []
+        return [f'"{self.graph.tokens[node]}" in {self.local.gotos}']
 
     def _joins(self, node: str) -> list[str]:
         return [flag for join, flag in self.full.items() if join.target == node]
@@ -489,18 +464,18 @@ class _SuperstepWriter(_ProgramWriter):
     def _step(self) -> None:
         text, local, fields = self.text, self.local, self.fields
         text.add(f"{local.steps} = {local.steps} + 1")
-        if self.receivers:
+        if self.graph.receivers:
             text.add(f"{local.sent} = {local.packets}", f"{local.packets} = []")
         for field, new in self.new.items():
             text.add(f"{new} = {'[]' if fields.is_log(field) else fields.state[field]}")
         text.add(*(f"{flag} = False" for flag in self.over.values()))
-        if self.split_nodes:
+        if self.graph.split_nodes:
             self._call_all()
         for node, task in self.tasks.items():
             text.add(f"# Node {for_comment(node)}.")
             with text.block(f"if {self.run[node]}:"):
                 self._task(task)
-        if self.receivers:
+        if self.graph.receivers:
             self._packets()
         for field, new in self.new.items():
             state = fields.state[field]
@@ -513,28 +488,26 @@ class _SuperstepWriter(_ProgramWriter):
         for run in self.run.values():
             text.add(f"{local.wide} = {local.wide} or ({local.some} and {run})")
             text.add(f"{local.some} = {local.some} or {run}")
-        if self.receivers:
+        if self.graph.receivers:
             with text.block(f"for {local.packet} in {local.sent}:"):
                 text.add(f"{local.wide} = {local.wide} or {local.some}", f"{local.some} = True")
             text.add(f"{local.handles} = []")
         with text.block(f"if {local.wide}:"):
             for node, handle in self.handle.items():
                 tool = self.tasks[node].tool
-                if tool is not None:
-                    with text.block(f"if {self.run[node]}:"):
-                        text.add(f"{handle} = {call(tool.name, self.state_arguments(tool))}")
-            if self.receivers:
+                with text.block(f"if {self.run[node]}:"):
+                    text.add(f"{handle} = {call(tool.name, self.arguments(tool))}")
+            if self.graph.receivers:
                 with text.block(f"for {local.packet} in {local.sent}:"):
                     self._call_packet()
 
     def _call_packet(self) -> None:
         text, local = self.text, self.local
-        for task in self._packet_cases(self.receivers & self.split_nodes):
-            if task.tool is not None:
-                arguments = self.packet_arguments(task.tool, local.packet)
-                text.add(f"{local.answer} = {call(task.tool.name, arguments)}")
-                text.add(f"{local.handles} = {local.handles} + [{local.answer}]")
-        if self.receivers & self.split_nodes:
+        for task in self._packet_cases(self.graph.receivers & self.graph.split_nodes):
+            arguments = self.arguments(task.tool, local.packet)
+            text.add(f"{local.answer} = {call(task.tool.name, arguments)}")
+            text.add(f"{local.handles} = {local.handles} + [{local.answer}]")
+        if self.graph.receivers & self.graph.split_nodes:
             with text.block("else:"):
                 text.add(f"{local.handles} = {local.handles} + [{{}}]")
 
@@ -550,27 +523,21 @@ class _SuperstepWriter(_ProgramWriter):
     def _packets(self) -> None:
         packet = self.local.packet
         self.text.add("# Packets, in the order they were sent.")
-        if self.split_nodes & self.receivers:
+        if self.graph.split_nodes & self.graph.receivers:
             self.text.add(f"{self.local.number} = 0")
         with self.text.block(f"for {packet} in {self.local.sent}:"):
-            for task in self._packet_cases(self.receivers):
+            for task in self._packet_cases(self.graph.receivers):
                 self._task(task, packet)
-            if self.split_nodes & self.receivers:
+            if self.graph.split_nodes & self.graph.receivers:
                 self.text.add(f"{self.local.number} = {self.local.number} + 1")
 
     def _task(self, task: ProgramTask, packet: str | None = None) -> None:
         """Call a node, store its writes, and start its successors."""
-        if task.tool is None:
-            return
         text, local = self.text, self.local
         took_edges = local.took_edges
         routers = task.routers if packet is None else (*task.routers, *task.fused)
-        arguments = (
-            self.state_arguments(task.tool)
-            if packet is None
-            else self.packet_arguments(task.tool, packet)
-        )
-        if task.node in self.split_nodes:
+        arguments = self.arguments(task.tool, packet)
+        if task.node in self.graph.split_nodes:
             packet_handle = f"{local.handles}[{local.number}]"
             handle = self.handle[task.node] if packet is None else packet_handle
             with text.block(f"if {local.wide}:"):
@@ -602,19 +569,13 @@ class _SuperstepWriter(_ProgramWriter):
                 text.add(f'{new} = {new} + {fields.result}["{key}"]')
                 continue
             line = f"{new} = {fields.after_result(field, tool, new)}"
-            if field in self.over:
-                self._overwrites(field, tool, line)
+            if (over := self.over.get(field)) is None:
+                text.add(line)
                 continue
-            text.add(line)
-
-    def _overwrites(self, field: str, tool: ToolSpec, line: str) -> None:
-        """Write a sum that several tasks may write; after an overwrite, the step adds no more."""
-        over = self.over[field]
-        with self.text.block(f"if not {over}:"):
-            self.text.add(line)
-        if tool.overwrites:
-            is_overwritten = f'"{OVERWRITE}{self.fields.keys[field]}" in {self.fields.result}'
-            self.text.add(f"{over} = {over} or {is_overwritten}")
+            with text.block(f"if not {over}:"):  # after an overwrite, the step adds no more
+                text.add(line)
+            if tool.overwrites:
+                text.add(f'{over} = {over} or "{OVERWRITE}{key}" in {fields.result}')
 
     def _start_lines(self, task: ProgramTask, test: str) -> list[str]:
         """The lines that start unconditional successors: edges and joins."""

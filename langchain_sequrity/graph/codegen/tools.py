@@ -22,22 +22,12 @@ from functools import cached_property, reduce
 from graphlib import CycleError, TopologicalSorter
 from pathlib import PurePath
 from types import NoneType, UnionType
-from typing import (
-    Annotated,
-    Any,
-    Literal,
-    NewType,
-    NotRequired,
-    Required,
-    Union,
-    get_args,
-    get_origin,
-)
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 from uuid import UUID
 
 from langgraph.graph import END
 from pydantic import BaseModel
-from typing_extensions import ReadOnly, TypeAliasType, is_typeddict
+from typing_extensions import is_typeddict
 
 from langchain_sequrity import _compat
 from langchain_sequrity.errors import GraphNotSupported, UsageError
@@ -51,7 +41,7 @@ from langchain_sequrity.graph.analysis.reads_and_writes import (
 from langchain_sequrity.graph.analysis.source import union
 from langchain_sequrity.graph.analysis.spec import Branch, GraphSpec
 from langchain_sequrity.graph.codec.channels import field_plan
-from langchain_sequrity.graph.codec.values import ENCODING_OF_CLASS, encode, object_kind
+from langchain_sequrity.graph.codec.values import ENCODING_OF_CLASS, encode, meaning_of, object_form
 from langchain_sequrity.graph.limits import TOOL_NAME_CHARACTERS
 from langchain_sequrity.graph.options import FieldRouter, NodeOptions
 from langchain_sequrity.graph.program import (
@@ -78,6 +68,8 @@ RESERVED_NAMES = (
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9_]+")
 
 _COMMENT_CHARACTERS = 80
+
+_Key = TypeVar("_Key")
 
 
 def is_plain(name: str) -> bool:
@@ -127,6 +119,10 @@ class Namespace:
         self._used.add(name)
         return name
 
+    def unique_names(self, template: str, stems: Mapping[_Key, str]) -> dict[_Key, str]:
+        """A free name for each stem, like the template with the stem in it."""
+        return {key: self.unique_name(template.format(stem)) for key, stem in stems.items()}
+
     def copy(self) -> "Namespace":
         """A copy with the same used names."""
         return Namespace(self._used)
@@ -167,6 +163,7 @@ class Toolbox:
 
     Attributes:
         keys: State field → its name as a parameter and in results.
+        plans: State field → how the program keeps it.
         names: The program's namespace, with the names of the tools.
         nodes: Node → tool.
         routers: Node or START → its routers, in LangGraph's order.
@@ -181,10 +178,10 @@ class Toolbox:
         annotations = annotations_of_fields(spec)
         models = [fields for schema, fields in spec.schemas.items() if is_model(schema)]
         validated = {field for fields in models for field in fields}
-        self._plans = {field: field_plan(channel) for field, channel in spec.channels.items()}
+        self.plans = {field: field_plan(channel) for field, channel in spec.channels.items()}
         self._schemas = {
             field: schema_of([Any] if field in validated else annotations[field], plan)
-            for field, plan in self._plans.items()
+            for field, plan in self.plans.items()
         }
         self._mutable = {
             f for f in spec.channels if not all(map(_is_immutable, annotations[f] or [Any]))
@@ -218,11 +215,9 @@ class Toolbox:
         return replace(tool, parameters=(*fields, packet), sees_state=sees_state)
 
     def _names_from_options(self) -> dict[str, str]:
-        names = {}
-        for node, option in self.options.items():
-            name = option.tool_name
-            if name is None:
-                continue
+        options = self.options.items()
+        names = {node: o.tool_name for node, o in options if o.tool_name is not None}
+        for node, name in names.items():
             if self.names.unique_name(name) != name:
                 msg = (
                     f"`NodeOptions(tool_name={name!r})` of node {node!r} is not a free name. A "
@@ -230,7 +225,6 @@ class Toolbox:
                     "keyword or built-in of Python."
                 )
                 raise UsageError(msg)
-            names[node] = name
         return names
 
     def _router(self, branch: Branch) -> ProgramRouter:
@@ -240,12 +234,12 @@ class Toolbox:
         access = router_access(self.spec, branch)
         source = self._tool_names.get(branch.source, "start")
         name = self.names.unique_name(f"{branch.name}__from__{source}", fallback="router")
-        return ProgramRouter(self._tool(name, "router", branch.source, branch.name, access))
+        return ProgramRouter(self._tool(name, branch.source, branch.name, access))
 
     def _node(self, node: str) -> ToolSpec:
         option = self.option(node)
         access = node_access(self.spec, self.spec.nodes[node], option)
-        tool = self._tool(self._tool_names[node], "node", node, None, access)
+        tool = self._tool(self._tool_names[node], node, None, access)
         if option.internal_tool is None:
             tool = replace(tool, changes=tuple(self._changes(access)))
         return self._fused(tool) if option.fuse_router else tool
@@ -253,25 +247,17 @@ class Toolbox:
     def _changes(self, access: Access) -> Iterator[str]:
         """The fields that a node may change in place, and does not replace each time."""
         for field in access.reads:
-            is_replaced = field in access.definite and self._plans[field].kind == "last"
+            is_replaced = field in access.definite and self.plans[field].kind == "last"
             if field in self._mutable and not is_replaced:
                 yield field
 
-    def _tool(
-        self,
-        name: str,
-        role: Literal["node", "router"],
-        node: str,
-        branch: str | None,
-        access: Access,
-    ) -> ToolSpec:
-        default = f"Node {node!r}." if role == "node" else f"Decides what follows {node!r}."
+    def _tool(self, name: str, node: str, branch: str | None, access: Access) -> ToolSpec:
+        default = f"Node {node!r}." if branch is None else f"Decides what follows {node!r}."
         access_fields = {f.name: getattr(access, f.name) for f in fields(access)}
         access_fields["description"] = access.description or default
+        access_fields["role"] = "node" if branch is None else "router"
         parameters = self._parameters(access.reads)
-        return ToolSpec(
-            name=name, role=role, node=node, branch=branch, parameters=parameters, **access_fields
-        )
+        return ToolSpec(name=name, node=node, branch=branch, parameters=parameters, **access_fields)
 
     def _fused(self, tool: ToolSpec) -> ToolSpec:
         """A node's tool with its routers in it."""
@@ -396,17 +382,11 @@ def _is_immutable(annotation: Any, depth: int = 0) -> bool:
     origin, arguments = get_origin(annotation), get_args(annotation)
     if depth > _MAX_DEPTH:
         return False
-    if isinstance(annotation, TypeAliasType):
-        arguments = (annotation.__value__,)
-    elif isinstance(annotation, NewType):
-        arguments = (annotation.__supertype__,)
-    elif origin in (Annotated, Required, NotRequired, ReadOnly):
-        arguments = arguments[:1]
-    elif origin is Literal or annotation is None or annotation is Ellipsis:
+    if (meaning := meaning_of(annotation)) is not annotation:
+        return _is_immutable(meaning, depth + 1)
+    if origin is Literal or annotation is None or annotation is Ellipsis:
         return True
-    elif origin not in (Union, UnionType, tuple, frozenset):
-        arguments = ()
-    if arguments:
+    if arguments and origin in (Union, UnionType, tuple, frozenset):
         return all(_is_immutable(argument, depth + 1) for argument in arguments)
     return inspect.isclass(annotation) and origin is None and issubclass(annotation, _IMMUTABLE)
 
@@ -426,12 +406,8 @@ def _alternatives(annotation: Any, depth: int) -> list[Schema] | None:  # noqa: 
     origin, arguments = get_origin(annotation), get_args(annotation)
     if depth > _MAX_DEPTH:
         return None
-    if isinstance(annotation, TypeAliasType):
-        return _alternatives(annotation.__value__, depth + 1)
-    if isinstance(annotation, NewType):
-        return _alternatives(annotation.__supertype__, depth + 1)
-    if origin in (Annotated, Required, NotRequired, ReadOnly):
-        return _alternatives(arguments[0], depth + 1)
+    if (meaning := meaning_of(annotation)) is not annotation:
+        return _alternatives(meaning, depth + 1)
     if origin is Union or origin is UnionType:
         return _union(arguments, depth + 1)
     if origin is Literal:
@@ -452,7 +428,7 @@ def _class_alternatives(cls: Any) -> list[Schema] | None:
         return [schema] if cls not in (str, int) else [schema, _ENCODED]
     if not inspect.isclass(cls) or cls is BaseModel:
         return None
-    is_object = is_typeddict(cls) or cls in ENCODING_OF_CLASS or object_kind(cls) is not None
+    is_object = is_typeddict(cls) or cls in ENCODING_OF_CLASS or object_form(cls) is not None
     return [_ENCODED] if is_object else None
 
 
@@ -462,7 +438,7 @@ class ProgramTask:
 
     Attributes:
         node: LangGraph's name.
-        tool: Its tool; `None` for START.
+        tool: Its tool; that of START is never called.
         internal: The service's own tool that replaces it.
         edges: Unconditional successors, sorted, without END.
         routers: Conditional edges with calls of their own.
@@ -472,7 +448,7 @@ class ProgramTask:
     """
 
     node: str
-    tool: ToolSpec | None
+    tool: ToolSpec
     internal: str | None
     edges: tuple[str, ...]
     routers: tuple[ProgramRouter, ...]
@@ -481,15 +457,9 @@ class ProgramTask:
     is_deferred: bool
 
     @property
-    def writes(self) -> tuple[str, ...]:
-        """Fields that it may write."""
-        return () if self.tool is None else self.tool.writes
-
-    @property
     def routing_tools(self) -> tuple[ToolSpec, ...]:
         """The tools whose results may route; the node's own is first."""
-        tools = (self.tool, *(router.tool for router in self.routers))
-        return tuple(tool for tool in tools if tool is not None)
+        return (self.tool, *(router.tool for router in self.routers if router.tool is not None))
 
     @property
     def is_routed(self) -> bool:
@@ -516,11 +486,10 @@ class ProgramTask:
     def may_start_several(self) -> bool:
         """Whether more than one task may follow it in one step."""
         no_nodes: frozenset[str] = frozenset()
-        tools = self.routing_tools
-        exits = len(self.edges) + len(self.routers)
-        exits += self.tool is not None and self.tool.targets != no_nodes
+        exits = len(self.edges) + len(self.routers) + (self.tool.targets != no_nodes)
         return exits > 1 or any(
-            t.sends != no_nodes or (t.targets != no_nodes and not t.single) for t in tools
+            t.sends != no_nodes or (t.targets != no_nodes and not t.single)
+            for t in self.routing_tools
         )
 
 
@@ -587,15 +556,15 @@ class TaskGraph:
     @property
     def written(self) -> frozenset[str]:
         """Fields that some node may write."""
-        return frozenset(field for task in self.tasks.values() for field in task.writes)
+        return frozenset(field for task in self.tasks.values() for field in task.tool.writes)
 
     def overwritable(self) -> frozenset[str]:
         """Sums that some node may overwrite."""
         return frozenset(
             field
             for task in self.tasks.values()
-            if task.tool is not None and task.tool.overwrites
-            for field in task.writes
+            if task.tool.overwrites
+            for field in task.tool.writes
             if self.fields.plans[field].kind == "sum"
         )
 
@@ -607,7 +576,7 @@ class TaskGraph:
         writers = Counter(
             field
             for node, task in self.tasks.items()
-            for field in task.writes * (2 if node in receivers else 1)
+            for field in task.tool.writes * (2 if node in receivers else 1)
         )
         return frozenset(field for field, count in writers.items() if count > 1)
 
@@ -616,11 +585,7 @@ class TaskGraph:
         """Nodes whose calls precede all nodes of their step, if several are due."""
         if not self.is_parallel:
             return frozenset()
-        return frozenset(
-            node
-            for node, task in self.tasks.items()
-            if task.tool is not None and not task.tool.not_split
-        )
+        return frozenset(node for node, task in self.tasks.items() if not task.tool.not_split)
 
     @property
     def tools(self) -> tuple[ToolSpec, ...]:
@@ -628,7 +593,6 @@ class TaskGraph:
         tools = [
             task.tool if task.internal is None else self._handover_tool(task.tool)
             for task in self.tasks.values()
-            if task.tool is not None
         ]
         routers = [router.tool for task in self.start_and_tasks for router in task.routers]
         for node in self.in_order(self.receivers):
