@@ -4,8 +4,8 @@
 so the depth of a tree is the depth of the parentheses in the text.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, TypeVar
 
@@ -346,8 +346,31 @@ class OneLiner:
 Declaration = Binding | ToolBlock | OneLiner
 
 
+class Coloured:
+    """An object whose `str` is a policy, which notebooks and rich show in colour."""
+
+    __slots__ = ()
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:  # noqa: FBT001, ARG002 - IPython's
+        """The text, for IPython in a terminal."""
+        text = str(self)
+        printer.text(plain(text, limit=len(text), lines=True))
+
+    def _repr_html_(self) -> str:
+        """The text in colour, for notebooks."""
+        from langchain_sequrity.sqrt.highlighter import highlight  # noqa: PLC0415 - for a few
+
+        return highlight(str(self))
+
+    def __rich__(self) -> "rich.text.Text":
+        """The text in colour, for rich."""
+        from langchain_sequrity.sqrt.highlighter import highlighted  # noqa: PLC0415 - for a few
+
+        return highlighted(str(self))
+
+
 @dataclass(frozen=True, slots=True, repr=False)
-class Policy:
+class Policy(Coloured):
     """A parsed text.
 
     Attributes:
@@ -365,22 +388,6 @@ class Policy:
     def __repr__(self) -> str:
         """A short form; `declarations` has the details."""
         return f"Policy({len(self.declarations)} declarations)"
-
-    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:  # noqa: FBT001, ARG002 - IPython's
-        """The text, for IPython in a terminal."""
-        printer.text(plain(self.text, limit=len(self.text), lines=True))
-
-    def _repr_html_(self) -> str:
-        """The text in colour, for notebooks."""
-        from langchain_sequrity.sqrt.highlighter import highlight  # noqa: PLC0415 - for a few
-
-        return highlight(self.text)
-
-    def __rich__(self) -> "rich.text.Text":
-        """The text in colour, for rich."""
-        from langchain_sequrity.sqrt.highlighter import highlighted  # noqa: PLC0415 - for a few
-
-        return highlighted(self.text)
 
 
 PHASES: dict[Phase, str] = {
@@ -461,6 +468,13 @@ def tools_of(policy: Policy) -> list[ToolBlock | OneLiner]:
     return [node for node in policy.declarations if not isinstance(node, Binding)]
 
 
+def steps_of(node: ToolBlock | OneLiner) -> list[tuple[Phase, UpdateStep]]:
+    """The steps of a block or a one-liner, each with its phase."""
+    if isinstance(node, OneLiner):
+        return [(node.phase, node.step)]
+    return [(block.phase, step) for block in node.blocks for step in block.steps]
+
+
 def tests_of(
     condition: object, bindings: Bindings, *, passes: bool
 ) -> Iterator[tuple[Tests, bool]]:
@@ -502,6 +516,26 @@ def walk(root: object) -> Iterator[Any]:
         elif names := _parts(node.__class__):
             yield node
             waiting += [getattr(node, name) for name in names if name != "at"]
+
+
+def rebuilt(
+    node: Any,
+    *,
+    rename: Callable[[str], str],
+    move: Callable[[Position], Position] = lambda position: position,
+) -> Any:
+    """A node with other names of bindings, and perhaps at other positions."""
+    if isinstance(node, Position):
+        return move(node)
+    if isinstance(node, tuple):
+        return tuple(rebuilt(part, rename=rename, move=move) for part in node)
+    names = _parts(node.__class__)
+    if not names:
+        return node
+    changes = {name: rebuilt(getattr(node, name), rename=rename, move=move) for name in names}
+    if isinstance(node, Name | Binding):
+        changes["name"] = rename(node.name)
+    return replace(node, **changes)
 
 
 @cache
