@@ -258,7 +258,7 @@ def findings_in(
     """
     findings = _Findings()
     report = findings.report
-    has_service_tools = capabilities is None or capabilities.service_tools
+    has_service_tools = capabilities is None or capabilities.runs_programs
     known_tools = None
     if tools is not None:
         known_tools = rules.KnownTools(

@@ -12,7 +12,6 @@ from langchain_sequrity.sqrt.lint.checked_policy import (
     Clause,
     constant_effect,
     denies,
-    is_value,
     operands_of,
 )
 from langchain_sequrity.sqrt.lint.possible_labels import SEPARATE, PossibleLabels
@@ -68,7 +67,7 @@ def find_idle_branches(
 ) -> None:
     """Warn of a list of labels that may not decide branches, and that no value has."""
     capabilities, labels = possible.capabilities, settings.denied_branches
-    if not labels or settings.mode != "custom" or not capabilities.branches:
+    if not labels or settings.mode != "custom" or not capabilities.runs_programs:
         return
     if any(
         possible.may_restrict("values") if field == "consumers"
@@ -128,7 +127,7 @@ def _report_inert(
 def _cause(policy: CheckedPolicy, clause: Clause, possible: PossibleLabels) -> str:
     """The fact about the way that makes a condition constant."""
     if possible.returns_objects(clause) and any(
-        is_value(side) and side.scope == "result"
+        isinstance(side, nodes.ValueRef) and side.scope == "result"
         for test, _ in policy.tests(clause)
         for side in operands_of(test)
     ):

@@ -86,7 +86,7 @@ class PossibleLabels:
             may_be_tool = (
                 field == "producers" and self.capabilities.tool_producers and self._tools is None
             )
-            if may_be_tool or (is_of_service and self.capabilities.service_labels):
+            if may_be_tool or (is_of_service and self.capabilities.runs_programs):
                 return True
         is_declared = (field, owner) in self._declaring and name in self._declared
         return is_declared or name in self._names[field, owner]

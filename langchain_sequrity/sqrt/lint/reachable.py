@@ -18,7 +18,6 @@ from langchain_sequrity.sqrt.engine import NON_EXECUTABLE, apply_update
 from langchain_sequrity.sqrt.lint.checked_policy import (
     Clause,
     is_decided,
-    is_value,
     metas_in,
     short_scope,
 )
@@ -86,7 +85,7 @@ class _Calls:
             tests = rules.policy.label_reads(target).tests
             for _, elements in tests:
                 if metas_in(elements):
-                    self._sought |= {value.argument for value in elements if is_value(value)}
+                    self._sought |= {e.argument for e in elements if isinstance(e, nodes.ValueRef)}
             if self._sought:
                 self._decided = {t.at for t, parts in tests if is_decided(parts, self._sought)}
         self._ends_at_rule = bool(target and target.rule)
