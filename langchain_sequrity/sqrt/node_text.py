@@ -1,4 +1,4 @@
-"""Nodes to SQRT text. `printer` gives it the layout of `format_policy`.
+"""Nodes to SQRT text. `formatter` gives it the layout of `format_policy`.
 
 There is one spelling for each construct. Doc comments are kept, and a block has the order
 priorities, rules, updates. Operators get the parentheses that they need.
