@@ -7,7 +7,7 @@ so the depth of a tree is the depth of the parentheses in the text.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, TypeVar, get_args
 
 from langchain_sequrity.display import plain
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 
 Field = Literal["tags", "producers", "consumers"]
+FIELDS: tuple[Field, ...] = get_args(Field)
 LabelOwner = Literal["arg", "result", "session", "short", "args"]
 Strength = Literal["soft", "hard"]
 Effect = Literal["allow", "deny"]
@@ -422,11 +423,7 @@ class PolicyItem:
 
 def has_rules(policy: Policy) -> bool:
     """Whether a policy has any check rule or update."""
-    return any(
-        isinstance(item.node, CheckRule | UpdateStep)
-        for declaration in policy.declarations
-        for item in items_of(declaration)
-    )
+    return any(isinstance(node, CheckRule | UpdateStep) for node in walk(policy.declarations))
 
 
 def items_of(node: Declaration) -> list[PolicyItem]:

@@ -14,8 +14,8 @@ change is refused if it *may* let a call pass that another policy would deny on 
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
-from itertools import permutations
-from typing import NamedTuple, get_args
+from itertools import permutations, product
+from typing import NamedTuple
 
 from langchain_sequrity.display import plain
 from langchain_sequrity.errors import UsageError
@@ -38,8 +38,8 @@ class _Reliance(dict[tuple[nodes.Field, bool], LabelSet]):
     """
 
     def __init__(self) -> None:
-        fields = get_args(nodes.Field)
-        super().__init__({(name, passes): EMPTY for name in fields for passes in (True, False)})
+        keys = product(nodes.FIELDS, (True, False))
+        super().__init__(dict.fromkeys(keys, EMPTY))
 
     def add(self, name: nodes.Field, names: LabelSet, *, passes: bool) -> None:
         """Add names; `passes` says whether their presence helps a call to pass."""
@@ -204,7 +204,7 @@ class _LabelUse:
             if names is not None and not names.negated and _meet(names, blocked):
                 reliance.add("tags", blocked, passes=False)
         branches = self.source.presets.get("branching_meta_policy") or {}
-        for field in get_args(nodes.Field) if branches else ():
+        for field in nodes.FIELDS if branches else ():
             listed = LabelSet(frozenset(branches.get(field) or ()))
             is_list_of_allowed = branches.get("mode") == "allow"
             reliance.add(field, listed.complement if is_list_of_allowed else listed, passes=False)

@@ -202,19 +202,16 @@ def _source(policy: object, number: int) -> Source:
         parsed = parse(text)
         check_policy_text(text)
     except PolicySyntaxError as error:
-        raise _named_error(error, name) from None
+        message = str(error).removesuffix(f"\n{error.source}")
+        msg = f"In the policy `{name}`: {message}"
+        raise PolicySyntaxError(
+            msg,
+            line=error.line,
+            column=error.column,
+            source=error.source,
+            expected=error.expected,
+        ) from None
     return Source(name, is_named, parsed, settings)
-
-
-def _named_error(error: PolicySyntaxError, name: str) -> PolicySyntaxError:
-    message = str(error).removesuffix(f"\n{error.source}")
-    return PolicySyntaxError(
-        f"In the policy `{name}`: {message}",
-        line=error.line,
-        column=error.column,
-        source=error.source,
-        expected=error.expected,
-    )
 
 
 def _read(policy: Any, name: str) -> tuple[str, Mapping[str, Any]]:

@@ -101,7 +101,7 @@ def find_inert(
         if not positions.isdisjoint(reported):
             continue
         truths = possible.truths(clause)
-        if len(truths) == 1 and len(possible.truths_anywhere(clause)) > 1:
+        if len(truths) == 1 and len(possible.in_other_way(**SEPARATE).truths_anywhere(clause)) > 1:
             _report_inert(policy, clause, possible, condition.at, *truths)
 
 
@@ -134,12 +134,12 @@ def _cause(policy: CheckedPolicy, clause: Clause, possible: PossibleLabels) -> s
         return "The result is an object, which no rule can search; ask for its labels"
     if possible.changes_session(clause):
         return "`session before` changes these labels before the rule is tested"
-    if len(possible.truths_with(clause, non_executable="perhaps")) > 1:
+    if len(possible.in_other_way(non_executable="perhaps").truths(clause)) > 1:
         return (
             f"Each result also has the tag `{NON_EXECUTABLE}`: name the labels that matter, as in "
             "`overlaps {…}`, or set `enable_non_executable_memory` to false"
         )
     is_shared = possible.capabilities.argument_labels == "shared"
-    if is_shared and len(possible.truths_with(clause, **SEPARATE)) > 1:
+    if is_shared and len(possible.in_other_way(**SEPARATE).truths(clause)) > 1:
         return "All arguments of a call have the labels of everything that the model has read"
     return "No rule and no tool sets such labels"

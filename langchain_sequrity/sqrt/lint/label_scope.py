@@ -139,12 +139,8 @@ class RulesOfWay:
         self._updates: dict[int, tuple[frozenset[str], list[nodes.Meta]]] = {}
         self._scopes: dict[Hashable, Scope] = {}
 
-    def may_be_denied(self, step: Clause) -> bool:
-        """Whether denials that test labels, or nothing, may deny the calls that a step follows."""
-        return bool(self._denials_before(step))
-
-    def _denials_before(self, clause: Clause) -> Sequence[Clause]:
-        """The hard denials of calls that a step follows."""
+    def denials_before(self, clause: Clause) -> Sequence[Clause]:
+        """The hard denials, by labels or of all calls, of the calls that a step follows."""
         if clause.phase not in {"result", "after"}:
             return ()
         block = clause.tool
@@ -217,7 +213,7 @@ class RulesOfWay:
                     names |= self._names_set(meta.field)
                 if has_value:
                     names |= _texts_in(chain(*(elements for _, elements in reads.tests)))
-        for denial in self._denials_before(clause):
+        for denial in self.denials_before(clause):
             if id(denial.node) not in scope.clauses:
                 scope.clauses[id(denial.node)] = denial
                 self._include_condition(denial, scope)
@@ -259,7 +255,7 @@ class RulesOfWay:
             scope: What matters.
             target: A rule or step that matters, too; then only its tools.
         """
-        added = [target, *self._denials_before(target)] if target else []
+        added = [target, *self.denials_before(target)] if target else []
         needed = {*scope.clauses, *(id(clause.node) for clause in added)}
         in_order = [clause for clause in self.policy.clauses if id(clause.node) in needed]
         tools: dict[Hashable, CalledTool] = {}
