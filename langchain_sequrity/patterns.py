@@ -53,6 +53,7 @@ FLAGS: Final = sum(_FLAGS.values())
 _VERBOSE_SPACE = " \t\n\r\v\f"
 _POSITIONS = "AZbB"
 _CLASSES = "dDsSwW"
+_QUANTIFIERS = {"*": (0, math.inf), "+": (1, math.inf), "?": (0, 1)}
 _CHARACTERS = {"a": "\a", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v"}
 
 _SPACE = re.compile(rf"(?:[{_VERBOSE_SPACE}]|#[^\n]*(?:\n|\Z))+")
@@ -302,12 +303,9 @@ class _PatternParser:
         self._check_size(self._group.whole.size)
 
     def quantifier(self) -> None:
-        if self._accept("*"):
-            self._repeat(0, math.inf)
-        elif self._accept("+"):
-            self._repeat(1, math.inf)
-        elif self._accept("?"):
-            self._repeat(0, 1)
+        if bounds := _QUANTIFIERS.get(self._next):
+            self._pos += 1
+            self._repeat(*bounds)
         elif count := self._take(_COUNT):
             self._counted(*count.groups())
         else:
@@ -578,19 +576,16 @@ class _PatternCache:
                 return self._engines[key][0]
         engine = _compiled(pattern, flags)
         with self._lock:
-            self._keep(key, engine, size)
+            self._compilations += 1
+            if self._compilations % _PURGED_EVERY == 0:
+                _regex().purge()  # its own cache stores every text that was compiled
+            if key not in self._engines:
+                self._engines[key] = engine, size
+                self.size += size
+            while self.size > KEPT_SIZE:
+                _, (_, freed) = self._engines.popitem(last=False)
+                self.size -= freed
         return engine
-
-    def _keep(self, key: tuple[str, int], engine: "Engine[str]", size: int) -> None:
-        self._compilations += 1
-        if self._compilations % _PURGED_EVERY == 0:
-            _regex().purge()  # its own cache stores every text that was compiled
-        if key not in self._engines:
-            self._engines[key] = engine, size
-            self.size += size
-        while self.size > KEPT_SIZE:
-            _, (_, freed) = self._engines.popitem(last=False)
-            self.size -= freed
 
 
 _cache = _PatternCache()

@@ -288,13 +288,12 @@ def _too_long(
     policy: Policy, tools: Sequence[Mapping[str, Any]], size: int, limit: int
 ) -> PolicyTooLong:
     parts = split_policy(policy, [str(name_of(tool)) for tool in tools], limit)
+    advice = "Use fewer tools at once"
     if parts:
-        advice = (
-            f"Use fewer tools at once, divide the tools among {len(parts)} agents "
+        advice += (
+            f", divide the tools among {len(parts)} agents "
             "(`parts` of this error has the policy for each)"
         )
-    else:
-        advice = "Use fewer tools at once"
     msg = (
         f"The header with the generated policy would have {size:,} bytes; `max_header_bytes` of "
         f"the model is {limit:,}. {advice}, or raise `max_header_bytes` if all proxies before the "

@@ -46,7 +46,7 @@ MEANT = {
     ("docs/policies.md", "This pattern lets a text through that is not one address: "),
     ("docs/policies.md", "In plain quotes `*@evil.example` is that text, not a pattern"),
     ("docs/policies.md", "`euros` may be a whole number, such as 1, which in `float` is in doubt"),
-    ("langchain_sequrity/sqrt/printer.py", "`raw` is not defined"),
+    ("langchain_sequrity/sqrt/formatter.py", "`raw` is not defined"),
 }
 """Findings that a page explains: the page, and the beginning of the message."""
 

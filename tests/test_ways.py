@@ -229,8 +229,8 @@ FACTS: dict[str, Callable[[Capabilities], bool]] = {
     "labels of results": lambda _: True,
     "names of tools as producers": lambda way: way.tool_producers,
     "the tag `__non_executable`": lambda way: way.non_executable == "always",
-    "rules for the service's own tools": lambda way: way.service_tools,
-    "data cannot choose": lambda way: way.branches,
+    "rules for the service's own tools": lambda way: way.runs_programs,
+    "data cannot choose": lambda way: way.runs_programs,
 }
 """The rows of the table that are facts about a way, by the beginning of the title."""
 

@@ -2,7 +2,7 @@
 
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import click
 from rich.console import Console
@@ -10,6 +10,9 @@ from rich.console import Console
 from langchain_sequrity.cli.policy import policy
 from langchain_sequrity.display import plain
 from langchain_sequrity.errors import SequrityError, UsageError
+
+if TYPE_CHECKING:
+    from langchain_sequrity.local.backends import Role
 
 _MODELS = (
     "A name for LangChain, such as openai:gpt-5-mini, with the key in the environment; or a model "
@@ -91,13 +94,13 @@ def serve(
     # These imports take a second, which other commands do not need.
     from langchain_sequrity.cli.serve import (  # noqa: PLC0415
         chat_model,
-        chat_models,
         print_request,
         serve_until_stopped,
     )
     from langchain_sequrity.local import LocalServer, Script  # noqa: PLC0415
     from langchain_sequrity.local.server import is_exposed, is_key  # noqa: PLC0415
 
+    roles: dict[Role, str | None] = {"planner": planner, "reader": reader, "policy": policy_writer}
     try:
         if not all(map(is_key, api_keys)):
             msg = (
@@ -115,7 +118,7 @@ def serve(
         server = LocalServer(
             None if model is None else chat_model(model),
             None if script is None else Script.from_file(script),
-            models=chat_models(planner=planner, reader=reader, policy=policy_writer),
+            models={role: chat_model(name) for role, name in roles.items() if name is not None},
             host=host,
             port=port,
             fidelity=fidelity,

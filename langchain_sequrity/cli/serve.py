@@ -14,7 +14,6 @@ from rich.text import Text
 from langchain_sequrity.display import plain
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.local import LocalServer, RequestRecord
-from langchain_sequrity.local.backends import Role
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -22,14 +21,6 @@ if TYPE_CHECKING:
 _SCHEMES = ("http://", "https://")
 _NO_KEY = "none"
 _NAMELESS = "default"
-
-
-def chat_models(
-    *, planner: str | None, reader: str | None, policy: str | None
-) -> dict[Role, BaseChatModel]:
-    """Make the models of the roles that have one. Raises like `chat_model`."""
-    named: dict[Role, str | None] = {"planner": planner, "reader": reader, "policy": policy}
-    return {role: chat_model(name) for role, name in named.items() if name is not None}
 
 
 def chat_model(name: str) -> BaseChatModel:

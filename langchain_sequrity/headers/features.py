@@ -140,12 +140,9 @@ class FeaturesHeader(Header):
         classifiers: Iterable[ClassifierName | Classifier] | None,
         blockers: Iterable[BlockerName | Blocker] | None,
     ) -> Self:
-        fields: dict[str, Any] = {"agent_arch": arch}
-        if classifiers is not None:
-            fields["content_classifiers"] = _by_name(classifiers)
-        if blockers is not None:
-            fields["content_blockers"] = _by_name(blockers)
-        return cls(**fields)
+        lists = {"content_classifiers": classifiers, "content_blockers": blockers}
+        set_lists = {name: _by_name(items) for name, items in lists.items() if items is not None}
+        return cls(agent_arch=arch, **set_lists)
 
 
 def _by_name(items: Iterable[Any]) -> Any:

@@ -62,7 +62,7 @@ def problems(
     facts = _Facts(
         None
         if parsed is None
-        else tuple(_Part(p.name, p.policy.text) for p in parts_of(policy, parsed)),
+        else tuple((p.name, p.policy.text) for p in parts_of(policy, parsed)),
         capabilities,
         settings_of(policy),
         allows_by_default(policy),
@@ -77,17 +77,13 @@ def problems(
         return []
 
 
-class _Part(NamedTuple):
-    """A `PolicyPart` of `sqrt.lint` with its text, as a key of a cache."""
-
-    name: str
-    text: str
-
-
 class _Facts(NamedTuple):
-    """What the findings depend on, besides the tools."""
+    """What the findings depend on, besides the tools.
 
-    parts: "tuple[_Part, ...] | None"
+    Of each policy, `parts` has the name and the text, because a cache has these as a key.
+    """
+
+    parts: tuple[tuple[str, str], ...] | None
     capabilities: "Capabilities"
     settings: "PolicySettings"
     default_allow: bool
@@ -111,7 +107,7 @@ def _problems(facts: _Facts, tools: "Sequence[AnyTool] | None") -> "list[Finding
     if facts.parts is None:
         return findings_of_settings(facts.settings, facts.capabilities)
     findings = findings_in_parts(
-        [PolicyPart(part.name, parse(part.text)) for part in facts.parts],
+        [PolicyPart(name, parse(text)) for name, text in facts.parts],
         None if tools is None else [*map(_readable, tools)],
         unlabelled=facts.unlabelled,
         capabilities=facts.capabilities,

@@ -21,51 +21,45 @@ def policy_html(fields: dict[str, Any]) -> str:
     Args:
         fields: The fields as `to_wire` gives them.
     """
-    code, is_sqrt = _code(fields)
+    code, is_sqrt, table = _parts(fields)
     code_html = highlight(code) if is_sqrt else f"<pre>{html.escape(_plain(code))}</pre>"
-    table = _table(fields)
-    return f"{code_html if code else ''}{table.html() if table.rows or not code else ''}"
+    return f"{code_html if code else ''}{table.html() if table else ''}"
 
 
 def policy_text(fields: dict[str, Any]) -> str:
     """The header as plain text; see `policy_html`."""
-    code, _ = _code(fields)
-    table = _table(fields)
+    code, _, table = _parts(fields)
     parts = [_plain(code).rstrip()] if code else []
-    return "\n\n".join(parts + ([table.text()] if table.rows or not code else []))
+    return "\n\n".join(parts + ([table.text()] if table else []))
 
 
 def policy_rich(fields: dict[str, Any]) -> "Group":
     """The header for rich; see `policy_html`."""
     from rich.console import Group  # noqa: PLC0415 - rich belongs to an extra
 
-    code, is_sqrt = _code(fields)
-    table = _table(fields)
+    code, is_sqrt, table = _parts(fields)
     parts: list[RenderableType] = []
     if code:
         parts.append(highlighted(code) if is_sqrt else rich_text(code, limit=_LONGEST))
-    if table.rows or not code:
+    if table:
         parts.append(table.rich())
     return Group(*parts)
-
-
-def _code(fields: dict[str, Any]) -> tuple[str, bool]:
-    codes = fields.get("codes") or {}
-    return codes.get("code") or "", codes.get("language") != "cedar"
 
 
 def _plain(code: str) -> str:
     return plain(code, limit=_LONGEST, lines=True)
 
 
-def _table(fields: dict[str, Any]) -> Table:
+def _parts(fields: dict[str, Any]) -> tuple[str, bool, Table | None]:
+    """The text, whether it is SQRT, and a table if there are other fields or there is no text."""
     codes = dict(fields.get("codes") or {})
-    codes.pop("code", None)
-    if codes.get("language") == "sqrt":
+    code, language = codes.pop("code", None) or "", codes.get("language")
+    if language == "sqrt":
         del codes["language"]
     rest = {name: value for name, value in fields.items() if name != "codes"}
     rows = tuple(_rows("", {**({"codes": codes} if codes else {}), **rest}))
-    return Table("X-Policy", ("Field", "Value"), rows)
+    table = Table("X-Policy", ("Field", "Value"), rows) if rows or not code else None
+    return code, language != "cedar", table
 
 
 def _rows(prefix: str, fields: dict[str, Any]) -> Iterator[Row]:

@@ -65,8 +65,8 @@ if TYPE_CHECKING:
     from langchain_sequrity.sqrt.comparison import Difference, diff
     from langchain_sequrity.sqrt.explanation import Explanation, explain
     from langchain_sequrity.sqrt.formatter import format_policy as format  # noqa: A004 - the word for it
+    from langchain_sequrity.sqrt.formatter import printed
     from langchain_sequrity.sqrt.highlighter import highlight, highlighted
-    from langchain_sequrity.sqrt.printer import printed
     from langchain_sequrity.sqrt.simulation import (
         Coverage,
         Decision,
@@ -136,9 +136,8 @@ __getattr__, __dir__ = lazy_names(
         "combination": "Combination combine named",
         "comparison": "Difference diff",
         "explanation": "Explanation explain",
-        "formatter": "format=format_policy",
+        "formatter": "format=format_policy printed",
         "highlighter": "highlight highlighted",
-        "printer": "printed",
         "simulation": "Coverage Decision Simulation Trial coverage simulate",
     },
 )

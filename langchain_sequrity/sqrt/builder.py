@@ -32,6 +32,7 @@ from langchain_sequrity.display import plain
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.sqrt import nodes
 from langchain_sequrity.sqrt.engine import compile_policy
+from langchain_sequrity.sqrt.formatter import printed
 from langchain_sequrity.sqrt.node_text import (
     checked_name,
     encodable,
@@ -42,7 +43,6 @@ from langchain_sequrity.sqrt.node_text import (
 )
 from langchain_sequrity.sqrt.nodes import Policy, Position
 from langchain_sequrity.sqrt.parser import MAX_DIGITS, parse
-from langchain_sequrity.sqrt.printer import printed
 
 NOWHERE = Position(0, 0)
 Scalar = str | bool | int | float | datetime
@@ -334,25 +334,23 @@ class Condition(Deferred):
 
     def __and__(self, other: "Condition") -> "Condition":
         """Both hold."""
-        other = condition(other)
-        parts = (*_parts(self.node, nodes.And), *_parts(other.node, nodes.And))
-        return Condition(nodes.And(parts, NOWHERE), self.lets + other.lets)
+        return _joined(nodes.And, self, condition(other))
 
     def __or__(self, other: "Condition") -> "Condition":
         """At least one of them holds."""
-        other = condition(other)
-        parts = (*_parts(self.node, nodes.Or), *_parts(other.node, nodes.Or))
-        return Condition(nodes.Or(parts, NOWHERE), self.lets + other.lets)
+        return _joined(nodes.Or, self, condition(other))
 
     def __invert__(self) -> "Condition":
         """It does not hold."""
         return Condition(nodes.Not(self.node, NOWHERE), self.lets)
 
 
-def _parts(
-    node: nodes.Predicate, node_type: type[nodes.And] | type[nodes.Or]
-) -> tuple[nodes.Predicate, ...]:
-    return node.parts if isinstance(node, node_type) else (node,)
+def _joined(
+    node_type: type[nodes.And] | type[nodes.Or], first: Condition, second: Condition
+) -> Condition:
+    sides = (first.node, second.node)
+    parts = [side.parts if isinstance(side, node_type) else (side,) for side in sides]
+    return Condition(node_type((*parts[0], *parts[1]), NOWHERE), first.lets + second.lets)
 
 
 def condition(value: object) -> Condition:
@@ -670,9 +668,6 @@ session = Labelled("session")
 """The session, whose labels persist from call to call."""
 
 
-_PHASES: tuple[nodes.Phase, ...] = ("before", "result", "after")
-
-
 @dataclass(frozen=True, slots=True, repr=False)
 class Tool:
     """The rules of a tool; each method returns a new one with an added rule.
@@ -811,7 +806,7 @@ class Tool:
         steps_in = {block.phase: block.steps for block in self.node.blocks}
         steps_in[phase] = (*steps_in.get(phase, ()), *steps)
         blocks = tuple(
-            nodes.UpdateBlock(p, steps_in[p], "", NOWHERE) for p in _PHASES if p in steps_in
+            nodes.UpdateBlock(p, steps_in[p], "", NOWHERE) for p in nodes.PHASES if p in steps_in
         )
         used = (let for change in changes for let in change.lets)
         return Tool(replace(self.node, blocks=blocks), (*self.lets, *lets, *used))

@@ -472,24 +472,24 @@ class _Compiler:
         matches = self._matcher(node.tool.text)
         self._visit_uses = partial(self._visit, node.tool, matches)
         self._visit_uses(Operands())  # a block may have no rules
+        checks: tuple[CompiledCheck, ...] = ()
         if isinstance(node, nodes.OneLiner):
             if node.priority is not None and node.priority.value:
                 self._report(
                     "warning", "Whether a priority changes the order of updates is unknown",
                     node.priority.at, "Updates run in the order of the text here",
                 )  # fmt: skip
-            step = self._step(node.step, node.phase, is_one_liner=True)
-            return CompiledTool(matches, (), (step,))
-        for extra in node.priorities[1:]:
-            self._report("warning", "Which of several priorities counts is unknown", extra.at)
-        priority = node.priorities[-1].value if node.priorities else 0
-        checks = tuple(self._check(check, priority) for check in node.checks)
-        steps = tuple(
-            self._step(step, block.phase, is_one_liner=False)
-            for block in node.blocks
-            for step in block.steps
+        else:
+            for extra in node.priorities[1:]:
+                self._report("warning", "Which of several priorities counts is unknown", extra.at)
+            priority = node.priorities[-1].value if node.priorities else 0
+            checks = tuple(self._check(check, priority) for check in node.checks)
+        is_one_liner = isinstance(node, nodes.OneLiner)
+        steps = (
+            self._step(step, phase, is_one_liner=is_one_liner)
+            for phase, step in nodes.steps_of(node)
         )
-        return CompiledTool(matches, checks, steps)
+        return CompiledTool(matches, checks, tuple(steps))
 
     def _check(self, node: nodes.CheckRule, priority: float) -> CompiledCheck:
         test = self._condition(node.condition, None)

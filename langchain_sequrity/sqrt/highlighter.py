@@ -13,6 +13,7 @@ from langchain_sequrity.display import plain, rich_text
 from langchain_sequrity.errors import PolicySyntaxError
 from langchain_sequrity.sqrt.diagnostics import not_a_text
 from langchain_sequrity.sqrt.lexer import COMMENT, MAX_CHARACTERS, Token, tokens
+from langchain_sequrity.sqrt.nodes import FIELDS
 
 if TYPE_CHECKING:
     import rich.text
@@ -47,7 +48,6 @@ _WORDS: dict[str, Tone] = {
     "allow": "allow",
     "deny": "deny",
 }  # fmt: skip
-_FIELDS = {"tags", "producers", "consumers"}
 _NAMED = {".", ".value"}
 
 
@@ -147,6 +147,6 @@ def _tone(all_tokens: Sequence[Token], index: int) -> Tone:
 
 def _word_tone(before: str, word: str, after: str) -> Tone:
     """The colour of a word. No word is reserved, so its neighbours tell a keyword from a name."""
-    if before in {".", "@"} and word in _FIELDS:
+    if before in {".", "@"} and word in FIELDS:
         return "labels"
     return "" if before == "let" or after in _NAMED else _WORDS.get(word, "")

@@ -1,4 +1,4 @@
-"""Nodes to SQRT text. `printer` gives it the layout of `format_policy`.
+"""Nodes to SQRT text. `formatter` gives it the layout of `format_policy`.
 
 There is one spelling for each construct. Doc comments are kept, and a block has the order
 priorities, rules, updates. Operators get the parentheses that they need.
@@ -116,6 +116,7 @@ _ATOM, _NOT, _AND, _OR = range(4)
 _EDITED = 1
 _OPERATORS: dict[nodes.Operator, int] = {"|": 2, "&": 3, "-": 4, "^": 5}
 _ANYTHING = 6
+_LOOSENESS = {nodes.Or: _OR, nodes.And: _AND, nodes.Not: _NOT, nodes.SetEdit: _EDITED}
 
 
 Node = nodes.Predicate | nodes.Set | nodes.Domain | nodes.ValueRef | nodes.Update
@@ -168,19 +169,9 @@ def printed_node(  # noqa: C901, PLR0911, PLR0912 - one per construct
 
 
 def _looseness(node: Node) -> int:
-    match node:
-        case nodes.Or():
-            return _OR
-        case nodes.And():
-            return _AND
-        case nodes.Not():
-            return _NOT
-        case nodes.SetOperation(operator=operator):
-            return _OPERATORS[operator]
-        case nodes.SetEdit():
-            return _EDITED
-        case _:
-            return _ATOM
+    if isinstance(node, nodes.SetOperation):
+        return _OPERATORS[node.operator]
+    return _LOOSENESS.get(type(node), _ATOM)
 
 
 def _deeper(depth: int) -> int:

@@ -4,10 +4,10 @@
 so the depth of a tree is the depth of the parentheses in the text.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cache
-from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, TypeVar, get_args
 
 from langchain_sequrity.display import plain
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 
 Field = Literal["tags", "producers", "consumers"]
+FIELDS: tuple[Field, ...] = get_args(Field)
 LabelOwner = Literal["arg", "result", "session", "short", "args"]
 Strength = Literal["soft", "hard"]
 Effect = Literal["allow", "deny"]
@@ -346,8 +347,31 @@ class OneLiner:
 Declaration = Binding | ToolBlock | OneLiner
 
 
+class Coloured:
+    """An object whose `str` is a policy, which notebooks and rich show in colour."""
+
+    __slots__ = ()
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:  # noqa: FBT001, ARG002 - IPython's
+        """The text, for IPython in a terminal."""
+        text = str(self)
+        printer.text(plain(text, limit=len(text), lines=True))
+
+    def _repr_html_(self) -> str:
+        """The text in colour, for notebooks."""
+        from langchain_sequrity.sqrt.highlighter import highlight  # noqa: PLC0415 - for a few
+
+        return highlight(str(self))
+
+    def __rich__(self) -> "rich.text.Text":
+        """The text in colour, for rich."""
+        from langchain_sequrity.sqrt.highlighter import highlighted  # noqa: PLC0415 - for a few
+
+        return highlighted(str(self))
+
+
 @dataclass(frozen=True, slots=True, repr=False)
-class Policy:
+class Policy(Coloured):
     """A parsed text.
 
     Attributes:
@@ -365,22 +389,6 @@ class Policy:
     def __repr__(self) -> str:
         """A short form; `declarations` has the details."""
         return f"Policy({len(self.declarations)} declarations)"
-
-    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:  # noqa: FBT001, ARG002 - IPython's
-        """The text, for IPython in a terminal."""
-        printer.text(plain(self.text, limit=len(self.text), lines=True))
-
-    def _repr_html_(self) -> str:
-        """The text in colour, for notebooks."""
-        from langchain_sequrity.sqrt.highlighter import highlight  # noqa: PLC0415 - for a few
-
-        return highlight(self.text)
-
-    def __rich__(self) -> "rich.text.Text":
-        """The text in colour, for rich."""
-        from langchain_sequrity.sqrt.highlighter import highlighted  # noqa: PLC0415 - for a few
-
-        return highlighted(self.text)
 
 
 PHASES: dict[Phase, str] = {
@@ -415,11 +423,7 @@ class PolicyItem:
 
 def has_rules(policy: Policy) -> bool:
     """Whether a policy has any check rule or update."""
-    return any(
-        isinstance(item.node, CheckRule | UpdateStep)
-        for declaration in policy.declarations
-        for item in items_of(declaration)
-    )
+    return any(isinstance(node, CheckRule | UpdateStep) for node in walk(policy.declarations))
 
 
 def items_of(node: Declaration) -> list[PolicyItem]:
@@ -459,6 +463,13 @@ def bindings_of(policy: Policy) -> dict[str, Binding]:
 def tools_of(policy: Policy) -> list[ToolBlock | OneLiner]:
     """The blocks and one-liners of a policy, in source order."""
     return [node for node in policy.declarations if not isinstance(node, Binding)]
+
+
+def steps_of(node: ToolBlock | OneLiner) -> list[tuple[Phase, UpdateStep]]:
+    """The steps of a block or a one-liner, each with its phase."""
+    if isinstance(node, OneLiner):
+        return [(node.phase, node.step)]
+    return [(block.phase, step) for block in node.blocks for step in block.steps]
 
 
 def tests_of(
@@ -502,6 +513,26 @@ def walk(root: object) -> Iterator[Any]:
         elif names := _parts(node.__class__):
             yield node
             waiting += [getattr(node, name) for name in names if name != "at"]
+
+
+def rebuilt(
+    node: Any,
+    *,
+    rename: Callable[[str], str],
+    move: Callable[[Position], Position] = lambda position: position,
+) -> Any:
+    """A node with other names of bindings, and perhaps at other positions."""
+    if isinstance(node, Position):
+        return move(node)
+    if isinstance(node, tuple):
+        return tuple(rebuilt(part, rename=rename, move=move) for part in node)
+    names = _parts(node.__class__)
+    if not names:
+        return node
+    changes = {name: rebuilt(getattr(node, name), rename=rename, move=move) for name in names}
+    if isinstance(node, Name | Binding):
+        changes["name"] = rename(node.name)
+    return replace(node, **changes)
 
 
 @cache

@@ -99,7 +99,6 @@ class Cursor:
 
 
 DOMAINS = ("bool", "int", "float", "str", "datetime")
-_FIELDS = ("tags", "producers", "consumers")
 _JUNCTIONS = (("or", nodes.Or), ("and", nodes.And))  # loosest first
 _LEVELS = (("^", "xor"), ("-", "minus"), ("&", "intersect"), ("|", "union"))  # loosest first
 RANGES = ("<..<", "<..", "..<", "..")
@@ -345,7 +344,7 @@ class ExpressionParser(Cursor):
         return nodes.Meta(scope, field, "", intersect=intersect, at=position)
 
     def _field(self) -> nodes.Field:
-        return cast("nodes.Field", self._expect(*_FIELDS).text)
+        return cast("nodes.Field", self._expect(*nodes.FIELDS).text)
 
     # Domains
 

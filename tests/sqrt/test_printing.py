@@ -9,7 +9,7 @@ from sequrity.sqrt import validate  # type: ignore[import-untyped]
 
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.sqrt import Policy, parse
-from langchain_sequrity.sqrt.formatter import format_policy
+from langchain_sequrity.sqrt.formatter import format_policy, printed
 from langchain_sequrity.sqrt.nodes import (
     Binding,
     Equality,
@@ -22,7 +22,6 @@ from langchain_sequrity.sqrt.nodes import (
     ValueRef,
 )
 from langchain_sequrity.sqrt.parser import MAX_DEPTH
-from langchain_sequrity.sqrt.printer import printed
 from tests.sqrt.generate import Generator
 from tests.sqrt.meaning import meaning
 

@@ -1,7 +1,6 @@
 """`policy check`, `policy combine`, `policy format` and `policy explain`."""
 
 import difflib
-from collections.abc import Iterator
 from typing import get_args
 
 import click
@@ -154,7 +153,9 @@ def _format(source: SourceFile, *, only_check: bool, as_diff: bool) -> bool:
         return False
     changed = formatted != source.text
     if as_diff and changed:
-        print_text("\n".join(_diff(source, formatted)))
+        before, after = source.text.split("\n"), formatted.split("\n")
+        names = (source.name, f"{source.name} (formatted)")
+        print_text("\n".join(difflib.unified_diff(before, after, *names, lineterm="")))
     if only_check and changed:
         print_text(f"{source.name}: would be changed", err=True)
     if only_check or as_diff:
@@ -165,9 +166,3 @@ def _format(source: SourceFile, *, only_check: bool, as_diff: bool) -> bool:
         replace_file(source.path, source.encoded(formatted))
         print_text(f"{source.name}: formatted", err=True)
     return True
-
-
-def _diff(source: SourceFile, formatted: str) -> Iterator[str]:
-    before, after = source.text.split("\n"), formatted.split("\n")
-    names = (source.name, f"{source.name} (formatted)")
-    return difflib.unified_diff(before, after, *names, lineterm="")

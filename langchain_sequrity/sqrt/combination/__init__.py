@@ -9,16 +9,13 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
-from langchain_sequrity.display import enumeration, plain
+from langchain_sequrity.display import enumeration
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.sqrt import nodes
 from langchain_sequrity.sqrt.combination.labels import check_labels
-from langchain_sequrity.sqrt.combination.rules import (
-    denying_by_default,
-    written_rules,
-)
+from langchain_sequrity.sqrt.combination.rules import denying_by_default, written_rules
 from langchain_sequrity.sqrt.combination.settings import joined_settings
 from langchain_sequrity.sqrt.combination.sources import (
     NamedPolicy,
@@ -38,9 +35,6 @@ from langchain_sequrity.sqrt.parser import parse
 from langchain_sequrity.sqrt.policy_forms import AnyPolicy
 from langchain_sequrity.sqrt.verdict import DEFAULT_RULE, Presets
 
-if TYPE_CHECKING:
-    import rich.text
-
 __all__ = ["Combination", "NamedPolicy", "combine", "combined_sources", "named"]
 
 
@@ -59,7 +53,7 @@ class Origin(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Combination:
+class Combination(nodes.Coloured):
     """Policies combined into one; made by `combine`, and accepted wherever a policy is.
 
     Attributes:
@@ -179,18 +173,6 @@ class Combination:
     def __repr__(self) -> str:
         """The names of the policies."""
         return f"Combination({', '.join(source.name for source in self.sources)})"
-
-    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:  # noqa: FBT001, ARG002 - IPython's
-        """The text, for IPython in a terminal."""
-        printer.text(plain(self.text, limit=len(self.text), lines=True))
-
-    def _repr_html_(self) -> str:
-        """The text in colour, for notebooks."""
-        return self.policy._repr_html_()
-
-    def __rich__(self) -> "rich.text.Text":
-        """The text in colour, for rich."""
-        return self.policy.__rich__()
 
 
 def combine(*policies: AnyPolicy) -> Combination:

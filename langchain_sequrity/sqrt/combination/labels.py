@@ -12,9 +12,9 @@ Only names count, not the tools and values that carry them, because data moves b
 change is refused if it *may* let a call pass that another policy would deny on its own.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from itertools import permutations
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
+from itertools import permutations, product
 from typing import NamedTuple
 
 from langchain_sequrity.display import plain
@@ -26,50 +26,29 @@ from langchain_sequrity.sqrt.context import EMPTY, OPERATIONS, UNIVERSAL, LabelS
 from langchain_sequrity.sqrt.engine import LLM_BLOCKED
 from langchain_sequrity.sqrt.node_text import printed_node
 
-Named = dict[nodes.Field, LabelSet]
-
 # With ALL, their effect depends on what others have added or removed.
 _DEPENDING = ("|=", "-=", "^=")
 
 
-def _no_names() -> Named:
-    return {"tags": EMPTY, "producers": EMPTY, "consumers": EMPTY}
+class _Reliance(dict[tuple[nodes.Field, bool], LabelSet]):
+    """The names that a policy relies on.
 
-
-@dataclass
-class _Reliance:
-    """The names that a policy relies on, by field.
-
-    Attributes:
-        must_stay: Names whose removal may let a call pass.
-        must_not_come: Names whose arrival may let a call pass.
+    The keys are the field, and whether the arrival of the names may let a call pass (true), or
+    their removal (false).
     """
 
-    must_stay: Named = field(default_factory=_no_names)
-    must_not_come: Named = field(default_factory=_no_names)
-
-    def side(self, *, passes: bool) -> Named:
-        """The names whose arrival may let a call pass, or those whose removal may."""
-        return self.must_not_come if passes else self.must_stay
-
-    def has(self, name: nodes.Field) -> bool:
-        """Whether it has names of a field."""
-        return (self.must_stay[name], self.must_not_come[name]) != (EMPTY, EMPTY)
+    def __init__(self) -> None:
+        keys = product(nodes.FIELDS, (True, False))
+        super().__init__(dict.fromkeys(keys, EMPTY))
 
     def add(self, name: nodes.Field, names: LabelSet, *, passes: bool) -> None:
         """Add names; `passes` says whether their presence helps a call to pass."""
-        side = self.side(passes=passes)
-        side[name] = _either(side[name], names)
+        self[name, passes] = _either(self[name, passes], names)
 
     def add_both(self, name: nodes.Field, names: LabelSet) -> None:
         """Add names whose presence may help a call to pass, and their absence too."""
         for passes in (True, False):
             self.add(name, names, passes=passes)
-
-    @property
-    def size(self) -> tuple[object, ...]:
-        """What changes whenever a name is added."""
-        return *self.must_stay.values(), *self.must_not_come.values()
 
 
 def check_labels(sources: Sequence[Source]) -> None:
@@ -80,17 +59,15 @@ def check_labels(sources: Sequence[Source]) -> None:
             labels.
     """
     narrowing = _narrowing_fields(sources)
-    reliances = [_reliance_of(source, narrowing) for source in sources]
-    pairs = zip(sources, reliances, strict=True)
-    for (source, reliance), (other, _) in permutations(pairs, 2):
-        bindings = nodes.bindings_of(other.policy)
-        for step, update in _updates(other):
-            added, removed = _effect(update, bindings, narrowing)
+    policies = [_LabelUse(source, narrowing) for source in sources]
+    for policy, other in permutations(policies, 2):
+        for step, update in other.updates:
+            added, removed = other.effect(update)
             for names, passes in ((removed, False), (added, True)):
-                relied_on = intersection(names, reliance.side(passes=passes)[update.target.field])
+                relied_on = intersection(names, policy.reliance[update.target.field, passes])
                 if relied_on != EMPTY:
-                    change = _Change(other, step, update, relied_on, adds=passes)
-                    raise _conflict(source, change, narrowing)
+                    change = _Change(other.source, step, update, relied_on, adds=passes)
+                    raise _conflict(policy, change)
 
 
 class _Change(NamedTuple):
@@ -111,38 +88,18 @@ class _Change(NamedTuple):
     adds: bool
 
 
-def _conflict(source: Source, change: _Change, narrowing: frozenset[nodes.Field]) -> UsageError:
-    other, field_ = change.source.name, change.update.target.field
+def _conflict(policy: "_LabelUse", change: _Change) -> UsageError:
+    source, other, field = policy.source, change.source.name, change.update.target.field
     listed = ", ".join(f"`{plain(name, limit=80)}`" for name in sorted(change.names.items)[:5])
     which = "" if change.names.negated or not listed else f" {listed}"
-    relying = _relying_rule(source, change, narrowing)
+    relying = policy.relying_rule(change)
     return UsageError(
         f"The policy `{other}` may allow what the policy `{source.name}` denies: "
         f"`{one_line(printed_node(change.update))}` (line {change.step.at.line} of `{other}`) can "
-        f"{'add' if change.adds else 'remove'} {field_}{which}, and "
+        f"{'add' if change.adds else 'remove'} {field}{which}, and "
         f"{_relying_words(relying, source)} may deny if such labels are "
         f"{'missing' if change.adds else 'there'}. {_advice(relying, source, change)}."
     )
-
-
-def _relying_rule(
-    source: Source, change: _Change, narrowing: frozenset[nodes.Field]
-) -> nodes.CheckRule | nodes.UpdateStep | None:
-    """The first rule of a policy that relies on the names of a change, or step that reads them."""
-    bindings = nodes.bindings_of(source.policy)
-    for check in checks_of(source.policy):
-        reliance = _Reliance()
-        passes = check.decision == "allow"
-        _add_tests(reliance, check.condition, bindings, narrowing, passes=passes)
-        if _meet(reliance.side(passes=change.adds)[change.update.target.field], change.names):
-            return check
-    field_ = change.update.target.field
-    for step, update in _updates(source):
-        tests = nodes.walk((step.condition, update.set))
-        reads = any(isinstance(node, nodes.Meta) and node.field == field_ for node in tests)
-        if reads or (update.target.field == field_ and update.assignment in _DEPENDING):
-            return step
-    return None
 
 
 def _relying_words(relying: nodes.CheckRule | nodes.UpdateStep | None, source: Source) -> str:
@@ -178,84 +135,6 @@ def _advice(
 
 # What a policy relies on
 
-
-def _reliance_of(source: Source, narrowing: frozenset[nodes.Field]) -> _Reliance:
-    bindings = nodes.bindings_of(source.policy)
-    reliance = _Reliance()
-    for check in checks_of(source.policy):
-        passes = check.decision == "allow"
-        _add_tests(reliance, check.condition, bindings, narrowing, passes=passes)
-    updates = list(_updates(source))
-    _add_presets(reliance, source, updates)
-    size: tuple[object, ...] | None = None
-    while size != reliance.size:  # labels may depend on labels that depend on labels
-        size = reliance.size
-        for step, update in updates:
-            _add_update(reliance, step, update, bindings, narrowing)
-    return reliance
-
-
-def _add_presets(
-    reliance: _Reliance,
-    source: Source,
-    updates: Sequence[tuple[nodes.UpdateStep, nodes.Update]],
-) -> None:
-    """Add the names that the presets of a policy read."""
-    bindings = nodes.bindings_of(source.policy)
-    blocked = LabelSet(frozenset({LLM_BLOCKED}))
-    for _, update in updates:
-        names = _static_names(update.set, bindings)
-        if names is not None and not names.negated and _meet(names, blocked):
-            reliance.add("tags", blocked, passes=False)
-    branches = (source.settings.get("presets") or {}).get("branching_meta_policy") or {}
-    for name in reliance.must_stay if branches else ():
-        listed = LabelSet(frozenset(branches.get(name) or ()))
-        is_list_of_allowed = branches.get("mode") == "allow"
-        reliance.add(name, listed.complement if is_list_of_allowed else listed, passes=False)
-
-
-def _add_update(
-    reliance: _Reliance,
-    step: nodes.UpdateStep,
-    update: nodes.Update,
-    bindings: nodes.Bindings,
-    narrowing: frozenset[nodes.Field],
-) -> None:
-    """Add what an update of labels reads, if the policy relies on what it changes."""
-    name = update.target.field
-    if name in narrowing and reliance.has(name) and update.assignment in _DEPENDING:
-        reliance.add_both(name, UNIVERSAL)
-    added, removed = _effect(update, bindings, narrowing)
-    stays, comes = reliance.must_stay[name], reliance.must_not_come[name]
-    helps = _meet(added, comes) or _meet(removed, stays)
-    hinders = _meet(added, stays) or _meet(removed, comes)
-    for applies, passes in ((helps, True), (hinders, False)):
-        if applies:
-            _add_tests(reliance, step.condition, bindings, narrowing, passes=passes)
-    if not (helps or hinders):
-        return
-    if update.assignment == "^=":  # it removes what others add, and adds what they remove
-        reliance.add_both(name, added)
-    for meta, _ in _metas(update.set, bindings, narrowing):
-        if meta.field == name and update.assignment == "|=":
-            continue  # the same names, moved from value to value
-        reliance.add_both(meta.field, UNIVERSAL)
-
-
-def _add_tests(
-    reliance: _Reliance,
-    condition: object,
-    bindings: nodes.Bindings,
-    narrowing: frozenset[nodes.Field],
-    *,
-    passes: bool,
-) -> None:
-    for test, test_passes in nodes.tests_of(condition, bindings, passes=passes):
-        for meta, names, grows in _parts_of(test, bindings, narrowing):
-            for direction in (True, False) if grows is None else (grows,):
-                reliance.add(meta.field, names, passes=test_passes == direction)
-
-
 # Whether a test holds rather with more labels on its left or right side; `None` is both.
 _GROWS_WITH_LEFT: dict[nodes.MetaTest, bool | None] = {
     "overlaps": True, "superset": True, "universal": True, "subset": False, "empty": False,
@@ -266,146 +145,209 @@ _GROWS_WITH_RIGHT: dict[nodes.MetaTest, bool] = {
 }  # fmt: skip
 
 
-def _parts_of(
-    test: nodes.Tests, bindings: nodes.Bindings, narrowing: frozenset[nodes.Field]
-) -> Iterator[tuple[nodes.Meta, LabelSet, bool | None]]:
-    """The sets of labels in a test, the names that matter in each, and its direction.
+class _LabelUse:
+    """How a policy uses labels.
 
-    The direction says whether the test holds rather with more labels; `None` is both.
+    Args:
+        source: The policy.
+        narrowing: The fields in which values may have ALL.
+
+    Attributes:
+        updates: The changes of labels, each with its step.
     """
-    match test:
-        case nodes.Membership(value=value, set=members):
-            name = _name_of(value)
-            searched = UNIVERSAL if name is None else LabelSet(frozenset({name}))
-            for meta, grows in _metas(members, bindings, narrowing):
-                yield meta, searched, grows
-        case nodes.LabelTest(left=labels, test=comparison, right=right):
-            names = None if right is None else _static_names(right, bindings)
-            if names is None:
-                names = outside = UNIVERSAL
-            else:
-                outside = names.complement
-            relevant = {"subset": outside, "==": UNIVERSAL}.get(comparison, names)
-            yield labels, relevant, _GROWS_WITH_LEFT[comparison]
-            direction = _GROWS_WITH_RIGHT.get(comparison)
-            for meta, grows in _metas(right, bindings, narrowing):
-                unclear = direction is None or grows is None
-                yield meta, UNIVERSAL, None if unclear else direction == grows
 
+    def __init__(self, source: Source, narrowing: frozenset[nodes.Field] = frozenset()) -> None:
+        self.source = source
+        self.updates = [
+            (step, update)
+            for node in nodes.tools_of(source.policy)
+            for _, step in nodes.steps_of(node)
+            for update in step.updates
+        ]
+        self._bindings = nodes.bindings_of(source.policy)
+        self._narrowing = narrowing
 
-def _metas(
-    root: object,
-    bindings: nodes.Bindings,
-    narrowing: frozenset[nodes.Field],
-    *,
-    grows: bool | None = True,
-) -> Iterator[tuple[nodes.Meta, bool | None]]:
-    """The sets of labels in a set, and whether it grows with each; `None` if that depends."""
-    match root:
-        case nodes.Meta():
-            yield root, grows
-        case nodes.Name(name=name) if name in bindings:
-            yield from _metas(bindings[name].value, bindings, narrowing, grows=grows)
-        case nodes.SetEdit(base=base):
-            yield from _unclear(_metas(base, bindings, narrowing, grows=grows), narrowing)
-        case nodes.SetOperation(operator=operator, operands=operands):
-            for number, operand in enumerate(operands):
-                direction = grows
-                if operator == "^":
-                    direction = None
-                elif operator == "-" and number and grows is not None:
-                    direction = not grows
-                metas = _metas(operand, bindings, narrowing, grows=direction)
-                yield from metas if operator == "&" else _unclear(metas, narrowing)
+    @cached_property
+    def reliance(self) -> _Reliance:
+        """The names that the policy relies on."""
+        reliance = _Reliance()
+        for check in checks_of(self.source.policy):
+            self._add_tests(reliance, check.condition, passes=check.decision == "allow")
+        self._add_presets(reliance)
+        before: Mapping[tuple[nodes.Field, bool], LabelSet] | None = None
+        while before != reliance:  # labels may depend on labels that depend on labels
+            before = reliance.copy()
+            for step, update in self.updates:
+                self._add_update(reliance, step, update)
+        return reliance
 
+    def relying_rule(self, change: _Change) -> nodes.CheckRule | nodes.UpdateStep | None:
+        """The first rule that relies on the names of a change, or step that reads them."""
+        field = change.update.target.field
+        for check in checks_of(self.source.policy):
+            reliance = _Reliance()
+            self._add_tests(reliance, check.condition, passes=check.decision == "allow")
+            if _meet(reliance[field, change.adds], change.names):
+                return check
+        for step, update in self.updates:
+            tests = nodes.walk((step.condition, update.set))
+            reads = any(isinstance(node, nodes.Meta) and node.field == field for node in tests)
+            if reads or (update.target.field == field and update.assignment in _DEPENDING):
+                return step
+        return None
 
-def _unclear(
-    metas: Iterable[tuple[nodes.Meta, bool | None]], narrowing: frozenset[nodes.Field]
-) -> Iterator[tuple[nodes.Meta, bool | None]]:
-    """The operands of a union or a difference: with ALL, these may grow or shrink."""
-    for meta, grows in metas:
-        yield meta, None if meta.field in narrowing else grows
+    def _add_presets(self, reliance: _Reliance) -> None:
+        """Add the names that the presets of the policy read."""
+        blocked = LabelSet(frozenset({LLM_BLOCKED}))
+        for _, update in self.updates:
+            names = self.static_names(update.set)
+            if names is not None and not names.negated and _meet(names, blocked):
+                reliance.add("tags", blocked, passes=False)
+        branches = self.source.presets.get("branching_meta_policy") or {}
+        for field in nodes.FIELDS if branches else ():
+            listed = LabelSet(frozenset(branches.get(field) or ()))
+            is_list_of_allowed = branches.get("mode") == "allow"
+            reliance.add(field, listed.complement if is_list_of_allowed else listed, passes=False)
 
+    def _add_update(
+        self, reliance: _Reliance, step: nodes.UpdateStep, update: nodes.Update
+    ) -> None:
+        """Add what an update of labels reads, if the policy relies on what it changes."""
+        field = update.target.field
+        is_narrowing = field in self._narrowing and update.assignment in _DEPENDING
+        if is_narrowing and any(reliance[field, passes] != EMPTY for passes in (True, False)):
+            reliance.add_both(field, UNIVERSAL)
+        added, removed = self.effect(update)
+        stays, comes = reliance[field, False], reliance[field, True]
+        helps = _meet(added, comes) or _meet(removed, stays)
+        hinders = _meet(added, stays) or _meet(removed, comes)
+        for applies, passes in ((helps, True), (hinders, False)):
+            if applies:
+                self._add_tests(reliance, step.condition, passes=passes)
+        if not (helps or hinders):
+            return
+        if update.assignment == "^=":  # it removes what others add, and adds what they remove
+            reliance.add_both(field, added)
+        for meta, _ in self._metas(update.set):
+            if meta.field == field and update.assignment == "|=":
+                continue  # the same names, moved from value to value
+            reliance.add_both(meta.field, UNIVERSAL)
 
-# What an update does
+    # Tests
 
+    def _add_tests(self, reliance: _Reliance, condition: object, *, passes: bool) -> None:
+        for test, test_passes in nodes.tests_of(condition, self._bindings, passes=passes):
+            for meta, names, grows in self._parts_of(test):
+                for direction in (True, False) if grows is None else (grows,):
+                    reliance.add(meta.field, names, passes=test_passes == direction)
 
-def _updates(source: Source) -> Iterator[tuple[nodes.UpdateStep, nodes.Update]]:
-    for node in nodes.tools_of(source.policy):
-        blocks = () if isinstance(node, nodes.OneLiner) else node.blocks
-        steps = (
-            [node.step]
-            if isinstance(node, nodes.OneLiner)
-            else [step for block in blocks for step in block.steps]
-        )
-        yield from ((step, update) for step in steps for update in step.updates)
+    def _parts_of(self, test: nodes.Tests) -> Iterator[tuple[nodes.Meta, LabelSet, bool | None]]:
+        """The sets of labels in a test, the names that matter in each, and its direction.
+
+        The direction says whether the test holds rather with more labels; `None` is both.
+        """
+        match test:
+            case nodes.Membership(value=value, set=members):
+                name = _name_of(value)
+                searched = UNIVERSAL if name is None else LabelSet(frozenset({name}))
+                for meta, grows in self._metas(members):
+                    yield meta, searched, grows
+            case nodes.LabelTest(left=labels, test=comparison, right=right):
+                names = None if right is None else self.static_names(right)
+                names, outside = (
+                    (UNIVERSAL, UNIVERSAL) if names is None else (names, names.complement)
+                )
+                relevant = {"subset": outside, "==": UNIVERSAL}.get(comparison, names)
+                yield labels, relevant, _GROWS_WITH_LEFT[comparison]
+                direction = _GROWS_WITH_RIGHT.get(comparison)
+                for meta, grows in self._metas(right):
+                    unclear = direction is None or grows is None
+                    yield meta, UNIVERSAL, None if unclear else direction == grows
+
+    def _metas(
+        self, root: object, *, grows: bool | None = True
+    ) -> Iterator[tuple[nodes.Meta, bool | None]]:
+        """The sets of labels in a set, and whether it grows with each; `None` if that depends."""
+        match root:
+            case nodes.Meta():
+                yield root, grows
+            case nodes.Name(name=name) if name in self._bindings:
+                yield from self._metas(self._bindings[name].value, grows=grows)
+            case nodes.SetEdit(base=base):
+                yield from self._unclear(self._metas(base, grows=grows))
+            case nodes.SetOperation(operator=operator, operands=operands):
+                for number, operand in enumerate(operands):
+                    direction = grows
+                    if operator == "^":
+                        direction = None
+                    elif operator == "-" and number and grows is not None:
+                        direction = not grows
+                    metas = self._metas(operand, grows=direction)
+                    yield from metas if operator == "&" else self._unclear(metas)
+
+    def _unclear(
+        self, metas: Iterable[tuple[nodes.Meta, bool | None]]
+    ) -> Iterator[tuple[nodes.Meta, bool | None]]:
+        """The operands of a union or a difference: with ALL, these may grow or shrink."""
+        for meta, grows in metas:
+            yield meta, None if meta.field in self._narrowing else grows
+
+    # Updates
+
+    def effect(self, update: nodes.Update) -> tuple[LabelSet, LabelSet]:
+        """The names that an update may add, and those that it may remove."""
+        names = self.static_names(update.set)
+        changed = UNIVERSAL if names is None else names
+        rest = UNIVERSAL if names is None else names.complement
+        narrows = update.target.field in self._narrowing
+        effects: dict[str, tuple[LabelSet, LabelSet]] = {
+            "=": (changed, rest),
+            "|=": (changed, rest if narrows else EMPTY),
+            "&=": (EMPTY, rest),
+            "-=": (EMPTY, changed),
+            "^=": (changed, changed),
+        }
+        return effects[update.assignment]
+
+    def static_names(self, root: object) -> LabelSet | None:
+        """The names in a set that does not depend on a call; `None` if it does or has patterns."""
+        match root:
+            case nodes.Name(name=name) if name in self._bindings:
+                return self.static_names(self._bindings[name].value)
+            case nodes.SetLiteral(elements=elements):
+                names = [_name_of(element) for element in elements]
+                if ALL in names:
+                    return UNIVERSAL
+                plain_names = frozenset(name for name in names if name is not None)
+                return None if None in names else LabelSet(plain_names)
+            case nodes.SetOperation(operator=operator, operands=operands):
+                return self._joined_names([(operator, operand) for operand in operands])
+            case nodes.SetEdit(base=base, edits=edits):
+                steps: list[tuple[nodes.Operator, object]] = [("|", base)]
+                for adds, element in edits:
+                    steps.append(("|" if adds else "-", nodes.SetLiteral((element,), element.at)))
+                return self._joined_names(steps)
+        return None
+
+    def _joined_names(self, steps: Sequence[tuple[nodes.Operator, object]]) -> LabelSet | None:
+        """The names after operations, from left to right; the first operator does not count."""
+        (_, joined), *others = ((operator, self.static_names(part)) for operator, part in steps)
+        for operator, names in others:
+            if joined is None or names is None:
+                return None
+            joined = OPERATIONS[operator](joined, names)
+        return joined
 
 
 def _narrowing_fields(sources: Sequence[Source]) -> frozenset[nodes.Field]:
     """The fields in which values may have ALL."""
     fields: set[nodes.Field] = {"consumers"}
-    for source in sources:
-        bindings = nodes.bindings_of(source.policy)
-        for _, update in _updates(source):
-            names = _static_names(update.set, bindings)
+    for policy in map(_LabelUse, sources):
+        for _, update in policy.updates:
+            names = policy.static_names(update.set)
             if names is not None and names.negated:
                 fields.add(update.target.field)
     return frozenset(fields)
-
-
-def _effect(
-    update: nodes.Update, bindings: nodes.Bindings, narrowing: frozenset[nodes.Field]
-) -> tuple[LabelSet, LabelSet]:
-    """The names that an update may add, and those that it may remove."""
-    names = _static_names(update.set, bindings)
-    if names is None:
-        added = removed = rest = UNIVERSAL
-    else:
-        added = removed = names
-        rest = names.complement
-    narrows = update.target.field in narrowing
-    effects: dict[str, tuple[LabelSet, LabelSet]] = {
-        "=": (added, rest),
-        "|=": (added, rest if narrows else EMPTY),
-        "&=": (EMPTY, rest),
-        "-=": (EMPTY, removed),
-        "^=": (added, removed),
-    }
-    return effects[update.assignment]
-
-
-def _static_names(root: object, bindings: nodes.Bindings) -> LabelSet | None:
-    """The names in a set that does not depend on a call; `None` if it does or has patterns."""
-    match root:
-        case nodes.Name(name=name) if name in bindings:
-            return _static_names(bindings[name].value, bindings)
-        case nodes.SetLiteral(elements=elements):
-            names = [_name_of(element) for element in elements]
-            if ALL in names:
-                return UNIVERSAL
-            plain_names = frozenset(name for name in names if name is not None)
-            return None if None in names else LabelSet(plain_names)
-        case nodes.SetOperation(operator=operator, operands=operands):
-            return _joined_names([(operator, operand) for operand in operands], bindings)
-        case nodes.SetEdit(base=base, edits=edits):
-            steps: list[tuple[nodes.Operator, object]] = [("|", base)]
-            for adds, element in edits:
-                steps.append(("|" if adds else "-", nodes.SetLiteral((element,), element.at)))
-            return _joined_names(steps, bindings)
-    return None
-
-
-def _joined_names(
-    steps: Sequence[tuple[nodes.Operator, object]], bindings: nodes.Bindings
-) -> LabelSet | None:
-    """The names after some operations, from left to right; the first operator does not count."""
-    sets = [(operator, _static_names(operand, bindings)) for operator, operand in steps]
-    joined = sets[0][1]
-    for operator, names in sets[1:]:
-        if joined is None or names is None:
-            return None
-        joined = OPERATIONS[operator](joined, names)
-    return joined
 
 
 def _name_of(element: object) -> str | None:

@@ -21,7 +21,7 @@ however a service reads what is in doubt (V2).
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import groupby, permutations
 from math import inf
@@ -138,11 +138,6 @@ class _Rules:
         """The rules of the other policies."""
         return [rules for rules in self.together if rules is not self]
 
-    @property
-    def default_denies(self) -> nodes.Strength | None:
-        """How strongly it denies by default, if it does."""
-        return default_denial(self.source)
-
     @cached_property
     def allowances(self) -> list[_Allowance]:
         """Its rules that allow."""
@@ -161,7 +156,7 @@ class _Rules:
             for block in self.source.declarations_of(ToolBlock)
             for denial in self._denials_of(block)
         ]
-        if (strength := self.default_denies) is not None:
+        if (strength := self.source.default_denial) is not None:
             check = CheckRule(strength, "deny", None, "", NO_RULE_DECIDES, _START)
             rank = (-inf, False)
             denials.append(_Denial(None, check, strength, rank, None, tuple(self.allowances)))
@@ -214,7 +209,7 @@ class _Rules:
         )
         counts = overrides_rule or self.is_required(allowance.check)
         return not counts and any(
-            other.default_denies
+            other.source.default_denial
             and all(
                 is_exact(narrower.tool)
                 or not may_overlap(allowance.tool, narrower.tool)
@@ -320,7 +315,7 @@ def denying_by_default(sources: Sequence[Source], tool: str) -> Source | None:
         The first policy that denies by default and allows nothing for the tool. Without such a
         policy, the first that denies by default.
     """
-    strict = [source for source in sources if default_denial(source)]
+    strict = [source for source in sources if source.default_denial]
 
     def is_silent(source: Source) -> bool:
         return not any(
@@ -337,22 +332,13 @@ def _lifting(name: str, priority: int) -> ToolBlock:
     return ToolBlock(_tool(name), _priorities(priority), (check,), (), "", _START)
 
 
-def default_denial(source: Source) -> nodes.Strength | None:
-    """How strongly a policy denies by default, if it does."""
-    presets = source.settings.get("presets") or {}
-    if presets.get("default_allow") is not False:
-        return None
-    return "hard" if presets.get("default_allow_enforcement_level") == "hard" else "soft"
-
-
 def _check_blocked_tag(policies: Sequence[_Rules]) -> None:
     """Refuse a soft preset beside allowances for its tool.
 
     A preset has no exceptions for single policies, and these allowances may override it.
     """
     for rules in policies:
-        presets = rules.source.settings.get("presets") or {}
-        is_soft = presets.get("llm_blocked_tag_enforcement_level") == "soft"
+        is_soft = rules.source.presets.get("llm_blocked_tag_enforcement_level") == "soft"
         for allowance in rules.allowances if is_soft else ():
             if applies(allowance.tool, PARSE_WITH_AI) is not False:
                 msg = (
@@ -384,7 +370,7 @@ def _check_lower_layers(rules: _Rules, other: _Rules) -> None:
                 "of its own."
             )
             raise UsageError(msg)
-    if other.default_denies != "hard":
+    if other.source.default_denial != "hard":
         return
     for denial in rules.lower:
         is_alike = any(
@@ -417,7 +403,9 @@ class _Writer:
             if other.is_required(allowance.check)
         ]
         # Where a soft rule decides, the default does not; so it must not replace a hard default.
-        self._is_hard_by_default = any(other.default_denies == "hard" for other in rules.others)
+        self._is_hard_by_default = any(
+            other.source.default_denial == "hard" for other in rules.others
+        )
 
     def declarations(self) -> Iterator[nodes.Declaration]:
         """The declarations; names come first, because exceptions may use them earlier."""
@@ -472,7 +460,8 @@ def _rule(denial: _Denial, strength: nodes.Strength) -> CheckRule:
     condition = denial.condition
     parts = [*condition.parts] if isinstance(condition, nodes.And) else [condition]
     if inner := [condition for condition in denial.inner if condition is not None]:
-        parts.append(nodes.Not(_any(inner), _START))
+        excepted = inner[0] if len(inner) == 1 else nodes.Or(tuple(inner), _START)
+        parts.append(nodes.Not(excepted, _START))
     parts = [part for part in parts if part is not None]
     check = denial.check
     return CheckRule(strength, "deny", _all(parts) if parts else None, "", check.doc, check.at)
@@ -530,19 +519,6 @@ def _all(parts: Sequence[Predicate]) -> Predicate:
     return parts[0] if len(parts) == 1 else nodes.And(tuple(parts), _START)
 
 
-def _any(parts: Sequence[Predicate]) -> Predicate:
-    return parts[0] if len(parts) == 1 else nodes.Or(tuple(parts), _START)
-
-
-def _renamed(node: Any, names: Mapping[str, str]) -> Any:
-    """A node with other names for bindings."""
-    if isinstance(node, Position):
-        return node
-    if isinstance(node, tuple):
-        return tuple(_renamed(part, names) for part in node)
-    if not is_dataclass(node):
-        return node
-    changes = {field.name: _renamed(getattr(node, field.name), names) for field in fields(node)}
-    if isinstance(node, nodes.Name | nodes.Binding):
-        changes["name"] = names.get(node.name, node.name)
-    return replace(node, **changes)  # type: ignore[type-var]
+def _renamed(node: nodes.Declaration, names: Mapping[str, str]) -> Any:
+    """A declaration with other names for bindings."""
+    return nodes.rebuilt(node, rename=lambda name: names.get(name, name))

@@ -27,7 +27,7 @@ def joined_settings(sources: Sequence[Source]) -> dict[str, Any]:
     joined: dict[str, Any] = {}
     origins: dict[str, Source] = {}
     for source in sources:
-        for path, value in _paths(source.settings).items():
+        for path, value in _paths(source).items():
             if path not in joined:
                 joined[path], origins[path] = value, source
             elif _json(joined[path]) != _json(value):
@@ -46,7 +46,7 @@ def joined_settings(sources: Sequence[Source]) -> dict[str, Any]:
 
 def _check_all_set(path: str, setter: Source, sources: Sequence[Source]) -> None:
     for source in sources:
-        if path not in _paths(source.settings):
+        if path not in _paths(source):
             msg = (
                 f"The policy `{setter.name}` sets `{path}`, which protects less than the default "
                 f"of the service, and the policy `{source.name}` relies on that default. Set it in "
@@ -55,11 +55,10 @@ def _check_all_set(path: str, setter: Source, sources: Sequence[Source]) -> None
             raise UsageError(msg)
 
 
-def _paths(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings that are set, each by its path."""
-    presets = settings.get("presets") or {}
-    paths = {name: value for name, value in settings.items() if name != "presets"}
-    paths |= {f"presets.{name}": value for name, value in presets.items()}
+def _paths(source: Source) -> dict[str, Any]:
+    """The settings of a policy that are set, each by its path."""
+    paths = {name: value for name, value in source.settings.items() if name != "presets"}
+    paths |= {f"presets.{name}": value for name, value in source.presets.items()}
     return {path: value for path, value in paths.items() if value is not None}
 
 

@@ -90,6 +90,19 @@ class Source(NamedTuple):
     policy: Policy
     settings: Mapping[str, Any]
 
+    @property
+    def presets(self) -> Mapping[str, Any]:
+        """The fields of its presets."""
+        return self.settings.get("presets") or {}
+
+    @property
+    def default_denial(self) -> nodes.Strength | None:
+        """How strongly it denies by default, if it does."""
+        if self.presets.get("default_allow") is not False:
+            return None
+        is_hard = self.presets.get("default_allow_enforcement_level") == "hard"
+        return "hard" if is_hard else "soft"
+
     def compile(self, *, dual_llm: bool = True) -> Engine:
         """Compile it; the reasons of its verdicts have its name."""
         presets = Presets.of_settings(self.settings, dual_llm=dual_llm)
@@ -121,10 +134,7 @@ def read_sources(policies: Iterable[object]) -> tuple[Source, ...]:
             are those of its own text.
     """
     flat = _with_folders(list(_flattened(policies)))
-    sources = tuple(
-        policy if isinstance(policy, Source) else _source(policy, number)
-        for number, policy in enumerate(flat, 1)
-    )
+    sources = tuple(_source(policy, number) for number, policy in enumerate(flat, 1))
     if not sources:
         msg = "A list of policies needs at least one policy; it is empty."
         raise UsageError(msg)
@@ -158,16 +168,11 @@ def _file_name(name: str) -> str:
 def _flattened(policies: Iterable[object]) -> Iterator[object]:
     for policy in policies:
         if combined := sources_of(policy):
-            # Only given names stay: "policy 1" may be another policy here.
-            yield from (source if source.is_named else _Unnamed(source) for source in combined)
+            yield from combined
         elif isinstance(policy, Sequence) and not isinstance(policy, str | bytes):
             yield from _flattened(policy)
         else:
             yield policy
-
-
-class _Unnamed(NamedTuple):
-    source: Source
 
 
 def sources_of(policy: object) -> tuple[Source, ...]:
@@ -180,8 +185,9 @@ def sources_of(policy: object) -> tuple[Source, ...]:
 
 def _source(policy: object, number: int) -> Source:
     name, is_named = f"policy {number}", False
-    if isinstance(policy, _Unnamed):
-        return policy.source._replace(name=name)
+    if isinstance(policy, Source):
+        # Only given names stay: "policy 1" may be another policy here.
+        return policy if policy.is_named else policy._replace(name=name)
     if isinstance(policy, NamedPolicy):
         name, is_named, policy = policy.name, True, policy.policy
         if combined := sources_of(policy):
@@ -196,19 +202,16 @@ def _source(policy: object, number: int) -> Source:
         parsed = parse(text)
         check_policy_text(text)
     except PolicySyntaxError as error:
-        raise _named_error(error, name) from None
+        message = str(error).removesuffix(f"\n{error.source}")
+        msg = f"In the policy `{name}`: {message}"
+        raise PolicySyntaxError(
+            msg,
+            line=error.line,
+            column=error.column,
+            source=error.source,
+            expected=error.expected,
+        ) from None
     return Source(name, is_named, parsed, settings)
-
-
-def _named_error(error: PolicySyntaxError, name: str) -> PolicySyntaxError:
-    message = str(error).removesuffix(f"\n{error.source}")
-    return PolicySyntaxError(
-        f"In the policy `{name}`: {message}",
-        line=error.line,
-        column=error.column,
-        source=error.source,
-        expected=error.expected,
-    )
 
 
 def _read(policy: Any, name: str) -> tuple[str, Mapping[str, Any]]:
@@ -257,19 +260,16 @@ def _read_header(fields: Mapping[str, Any], name: str) -> tuple[str, Mapping[str
 
 def _settings_of(presets: Presets) -> Mapping[str, Any]:
     """The presets of an engine that differ from the service's defaults, as fields of `X-Policy`."""
-    default = Presets()
-    written = {
-        "default_allow": presets.default_allow,
-        "default_allow_enforcement_level": "hard" if presets.default_allow_hard else "soft",
-        "enable_llm_blocked_tag": presets.llm_blocked is not None,
-        "llm_blocked_tag_enforcement_level": presets.llm_blocked or "hard",
-        "enable_non_executable_memory": presets.non_executable_memory,
+    level = "hard" if presets.default_allow_hard else "soft"
+    values_and_defaults: dict[str, tuple[object, object]] = {
+        "default_allow": (presets.default_allow, Presets().default_allow),
+        "default_allow_enforcement_level": (level, "soft"),
+        "enable_llm_blocked_tag": (presets.llm_blocked is not None, True),
+        "llm_blocked_tag_enforcement_level": (presets.llm_blocked or "hard", "hard"),
+        "enable_non_executable_memory": (presets.non_executable_memory, True),
     }
-    defaults: tuple[object, ...] = (default.default_allow, "soft", True, "hard", True)
     differing = {
-        name: value
-        for (name, value), normal in zip(written.items(), defaults, strict=True)
-        if value != normal
+        name: value for name, (value, default) in values_and_defaults.items() if value != default
     }
     settings: dict[str, Any] = {"presets": differing} if differing else {}
     return settings if presets.fail_fast else {**settings, "fail_fast": False}

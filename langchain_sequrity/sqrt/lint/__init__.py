@@ -258,7 +258,7 @@ def findings_in(
     """
     findings = _Findings()
     report = findings.report
-    has_service_tools = capabilities is None or capabilities.service_tools
+    has_service_tools = capabilities is None or capabilities.runs_programs
     known_tools = None
     if tools is not None:
         known_tools = rules.KnownTools(
@@ -350,16 +350,10 @@ class _Findings(list[Finding]):
     """Collects findings."""
 
     def report(
-        self,
-        severity: Severity,
-        message: str,
-        position: Position,
-        hint: str = "",
-        *,
-        lets_through: bool = False,
+        self, severity: Severity, message: str, position: Position, hint: str = "", **options: Any
     ) -> None:
-        """Add a finding."""
-        self.append(Finding(severity, message, position.line, position.column, hint, lets_through))
+        """Add a finding; the options are those of a `Reporter`."""
+        self.append(Finding(severity, message, *position, hint, **options))
 
     @property
     def positions(self) -> set[Position]:

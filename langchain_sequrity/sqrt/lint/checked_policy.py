@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import Any, Literal, NamedTuple, TypeGuard
+from typing import Any, Literal, NamedTuple
 
 from langchain_sequrity.sqrt import nodes
 from langchain_sequrity.sqrt.coerce import ToolArguments
@@ -177,7 +177,8 @@ class CheckedPolicy:
                 positions |= {meta.at for meta in read}
                 positions |= {text.at for text in elements if isinstance(text, nodes.TextLiteral)}
             if not is_decided(elements):
-                reads_result = any(is_value(e) and e.scope == "result" for e in elements)
+                values = (e for e in elements if isinstance(e, nodes.ValueRef))
+                reads_result = any(value.scope == "result" for value in values)
                 open_tests[test.at] = shape_of(test, {"at"}), reads_result
         return LabelReads(tuple(tests), tuple(metas), frozenset(positions), open_tests)
 
@@ -236,15 +237,10 @@ def metas_in(elements: Sequence[Any]) -> list[nodes.Meta]:
     return [element for element in elements if isinstance(element, nodes.Meta)]
 
 
-def is_value(element: object) -> TypeGuard[nodes.ValueRef]:
-    """Whether an element of a test is a value."""
-    return isinstance(element, nodes.ValueRef)
-
-
 def is_decided(elements: Sequence[Any], sought: Collection[str] = ()) -> bool:
     """Whether the labels of a call, and the values that are sought among them, decide a test."""
     for element in elements:
-        if is_value(element):
+        if isinstance(element, nodes.ValueRef):
             if element.scope != "arg" or element.argument not in sought:
                 return False
         elif isinstance(element, nodes.TextLiteral):

@@ -12,7 +12,6 @@ from langchain_sequrity.sqrt.lint.checked_policy import (
     Clause,
     constant_effect,
     denies,
-    is_value,
     operands_of,
 )
 from langchain_sequrity.sqrt.lint.possible_labels import SEPARATE, PossibleLabels
@@ -68,7 +67,7 @@ def find_idle_branches(
 ) -> None:
     """Warn of a list of labels that may not decide branches, and that no value has."""
     capabilities, labels = possible.capabilities, settings.denied_branches
-    if not labels or settings.mode != "custom" or not capabilities.branches:
+    if not labels or settings.mode != "custom" or not capabilities.runs_programs:
         return
     if any(
         possible.may_restrict("values") if field == "consumers"
@@ -102,7 +101,7 @@ def find_inert(
         if not positions.isdisjoint(reported):
             continue
         truths = possible.truths(clause)
-        if len(truths) == 1 and len(possible.truths_anywhere(clause)) > 1:
+        if len(truths) == 1 and len(possible.in_other_way(**SEPARATE).truths_anywhere(clause)) > 1:
             _report_inert(policy, clause, possible, condition.at, *truths)
 
 
@@ -128,19 +127,19 @@ def _report_inert(
 def _cause(policy: CheckedPolicy, clause: Clause, possible: PossibleLabels) -> str:
     """The fact about the way that makes a condition constant."""
     if possible.returns_objects(clause) and any(
-        is_value(side) and side.scope == "result"
+        isinstance(side, nodes.ValueRef) and side.scope == "result"
         for test, _ in policy.tests(clause)
         for side in operands_of(test)
     ):
         return "The result is an object, which no rule can search; ask for its labels"
     if possible.changes_session(clause):
         return "`session before` changes these labels before the rule is tested"
-    if len(possible.truths_with(clause, non_executable="perhaps")) > 1:
+    if len(possible.in_other_way(non_executable="perhaps").truths(clause)) > 1:
         return (
             f"Each result also has the tag `{NON_EXECUTABLE}`: name the labels that matter, as in "
             "`overlaps {…}`, or set `enable_non_executable_memory` to false"
         )
     is_shared = possible.capabilities.argument_labels == "shared"
-    if is_shared and len(possible.truths_with(clause, **SEPARATE)) > 1:
+    if is_shared and len(possible.in_other_way(**SEPARATE).truths(clause)) > 1:
         return "All arguments of a call have the labels of everything that the model has read"
     return "No rule and no tool sets such labels"

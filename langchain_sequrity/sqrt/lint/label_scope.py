@@ -4,10 +4,10 @@ All names of labels that no test names are one name, `OTHER`, or are left out if
 them.
 """
 
-from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import cached_property
 from itertools import chain, combinations, product
 from typing import NamedTuple
 
@@ -20,7 +20,6 @@ from langchain_sequrity.sqrt.lint.checked_policy import (
     CheckedTool,
     Clause,
     Owner,
-    is_value,
     is_whole,
     may_overlap,
     metas_in,
@@ -140,12 +139,8 @@ class RulesOfWay:
         self._updates: dict[int, tuple[frozenset[str], list[nodes.Meta]]] = {}
         self._scopes: dict[Hashable, Scope] = {}
 
-    def may_be_denied(self, step: Clause) -> bool:
-        """Whether denials that test labels, or nothing, may deny the calls that a step follows."""
-        return bool(self._denials_before(step))
-
-    def _denials_before(self, clause: Clause) -> Sequence[Clause]:
-        """The hard denials of calls that a step follows."""
+    def denials_before(self, clause: Clause) -> Sequence[Clause]:
+        """The hard denials, by labels or of all calls, of the calls that a step follows."""
         if clause.phase not in {"result", "after"}:
             return ()
         block = clause.tool
@@ -208,7 +203,7 @@ class RulesOfWay:
         reads = self.policy.label_reads(clause)
         for test, elements in reads.tests:
             metas = metas_in(elements)
-            has_value = any(map(is_value, elements))
+            has_value = any(isinstance(element, nodes.ValueRef) for element in elements)
             for meta in metas:
                 self._include_labels(meta, clause, scope, _texts_in(elements))
                 names = scope.names[meta.field]
@@ -218,7 +213,7 @@ class RulesOfWay:
                     names |= self._names_set(meta.field)
                 if has_value:
                     names |= _texts_in(chain(*(elements for _, elements in reads.tests)))
-        for denial in self._denials_before(clause):
+        for denial in self.denials_before(clause):
             if id(denial.node) not in scope.clauses:
                 scope.clauses[id(denial.node)] = denial
                 self._include_condition(denial, scope)
@@ -260,7 +255,7 @@ class RulesOfWay:
             scope: What matters.
             target: A rule or step that matters, too; then only its tools.
         """
-        added = [target, *self._denials_before(target)] if target else []
+        added = [target, *self.denials_before(target)] if target else []
         needed = {*scope.clauses, *(id(clause.node) for clause in added)}
         in_order = [clause for clause in self.policy.clauses if id(clause.node) in needed]
         tools: dict[Hashable, CalledTool] = {}
@@ -295,21 +290,19 @@ class RulesOfWay:
     @cached_property
     def _called(self) -> list[tuple[str, ToolArguments, set[int]]]:
         """The tools, each with its name, if it is known, its arguments and its blocks."""
+        blocks = self.policy.tools
         if self._tools is not None:
             return [
-                (name, arguments, self._blocks(partial(_is_for, name)))
+                (name, arguments, {id(b.node) for b in blocks if name in (b.matched_tools or ())})
                 for name, arguments in self._tools.items()
             ]
-        unknown, regexes = ToolArguments(), self._blocks(_has_regex)
-        texts = {block.node.tool.text.raw for block in self.policy.tools}
-        return [
-            ("", unknown, set()),
-            ("", unknown, regexes),  # of which several may match a name
-            *(("", unknown, self._blocks(partial(_may_match, text))) for text in sorted(texts)),
+        regexes = {id(block.node) for block in blocks if block.node.tool.text.kind != "plain"}
+        sets = [
+            {id(block.node) for block in blocks if _may_match(text, block)}
+            for text in sorted({block.node.tool.text.raw for block in blocks})
         ]
-
-    def _blocks(self, applies: Callable[[CheckedTool], bool]) -> set[int]:
-        return {id(block.node) for block in self.policy.tools if applies(block)}
+        # Several of the regexes may match a name.
+        return [("", ToolArguments(), applied) for applied in (set(), regexes, *sets)]
 
     def metas_of(self, clause: Clause) -> Iterator[nodes.Meta]:
         """The sets of labels that a rule or step reads or changes."""
@@ -323,7 +316,7 @@ class RulesOfWay:
         yield from (meta.argument for meta in self.metas_of(clause) if meta.scope == "arg")
         for _, elements in self.policy.label_reads(clause).tests:
             for element in elements if metas_in(elements) else ():
-                if is_value(element) and element.scope == "arg":
+                if isinstance(element, nodes.ValueRef) and element.scope == "arg":
                     yield element.argument
 
     def choices(self, scope: Scope, *, may_label: bool) -> Iterator[Labels]:
@@ -340,7 +333,7 @@ class RulesOfWay:
                 names = sorted(
                     name for name in scope.names[field_]
                     if name != NON_EXECUTABLE and (
-                        self.capabilities.service_labels if name.startswith(RESERVED_PREFIX)
+                        self.capabilities.runs_programs if name.startswith(RESERVED_PREFIX)
                         else is_open or name in self._declared
                     )
                 )  # fmt: skip
@@ -355,19 +348,12 @@ class RulesOfWay:
                 yield labels
 
 
-def _is_for(name: str, block: CheckedTool) -> bool:
-    return name in (block.matched_tools or ())
-
-
-def _has_regex(block: CheckedTool) -> bool:
-    return block.node.tool.text.kind != "plain"
-
-
 def _may_match(text: str, block: CheckedTool) -> bool:
     """Whether a block may be for the tool of a name, or for one of those that a regex names."""
-    if block.node.tool.text.raw == text:
+    tool = block.node.tool.text
+    if tool.raw == text:
         return True
-    return _has_regex(block) and block.compiled.matches(text, MatchBudget()) is not False
+    return tool.kind != "plain" and block.compiled.matches(text, MatchBudget()) is not False
 
 
 def _texts_in(elements: Iterable[object]) -> set[str]:

@@ -317,9 +317,7 @@ def find_misspelt(policy: CheckedPolicy, impossible: Collection[LabelName]) -> s
 
 def _mentions(policy: CheckedPolicy) -> dict[nodes.Field, dict[str, Position]]:
     """All labels by field, each with its first position, also those that a set leaves out."""
-    mentions: dict[nodes.Field, dict[str, Position]] = {
-        field: {} for field in get_args(nodes.Field)
-    }
+    mentions: dict[nodes.Field, dict[str, Position]] = {field: {} for field in nodes.FIELDS}
     for node in policy.all_nodes:
         match node:
             case nodes.LabelTest(left=first, right=second) | nodes.Update(target=first, set=second):

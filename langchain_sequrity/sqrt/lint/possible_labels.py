@@ -1,6 +1,6 @@
 """The labels that somebody sets in a way, and what conditions can be there."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, get_args
 
@@ -20,11 +20,9 @@ from langchain_sequrity.sqrt.lint.reachable import BOTH, Reachable, Truths
 from langchain_sequrity.sqrt.lint.ways import Capabilities
 
 _OwnedField = tuple[nodes.Field, Owner]
-_FIELDS: tuple[nodes.Field, ...] = get_args(nodes.Field)
 SEPARATE = {"argument_labels": "separate", "non_executable": "perhaps"}
 """Each argument has its own labels, and results may have the tag `__non_executable`."""
 _ONLY_TRUE: Truths = frozenset({True})
-_NO_SETTINGS = PolicySettings()
 
 
 class PossibleLabels:
@@ -42,7 +40,7 @@ class PossibleLabels:
         self,
         policy: CheckedPolicy,
         capabilities: Capabilities,
-        settings: PolicySettings = _NO_SETTINGS,
+        settings: PolicySettings,
         *,
         declared: Collection[str] = (),
         tools: Mapping[str, ToolArguments] | None = None,
@@ -57,13 +55,13 @@ class PossibleLabels:
         self._reachable = Reachable(self._rules)
         self._others: dict[Capabilities, Reachable] = {}
         may_label = tools is None or any(tool.may_label is not False for tool in tools.values())
-        values: set[_OwnedField] = {(field, "values") for field in _FIELDS}
+        values: set[_OwnedField] = {(field, "values") for field in nodes.FIELDS}
         self._declaring = set(values)  # may have the declared names
         self._open = values if may_label or capabilities.any_result_labels else set()  # any name
         if declared:  # a tool that sets labels may set consumers, too
             self._open = self._open | {("consumers", "values")}
         self._names: dict[_OwnedField, set[str]] = {
-            (field, owner): set() for field in _FIELDS for owner in get_args(Owner)
+            (field, owner): set() for field in nodes.FIELDS for owner in get_args(Owner)
         }
         if capabilities.tool_producers:
             self._names["producers", "values"] |= set(tools or ())
@@ -86,7 +84,7 @@ class PossibleLabels:
             may_be_tool = (
                 field == "producers" and self.capabilities.tool_producers and self._tools is None
             )
-            if may_be_tool or (is_of_service and self.capabilities.service_labels):
+            if may_be_tool or (is_of_service and self.capabilities.runs_programs):
                 return True
         is_declared = (field, owner) in self._declaring and name in self._declared
         return is_declared or name in self._names[field, owner]
@@ -104,12 +102,10 @@ class PossibleLabels:
     def changes_argument(self, clause: Clause, meta: nodes.Meta) -> bool:
         """Whether a call may change these labels of its arguments before it is checked."""
         return any(
-            update.target.field == meta.field
-            and (meta.scope == "args" or update.target.argument in {"", meta.argument})
-            for step in self._policy.clauses
-            if step.phase == "before" and may_overlap(step.tool, clause.tool)
-            for update in step.updates
-            if update.target.scope in {"arg", "args"}
+            target.scope in {"arg", "args"}
+            and target.field == meta.field
+            and (meta.scope == "args" or target.argument in {"", meta.argument})
+            for target in self._changed_before(clause)
         )
 
     def changes_session(self, clause: Clause) -> bool:
@@ -118,12 +114,16 @@ class PossibleLabels:
             meta.field for meta in self._policy.label_reads(clause).metas
             if owner_of(meta, clause) == "session"
         }  # fmt: skip
+        changed = self._changed_before(clause) if clause.rule else ()
         return any(
-            update.target.scope not in {"arg", "args"} and update.target.field in read
-            for step in self._policy.clauses
-            if clause.rule and step.phase == "before" and may_overlap(step.tool, clause.tool)
-            for update in step.updates
+            target.scope not in {"arg", "args"} and target.field in read for target in changed
         )
+
+    def _changed_before(self, clause: Clause) -> Iterator[nodes.Meta]:
+        """The labels that the policy may change before a call of the same tool is checked."""
+        for step in self._policy.clauses:
+            if step.phase == "before" and may_overlap(step.tool, clause.tool):
+                yield from (update.target for update in step.updates)
 
     def _follow_rules(self) -> None:
         """Add the labels that rules set or copy."""
@@ -161,7 +161,7 @@ class PossibleLabels:
         Returns:
             The truths; none if it is never tested, because each call of its tool is denied.
         """
-        may_be_denied = self._rules.may_be_denied(clause)
+        may_be_denied = bool(self._rules.denials_before(clause))
         if clause.test is None and not may_be_denied:
             return _ONLY_TRUE
         reads_labels = bool(self._policy.label_reads(clause).metas)
@@ -169,15 +169,8 @@ class PossibleLabels:
             return BOTH
         return self._reachable.truths(clause, until)
 
-    def truths_anywhere(self, clause: Clause) -> Truths:
-        """What the condition can be if everything may have any label."""
-        return self._other(SEPARATE).truths_anywhere(clause)
-
-    def truths_with(self, clause: Clause, **changes: Any) -> Truths:
-        """As `truths`, in a way with other capabilities."""
-        return self._other(changes).truths(clause)
-
-    def _other(self, changes: Mapping[str, Any]) -> Reachable:
+    def in_other_way(self, **changes: Any) -> Reachable:
+        """What conditions can be in a way with other capabilities."""
         capabilities = replace(self.capabilities, **changes)
         if capabilities not in self._others:
             rules = RulesOfWay(self._policy, capabilities, self._declared, self._tools)

@@ -18,7 +18,6 @@ from langchain_sequrity.sqrt.engine import NON_EXECUTABLE, apply_update
 from langchain_sequrity.sqrt.lint.checked_policy import (
     Clause,
     is_decided,
-    is_value,
     metas_in,
     short_scope,
 )
@@ -86,7 +85,7 @@ class _Calls:
             tests = rules.policy.label_reads(target).tests
             for _, elements in tests:
                 if metas_in(elements):
-                    self._sought |= {value.argument for value in elements if is_value(value)}
+                    self._sought |= {e.argument for e in elements if isinstance(e, nodes.ValueRef)}
             if self._sought:
                 self._decided = {t.at for t, parts in tests if is_decided(parts, self._sought)}
         self._ends_at_rule = bool(target and target.rule)
@@ -248,34 +247,29 @@ class _Calls:
             yield dict(zip(tests, truths, strict=True))
 
     def _truth(self, clause: Clause, context: EvaluationContext, choice: _Choice) -> Truth:
-        truth = self._truth_of(clause.node.condition, clause, context, choice)
+        open_tests = self._rules.policy.label_reads(clause).open_tests
+
+        def truth_of(node: Any) -> Truth:
+            match node:
+                case None:
+                    return True
+                case nodes.Name(name=name):
+                    return truth_of(self._rules.policy.bindings[name].value)
+                case nodes.Not(inner=inner):
+                    return negated(truth_of(inner))
+                case nodes.And(parts=parts) | nodes.Or(parts=parts):
+                    join = both if isinstance(node, nodes.And) else either
+                    return reduce(join, map(truth_of, parts))
+            test = None if node.at in self._decided else open_tests.get(node.at)
+            is_search = isinstance(node, nodes.Membership) and isinstance(node.set, nodes.Meta)
+            truth = clause.parts.tests[node.at](context) if is_search or test is None else None
+            if test is not None and not (is_search and truth is True):
+                truth = choice[test[0]]  # a set that has a value which is no label has every value
+            return truth
+
+        truth = truth_of(clause.node.condition)
         if clause is self._target:
             self.truths.add(truth)
-        return truth
-
-    def _truth_of(
-        self, node: Any, clause: Clause, context: EvaluationContext, choice: _Choice
-    ) -> Truth:
-        match node:
-            case None:
-                return True
-            case nodes.Name(name=name):
-                value = self._rules.policy.bindings[name].value
-                return self._truth_of(value, clause, context, choice)
-            case nodes.Not(inner=inner):
-                return negated(self._truth_of(inner, clause, context, choice))
-            case nodes.And(parts=parts) | nodes.Or(parts=parts):
-                join = both if isinstance(node, nodes.And) else either
-                return reduce(
-                    join, (self._truth_of(part, clause, context, choice) for part in parts)
-                )
-        test = self._rules.policy.label_reads(clause).open_tests.get(node.at)
-        if node.at in self._decided:
-            test = None
-        is_search = isinstance(node, nodes.Membership) and isinstance(node.set, nodes.Meta)
-        truth = clause.parts.tests[node.at](context) if is_search or test is None else None
-        if test is not None and not (is_search and truth is True):
-            truth = choice[test[0]]  # a set that has a value which is no label has every value
         return truth
 
 

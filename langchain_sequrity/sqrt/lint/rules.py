@@ -13,7 +13,7 @@ import math
 import re
 from collections.abc import Collection, Hashable, Iterable, Iterator, Sequence
 from functools import cached_property
-from typing import Any, get_args
+from typing import Any
 
 from langchain_sequrity.display import plain
 from langchain_sequrity.labels import ALL, Labels
@@ -231,7 +231,7 @@ def find_undone(policy: CheckedPolicy) -> None:
         in_phase = (tool_step for tool_step in steps if tool_step[1].phase == phase)
         for tool, run in itertools.groupby(in_phase, _tool_of_fixed):
             updates = [update for _, step in run for update in step.updates] if tool else []
-            for field in get_args(nodes.Field):
+            for field in nodes.FIELDS:
                 changes = [
                     (update.node, update.set.names(context) or EMPTY)
                     for update in updates if update.node.target.field == field

@@ -1,7 +1,6 @@
 """A policy together with the others of a list, for the checks of labels: all share the labels."""
 
 from collections.abc import Sequence
-from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
 from langchain_sequrity.sqrt import nodes
@@ -52,13 +51,8 @@ def with_others(
 
 def _moved(node: Any, number: int) -> Any:
     """A node with positions and names of bindings that the first policy does not have."""
-    if isinstance(node, Position):
-        return Position(node.line + number * _FAR, node.column)
-    if isinstance(node, tuple):
-        return tuple(_moved(part, number) for part in node)
-    if not is_dataclass(node):
-        return node
-    changes = {field.name: _moved(getattr(node, field.name), number) for field in fields(node)}
-    if isinstance(node, nodes.Name | nodes.Binding):
-        changes["name"] = f"{node.name} ({number})"
-    return replace(node, **changes)  # type: ignore[type-var]
+    return nodes.rebuilt(
+        node,
+        rename=lambda name: f"{name} ({number})",
+        move=lambda position: Position(position.line + number * _FAR, position.column),
+    )

@@ -12,10 +12,7 @@ from typing import Literal
 from langchain_sequrity.sqrt.coerce import INTERNAL_TOOLS, PolicySettings
 from langchain_sequrity.sqrt.compiler import Reporter
 from langchain_sequrity.sqrt.engine import LLM_BLOCKED
-from langchain_sequrity.sqrt.lint.checked_policy import (
-    CheckedPolicy,
-    CheckedTool,
-)
+from langchain_sequrity.sqrt.lint.checked_policy import CheckedPolicy, CheckedTool
 from langchain_sequrity.sqrt.nodes import Position
 
 Way = Literal["single-llm", "dual-llm", "middleware", "executor"]
@@ -38,11 +35,11 @@ class Capabilities:
         non_executable: Whether each result gets the tag `__non_executable`; "perhaps" if that
             depends on what is unknown.
         any_result_labels: Whether a result may have labels that its tool sets, whatever the tool.
-        service_labels: Whether the service may set labels of its own on values (`__…`).
-        service_tools: Whether rules for the service's own tools have a purpose.
+        runs_programs: Whether programs make the calls. Then `branching_meta_policy` has an effect,
+            rules for the service's own tools have a purpose, and the service may set labels of its
+            own on values (`__…`).
         data_model: Whether a data model reads values, and not those tagged `__llm_blocked`.
         modes: Whether the policy's mode has an effect.
-        branches: Whether `branching_meta_policy` has an effect.
         without_labels: The sentence that arguments have no labels; empty if they have.
         advice: What to do about it.
     """
@@ -52,11 +49,9 @@ class Capabilities:
     tool_producers: bool = False
     non_executable: NonExecutable = "always"
     any_result_labels: bool = False
-    service_labels: bool = False
-    service_tools: bool = False
+    runs_programs: bool = False
     data_model: bool = False
     modes: bool = True
-    branches: bool = False
     without_labels: str = ""
     advice: str = ""
 
@@ -71,13 +66,7 @@ WAYS: Mapping[Way, Capabilities] = MappingProxyType(
             without_labels="In single-LLM mode arguments have no labels",
             advice=f"{_CHOOSE_DUAL}; or ask for `@session` labels",
         ),
-        "dual-llm": Capabilities(
-            "In dual-LLM mode",
-            service_labels=True,
-            service_tools=True,
-            data_model=True,
-            branches=True,
-        ),
+        "dual-llm": Capabilities("In dual-LLM mode", runs_programs=True, data_model=True),
         "middleware": Capabilities(
             "With `PolicyMiddleware`", argument_labels="shared", modes=False
         ),
@@ -85,22 +74,14 @@ WAYS: Mapping[Way, Capabilities] = MappingProxyType(
             "With `LangGraphExecutor`",
             tool_producers=True,
             any_result_labels=True,
-            service_labels=True,
-            # Its programs call none of them, so a rule that denies them is obeyed.
-            service_tools=True,
-            branches=True,
+            # They call none of the service's own tools, so a rule that denies these is obeyed.
+            runs_programs=True,
         ),
     }
 )
 
 ANY_WAY = Capabilities(
-    "",
-    tool_producers=True,
-    non_executable="perhaps",
-    service_labels=True,
-    service_tools=True,
-    data_model=True,
-    branches=True,
+    "", tool_producers=True, non_executable="perhaps", runs_programs=True, data_model=True
 )
 """For a policy of which the way is unknown: what at least one way can do."""
 
@@ -108,10 +89,8 @@ UNSET_MODE = replace(
     WAYS["single-llm"],
     where="Without `features`, and in single-LLM mode,",
     non_executable="perhaps",
-    service_labels=True,
-    service_tools=True,
+    runs_programs=True,
     data_model=True,
-    branches=True,
     without_labels=(
         "Without `features` the key's own configuration decides on the mode (a local server is in "
         "single-LLM mode), and in single-LLM mode arguments have no labels"
@@ -133,7 +112,7 @@ def is_applied(tool: CheckedTool, capabilities: Capabilities) -> bool:
     if tool.matched_tools is not None:
         return bool(tool.matched_tools)
     name = tool.node.tool.text
-    return capabilities.service_tools or name.kind != "plain" or name.raw not in INTERNAL_TOOLS
+    return capabilities.runs_programs or name.kind != "plain" or name.raw not in INTERNAL_TOOLS
 
 
 # Findings
@@ -143,7 +122,7 @@ def find_absent_service_tools(
     policy: CheckedPolicy, capabilities: Capabilities, tools: Collection[str] | None
 ) -> None:
     """Warn of rules for the service's own tools in a way that does not have them."""
-    if capabilities.service_tools:
+    if capabilities.runs_programs:
         return
     for tool in policy.tools:
         name = tool.node.tool.text
@@ -169,10 +148,10 @@ def find_idle_settings(
     """
     dual = f"{_CHOOSE_DUAL}; or leave it out"
     rows = (
-        ("branching_meta_policy", settings.branches and not capabilities.branches,
+        ("branching_meta_policy", settings.branches and not capabilities.runs_programs,
          "no branch", dual),
         ("branching_meta_policy",
-         settings.branches and capabilities.branches and settings.mode != "custom",
+         settings.branches and capabilities.runs_programs and settings.mode != "custom",
          "no branch without the mode `custom`", 'Add `mode="custom"`'),
         ("enable_non_executable_memory",
          settings.tags_results and capabilities.non_executable == "never",
