@@ -183,11 +183,11 @@ def _copy_containers(machine: Machine, value: Value, *, as_dicts: bool = False) 
 
 
 def _copy_items(
-    machine: Machine, items: Mapping[Any, Value], *, as_dicts: bool = False
+    machine: Machine, items: Mapping[Any, Value], *, as_dicts: bool
 ) -> DictValue[Any, Value]:
     machine.pay_items(len(items), 100)
     return DictValue(
-        (key, _copy_containers(machine, item, as_dicts=as_dicts)) for key, item in items.items()
+        {key: _copy_containers(machine, item, as_dicts=as_dicts) for key, item in items.items()}
     )
 
 
@@ -234,7 +234,8 @@ def _copy(
     changes = DictValue() if changes is None else changes
     if type(changes) is not DictValue or any(key not in inner.fields for key in changes):
         machine.fail(TypeError, "model_copy() can update existing fields only")
-    fields = _copy_items(machine, inner.fields)
+    machine.pay_items(len(inner.fields), 100)
+    fields = {name: _copy_containers(machine, value) for name, value in inner.fields.items()}
     return Record(inner.model, {**fields, **changes}, join_labels(mark, update_mark))
 
 

@@ -140,8 +140,9 @@ def read(
 def step_to_json(step: Step) -> Message:
     """Write a step."""
     data: Message = {"step": type(step).__name__}
-    for name, field in type(step).__dataclass_fields__.items():
-        value, write = getattr(step, name), _WRITERS.get(field.type)
+    for name in type(step).__dataclass_fields__:
+        value = getattr(step, name)
+        write = _WRITERS.get(type(value))
         data[name] = value if write is None else write(value)
     return data
 
@@ -164,11 +165,10 @@ def step_from_json(data: Any) -> Step:
         KeyError: If an entry is missing; `TypeError`, `ValueError` and others for wrong data.
         UsageError: If a value is not JSON data, or labels are invalid.
     """
-    step_type = _STEPS[data["step"]]
-    fields = step_type.__dataclass_fields__
-    if data.keys() != {"step", *fields}:
+    step_type, readers = _STEPS[data["step"]]
+    if data.keys() != {"step", *readers}:
         raise KeyError
-    return step_type(**{name: _READERS[field.type](data[name]) for name, field in fields.items()})
+    return step_type(**{name: read(data[name]) for name, read in readers.items()})
 
 
 def _exactly(expected: type) -> Callable[[Any], Any]:
@@ -186,9 +186,6 @@ def _failure_kind(kind: Any) -> Any:
     return kind
 
 
-_STEPS: dict[str, type[Step]] = {
-    step_type.__name__: step_type for step_type in (ToolCall, ProgramFinished, ProgramRaised)
-}
 _READERS: dict[Any, Callable[[Any], Any]] = {
     **{atom: _exactly(atom) for atom in (str, int, bool)},
     FailureKind: _failure_kind,
@@ -196,12 +193,19 @@ _READERS: dict[Any, Callable[[Any], Any]] = {
     Labels: Labels.from_wire,
     dict[str, Labeled]: named_from_json,
 }
-_WRITERS: dict[Any, Callable[[Any], Any]] = {
+_WRITERS: dict[type, Callable[[Any], Any]] = {
     Labeled: labeled_to_json,
     Labels: Labels.to_wire,
-    dict[str, Labeled]: named_to_json,
+    dict: named_to_json,
 }
 """How the fields of steps are read and written, by their types."""
+_STEPS: dict[str, tuple[type[Step], dict[str, Callable[[Any], Any]]]] = {
+    step_type.__name__: (
+        step_type,
+        {name: _READERS[field.type] for name, field in step_type.__dataclass_fields__.items()},
+    )
+    for step_type in (ToolCall, ProgramFinished, ProgramRaised)
+}
 
 
 # -- the worker
