@@ -349,13 +349,16 @@ def _power(machine: Machine, base: Value, exp: Value, mod: Value = None) -> Valu
 
 def _type_of(machine: Machine, value: Value, /) -> Value:
     inner, mark = split_labels(value)
+    value_type: Value
     if isinstance(inner, ErrorValue):
-        return add_labels(inner.type, mark)
-    if isinstance(inner, Record):
-        return add_labels(inner.model, mark)
-    if type(inner) not in TYPE_OF:
+        value_type = inner.type
+    elif isinstance(inner, Record):
+        value_type = inner.model
+    elif type(inner) in TYPE_OF:
+        value_type = TYPE_OF[type(inner)]
+    else:
         machine.fail(TypeError, "type() of this value is not supported. Use isinstance().")
-    return add_labels(TYPE_OF[type(inner)], mark)
+    return add_labels(value_type, mark)
 
 
 def _ascii(machine: Machine, value: Value) -> str:
