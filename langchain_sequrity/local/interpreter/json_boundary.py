@@ -101,8 +101,7 @@ def value_to_json(machine: Machine, value: Value) -> Labeled:
     try:
         return Labeled(_to_json(machine, bare, 0), labels)
     except NoJsonForm as failure:
-        failure.labels = labels
-        raise
+        raise NoJsonForm(failure.type_name, str(failure), labels) from None
 
 
 def _to_json(machine: Machine, value: Value, depth: int) -> Any:
