@@ -30,6 +30,7 @@ from langchain_sequrity.local.interpreter.iteration import (
     iterate,
     lazy_iterator,
     open_choice_on,
+    pay_for_numbers,
 )
 from langchain_sequrity.local.interpreter.machine import Machine
 from langchain_sequrity.local.interpreter.operators import binary
@@ -102,14 +103,9 @@ def _enumerate(machine: Machine, iterable: Value, start: Value = 0) -> Value:
     begin, mark = machine.strip_labels(start)
     if not isinstance(begin, int):
         machine.fail(TypeError, f"'{type_name(begin)}' object is not an integer")
-    rows = zip(_numbers(machine, begin), iterate(machine, iterable), strict=False)
+    numbers = pay_for_numbers(machine, itertools.count(begin))
+    rows = zip(numbers, iterate(machine, iterable), strict=False)
     return lazy_iterator(machine, [iterable], rows, mark)
-
-
-def _numbers(machine: Machine, begin: int) -> Iterator[int]:
-    for number in itertools.count(begin):
-        machine.pay_bits(number.bit_length())
-        yield number
 
 
 def _zip(machine: Machine, /, *sources: Value, strict: Value = False) -> Value:
@@ -207,9 +203,8 @@ def _sum(machine: Machine, values: Value, /, start: Value = 0) -> Value:
     items, _ = collect(machine, values)
     if start == 0 and type(start) is int and _FLAT.issuperset(map(type, items)):
         # Large integers are allowed here: their bits were charged, and those of the sum are now.
-        machine.pay_bits(
-            max((abs(i).bit_length() for i in items if type(i) is int), default=0) + 64
-        )
+        bits = max((abs(item).bit_length() for item in items if type(item) is int), default=0)
+        machine.pay_bits(bits + 64)
         return sum(items)
     total = start
     for item in items:
@@ -362,8 +357,7 @@ def _type_of(machine: Machine, value: Value, /) -> Value:
     elif type(inner) in TYPE_OF:
         value_type = TYPE_OF[type(inner)]
     else:
-        reason = "type() of this value is not supported. Use isinstance()."
-        machine.fail(TypeError, reason)
+        machine.fail(TypeError, "type() of this value is not supported. Use isinstance().")
     return add_labels(value_type, mark)
 
 
@@ -383,45 +377,37 @@ def _round(machine: Machine, number: Value, ndigits: Value = None) -> Value:
     return round(number, ndigits)
 
 
-def _types() -> dict[str, TypeValue]:
-    def builtin_type(name: str, call: Any, *types: type) -> TypeValue:
-        return TypeValue(name, with_program_name(name, call), types)
-
-    return {
-        "bool": builtin_type("bool", pure(bool), bool),
-        "int": builtin_type("int", pure_with_machine(_int), int),
-        "float": builtin_type("float", pure_with_machine(_float), float),
-        "str": builtin_type("str", pure_with_machine(_text), str),
-        "bytes": builtin_type("bytes", pure_with_machine(_bytes), bytes),
-        "list": builtin_type("list", precise(_list), ListValue),
-        "tuple": builtin_type("tuple", precise(_tuple), tuple),
-        "dict": builtin_type("dict", precise(_dict), DictValue),
-        "set": builtin_type("set", read_only(_set), SetValue),
-        "range": builtin_type("range", pure(range, _pay_for_bounds), range),
-    }
-
-
-def _errors() -> dict[str, ErrorType]:
-    exceptions = [
-        member
-        for member in vars(python).values()
-        if isinstance(member, type) and issubclass(member, Exception)
-        if not issubclass(member, Warning | python.BaseExceptionGroup)
-    ]
-    types = {
-        error.__name__: ErrorType(error.__name__, error)
-        for error in [*exceptions, ToolError, ValidationError]
-    }
-    return {**types, "IOError": types["OSError"], "EnvironmentError": types["OSError"]}
-
-
-TYPES = _types()
+TYPES = {
+    name: TypeValue(name, with_program_name(name, call), (python_type,))
+    for name, call, python_type in (
+        ("bool", pure(bool), bool),
+        ("int", pure_with_machine(_int), int),
+        ("float", pure_with_machine(_float), float),
+        ("str", pure_with_machine(_text), str),
+        ("bytes", pure_with_machine(_bytes), bytes),
+        ("list", precise(_list), ListValue),
+        ("tuple", precise(_tuple), tuple),
+        ("dict", precise(_dict), DictValue),
+        ("set", read_only(_set), SetValue),
+        ("range", pure(range, _pay_for_bounds), range),
+    )
+}
 # The results of `type()`. `modules` adds those of dates and times.
 TYPE_OF: dict[type, TypeValue] = {
     **{python_type: entry for entry in TYPES.values() for python_type in entry.types},
     type(None): TypeValue("NoneType", pure(lambda: None), (type(None),)),
 }
-ERRORS = _errors()
+_EXCEPTIONS = [
+    member
+    for member in vars(python).values()
+    if isinstance(member, type) and issubclass(member, Exception)
+    if not issubclass(member, Warning | python.BaseExceptionGroup)
+]
+ERRORS = {
+    error.__name__: ErrorType(error.__name__, error)
+    for error in [*_EXCEPTIONS, ToolError, ValidationError]
+}
+ERRORS["IOError"] = ERRORS["EnvironmentError"] = ERRORS["OSError"]
 BUILTINS: dict[str, Value] = {
     **TYPES,
     **{name: error for name, error in ERRORS.items() if name != "ValidationError"},

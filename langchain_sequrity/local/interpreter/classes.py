@@ -168,16 +168,12 @@ def _copy_containers(machine: Machine, value: Value, *, as_dicts: bool = False) 
     cls = type(inner)
     copied: Value
     if cls is Record and as_dicts:
-        copied = _as_dict(machine, inner)
+        copied = _copy_items(machine, inner.fields, as_dicts=True)
     elif cls is ListValue or cls is tuple:
         machine.pay_items(len(inner))
         copied = cls(_copy_containers(machine, item, as_dicts=as_dicts) for item in inner)
     elif cls is DictValue:
-        machine.pay_items(len(inner), 100)
-        pairs = inner.items()
-        copied = DictValue(
-            (key, _copy_containers(machine, item, as_dicts=as_dicts)) for key, item in pairs
-        )
+        copied = _copy_items(machine, inner, as_dicts=as_dicts)
     elif cls is SetValue:
         machine.pay_items(len(inner), 100)
         copied = SetValue(dict(inner.items))
@@ -186,11 +182,12 @@ def _copy_containers(machine: Machine, value: Value, *, as_dicts: bool = False) 
     return add_labels(copied, mark)
 
 
-def _as_dict(machine: Machine, record: Record) -> DictValue[str, Value]:
-    machine.pay_items(len(record.fields), 100)
-    fields = record.fields.items()
+def _copy_items(
+    machine: Machine, items: Mapping[Any, Value], *, as_dicts: bool
+) -> DictValue[Any, Value]:
+    machine.pay_items(len(items), 100)
     return DictValue(
-        (name, _copy_containers(machine, item, as_dicts=True)) for name, item in fields
+        {key: _copy_containers(machine, item, as_dicts=as_dicts) for key, item in items.items()}
     )
 
 
@@ -210,7 +207,7 @@ def validated(machine: Machine, data_type: DataType, value: Value, /) -> Value:
 
 def _dump(machine: Machine, record: Value, /, *, exclude_none: Value = False) -> Value:
     inner, mark = split_labels(record)
-    fields = _as_dict(machine, inner)
+    fields = _copy_items(machine, inner.fields, as_dicts=True)
     without, without_mark = split_labels(exclude_none)
     if without:
         present = [pair for pair in fields.items() if split_labels(pair[1])[0] is not None]
@@ -308,11 +305,8 @@ def class_statement(compiler: ScopeCompiler, node: ast.ClassDef) -> Callable[[Fr
     lines = [field for line in node.body for field in _fields(compiler, node.name, line)]
     description = ast.get_docstring(node) or ""
     machine, name = compiler.machine, node.name
-    store, peek, put = (
-        compiler.store(name),
-        compiler.get_variable(name),
-        compiler.set_variable(name),
-    )
+    store = compiler.store(name)
+    peek, put = compiler.get_variable(name), compiler.set_variable(name)
 
     def make(frame: Frame | None) -> Value:
         base_type = _unlabelled_part(machine, "a base", base(frame))

@@ -53,10 +53,6 @@ class TypeMismatch(Exception):
         self.reason = reason
         self.path = path
 
-    def within(self, step: str) -> "TypeMismatch":
-        """The same error, with one more step at the start of its path."""
-        return TypeMismatch(self.reason, (step, *self.path))
-
 
 class DataType(Opaque):
     """A type."""
@@ -95,9 +91,8 @@ class DataType(Opaque):
         """
         raise NotImplementedError
 
-    def constrain(self, limits: Mapping[str, Any]) -> "DataType | None":
+    def constrain(self, _: Mapping[str, Any]) -> "DataType | None":
         """This type with limits such as `ge`; `None` if it does not support them."""
-        del limits
         return None
 
     def json_schema(self) -> Schema:
@@ -110,14 +105,12 @@ class DataType(Opaque):
 class AnyType(DataType):
     """`Any`."""
 
-    def schema(self, definitions: Schema) -> Schema:
+    def schema(self, _: Schema) -> Schema:
         """Allow everything."""
-        del definitions
         return {}
 
-    def read(self, machine: Machine, value: Value) -> Value:
+    def read(self, _: Machine, value: Value) -> Value:
         """Return it unchanged."""
-        del machine
         return value
 
 
@@ -148,9 +141,8 @@ class ScalarType(DataType):
         """Build pydantic's validator."""
         object.__setattr__(self, "validator", SchemaValidator(dict(self.core)))
 
-    def schema(self, definitions: Schema) -> Schema:
+    def schema(self, _: Schema) -> Schema:
         """The type's name, and the limits under their names in JSON Schema."""
-        del definitions
         limits = {_KEYWORDS[k]: v for k, v in self.core.items() if k in _KEYWORDS}
         pattern = {} if self.pattern is None else {"pattern": self.pattern}
         return {**self.json, **limits, **pattern}
@@ -351,9 +343,8 @@ class LiteralType(DataType):
         """The size of its values."""
         return 500 + 2 * sum(map(written_size, self.values))
 
-    def schema(self, definitions: Schema) -> Schema:
+    def schema(self, _: Schema) -> Schema:
         """`enum`, or `const` for one value."""
-        del definitions
         choices = [*self.values]
         choice = {"const": choices[0]} if len(choices) == 1 else {"enum": choices}
         return {**choice, **_type_of_all(choices)}
@@ -385,7 +376,7 @@ def read_part(step: object, data_type: DataType, machine: Machine, value: Value)
     try:
         return data_type.read(machine, value)
     except TypeMismatch as mismatch:
-        raise mismatch.within(str(step)) from None
+        raise TypeMismatch(mismatch.reason, (str(step), *mismatch.path)) from None
 
 
 def _elements(machine: Machine, value: Value, expected: type) -> tuple[list[Value], Mark]:
@@ -446,11 +437,8 @@ _SCALARS: dict[type, DataType] = {
 }
 _MARKERS: dict[str, DataType] = {
     "Any": ANYTHING,
-    "Dict": _SCALARS[DictValue],
-    "List": _SCALARS[ListValue],
-    "Mapping": _SCALARS[DictValue],
-    "Sequence": _SCALARS[ListValue],
-    "Iterable": _SCALARS[ListValue],
+    **dict.fromkeys(("Dict", "Mapping"), _SCALARS[DictValue]),
+    **dict.fromkeys(("List", "Sequence", "Iterable"), _SCALARS[ListValue]),
     "Set": _SCALARS[SetValue],
     "Tuple": _SCALARS[tuple],
 }

@@ -575,10 +575,7 @@ class ExpressionCompiler(ScopeCompiler):
 
 
 def _in_outer_frame(label_skipped: Labeler) -> Labeler:
-    def label_in_outer_frame(frame: Any, mark: Mark) -> None:
-        label_skipped(frame[0], mark)
-
-    return label_in_outer_frame
+    return lambda frame, mark: label_skipped(frame[0], mark)  # type: ignore[index]
 
 
 def _unpack_mapping(machine: Machine, value: Value) -> tuple[list[tuple[str, Value]], Mark]:

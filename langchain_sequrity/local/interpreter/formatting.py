@@ -133,10 +133,8 @@ class _BraceFormatter(string.Formatter):
     def get_field(self, field_name: str, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Any:
         """Find the argument that a field names."""
         if "." in field_name or "[" in field_name:
-            self._machine.fail(
-                ValueError,
-                "Fields of `format` cannot contain a dot or brackets here. Use an f-string.",
-            )
+            message = "Fields of `format` cannot contain a dot or brackets here. Use an f-string."
+            self._machine.fail(ValueError, message)
         return super().get_field(field_name, args, kwargs)
 
     def convert_field(self, value: Value, conversion: str | None) -> Value:
@@ -150,9 +148,7 @@ class _BraceFormatter(string.Formatter):
         return text
 
 
-def brace_format(
-    machine: Machine, template: str, args: Sequence[Value], named: dict[str, Value]
-) -> str:
+def brace_format(machine: Machine, template: str, *args: Value, **named: Value) -> str:
     """`template.format(*args, **named)`, of bare values."""
     machine.pay_text(len(template), template)
     machine.pay_steps(template.count("{") + template.count("}"))

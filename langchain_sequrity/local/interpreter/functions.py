@@ -99,11 +99,8 @@ def _with_defaults(label_effects: LabelEffects, defaults: dict[str, Value]) -> L
 def _defaults(args: ast.arguments) -> list[tuple[str, ast.expr]]:
     """The parameters with a default, and the defaults, in the order of their evaluation."""
     positional = [*args.posonlyargs, *args.args]
-    last = positional[len(positional) - len(args.defaults) :]
-    pairs = (
-        *zip(last, args.defaults, strict=True),
-        *zip(args.kwonlyargs, args.kw_defaults, strict=True),
-    )
+    parameters = [*positional[len(positional) - len(args.defaults) :], *args.kwonlyargs]
+    pairs = zip(parameters, [*args.defaults, *args.kw_defaults], strict=True)
     return [(arg.arg, default) for arg, default in pairs if default is not None]
 
 

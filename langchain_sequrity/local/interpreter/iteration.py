@@ -4,7 +4,7 @@ Only this module reads iterators of the program. Each step is paid for, uses the
 the container or iterator, and adds to the iterator the labels of what decided to read on.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from langchain_sequrity.local.interpreter.machine import ITERATOR_SIZE, Machine
@@ -48,7 +48,7 @@ def elements_of(machine: Machine, value: Value) -> Iterator[Value]:
     value_type = type(inner)
     if value_type in _IMMUTABLE:
         if value_type is range and max(abs(inner.start), abs(inner.stop)) >= _LARGE:
-            inner = _pay_for_numbers(machine, inner)
+            inner = pay_for_numbers(machine, inner)
         return iter(inner) if mark is None else (add_labels(element, mark) for element in inner)
     if value_type is IteratorValue:
         return _read(machine, inner, box_mark(value))
@@ -57,7 +57,8 @@ def elements_of(machine: Machine, value: Value) -> Iterator[Value]:
     return _changing_elements(machine, inner, box_mark(value))
 
 
-def _pay_for_numbers(machine: Machine, numbers: range) -> Iterator[int]:
+def pay_for_numbers(machine: Machine, numbers: Iterable[int]) -> Iterator[int]:
+    """Iterate over large numbers, and pay for each."""
     for number in numbers:
         machine.pay_bits(number.bit_length())
         yield number

@@ -100,8 +100,8 @@ def value_to_json(machine: Machine, value: Value) -> Labeled:
     labels = mark or NO_LABELS
     try:
         return Labeled(_to_json(machine, bare, 0), labels)
-    except _NotJsonValue as error:
-        raise NoJsonForm(error.error_type.__name__, str(error), labels) from None
+    except NoJsonForm as failure:
+        raise NoJsonForm(failure.type_name, str(failure), labels) from None
 
 
 def _to_json(machine: Machine, value: Value, depth: int) -> Any:
@@ -122,14 +122,8 @@ def _to_json(machine: Machine, value: Value, depth: int) -> Any:
         _refuse(ValueError, str(error))
 
 
-class _NotJsonValue(Exception):
-    def __init__(self, error_type: type[Exception], message: str) -> None:
-        super().__init__(message)
-        self.error_type = error_type
-
-
 def _refuse(error_type: type[Exception], message: str) -> NoReturn:
-    raise _NotJsonValue(error_type, message)
+    raise NoJsonForm(error_type.__name__, message, NO_LABELS)
 
 
 def _items(machine: Machine, values: Any, depth: int) -> list[Any]:
@@ -188,24 +182,15 @@ def _number(_: Machine, value: float, __: int) -> float:
     return value
 
 
-def _unchanged(_: Machine, value: Any, __: int) -> Any:
-    return value
-
-
 _FORMS: dict[type, Callable[[Machine, Any, int], Any]] = {
-    bool: _unchanged,
-    type(None): _unchanged,
+    **dict.fromkeys((bool, type(None)), lambda _, value, __: value),
     int: _integer,
     float: _number,
     str: _text,
     bytes: lambda machine, value, _: _text(machine, base64.b64encode(value).decode(), 0),
-    dt.date: lambda _, value, __: value.isoformat(),
-    dt.datetime: lambda _, value, __: value.isoformat(),
-    dt.time: lambda _, value, __: value.isoformat(),
+    **dict.fromkeys((dt.date, dt.datetime, dt.time), lambda _, value, __: value.isoformat()),
     dt.timedelta: lambda _, value, __: value.total_seconds(),
-    ListValue: _items,
-    tuple: _items,
-    SetValue: _items,
+    **dict.fromkeys((ListValue, tuple, SetValue), _items),
     range: _numbers,
     DictValue: _fields,
     Record: lambda machine, value, depth: _fields(machine, value.fields, depth),

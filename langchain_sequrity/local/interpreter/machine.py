@@ -607,13 +607,9 @@ class _LabelStripper:
         if not _TEXTS.issuperset(map(type, table)):
             all(map(table.__contains__, self.machine.with_clock_checks(table)))
 
-    def list(self, value: ListValue[Value]) -> Value:
+    def sequence(self, value: ListValue[Value] | tuple[Value, ...]) -> Value:
         items = self.items(value)
-        return value if items is None else ListValue(items)
-
-    def tuple(self, value: tuple[Value, ...]) -> Value:
-        items = self.items(value)
-        return value if items is None else tuple(items)
+        return value if items is None else type(value)(items)
 
     def dict(self, value: DictValue[Any, Value]) -> Value:
         self.keys(value)
@@ -642,9 +638,9 @@ def _text_size(values: Collection[Value], types: set[type]) -> int:
 
 
 _WALKS: dict[type, Callable[[_LabelStripper, Any], Value]] = {
-    ListValue: _LabelStripper.list,
+    ListValue: _LabelStripper.sequence,
     DictValue: _LabelStripper.dict,
-    tuple: _LabelStripper.tuple,
+    tuple: _LabelStripper.sequence,
     SetValue: _LabelStripper.set,
     Record: _LabelStripper.record,
     ErrorValue: _LabelStripper.error,

@@ -1,6 +1,6 @@
 """Methods and attributes of values, as tables by type. Sizes are checked before the work."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from langchain_sequrity.local.interpreter.builtins import decode, encode
@@ -93,7 +93,6 @@ def _set_copy(machine: Machine, target: Value, /) -> Value:
     return SetValue(dict(inner.items))
 
 
-@precise
 def _set_update(machine: Machine, target: Value, /, *sources: Value) -> None:
     for source in sources:
         in_place(machine, "|", target, make_set(machine, *collect(machine, source)))
@@ -137,7 +136,7 @@ METHODS[SetValue] = methods(
         "remove": _set_remove,
         "symmetric_difference": _set_symmetric_difference,
         "union": _set_combined("|"),
-        "update": _set_update,
+        "update": precise(_set_update),
     }
 )
 
@@ -188,7 +187,6 @@ def _replace(machine: Machine, text: str, old: str, new: str, count: int = -1) -
     return text.replace(old, new, count)
 
 
-@read_only
 def _join(machine: Machine, separator: Value, source: Value, /) -> Value:
     items, _ = collect(machine, source)
     bare, mark = machine.strip_all_labels(items)
@@ -230,10 +228,6 @@ def _expandtabs(machine: Machine, text: str, tabsize: int = 8) -> str:
     return text.expandtabs(tabsize)
 
 
-def _format(machine: Machine, template: str, *values: Value, **fields: Value) -> str:
-    return brace_format(machine, template, values, fields)
-
-
 METHODS[str] = methods(
     {
         # A letter may become three when its case changes.
@@ -246,8 +240,8 @@ METHODS[str] = methods(
         },
         "encode": pure_with_machine(encode),
         "expandtabs": pure_with_machine(_expandtabs),
-        "format": pure_with_machine(_format),
-        "join": _join,
+        "format": pure_with_machine(brace_format),
+        "join": read_only(_join),
         "replace": pure_with_machine(_replace),
         "rsplit": _split(str.rsplit),
         "split": _split(str.split),
@@ -259,12 +253,17 @@ METHODS[str] = methods(
 # -- lists and tuples
 
 
-@precise
-def _list_copy(machine: Machine, target: Value, /) -> Value:
-    return make_list(*collect(machine, target))
+def _listing(view: Callable[[Any], Iterable[Value]], size_of_each: int = 40) -> Implementation:
+    """A method that makes a list of what is read of a list or dict."""
+
+    def call(machine: Machine, target: Value, /) -> Value:
+        inner, mark = split_labels(target)
+        machine.pay_items(len(inner), size_of_each)
+        return make_list(list(view(inner)), mark)
+
+    return precise(call)
 
 
-@precise
 def _list_append(machine: Machine, target: Value, item: Value, /) -> None:
     inner, mark = split_labels(target)
     machine.check_items(len(inner) + 1)
@@ -274,13 +273,11 @@ def _list_append(machine: Machine, target: Value, item: Value, /) -> None:
         machine.label_changed(inner, mark)
 
 
-@precise
 def _list_extend(machine: Machine, target: Value, source: Value, /) -> None:
     inner, mark = split_labels(target)
     extend(machine, inner, mark, source)
 
 
-@precise
 def _list_insert(machine: Machine, target: Value, place: Value, item: Value, /) -> None:
     inner, mark = split_labels(target)
     index, index_mark = machine.strip_labels(place)
@@ -289,7 +286,6 @@ def _list_insert(machine: Machine, target: Value, place: Value, item: Value, /) 
     machine.label_changed(inner, join_labels(mark, index_mark))
 
 
-@precise
 def _list_pop(machine: Machine, target: Value, place: Value = -1, /) -> Value:
     inner, mark = split_labels(target)
     index, index_mark = machine.strip_labels(place)
@@ -313,7 +309,6 @@ def _list_clear(machine: Machine, target: Value, /) -> None:
     machine.label_changed(inner, mark)
 
 
-@precise
 def _list_reverse(machine: Machine, target: Value, /) -> None:
     inner, mark = split_labels(target)
     machine.pay_steps(len(inner) >> 3)
@@ -321,7 +316,6 @@ def _list_reverse(machine: Machine, target: Value, /) -> None:
     machine.label_changed(inner, mark)
 
 
-@precise
 def _list_sort(
     machine: Machine, target: Value, /, *, key: Value = None, reverse: Value = False
 ) -> None:
@@ -335,33 +329,12 @@ def _list_sort(
 # -- dicts
 
 
-@precise
 def _dict_get(machine: Machine, target: Value, key: Value, default: Value = None, /) -> Value:
     inner, mark = split_labels(target)
     (bare,), key_mark = hashable(machine, [key])
     return add_labels(inner.get(bare, default), join_labels(mark, key_mark))
 
 
-@precise
-def _dict_keys(machine: Machine, target: Value, /) -> Value:
-    return make_list(*collect(machine, target))
-
-
-@precise
-def _dict_values(machine: Machine, target: Value, /) -> Value:
-    inner, mark = split_labels(target)
-    machine.pay_items(len(inner))
-    return make_list(list(inner.values()), mark)
-
-
-@precise
-def _dict_items(machine: Machine, target: Value, /) -> Value:
-    inner, mark = split_labels(target)
-    machine.pay_items(len(inner), 120)
-    return make_list(list(inner.items()), mark)
-
-
-@precise
 def _dict_pop(machine: Machine, target: Value, key: Value, /, *default: Value) -> Value:
     inner, mark = split_labels(target)
     (bare,), key_mark = hashable(machine, [key])
@@ -371,7 +344,6 @@ def _dict_pop(machine: Machine, target: Value, key: Value, /, *default: Value) -
     return add_labels(item, mark)
 
 
-@precise
 def _dict_popitem(machine: Machine, target: Value, /) -> Value:
     inner, mark = split_labels(target)
     item = inner.popitem()
@@ -379,7 +351,6 @@ def _dict_popitem(machine: Machine, target: Value, /) -> Value:
     return add_labels(item, mark)
 
 
-@precise
 def _dict_setdefault(
     machine: Machine, target: Value, key: Value, default: Value = None, /
 ) -> Value:
@@ -392,7 +363,6 @@ def _dict_setdefault(
     return add_labels(inner[bare], mark)
 
 
-@precise
 def _dict_update(machine: Machine, target: Value, source: Value = (), /, **named: Value) -> None:
     inner, mark = split_labels(target)
     update(machine, inner, mark, source)
@@ -400,7 +370,6 @@ def _dict_update(machine: Machine, target: Value, source: Value = (), /, **named
         store_key(machine, inner, mark, key, value)
 
 
-@precise
 def _dict_copy(machine: Machine, target: Value, /) -> Value:
     inner, mark = split_labels(target)
     machine.pay_items(len(inner), 100)
@@ -409,7 +378,6 @@ def _dict_copy(machine: Machine, target: Value, /) -> Value:
     return result
 
 
-@precise
 def _dict_fromkeys(machine: Machine, keys: Value, value: Value = None, /) -> Value:
     items, mark = collect(machine, keys)
     key_set = make_set(machine, items, mark)
@@ -418,7 +386,6 @@ def _dict_fromkeys(machine: Machine, keys: Value, value: Value = None, /) -> Val
     return result
 
 
-@read_only
 def _dict_most_common(machine: Machine, target: Value, n: Value = None) -> Value:
     inner = unbox(target)
     if not inner.is_counter:
@@ -460,40 +427,40 @@ def _hex(data: bytes, *form: Any, **named: Any) -> str:
     return data.hex(*form, **named)
 
 
-CLASS_MEMBERS["dict"] = functions({"fromkeys": _dict_fromkeys})
+CLASS_MEMBERS["dict"] = functions({"fromkeys": precise(_dict_fromkeys)})
 METHODS[bytes] = methods({"decode": pure_with_machine(decode), "hex": _growing_operation(_hex, 3)})
 METHODS[int] = {"bit_length": pure(int.bit_length)}
 METHODS[bool] = METHODS[int]
 METHODS[float] = {"is_integer": pure(float.is_integer), "hex": pure(float.hex)}
 METHODS[ListValue] = methods(
     {
-        "append": _list_append,
+        "append": precise(_list_append),
         "clear": _list_clear,
-        "copy": _list_copy,
+        "copy": _listing(iter),
         "count": pure(list.count),
-        "extend": _list_extend,
+        "extend": precise(_list_extend),
         "index": pure(list.index),
-        "insert": _list_insert,
-        "pop": _list_pop,
+        "insert": precise(_list_insert),
+        "pop": precise(_list_pop),
         "remove": _list_remove,
-        "reverse": _list_reverse,
-        "sort": _list_sort,
+        "reverse": precise(_list_reverse),
+        "sort": precise(_list_sort),
     }
 )
 METHODS[tuple] = {"count": pure(tuple.count), "index": pure(tuple.index)}
 METHODS[DictValue] = methods(
     {
         "clear": _list_clear,
-        "copy": _dict_copy,
-        "get": _dict_get,
-        "items": _dict_items,
-        "keys": _dict_keys,
-        "most_common": _dict_most_common,
-        "pop": _dict_pop,
-        "popitem": _dict_popitem,
-        "setdefault": _dict_setdefault,
-        "update": _dict_update,
-        "values": _dict_values,
+        "copy": precise(_dict_copy),
+        "get": precise(_dict_get),
+        "items": _listing(dict.items, 120),
+        "keys": _listing(dict.keys),
+        "most_common": read_only(_dict_most_common),
+        "pop": precise(_dict_pop),
+        "popitem": precise(_dict_popitem),
+        "setdefault": precise(_dict_setdefault),
+        "update": precise(_dict_update),
+        "values": _listing(dict.values),
     }
 )
 ATTRIBUTES[TypeValue] = _type_attribute

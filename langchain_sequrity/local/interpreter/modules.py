@@ -82,10 +82,6 @@ def _now_in_utc(machine: Machine) -> dt.datetime:
     return _now(machine)
 
 
-def _today(machine: Machine) -> dt.date:
-    return _now(machine).date()
-
-
 def _seconds(machine: Machine, /) -> Value:
     return machine.read_external("time", time.time)
 
@@ -152,7 +148,7 @@ CLASS_MEMBERS: dict[str, dict[str, Value]] = {}
 DATETIME: dict[str, Value] = {
     "date": _time_type(
         dt.date,
-        today=pure_with_machine(_today),
+        today=pure_with_machine(lambda machine: _now(machine).date()),
         fromisoformat=pure(dt.date.fromisoformat),
         fromordinal=pure(dt.date.fromordinal),
     ),
@@ -172,11 +168,6 @@ DATETIME: dict[str, Value] = {
     "UTC": dt.UTC,
 }
 CLASS_MEMBERS["timezone"]["utc"] = dt.UTC
-TIME = functions(
-    {"time": _seconds, "monotonic": _seconds, "perf_counter": _seconds, "sleep": _sleep}
-)
-
-
 _RANDOM = random.SystemRandom()
 _WIDEST_INDENT = 16
 
@@ -251,7 +242,6 @@ def _factorial(machine: Machine, number: int) -> int:
     return math.factorial(number)
 
 
-@read_only
 def _product(machine: Machine, source: Value, /, *, start: Value = 1) -> Value:
     items, _ = collect(machine, source)
     total = start
@@ -285,7 +275,6 @@ def _random(machine: Machine, /) -> Value:
     return machine.read_external("random.random", _RANDOM.random)
 
 
-@precise
 def _choice(machine: Machine, seq: Value) -> Value:
     items, mark = collect(machine, seq)
     if not items:
@@ -348,7 +337,6 @@ def _cartesian(machine: Machine, *sources: Value, repeat: Value = 1) -> Iterator
     return itertools.product(*pools, repeat=number)
 
 
-@precise
 def _default_dict(
     machine: Machine, factory: Value = None, source: Value = (), /, **named: Value
 ) -> Value:
@@ -362,7 +350,6 @@ def _default_dict(
     return result
 
 
-@read_only
 def _counter(machine: Machine, source: Value = None, /) -> Value:
     result: DictValue[Any, Value] = DictValue()
     result.is_counter = True
@@ -385,9 +372,9 @@ def _markers(*names: str) -> dict[str, Value]:
 MODULES: dict[str, dict[str, Value]] = {
     "collections": functions(
         {
-            "Counter": _counter,
+            "Counter": read_only(_counter),
             "OrderedDict": TYPES["dict"].call,
-            "defaultdict": _default_dict,
+            "defaultdict": precise(_default_dict),
         }
     ),
     "datetime": DATETIME,
@@ -411,7 +398,7 @@ MODULES: dict[str, dict[str, Value]] = {
             {
                 "factorial": pure_with_machine(_factorial),
                 "gcd": pure_with_machine(_gcd),
-                "prod": _product,
+                "prod": read_only(_product),
             }
         ),
         **{name: getattr(math, name) for name in ("e", "inf", "nan", "pi", "tau")},
@@ -419,7 +406,7 @@ MODULES: dict[str, dict[str, Value]] = {
     "pydantic": {**_markers("BaseModel", "Field"), "ValidationError": ERRORS["ValidationError"]},
     "random": functions(
         {
-            "choice": _choice,
+            "choice": precise(_choice),
             "randint": pure_with_machine(_randint),
             "random": pure_with_machine(_random),
         }
@@ -432,7 +419,9 @@ MODULES: dict[str, dict[str, Value]] = {
             *("octdigits", "printable", "punctuation", "whitespace"),
         )
     },
-    "time": TIME,
+    "time": functions(
+        {"time": _seconds, "monotonic": _seconds, "perf_counter": _seconds, "sleep": _sleep}
+    ),
     "typing": _markers(
         *("Any", "Callable", "Dict", "Iterable", "Iterator", "List", "Literal", "Mapping"),
         *("Optional", "Sequence", "Set", "Tuple", "Union"),

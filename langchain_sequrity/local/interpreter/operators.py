@@ -176,9 +176,8 @@ def compare(machine: Machine, symbol: type[ast.cmpop], first: Value, second: Val
     """Compare any two values."""
     if symbol in (ast.Is, ast.IsNot):
         is_same = unbox(first) is unbox(second)
-        return add_labels(
-            is_same is (symbol is ast.Is), join_labels(box_mark(first), box_mark(second))
-        )
+        mark = join_labels(box_mark(first), box_mark(second))
+        return add_labels(is_same is (symbol is ast.Is), mark)
     if symbol in (ast.In, ast.NotIn):
         return contains(machine, first, second, negate=symbol is ast.NotIn)
     left, left_mark = machine.strip_labels(first)

@@ -8,7 +8,7 @@ from typing import Any
 from langchain_sequrity.local.interpreter.builtins import BUILTINS
 from langchain_sequrity.local.interpreter.corrections import Problem, SourceText
 from langchain_sequrity.local.interpreter.modules import MODULES
-from langchain_sequrity.local.interpreter.scopes import bound_names, walk_scope
+from langchain_sequrity.local.interpreter.scopes import bound_names, parameter_names, walk_scope
 from langchain_sequrity.local.interpreter.static_types import (
     NOTHING,
     REAL,
@@ -17,9 +17,11 @@ from langchain_sequrity.local.interpreter.static_types import (
     WHOLE,
     Type,
     joined,
+    list_items,
 )
 from langchain_sequrity.local.interpreter.suggestions import (
     as_fstring,
+    choices,
     converted,
     nearest,
 )
@@ -72,14 +74,13 @@ class ValueCheck(ast.NodeVisitor):
         self._types: dict[ast.AST, Type | None] = {}
         self._variables = frozenset([*variables, MAIN])
         self._names: Names = dict.fromkeys(self._variables)
+        nodes = [*ast.walk(tree)]
         # Names that may exist although no line before has assigned them: in functions, which run
         # later, and in loops, whose end comes before their beginning.
-        self._bound_later: list[frozenset[str]] = []
-        nodes = [*ast.walk(tree)]
         bound_by_functions = frozenset(
             name for node in nodes if isinstance(node, ast.Global) for name in node.names
         )
-        self._bound_later.append(bound_by_functions)
+        self._bound_later = [bound_by_functions]
         self._module_names = bound_by_functions.union(bound_names(walk_scope(tree.body)))
         self._first_lines = _first_bindings(nodes)
         self._read_counts = Counter(
@@ -126,12 +127,15 @@ class ValueCheck(ast.NodeVisitor):
             for name, value in visible.items()
         }
         bound = bound_names(walk_scope(function.body))
-        later = [*bound, *self._module_names, *_parameters(function.args)]
+        later = [*bound, *self._module_names, *parameter_names(function.args)]
         self._names.update(dict.fromkeys(later))
         self._names.update(parameters or {})
-        for statement in function.body:
-            self.visit(statement)
+        self._visit_body(function.body)
         self._names = before
+
+    def _visit_body(self, body: Iterable[ast.stmt]) -> None:
+        for statement in body:
+            self.visit(statement)
 
     def _forget_types(self, names: Iterable[str]) -> Names:
         """Forget types that the program looks at itself; returns them."""
@@ -149,8 +153,7 @@ class ValueCheck(ast.NodeVisitor):
                 )
                 exact = len(parts) == len(targets)
                 for number, inner in enumerate(targets):
-                    items = value.items if value and value.name == "list" else None
-                    self._bind(inner, parts[number] if exact else items)
+                    self._bind(inner, parts[number] if exact else list_items(value))
             case ast.Starred(value=inner):
                 self._bind(inner, None)
             case _:
@@ -239,8 +242,7 @@ class ValueCheck(ast.NodeVisitor):
     def visit_Lambda(self, node: ast.Lambda, first: Type | None = None) -> None:
         before = self._names
         self._names = dict(before)
-        names = _parameters(node.args)
-        self._names.update(dict.fromkeys(names))
+        self._names.update(dict.fromkeys(parameter_names(node.args)))
         if node.args.args:
             self._names[node.args.args[0].arg] = first
         self._bound_later.append(self._module_names)
@@ -399,12 +401,8 @@ class ValueCheck(ast.NodeVisitor):
             return
         code = ast.unparse(value)
         if is_equality and value_type.values and literal.value not in value_type.values:
-            values = ", ".join(f"`{choice!r}`" for choice in value_type.values[:MOST_NAMES])
-            near = nearest(str(literal.value), map(str, value_type.values))
-            replacement = repr(near) if near in value_type.values else None
-            self._report(
-                literal, f"`{code}` is one of {values}, never `{literal.value!r}`.", replacement
-            )
+            values, near = choices(value_type, literal.value)
+            self._report(literal, f"`{code}` is one of {values}, never `{literal.value!r}`.", near)
         mixed = {value_type.name, literal_type.name} in ({"str", "int"}, {"str", "float"})
         if mixed and (is_equality or isinstance(operator, _ORDERING)):
             text = f"`{code}` is {value_type}, and `{literal.value!r}` is {literal_type}."
@@ -445,13 +443,6 @@ def _first_bindings(nodes: Iterable[ast.AST]) -> dict[str, int]:
             for name in bound_names([node]):
                 lines[name] = min(node.lineno, lines.get(name, node.lineno))
     return lines
-
-
-def _parameters(arguments: ast.arguments) -> list[str]:
-    """The names of all parameters."""
-    starred = (arguments.vararg, arguments.kwarg)
-    named = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]
-    return [parameter.arg for parameter in (*named, *starred) if parameter is not None]
 
 
 def _added_keys(nodes: Iterable[ast.AST]) -> frozenset[str] | None:

@@ -45,11 +45,10 @@ def bound_by(tree: ast.Module) -> frozenset[str]:
 def deferred_names(tree: ast.Module) -> frozenset[str]:
     """Names in code that can run after its program ended: in functions and generators."""
     return frozenset(
-        node.id
+        name
         for scope in ast.walk(tree)
         if isinstance(scope, (ast.FunctionDef, ast.Lambda, *COMPREHENSIONS))
-        for node in ast.walk(scope)
-        if isinstance(node, ast.Name)
+        for name in _names_in(scope)
     )
 
 
@@ -59,13 +58,12 @@ def may_end_turn(tree: ast.Module) -> bool:
     The line `final_return_value = None`, with which planners begin, decides nothing.
     """
     others = ast.Module([node for node in tree.body if not _is_beginning(node)], [])
-    names = {node.id for node in ast.walk(others) if isinstance(node, ast.Name)}
-    return not ENDING.isdisjoint(names | bound_by(others))
+    return not ENDING.isdisjoint({*_names_in(others), *bound_by(others)})
 
 
 def may_exit(tree: ast.Module) -> bool:
     """Whether a program may end before its last line without an exception."""
-    return any(isinstance(node, ast.Name) and node.id in EXITS for node in ast.walk(tree))
+    return not EXITS.isdisjoint(_names_in(tree))
 
 
 def _is_beginning(statement: ast.stmt) -> bool:
@@ -209,8 +207,7 @@ class Program:
                 planner answered itself.
         """
         body = self.tree.body
-        names = {node.id for node in ast.walk(self.tree) if isinstance(node, ast.Name)}
-        if not names.isdisjoint(ENDING):
+        if not ENDING.isdisjoint(_names_in(self.tree)):
             return
         if body and all(isinstance(node, ast.Expr) and _is_literal(node.value) for node in body):
             refuse(body[-1], f"This is an answer, not a program. {_SET_ANSWER}")

@@ -141,7 +141,7 @@ def _findall_item(machine: Machine, match: "Match[str]") -> Any:
     return groups[0] if len(groups) == 1 else groups or match[0]
 
 
-def _group_texts(machine: Machine, match: "Match[str]", default: Any) -> tuple[Any, ...]:
+def _group_texts(machine: Machine, match: "Match[str]", default: Any = None) -> tuple[Any, ...]:
     _pay_for_groups(machine, match)
     return match.groups(default)
 
@@ -190,7 +190,7 @@ def _split(machine: Machine, pattern: Any, string: Any, maxsplit: int = 0, flags
     machine.pay_text(len(string))
     for match in matches:
         machine.check_items(len(pieces) + match.re.groups + 2)
-        pieces += [string[end : match.start()], *_group_texts(machine, match, None)]
+        pieces += [string[end : match.start()], *_group_texts(machine, match)]
         end = match.end()
     return [*pieces, string[end:]]
 
@@ -220,26 +220,16 @@ def _sub(  # noqa: PLR0917 - the arguments of `re.sub`
         compiled = compile_pattern(machine, bare, options)
         is_text = isinstance(replacement, str)
         replace = _replacement(machine, replacement) if is_text else called
-        return _replaced(machine, compiled, text, most, replace)
+        # Not `Pattern.sub`: the size of the result has to be checked while it grows.
+        parts, end = [], 0
+        for match in _matches(machine, compiled, text, 0, most) if most >= 0 else []:
+            parts += [text[end : match.start()], replace(match)]
+            end = match.end()
+        parts.append(text[end:])
+        machine.pay_text(sum(map(len, parts)))
+        return "".join(parts)
 
     return add_labels(machine.branch_on(marks[0], run), marks[0])
-
-
-def _replaced(
-    machine: Machine,
-    pattern: "Pattern[str]",
-    text: Any,
-    count: int,
-    replacement: Callable[["Match[str]"], Any],
-) -> Any:
-    # Not `Pattern.sub`: the size of the result has to be checked while it grows.
-    parts, end = [], 0
-    for match in _matches(machine, pattern, text, 0, count) if count >= 0 else []:
-        parts += [text[end : match.start()], replacement(match)]
-        end = match.end()
-    parts.append(text[end:])
-    machine.pay_text(sum(map(len, parts)))
-    return "".join(parts)
 
 
 def _replacement(machine: Machine, template: str) -> Callable[["Match[str]"], str]:
@@ -273,10 +263,6 @@ def _escape(machine: Machine, pattern: Any) -> str:
 def _group(machine: Machine, match: "Match[str]", *groups: Any) -> Any:
     _pay_for_groups(machine, match, *groups or (0,))
     return match.group(*groups)
-
-
-def _groups(machine: Machine, match: "Match[str]", default: Any = None) -> Any:
-    return _group_texts(machine, match, default)
 
 
 def _group_dict(machine: Machine, match: "Match[str]", default: Any = None) -> Any:
@@ -314,7 +300,7 @@ METHODS[Match] = methods(
         "end": pure_with_machine(lambda _, match, group=0, /: match.end(group)),
         "group": pure_with_machine(_group),
         "groupdict": pure_with_machine(_group_dict),
-        "groups": pure_with_machine(_groups),
+        "groups": pure_with_machine(_group_texts),
         "span": pure_with_machine(lambda _, match, group=0, /: match.span(group)),
         "start": pure_with_machine(lambda _, match, group=0, /: match.start(group)),
     }

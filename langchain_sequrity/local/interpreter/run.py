@@ -666,7 +666,6 @@ class Run:
         self._job.checked(program, checked_variables)
         if user_request is not None and not has_steps:
             program.check_answer()
-        self._has_steps = has_steps
         self._fiber: Fiber | None = None
         self._step: Step | None = None
         self._is_closed = False
@@ -691,7 +690,8 @@ class Run:
             ProgramRefused: If the next program is not supported. The run still waits for one.
             ReplayDiverged: If the program differs from its log. The run is over.
         """
-        check_may_advance(self._step, answer, has_steps=self._has_steps, is_closed=self._is_closed)
+        has_steps = self._job.has_steps
+        check_may_advance(self._step, answer, has_steps=has_steps, is_closed=self._is_closed)
         if answer is not None:
             self._job.log_answer(answer)
         if self._fiber is None:
@@ -699,7 +699,7 @@ class Run:
             weakref.finalize(self, self._fiber.close)
         with self._closed_on_failure():
             self._step = self._fiber.resume()
-        if not waits_for_answer(self._step, has_steps=self._has_steps):
+        if not waits_for_answer(self._step, has_steps=has_steps):
             self.close()
         return self._step
 

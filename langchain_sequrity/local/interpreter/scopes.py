@@ -75,10 +75,8 @@ def find(scope: Scope | None, name: str) -> tuple[int, int] | None:
 def function_scope(node: ast.FunctionDef | ast.Lambda, parent: Scope | None) -> Scope:
     """The scope of a function: its parameters and the names that it binds."""
     scope = Scope(parent)
-    args = node.args
-    for arg in (*args.posonlyargs, *args.args, *args.kwonlyargs, args.vararg, args.kwarg):
-        if arg is not None:
-            scope.add(arg.arg)
+    for name in parameter_names(node.args):
+        scope.add(name)
     body = node.body if isinstance(node, ast.FunctionDef) else [node.body]
     outer: set[str] = set()
     nodes = list(walk_scope(body))
@@ -91,6 +89,13 @@ def function_scope(node: ast.FunctionDef | ast.Lambda, parent: Scope | None) -> 
         if name not in outer and name not in scope.globals:
             scope.add(name)
     return scope
+
+
+def parameter_names(arguments: ast.arguments) -> list[str]:
+    """The names of all parameters."""
+    starred = (arguments.vararg, arguments.kwarg)
+    named = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]
+    return [parameter.arg for parameter in (*named, *starred) if parameter is not None]
 
 
 def comprehension_scope(generators: list[ast.comprehension], parent: Scope | None) -> Scope:

@@ -6,7 +6,7 @@ names. Everything that a pattern looks at is a decision, whose labels the bound 
 """
 
 import ast
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from langchain_sequrity.local.interpreter.builtins import ERRORS, is_error
@@ -59,26 +59,17 @@ class Completion:
 
 CompiledStatement = Callable[[Frame | None], Completion | None]
 Fits = Callable[[Frame | None, Value], bool]
+"""A compiled pattern: tests a value, and binds the pattern's names."""
 BREAK, CONTINUE, RETURN = Completion(), Completion(), Completion()
 
 
 class StatementCompiler(ExpressionCompiler):
     """Compiles the statements of one scope; see `ScopeCompiler` for the arguments."""
 
-    def statement(self, node: ast.stmt) -> CompiledStatement:
-        """Compile any statement."""
-        step: CompiledStatement = self.visit(node)
-        return step
-
-    def pattern(self, node: ast.pattern) -> Fits:
-        """Compile a pattern to a function that tests a value and binds the pattern's names."""
-        fits: Fits = self.visit(node)
-        return fits
-
     def block(self, nodes: Sequence[ast.stmt]) -> CompiledStatement:
         """Compile a sequence of statements."""
         machine = self.machine
-        steps = tuple((node.lineno, minimum_steps(node), self.statement(node)) for node in nodes)
+        steps = tuple((node.lineno, minimum_steps(node), self.visit(node)) for node in nodes)
 
         def run(frame: Frame | None) -> Completion | None:
             for line, price, step in steps:
@@ -86,7 +77,7 @@ class StatementCompiler(ExpressionCompiler):
                 machine.fuel -= price
                 if machine.fuel < 0:
                     machine.refuel()
-                signal = step(frame)
+                signal: Completion | None = step(frame)
                 if signal is not None:
                     return signal
             return None
@@ -269,7 +260,7 @@ class StatementCompiler(ExpressionCompiler):
         subject, machine = self.expression(node.subject), self.machine
         cases = tuple(
             (
-                self.pattern(case.pattern),
+                self.visit(case.pattern),
                 self.test(case.guard) if case.guard is not None else None,
                 self.block(case.body),
             )
@@ -319,19 +310,13 @@ class StatementCompiler(ExpressionCompiler):
         return lambda frame: store(frame, make(frame))
 
     def visit_Import(self, node: ast.Import) -> CompiledStatement:
-        return self._import(
-            node, {name: Module(name, members) for name, members in MODULES.items()}
-        )
+        return self._import(node.names, lambda name: Module(name, MODULES[name]))
 
     def visit_ImportFrom(self, node: ast.ImportFrom) -> CompiledStatement:
-        return self._import(node, MODULES[node.module or ""])
+        return self._import(node.names, MODULES[node.module or ""].__getitem__)
 
-    def _import(
-        self, node: ast.Import | ast.ImportFrom, values: Mapping[str, Value]
-    ) -> CompiledStatement:
-        pairs = [
-            (self.store(alias.asname or alias.name), values[alias.name]) for alias in node.names
-        ]
+    def _import(self, aliases: list[ast.alias], load: Callable[[str], Value]) -> CompiledStatement:
+        pairs = [(self.store(alias.asname or alias.name), load(alias.name)) for alias in aliases]
 
         def run(frame: Frame | None) -> None:
             for store, value in pairs:
@@ -379,7 +364,7 @@ class StatementCompiler(ExpressionCompiler):
         return _ignore if name is None else self.store(name, in_expression=True)
 
     def visit_MatchAs(self, node: ast.MatchAs) -> Fits:
-        fits = self.pattern(node.pattern) if node.pattern is not None else None
+        fits = self.visit(node.pattern) if node.pattern is not None else None
         store = self._binding(node.name)
 
         def run(frame: Frame | None, value: Value) -> bool:
@@ -395,7 +380,7 @@ class StatementCompiler(ExpressionCompiler):
 
     def visit_MatchSequence(self, node: ast.MatchSequence) -> Fits:
         star = next((i for i, p in enumerate(node.patterns) if isinstance(p, ast.MatchStar)), None)
-        parts = tuple(map(self.pattern, node.patterns))
+        parts = tuple(map(self.visit, node.patterns))
         least = len(parts) - (star is not None)
         machine = self.machine
 
@@ -417,7 +402,7 @@ class StatementCompiler(ExpressionCompiler):
 
     def visit_MatchMapping(self, node: ast.MatchMapping) -> Fits:
         keys = tuple(map(self.expression, node.keys))
-        parts = tuple(map(self.pattern, node.patterns))
+        parts = tuple(map(self.visit, node.patterns))
         store = self._binding(node.rest)
         machine = self.machine
 
@@ -441,7 +426,7 @@ class StatementCompiler(ExpressionCompiler):
         return run
 
     def visit_MatchOr(self, node: ast.MatchOr) -> Fits:
-        options = tuple(map(self.pattern, node.patterns))
+        options = tuple(map(self.visit, node.patterns))
         return lambda frame, value: any(fits(frame, value) for fits in options)
 
     # -- exceptions

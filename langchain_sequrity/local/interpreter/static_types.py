@@ -91,11 +91,7 @@ def type_of_schema(  # noqa: PLR0911 - one per kind
     values = [schema["const"]] if "const" in schema else schema.get("enum")
     if isinstance(values, list) and values:
         names = {type(value).__name__ for value in values}
-        return (
-            Type(names.pop(), values=(*values,))
-            if names <= {"str", "int"} and len(names) == 1
-            else None
-        )
+        return Type(names.pop(), values=(*values,)) if names in ({"str"}, {"int"}) else None
     if name == "array":
         return Type("list", type_of_schema(schema.get("items"), shared, depth - 1))
     if name == "object" or (name is None and schema.get("properties")):
@@ -131,6 +127,11 @@ def _only(types: Iterable[Type | None]) -> Type | None:
     """The only type besides `None`, which a program has to expect anyway."""
     others = [t for t in types if t != NOTHING]
     return others[0] if len(others) == 1 else None
+
+
+def list_items(value_type: Type | None) -> Type | None:
+    """The type of the elements, if it is that of a list."""
+    return value_type.items if value_type is not None and value_type.name == "list" else None
 
 
 def joined(first: Type | None, second: Type | None) -> Type | None:

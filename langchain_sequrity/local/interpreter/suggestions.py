@@ -81,21 +81,23 @@ def fitted_call(call: ast.Call, tool: str, schema: Mapping[str, Any]) -> ast.Cal
     return ast.Call(ast.Name(tool, ast.Load()), [], ordered)
 
 
+def choices(expected: Type, value: Any) -> tuple[str, str | None]:
+    """The values of a type, as a text, and how the one is written that is most like a value."""
+    near = nearest(str(value), map(str, expected.values))
+    values = ", ".join(f"`{choice!r}`" for choice in expected.values[:_MOST_VALUES])
+    return values, repr(near) if near in expected.values else None
+
+
 def argument_fault(  # noqa: PLR0911 - one per kind
     argument: str, expected: Type, actual: Type, value: ast.expr
 ) -> tuple[str, ast.expr | str | None] | None:
     """What is wrong with an argument, and what to write."""
     code = ast.unparse(value)
     if expected.values and isinstance(value, ast.Constant) and value.value not in expected.values:
-        near = nearest(str(value.value), map(str, expected.values))
-        choices = ", ".join(f"`{choice!r}`" for choice in expected.values[:_MOST_VALUES])
-        replacement = repr(near) if near in expected.values else None
-        return f"it is one of {choices}.", replacement
-    if (
-        expected.name == actual.name
-        or actual == NOTHING
-        or {expected.name, actual.name} == {"int", "float"}
-    ):
+        values, near = choices(expected, value.value)
+        return f"it is one of {values}.", near
+    names = {expected.name, actual.name}
+    if len(names) == 1 or actual == NOTHING or names == {"int", "float"}:
         return None
     if actual.name in {"tool", "module", "class"}:
         return f"this is {actual}.", None

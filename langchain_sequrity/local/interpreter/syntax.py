@@ -44,14 +44,12 @@ _REFUSALS: dict[str, str] = {
 }
 BLOCKED: dict[str, str] = {
     "eval": "Write the expression itself.",
-    "exec": "Write the statements themselves.",
-    "compile": "Write the statements themselves.",
+    **dict.fromkeys(("exec", "compile"), "Write the statements themselves."),
     "__import__": "Use `import` with one of the allowed modules.",
     "open": "Files are reached through tools only.",
     "input": "Ask through a tool.",
     "print": "Nobody reads what a program prints. Put the answer into `final_return_value`.",
-    "globals": "Name the variable.",
-    "locals": "Name the variable.",
+    **dict.fromkeys(("globals", "locals"), "Name the variable."),
     "vars": "Name the variable or the key.",
     "dir": "Name what you need.",
     "getattr": "Write `value.name` or `value[key]`.",
@@ -62,8 +60,7 @@ BLOCKED: dict[str, str] = {
     "id": "Compare values with `is`.",
     "super": "Classes have no methods here.",
     "object": "Use a dict.",
-    "memoryview": "Use `bytes`.",
-    "bytearray": "Use `bytes`.",
+    **dict.fromkeys(("memoryview", "bytearray"), "Use `bytes`."),
     "complex": "Use two floats.",
     "breakpoint": "Leave it out.",
 }

@@ -87,11 +87,8 @@ def _changed_lines(  # noqa: C901 - one per mistake
         yield f"{code.rstrip(';,{')}:"
     for old, new in _OPERATORS:
         if old in bare:
-            yield (
-                re.sub(r" {2,}(?=\S)", " ", code.replace(old, new))
-                if old[0] in "&|"
-                else code.replace(old, new)
-            )
+            changed = code.replace(old, new)
+            yield re.sub(r" {2,}(?=\S)", " ", changed) if old[0] in "&|" else changed
     if unclosed := _unclosed(bare):
         yield code + unclosed
         yield f"{code.rstrip(':')}{unclosed}:"

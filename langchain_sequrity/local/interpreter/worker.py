@@ -30,7 +30,7 @@ from langchain_sequrity.errors import SequrityError
 from langchain_sequrity.labels import Labeled, Labels
 from langchain_sequrity.local.interpreter.faults import Abandoned, OutOfBudget, ProgramRefused
 from langchain_sequrity.local.interpreter.json_boundary import check_json
-from langchain_sequrity.local.interpreter.machine import Limits, MayBranch
+from langchain_sequrity.local.interpreter.machine import Limits
 from langchain_sequrity.local.interpreter.program import parse
 from langchain_sequrity.local.interpreter.run import (
     Answer,
@@ -122,7 +122,9 @@ def send(connection: socket.socket, data: bytes) -> None:
     connection.sendall(LENGTH.pack(len(data)) + data)
 
 
-def read(connection: socket.socket, size: int, set_timeout: Callable[[], object]) -> bytearray:
+def read(
+    connection: socket.socket, size: int, set_timeout: Callable[[], object] = bool
+) -> bytearray:
     """Read `size` bytes and call `set_timeout` before each part. Raises `EOFError` at the end."""
     data = bytearray(size)
     view = memoryview(data)
@@ -137,15 +139,12 @@ def read(connection: socket.socket, size: int, set_timeout: Callable[[], object]
 
 def step_to_json(step: Step) -> Message:
     """Write a step."""
-    data: Message = {name: getattr(step, name) for name in type(step).__dataclass_fields__}
-    for name, field in data.items():
-        if isinstance(field, Labels):
-            data[name] = field.to_wire()
-        elif isinstance(field, Labeled):
-            data[name] = labeled_to_json(field)
-        elif isinstance(field, dict):
-            data[name] = named_to_json(field)
-    return {"step": type(step).__name__, **data}
+    data: Message = {"step": type(step).__name__}
+    for name in type(step).__dataclass_fields__:
+        value = getattr(step, name)
+        write = _WRITERS.get(type(value))
+        data[name] = value if write is None else write(value)
+    return data
 
 
 def labeled_from_json(data: Any) -> Labeled:
@@ -166,16 +165,15 @@ def step_from_json(data: Any) -> Step:
         KeyError: If an entry is missing; `TypeError`, `ValueError` and others for wrong data.
         UsageError: If a value is not JSON data, or labels are invalid.
     """
-    step_type = _STEPS[data["step"]]
-    names = step_type.__dataclass_fields__
-    if data.keys() != {"step", *names}:
+    step_type, readers = _STEPS[data["step"]]
+    if data.keys() != {"step", *readers}:
         raise KeyError
-    return step_type(**{name: _FIELDS[name](data[name]) for name in names})
+    return step_type(**{name: read(data[name]) for name, read in readers.items()})
 
 
-def _exactly(*types: type) -> Callable[[Any], Any]:
+def _exactly(expected: type) -> Callable[[Any], Any]:
     def read(value: Any) -> Any:
-        if type(value) not in types:
+        if type(value) is not expected:
             raise TypeError
         return value
 
@@ -188,21 +186,25 @@ def _failure_kind(kind: Any) -> Any:
     return kind
 
 
-_text = _exactly(str)
-_STEPS: dict[str, type[Step]] = {
-    step_type.__name__: step_type for step_type in (ToolCall, ProgramFinished, ProgramRaised)
+_READERS: dict[Any, Callable[[Any], Any]] = {
+    **{atom: _exactly(atom) for atom in (str, int, bool)},
+    FailureKind: _failure_kind,
+    Labeled: labeled_from_json,
+    Labels: Labels.from_wire,
+    dict[str, Labeled]: named_from_json,
 }
-_FIELDS: dict[str, Callable[[Any], Any]] = {
-    "tool": _text,
-    "arguments": named_from_json,
-    "line": _exactly(int),
-    "value": labeled_from_json,
-    "value_type": _text,
-    "kind": _failure_kind,
-    "type": _text,
-    "message": _text,
-    "labels": Labels.from_wire,
-    "by_interpreter": _exactly(bool),
+_WRITERS: dict[type, Callable[[Any], Any]] = {
+    Labeled: labeled_to_json,
+    Labels: Labels.to_wire,
+    dict: named_to_json,
+}
+"""How the fields of steps are read and written, by their types."""
+_STEPS: dict[str, tuple[type[Step], dict[str, Callable[[Any], Any]]]] = {
+    step_type.__name__: (
+        step_type,
+        {name: _READERS[field.type] for name, field in step_type.__dataclass_fields__.items()},
+    )
+    for step_type in (ToolCall, ProgramFinished, ProgramRaised)
 }
 
 
@@ -219,7 +221,8 @@ class _WorkerLoop:
         self._initial_memory = _peak_memory()
 
     def serve(self) -> NoReturn:
-        """Answer one request after the other. A whole program is one request."""
+        """Report the start, then answer one request after the other. A whole program is one."""
+        self._send({"pid": os.getpid()})
         while True:
             self._serve_one()
             self._clear_caches()
@@ -234,10 +237,6 @@ class _WorkerLoop:
         reply = self._reply(self._receive())
         if reply is not None:
             self._send(reply)
-
-    def report_start(self) -> None:
-        """Report that the worker runs."""
-        self._send({"pid": os.getpid()})
 
     def _reply(self, request: Message) -> Message | None:
         try:
@@ -263,7 +262,7 @@ class _WorkerLoop:
             tools=request["tools"],
             variables=named_from_json(request["variables"]),
             limits=self._limits,
-            may_branch=self._may_branch() if request["asks"] else None,
+            may_branch=self._may_branch if request["asks"] else None,
             is_strict=request["is_strict"],
             log=request["log"],
             has_steps=request["has_steps"],
@@ -271,6 +270,8 @@ class _WorkerLoop:
             result_schemas=request["results"],
         )
         sent_count = len(request["log"])
+        limit = self._limits.outgoing
+        too_large = OutOfBudget.at_limit("outgoing", limit)
 
         def report(step: Step) -> Message:
             nonlocal sent_count
@@ -284,8 +285,8 @@ class _WorkerLoop:
         def wait_for_answer(step: Step) -> Answer:
             nonlocal sent_count
             reply = report(step)
-            if not self._fits(reply):
-                raise self._too_large()
+            if not _fits(reply, limit):
+                raise too_large
             answer = self._exchange(run, reply)
             sent_count += 1  # the other side has already logged this answer
             return answer
@@ -293,9 +294,8 @@ class _WorkerLoop:
         self._send({})
         self._receive()
         reply = report(step := run.finish(wait_for_answer))
-        if not self._fits(reply):
-            reason = str(self._too_large())
-            failure = ProgramRaised("budget", OutOfBudget.type_name, reason, step.line)
+        if not _fits(reply, limit):
+            failure = ProgramRaised("budget", OutOfBudget.type_name, str(too_large), step.line)
             reply = {"step": step_to_json(failure), "log": []}
         return {**reply, **self._names(run), "worn": self._has_grown()}
 
@@ -323,13 +323,6 @@ class _WorkerLoop:
     def _has_grown(self) -> bool:
         return _peak_memory() - self._initial_memory > _MAX_GROWTH
 
-    def _fits(self, reply: Message) -> bool:
-        """Whether a reply is within `Limits.outgoing`."""
-        return _fits(reply, self._limits.outgoing)
-
-    def _too_large(self) -> OutOfBudget:
-        return OutOfBudget.at_limit("outgoing", self._limits.outgoing)
-
     def _names(self, run: Run) -> Message:
         """All names, and those that a later program can start from, which excludes large values."""
         names, variables = run.namespace()
@@ -348,17 +341,10 @@ class _WorkerLoop:
         kinds = run.kinds()
         return {"names": named_to_json(names), "variables": [*variables], "kinds": kinds}
 
-    def _may_branch(self) -> MayBranch:
-        """Ask the other side, once for each set of labels."""
-        answers: dict[Labels, bool] = {}
-
-        def may_branch(labels: Labels) -> bool:
-            if labels not in answers:
-                self._send({"ask": labels.to_wire()})
-                answers[labels] = self._receive()["may"]
-            return answers[labels]
-
-        return may_branch
+    def _may_branch(self, labels: Labels) -> bool:
+        """Ask the other side. The machine asks once for each set of labels."""
+        self._send({"ask": labels.to_wire()})
+        return bool(self._receive()["may"])
 
     def _set_time_limit(self, stretches: int) -> None:
         """Set the processor time for this many stretches; the kernel ends a worker over it."""
@@ -367,18 +353,16 @@ class _WorkerLoop:
 
     def _receive(self) -> Message:
         try:
-            size = LENGTH.unpack(read(self._connection, LENGTH.size, _no_timeout))[0]
-            message: Message = from_json(read(self._connection, size, _no_timeout))
+            size = LENGTH.unpack(read(self._connection, LENGTH.size))[0]
+            message: Message = from_json(read(self._connection, size))
         except (EOFError, OSError):
             os._exit(0)  # the other side is gone
         return message
 
     def _send(self, message: Message) -> None:
         data = as_json(message)
-        send(
-            self._connection,
-            data if message_size(data) <= self._limits.outgoing else escaped(data),
-        )
+        is_small = message_size(data) <= self._limits.outgoing
+        send(self._connection, data if is_small else escaped(data))
 
 
 def _refusal(refused: ProgramRefused) -> Message:
@@ -413,10 +397,6 @@ def _minimum_size(value: Any, limit: int) -> int:
             elif item_type in _CONTAINERS:
                 pending.append(item)
     return size
-
-
-def _no_timeout() -> None:
-    """Read without a time limit."""
 
 
 def _cache_clearers() -> list[Callable[[], object]]:
@@ -507,7 +487,6 @@ def _work(connection: int, limits: Limits, address_space: int) -> NoReturn:
         _enter_sandbox(address_space)
         worker = _WorkerLoop(socket.socket(fileno=sys.stdin.fileno()), limits)
         _warm_up(limits)  # copies the shared pages that programs write to, before the first program
-        worker.report_start()
         worker.serve()
     finally:
         os._exit(1)

@@ -140,7 +140,7 @@ class _ForkServer:
         with self._status_lock:
             try:
                 self._control.sendall(COMMAND.pack(END_WITH_STATUS, worker_id))
-                status = STATUS.unpack(read(self._control, STATUS.size, bool))[0]
+                status = STATUS.unpack(read(self._control, STATUS.size))[0]
             except (OSError, EOFError):
                 self.close()  # the fork server is gone, or does not answer
                 return None
@@ -279,15 +279,11 @@ class Worker:
     def _receive(self) -> Message:
         size = LENGTH.unpack(read(self._connection, LENGTH.size, self._set_timeout))[0]
         max_size = 2 * self._server.limits.outgoing  # a step, and variables besides it
-        if size > max_size:
-            raise invalid_answer()
-        data = read(self._connection, size, self._set_timeout)
-        if message_size(data) > max_size:
-            raise invalid_answer()
-        try:
-            reply = from_json(data)
-        except (ValueError, RecursionError):
-            raise invalid_answer() from None
+        reply: Any = None
+        if size <= max_size:
+            data = read(self._connection, size, self._set_timeout)
+            with suppress(ValueError, RecursionError):
+                reply = from_json(data) if message_size(data) <= max_size else None
         if not isinstance(reply, dict):
             raise invalid_answer()
         return reply
