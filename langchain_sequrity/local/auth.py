@@ -13,7 +13,6 @@ from langchain_sequrity.local.refusals import refuse
 
 MAX_HEADER_LINE = 8192
 LOOPBACK_NAMES = frozenset({"127.0.0.1", "localhost", "::1"})
-_SCHEME = "bearer "
 _HOST = re.compile(r"(\[(?P<ipv6>[0-9a-f:]+)\]|(?P<name>[^\[\]:]+))(:[0-9]*)?")
 _AROUND = len(": \r\n")
 # If one of these comes twice, two readers may use different values.
@@ -80,8 +79,8 @@ def bearer(headers: Mapping[str, str], keys: Sequence[str] | None) -> str:
     Raises:
         StatusError: 401 if it is missing or wrong.
     """
-    value = headers.get("authorization", "")
-    key = value[len(_SCHEME) :].strip() if value.lower().startswith(_SCHEME) else ""
+    scheme, _, token = headers.get("authorization", "").partition(" ")
+    key = token.strip() if scheme.lower() == "bearer" else ""
     if not key:
         refuse(401, "Send your key as `Authorization: Bearer <key>`.")
     if keys is not None:
