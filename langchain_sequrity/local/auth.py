@@ -57,13 +57,10 @@ def check_headers(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
 
 def check_host(headers: Mapping[str, str], allowed: frozenset[str] | None) -> None:
     """Refuse a Host that does not name this server with 421; `None` allows any."""
-    if allowed is not None and _host_name(headers.get("host", "")) not in allowed:
+    host = _HOST.fullmatch(headers.get("host", "").lower())
+    name = (host["ipv6"] or host["name"]) if host else ""
+    if allowed is not None and name not in allowed:
         refuse(421, "The `Host` header does not name this server. Use its `base_url`.")
-
-
-def _host_name(host: str) -> str:
-    match = _HOST.fullmatch(host.lower())
-    return (match["ipv6"] or match["name"]) if match else ""
 
 
 def bearer(headers: Mapping[str, str], keys: Sequence[str] | None) -> str:

@@ -1,6 +1,8 @@
 """Questions about the messages of a conversation, and the check that a model can continue it."""
 
 from collections.abc import Sequence
+from itertools import takewhile
+from typing import Any
 
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
 
@@ -20,6 +22,12 @@ def text_of(message: BaseMessage | None) -> str:
     return text
 
 
+def non_text_blocks(message: BaseMessage) -> list[Any]:
+    """Images, files and other blocks besides text, as data."""
+    parts = message.content if isinstance(message.content, list) else []
+    return [block for block in parts if isinstance(block, dict) and block.get("type") != "text"]
+
+
 def last_user(messages: Sequence[BaseMessage]) -> BaseMessage | None:
     """The last message of the user."""
     return next((m for m in reversed(messages) if isinstance(m, HumanMessage)), None)
@@ -27,19 +35,15 @@ def last_user(messages: Sequence[BaseMessage]) -> BaseMessage | None:
 
 def this_turn(messages: Sequence[BaseMessage]) -> list[BaseMessage]:
     """The messages after the last message of the user; all messages if there is none."""
-    for index in range(len(messages) - 1, -1, -1):
-        if isinstance(messages[index], HumanMessage):
-            return list(messages[index + 1 :])
-    return list(messages)
+    return [*takewhile(lambda m: not isinstance(m, HumanMessage), reversed(messages))][::-1]
 
 
 def tool_results(messages: Sequence[BaseMessage]) -> list[tuple[str, str]]:
     """Tool results since the last message of the user: names of the tools and texts."""
-    turn = this_turn(messages)
     names = called_tools(messages)
     return [
         (names.get(m.tool_call_id) or m.name or "tool", text_of(m))
-        for m in turn
+        for m in this_turn(messages)
         if isinstance(m, ToolMessage)
     ]
 

@@ -167,9 +167,7 @@ def _with_shared_stores(behaviours: Mapping[str, Behaviour]) -> Iterator[tuple[s
 
 def _fits(text: str) -> bool:
     """Whether a policy fits into a header."""
-    if len(text) > MAX_CHARACTERS:
-        return False
-    return header_bytes(text, parse(text)) <= MAX_HEADER_BYTES
+    return len(text) <= MAX_CHARACTERS and header_bytes(text, parse(text)) <= MAX_HEADER_BYTES
 
 
 def _rules(
@@ -232,13 +230,9 @@ def _name_groups(names: Iterable[str]) -> Iterator[list[str]]:
 
 
 def _block_doc(behaviour: Behaviour) -> str:
-    verbs = {
-        (True, True): "reads and acts",
-        (True, False): "reads",
-        (False, True): "acts",
-        (False, False): "returns nothing that others wrote",
-    }[behaviour.reads, behaviour.acts]
-    return f"{verbs}: {plain(behaviour.reason, limit=_WHY)}"
+    verbs = ["reads"] * behaviour.reads + ["acts"] * behaviour.acts
+    summary = " and ".join(verbs) or "returns nothing that others wrote"
+    return f"{summary}: {plain(behaviour.reason, limit=_WHY)}"
 
 
 def _denials(behaviour: Behaviour, mode: Mode | None) -> tuple[str, ...]:

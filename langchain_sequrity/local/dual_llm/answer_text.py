@@ -325,9 +325,7 @@ def _is_prose(line: str) -> bool:
     """Whether a line is a sentence, or a fence."""
     if not line.strip() or line.lstrip().startswith(("#", ">>> ")):
         return False
-    if _FENCE.fullmatch(line):
-        return True
-    if not _CODE.match(line) and _SENTENCE.match(line):
+    if _FENCE.fullmatch(line) or (_SENTENCE.match(line) and not _CODE.match(line)):
         return True
     outside_of_texts = _LITERAL.sub('""', _APOSTROPHE.sub("", line))
     ends_like_code = _CODE.match(line) and not line.rstrip().endswith((".", "!", "?"))

@@ -111,11 +111,6 @@ def _is_unanswered(answer: Labeled) -> bool:
     return answer.value is None and answer.labels == Labels()
 
 
-def _valid_unicode(text: str) -> str:
-    """A text that UTF-8 can encode; data can put half a surrogate pair into an exception."""
-    return text.encode("utf-8", "replace").decode()
-
-
 class ProgramLoop:
     """Writes and runs the programs of one turn.
 
@@ -171,9 +166,7 @@ class ProgramLoop:
         """
         self._makes_reply = repairs
         call, self._turn.waiting = self._turn.waiting, None
-        if call is None:  # pragma: no cover - an open turn waits for a result
-            msg = "The turn does not wait for a result."
-            raise AssertionError(msg)
+        assert call is not None  # noqa: S101 - an open turn waits for a result
         run = self._context.run
         # Servers that share a store have their own runs; one may be outdated.
         if run is None or run.log != self._turn.log:
@@ -218,16 +211,13 @@ class ProgramLoop:
 
     def _result_schemas(self) -> dict[str, Any]:
         """JSON Schemas of the results that programs get, by the tools' names in programs."""
-        schemas = {
-            self._names[tool["function"]["name"]]: schema
+        return {
+            self._names[tool["function"]["name"]]: (
+                _wrapped(schema) if self._fsm.wrap_tool_result else schema
+            )
             for tool in self._turn.tools
             if isinstance(schema := tool["function"].get("output_schema"), Mapping)
         }
-        return (
-            {name: _wrapped(schema) for name, schema in schemas.items()}
-            if self._fsm.wrap_tool_result
-            else schemas
-        )
 
     def _can_run(self, program: str) -> bool:
         turn = self._turn
@@ -411,7 +401,8 @@ class ProgramLoop:
     def _end_of_program(self, run: AnyRun, step: ProgramFinished | ProgramRaised) -> _Reached:
         prompt, turn = self._context.configuration.planner, self._turn
         if isinstance(step, ProgramRaised):
-            step = replace(step, message=_valid_unicode(step.message))
+            # Data can put half a surrogate pair into an exception, which UTF-8 cannot encode.
+            step = replace(step, message=step.message.encode("utf-8", "replace").decode())
             outcome = feedback.failure_feedback(
                 step, prompt, turn.program, self._known_names(), self.calls.own_failures
             )
@@ -478,17 +469,14 @@ class ProgramLoop:
 
     # Ends
 
-    @property
-    def _planner_labels(self) -> Labels:
-        """Labels of all data that the planner was shown: whatever leaves its programs has them."""
-        return self._context.state.planner_labels
-
     def _failed_program(self, outcome: str, error: tuple[str, str]) -> _ProgramResult:
         """The end of a program for a reason whose text contains no data."""
         return _ProgramResult(Labeled(outcome), self._failure(error))
 
     def _success(self, value: Labeled, value_type: str | None) -> Envelope:
-        mismatch, labels = self._turn.mismatch, value.labels.join(self._planner_labels)
+        # Whatever leaves the planner's programs has the labels of all data that it was shown.
+        labels = value.labels.join(self._context.state.planner_labels)
+        mismatch = self._turn.mismatch
         return Envelope(
             value.value, labels, value_type, history_mismatch=mismatch, **self._report()
         )
@@ -512,7 +500,11 @@ class ProgramLoop:
 
     def _report(self, *, violated: bool = False) -> dict[str, Any]:
         """The parts of the envelope that `X-Config` asks for."""
-        response, turn = self._context.configuration.response, self._turn
+        response, turn, state = (
+            self._context.configuration.response,
+            self._turn,
+            self._context.state,
+        )
         report: dict[str, Any] = {}
         if response.include_program and turn.text:
             report["program"] = turn.text
@@ -520,18 +512,18 @@ class ProgramLoop:
         if response.include_policy_check_history or violated:
             report["policy_check_history"] = turn.checks
         if response.include_namespace_snapshot:
-            run, variables = self._context.run, self._context.state.variables if turn.done else None
+            run, variables = self._context.run, state.variables if turn.done else None
             names = run.names() if run is not None else variables
             if names is not None:
                 report["namespace_snapshot"] = {
                     name: {
                         "value": value.value,
-                        "meta": value.labels.join(self._planner_labels).to_wire(),
+                        "meta": value.labels.join(state.planner_labels).to_wire(),
                     }
                     for name, value in names.items()
                 }
         if response.include_policy_check_history or response.include_namespace_snapshot:
-            report["session_labels"] = self._context.state.labels
+            report["session_labels"] = state.labels
         return report
 
 
