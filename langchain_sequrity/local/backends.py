@@ -318,7 +318,9 @@ class BoundedBackend:
                 )
             # LangChain keeps every chunk of a stream until its end.
             overhead = limits.PIECE if number >= limits.FEW_PIECES else 0
-            self._charge.add(_TIMES_KEPT * size + _parsed_size(chunk) + overhead)
+            # Arguments are parsed, which takes more than their text.
+            parsed = sum(of_json(call["args"] or "") for call in chunk.tool_call_chunks)
+            self._charge.add(_TIMES_KEPT * size + parsed + overhead)
             yield chunk
 
 
@@ -333,11 +335,6 @@ def _size(chunk: AIMessageChunk) -> int:
     if isinstance(chunk.content, str) and not any(extras) and not calls:
         return of_part(chunk.content)
     return of_value([chunk.content, *filter(None, extras), *calls])
-
-
-def _parsed_size(chunk: AIMessageChunk) -> int:
-    """Bytes that parsed arguments take beyond their text."""
-    return sum(of_json(call["args"] or "") for call in chunk.tool_call_chunks)
 
 
 def join_chunks(chunks: Iterable[AIMessageChunk]) -> AIMessage:

@@ -117,12 +117,17 @@ def _call_ids(message: AIMessage) -> list[str | None]:
 
 def _problem(messages: Sequence[BaseMessage]) -> str | None:
     waiting: set[str | None] = set()
-    answered: set[str] = set()
+    answered: set[str | None] = set()
     for message in messages:
         if isinstance(message, ToolMessage):
             call_id = message.tool_call_id
+            if call_id in answered - waiting:
+                return f"The tool call `{call_id}` has two results. Send one."
             if call_id not in waiting:
-                return _misplaced_result(call_id, twice=call_id in answered)
+                return (
+                    f"No assistant message before the tool result for `{call_id}` makes this call. "
+                    "Send that message before it, or name its session."
+                )
             waiting.remove(call_id)
             answered.add(call_id)
         elif waiting:
@@ -136,12 +141,3 @@ def _problem(messages: Sequence[BaseMessage]) -> str | None:
         return None
     missing = ", ".join(sorted(f"`{call_id}`" for call_id in waiting))
     return f"No result was sent for the tool call {missing}. Send a tool message for each."
-
-
-def _misplaced_result(call_id: str, *, twice: bool) -> str:
-    if twice:
-        return f"The tool call `{call_id}` has two results. Send one."
-    return (
-        f"No assistant message before the tool result for `{call_id}` makes this call. Send that "
-        "message before it, or name its session."
-    )

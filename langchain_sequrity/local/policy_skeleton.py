@@ -235,23 +235,19 @@ def _block_doc(behaviour: Behaviour) -> str:
     return f"{summary}: {plain(behaviour.reason, limit=_WHY)}"
 
 
-def _denials(behaviour: Behaviour, mode: Mode | None) -> tuple[str, ...]:
+def _denials(behaviour: Behaviour, mode: Mode | None) -> Iterator[str]:
+    """Denials of calls whose important arguments, or whose session, have data from outside."""
+    any_argument = "tainted" if mode == "dual-llm" else _ARGUMENTS
     if behaviour.acts and mode != "dual-llm":
-        return (_GUARD,)
-    if mode == "single-llm":
-        return ()
-    return tuple(_steering_denials(behaviour, "tainted" if mode == "dual-llm" else _ARGUMENTS))
-
-
-def _steering_denials(behaviour: Behaviour, any_argument: str) -> Iterator[str]:
-    """Denials of calls whose important arguments come from outside."""
-    if behaviour.steering is None:
+        yield _GUARD
+    elif mode != "single-llm" and behaviour.steering is None:
         yield f"must deny when {any_argument};"
-    for name in behaviour.steering or ():
-        # A condition on an omitted argument is unknown, and would deny. It is only needed if the
-        # call contains data from outside.
-        doubtful = f"{any_argument} and " if name in behaviour.optional else ""
-        yield f"must deny when {doubtful}{name}.tags overlaps untrusted;"
+    elif mode != "single-llm":
+        for name in behaviour.steering or ():
+            # A condition on an omitted argument is unknown, and would deny. It is only needed if
+            # the call contains data from outside.
+            doubtful = f"{any_argument} and " if name in behaviour.optional else ""
+            yield f"must deny when {doubtful}{name}.tags overlaps untrusted;"
 
 
 def _regex(name: str) -> str:
@@ -264,9 +260,6 @@ def _regex(name: str) -> str:
         if len(written) > _LONGEST_REGEX:
             return f"(?s)^{written}.*$"
         is_plain = _IN_REGEX.match(sign) or (ord(sign) >= _ASCII and sign.isprintable())
-        written += sign if is_plain else _escaped(sign)
+        escaped = f"\\x{ord(sign):02x}" if ord(sign) < 2 * _ASCII else "."
+        written += sign if is_plain else escaped
     return f"(?s)^{written}$"
-
-
-def _escaped(sign: str) -> str:
-    return f"\\x{ord(sign):02x}" if ord(sign) < 2 * _ASCII else "."

@@ -155,7 +155,6 @@ def _statement_shapes(policy: Policy) -> list[set[str]]:
     ]  # fmt: skip
 
 
-_ENDPOINT_TYPE = "policy-gen"
 MAX_RETRIES = 10
 FAILED = "policy_generation_failed"
 """The error type if all attempts failed."""
@@ -181,7 +180,7 @@ def write_policy(request: PolicyRequest, backend: Backend) -> PolicyReply:
     if request.n_retries > MAX_RETRIES:
         refuse(400, f"`n_retries` must be at most {MAX_RETRIES}; got {request.n_retries}.")
     messages: list[BaseMessage] = [SystemMessage(INSTRUCTIONS), HumanMessage(_prompt(request))]
-    context = BackendContext("policy", _ENDPOINT_TYPE, policy=request)
+    context = BackendContext("policy", "policy-gen", policy=request)
     usage: UsageMetadata | None = None
     attempts = request.n_retries + 1
     for _ in range(attempts):

@@ -223,7 +223,7 @@ class AnswerFields(_ScriptModel):
 
     def possible_roles(self) -> tuple[ScriptRole, ...]:
         """The roles that can use the answer."""
-        return _roles_for(self.name())
+        return _ROLES_OF.get(self.name(), ROLES)
 
     def whole_text(self) -> str:
         """The text of the answer, from whichever field is set."""
@@ -298,10 +298,6 @@ class ScriptRule(AnswerFields):
 _OF_GRAPHS: tuple[ScriptRole, ...] = ("quarantined", "classifier")
 
 
-def _roles_for(answer: str) -> tuple[ScriptRole, ...]:
-    return _ROLES_OF.get(answer, ROLES)
-
-
 def _listed(roles: Iterable[str]) -> str:
     return " or ".join(f"`{role}`" for role in roles)
 
@@ -325,7 +321,6 @@ class _RuleFailed(Exception):
 
 _MATCH_SECONDS = 0.2
 _TOOL_RESULT = "{tool_result}"
-_SERVER_ERROR = 500
 
 
 class Script:
@@ -368,10 +363,8 @@ class Script:
         if isinstance(rules, str | Mapping) or not isinstance(rules, Iterable):
             msg = f"A script must be a list of rules; got `{type(rules).__name__}`."
             raise UsageError(msg)
-        self._rules: dict[str, ScriptRule] = {}
-        for number, rule in enumerate(rules, 1):
-            title = f"Rule {number} of {name}"
-            self._rules[title] = _read(ScriptRule, rule, title)
+        titled = ((f"Rule {number} of {name}", rule) for number, rule in enumerate(rules, 1))
+        self._rules = {title: _read(ScriptRule, rule, title) for title, rule in titled}
         self._uses: Counter[str] = Counter()
         self._lock = threading.Lock()
 
@@ -421,7 +414,7 @@ class Script:
                     time.sleep(rule.delay)
                     return _answer(rule, request, role)
             except _RuleFailed as problem:
-                refuse(_SERVER_ERROR, f"{title}: {problem}")
+                refuse(500, f"{title}: {problem}")
         return None
 
     def _use(self, title: str, rule: ScriptRule) -> bool:
@@ -596,7 +589,7 @@ def _call_function(
 
 
 def _check_role(answer: str, role: str) -> None:
-    roles = _roles_for(answer)
+    roles = _ROLES_OF.get(answer, ROLES)
     if role not in roles:
         msg = f"It returned `{answer}`, which is for {_listed(roles)}, and `{role}` asks."
         raise UsageError(msg)

@@ -343,13 +343,10 @@ def _is_any(word: str, vocabulary: frozenset[str]) -> bool:
 
 def _steering_arguments(schema: _Schema) -> tuple[str, ...] | None:
     """The arguments that decide where a reader reads; `None` if SQRT cannot name all of them."""
-    if not schema.is_closed:
-        return None
     names = [name for name in schema.names if not _STEERING.isdisjoint(words(name))]
     # A condition on an omitted argument is unknown, and so denies (V2).
-    if all(_NAMEABLE.match(name) and name in schema.required for name in names):
-        return tuple(names)
-    return None
+    can_name = all(_NAMEABLE.match(name) and name in schema.required for name in names)
+    return tuple(names) if can_name and schema.is_closed else None
 
 
 def _own_content(name: str, description: str, schema: _Schema) -> tuple[str, frozenset[str]]:

@@ -42,13 +42,10 @@ from langchain_sequrity.wire.dual_llm import Envelope
 _NOT_IDENTIFIER = re.compile(r"\W", re.ASCII)
 _MOST_REPEATED = 3
 _MAX_STEPS, _MAX_FAILED_STEPS, _MAX_TOOL_CALLS = 10, 3, 200
-# Error codes of a turn. The service does not publish its own (`docs/local-server.md`).
+# Error codes of a turn; those of one place are written there. The service does not publish its own
+# (`docs/local-server.md`).
 _POLICY_VIOLATION = "policy_violation"
-_PLANNER_FAILED = "planner_failed"
-_PROGRAM_REFUSED = "program_refused"
-_RESULT_REFUSED = "tool_result_refused"
 _LIMIT_REACHED = "limit_reached"
-_CALL_MISSING = "forced_call_missing"
 _CONTROL_FLOW = "control_flow_violation"
 _CONTROL_FLOW_VIOLATED = (
     # Clients of the service look for this text in an envelope.
@@ -101,14 +98,6 @@ class _ProgramResult:
 
 _Reached = TurnResult | _ProgramResult
 TurnStream = Generator[AIMessageChunk, None, TurnResult]
-
-
-def _is_unanswered(answer: Labeled) -> bool:
-    """Whether the turn has no answer yet.
-
-    A `None` from a tool is an answer: data must not decide whether there is another step.
-    """
-    return answer.value is None and answer.labels == Labels()
 
 
 class ProgramLoop:
@@ -175,7 +164,7 @@ class ProgramLoop:
             result = self.calls.add_result(call, message)
         except BadResult as problem:
             text = f"The result of `{call.tool}` cannot be used. {problem}"
-            return self._failure((_RESULT_REFUSED, text))
+            return self._failure(("tool_result_refused", text))
         advanced = self._advance(result)
         if repairs and self._turn.is_planned:
             return (yield from self._run_programs(advanced))
@@ -295,7 +284,7 @@ class ProgramLoop:
                 self._context, turn, self._names, can_run=self._can_run
             )
         except UnusableAnswer as problem:
-            return self._failed_program(str(problem), (_PLANNER_FAILED, str(problem)))
+            return self._failed_program(str(problem), ("planner_failed", str(problem)))
         turn.programs.append(turn.program)
         return self._repeated() or self._start()
 
@@ -339,7 +328,7 @@ class ProgramLoop:
             outcome = feedback.refusal_feedback(
                 refused, turn.program, self._names.values(), is_cut=self._is_cut
             )
-            program_result = self._failed_program(outcome, (_PROGRAM_REFUSED, str(refused)))
+            program_result = self._failed_program(outcome, ("program_refused", str(refused)))
             return replace(program_result, is_corrected=refused.corrected is not None)
 
     # One program
@@ -412,7 +401,9 @@ class ProgramLoop:
             is_own = (step.line, step.message) in self.calls.own_failures
             may_repeat = step.type == "ToolError" and not is_own
             return _ProgramResult(outcome, self._failure(error), may_repeat=may_repeat)
-        is_end = not self._turn.has_steps or not _is_unanswered(step.value)
+        # A `None` from a tool is an answer: data must not decide whether there is another step.
+        is_answered = step.value.value is not None or step.value.labels != Labels()
+        is_end = is_answered or not self._turn.has_steps
         if is_end and (missing := self._missing_call()) is not None:
             return missing
         self._keep_variables(run.variables())
@@ -451,7 +442,7 @@ class ProgramLoop:
             f"it end with a call of {listed}. Calls that were made before are not made twice."
         )
         error = f"The program ended without a call of {listed}, which `tool_choice` requires."
-        return self._failed_program(outcome, (_CALL_MISSING, error))
+        return self._failed_program(outcome, ("forced_call_missing", error))
 
     def _keep_variables(self, variables: Mapping[str, Labeled]) -> None:
         """Keep variables for later turns; programs of the caller have their own.
@@ -476,9 +467,8 @@ class ProgramLoop:
     def _success(self, value: Labeled, value_type: str | None) -> Envelope:
         # Whatever leaves the planner's programs has the labels of all data that it was shown.
         labels = value.labels.join(self._context.state.planner_labels)
-        mismatch = self._turn.mismatch
         return Envelope(
-            value.value, labels, value_type, history_mismatch=mismatch, **self._report()
+            value.value, labels, value_type, history_mismatch=self._turn.mismatch, **self._report()
         )
 
     def _failure(self, error: tuple[str, str], *, violated: bool = False) -> Envelope:

@@ -13,7 +13,6 @@ from langchain_sequrity.local.dual_llm.answer_text import longest_fenced_block, 
 from langchain_sequrity.sizes import of_json
 from langchain_sequrity.strict_json import loads, nests_deeper
 from langchain_sequrity.wire.exchange import ChatRequest
-from langchain_sequrity.wire.planner_worker import join_models
 
 _KEY = "answer"
 _READINGS = 3  # attempts of the data model to answer with JSON
@@ -21,11 +20,6 @@ _READINGS = 3  # attempts of the data model to answer with JSON
 
 class ModelCalls(Classifiers):
     """Planner and data model behind the backend of the classifiers."""
-
-    @property
-    def names(self) -> str:
-        """Both names, in the form of replies."""
-        return join_models(self.planner, self.worker)
 
     def plan(
         self, messages: list[BaseMessage], plan: PlanContext, *, model: str | None = None

@@ -398,8 +398,7 @@ def made_calls_text(
         names: Names of the tools in programs, by their own names.
         prompt: The section of `X-Config`.
     """
-    lines: list[str] = []
-    refused: list[str] = []
+    lists: dict[str, list[str]] = {_MADE: [], _REFUSED: []}
     for made_call in calls:
         name = names.get(made_call.call.tool)
         if name is None:  # a restarted turn may have other tools
@@ -407,11 +406,10 @@ def made_calls_text(
         shape = made_call.shape if prompt.context_var_visibility != "none" else ""
         note = ": it failed" if made_call.failed else shape and f": {shape}"
         if made_call.refusal:
-            refused.append(f"- {name}")
+            lists[_REFUSED].append(f"- {name}")
         else:
-            lines.append(f"- {name}{note}")
-    lists = ((_MADE, lines), (_REFUSED, refused))
-    return "\n\n".join("\n".join([head, *calls]) for head, calls in lists if calls)
+            lists[_MADE].append(f"- {name}{note}")
+    return "\n\n".join("\n".join([head, *lines]) for head, lines in lists.items() if lines)
 
 
 _MADE = """\

@@ -31,6 +31,7 @@ from langchain_sequrity.local.services import TurnInputs
 from langchain_sequrity.strict_json import dumps_like_service
 from langchain_sequrity.wire.dual_llm import Envelope
 from langchain_sequrity.wire.exchange import ChatRequest
+from langchain_sequrity.wire.planner_worker import join_models
 
 PROGRAM, VARIABLES = "user_provided_program", "context_vars"
 
@@ -76,7 +77,8 @@ class DualAnswer:
             services.backend, inputs.endpoint_type, request.model, configuration.max_output_tokens
         )
         messages = [*self._diff.system, *self._diff.messages]
-        self.request = replace(request, messages=messages, model=models.names)
+        model = join_models(models.planner, models.worker)
+        self.request = replace(request, messages=messages, model=model)
         services.programs.prepare()
         run = services.runs.pop(session.id)
         self._context = TurnContext(inputs, self._state, models, run)
@@ -92,20 +94,18 @@ class DualAnswer:
 
     def _work(self) -> TurnStream:
         """Continue, end or begin a turn (`docs/behaviour.md`, T1)."""
-        diff, restarted = self._diff, None
-        opened = self._state.turn
-        if opened is not None and opened.waiting is not None and not diff.results:
-            ProgramLoop(self._context, opened).calls.cancel(opened.waiting)
-        if diff.mismatch and not diff.results:
-            restarted = self._state.turn
-            self._forget(diff.prefix)
+        diff, turn, restarted = self._diff, self._state.turn, None
         result: TurnResult | None = None
-        turn = self._state.turn
-        if diff.results and turn is not None:
+        if turn is not None and diff.results:
             turn.mismatch = turn.mismatch or diff.mismatch
             # A failed program is not repaired if the request also begins a new turn.
             loop = ProgramLoop(self._context, turn)
             result = yield from loop.resume(diff.results[0], repairs=not diff.new_messages)
+        elif turn is not None and turn.waiting is not None:
+            ProgramLoop(self._context, turn).calls.cancel(turn.waiting)
+        if diff.mismatch and not diff.results:
+            restarted = turn
+            self._forget(diff.prefix)
         if diff.new_messages:
             if isinstance(result, Envelope):
                 self._remember(diff.start)
@@ -184,8 +184,7 @@ class DualAnswer:
 
     def _forget(self, message_count: int) -> None:
         """Forget the turns that are not in the client's history any more."""
-        past = [turn for turn in self._state.past if turn.end <= message_count]
-        self._state.past = past
+        past = self._state.past = [t for t in self._state.past if t.end <= message_count]
         self._state.variables = past[-1].variables if past else {}
         self._leave(counts=False)
 
