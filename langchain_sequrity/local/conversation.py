@@ -79,8 +79,7 @@ def whole_conversation(
     """
     is_whole = not only_new and _is_history(messages, stored)
     whole = list(messages) if is_whole else _with_new_messages(messages, stored)
-    problem = _problem(whole)
-    if problem is not None:
+    if (problem := _problem(whole)) is not None:
         refuse(400, problem)
     return whole
 

@@ -130,8 +130,7 @@ def _chosen(request: ChatRequest, prompt: PromptFacts) -> list[dict[str, Any]]:
         return []
     user_words = set(words(prompt.text))
     best = max(tools, key=lambda tool: _words_in(tool, user_words))
-    named = [tool for tool in tools if prompt.mentions(_name(tool))]
-    if named:
+    if named := [tool for tool in tools if prompt.mentions(_name(tool))]:
         return named[: _MOST if request.parallel_tool_calls else 1]
     return [best] if choice == "required" or _words_in(best, user_words) else []
 

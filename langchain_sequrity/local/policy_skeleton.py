@@ -153,13 +153,9 @@ def _with_shared_stores(behaviours: Mapping[str, Behaviour]) -> Iterator[tuple[s
     reader returns it. In other sessions such a call is denied.
     """
     for name, behaviour in behaviours.items():
-        writers = (
-            writer
-            for writer, other in behaviours.items()
-            if writer != name and behaviour.may_return_text_of(other)
-        )
-        writer = next(writers, None)
-        if writer is None:
+        others = ((other, b) for other, b in behaviours.items() if other != name)
+        writers = (other for other, b in others if behaviour.may_return_text_of(b))
+        if (writer := next(writers, None)) is None:
             yield name, behaviour
         else:
             yield name, replace(behaviour, reads=True, reason=f"`{writer}` may write what it reads")

@@ -223,8 +223,7 @@ class ProgramLoop:
     def _run_programs(self, reached: _Reached) -> TurnStream:
         while isinstance(reached, _ProgramResult):
             self._turn.failed_steps += reached.failed
-            end = self._end_by_limit(reached)
-            if end is not None:
+            if (end := self._end_by_limit(reached)) is not None:
                 return end
             self._add_attempt(reached)
             reached = yield from self._write()

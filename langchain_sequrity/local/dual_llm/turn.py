@@ -193,13 +193,10 @@ class DualAnswer:
         content, calls = "", []
         labels = self._state.data_labels.join(self._state.planner_labels)
         match result:
-            case WaitingCall(id=call_id, tool=tool):
-                labels = reduce(
-                    Labels.join, (value.labels for value in result.arguments.values()), NO_LABELS
-                )
-                values = {name: value.value for name, value in result.arguments.items()}
-                arguments = dumps_like_service(values)
-                calls = [tool_call_chunk(name=tool, args=arguments, id=call_id, index=0)]
+            case WaitingCall(id=call_id, tool=tool, arguments=arguments):
+                labels = reduce(Labels.join, (v.labels for v in arguments.values()), NO_LABELS)
+                args = dumps_like_service({name: v.value for name, v in arguments.items()})
+                calls = [tool_call_chunk(name=tool, args=args, id=call_id, index=0)]
                 metadata["finish_reason"] = "tool_calls"
             case Envelope(error=error):
                 strips = self._inputs.configuration.response.strip_response_content
