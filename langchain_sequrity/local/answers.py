@@ -10,7 +10,7 @@ import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.messages.ai import InputTokenDetails, OutputTokenDetails, UsageMetadata
@@ -19,6 +19,7 @@ from langchain_core.messages.tool import tool_call_chunk
 from langchain_sequrity.strict_json import dumps, dumps_like_service
 from langchain_sequrity.wire.exchange import ChatRequest
 
+S = TypeVar("S", str, list[str])
 # A longer text has larger pieces, not more of them.
 _MOST_PIECES = 200
 _FRAGMENTS = 8  # of the arguments of a call
@@ -60,12 +61,11 @@ def stream_answer(answer: ModelAnswer, request: ChatRequest) -> Iterator[AIMessa
     """
     answer = _cut_at_stop(answer, request.stop)
     budget = _TokenBudget(request.max_tokens)
-    reasoning = budget.spend(answer.reasoning)
-    for piece in _token_groups(reasoning):
-        yield AIMessageChunk(content="", additional_kwargs={"reasoning_content": "".join(piece)})
-    for piece in _token_groups(budget.spend(answer.refusal)):
-        yield AIMessageChunk(content="", additional_kwargs={"refusal": "".join(piece)})
-    for piece in _token_groups(budget.spend(answer.text)):
+    reasoning, refusal = budget.spend(answer.reasoning), budget.spend(answer.refusal)
+    for key, tokens in (("reasoning_content", reasoning), ("refusal", refusal)):
+        for piece in _slices(tokens, _MOST_PIECES):
+            yield AIMessageChunk(content="", additional_kwargs={key: "".join(piece)})
+    for piece in _slices(budget.spend(answer.text), _MOST_PIECES):
         yield AIMessageChunk(
             content="".join(piece), response_metadata=_logprobs(piece, request.options)
         )
@@ -120,30 +120,24 @@ class _TokenBudget:
         return True
 
 
-def _token_groups(tokens: list[str]) -> Iterator[list[str]]:
-    """The tokens of a text, in at most 200 groups."""
-    size = max(1, math.ceil(len(tokens) / _MOST_PIECES))
-    for start in range(0, len(tokens), size):
-        yield tokens[start : start + size]
+def _slices(whole: S, most: int) -> Iterator[S]:
+    """A text, or a list of tokens, in at most so many parts of equal size."""
+    size = max(1, math.ceil(len(whole) / most))
+    for start in range(0, len(whole), size):
+        yield whole[start : start + size]
 
 
 def _call_pieces(
     index: int, name: str, arguments: str, request: ChatRequest
 ) -> Iterator[AIMessageChunk]:
-    call_id = _call_id(index, name, arguments, request)
+    # The id is repeatable, and differs between places of a conversation.
+    position = f"{len(request.messages)}\0{index}\0{name}\0{arguments}"
+    call_id = f"call_{hashlib.blake2b(position.encode(), digest_size=12).hexdigest()}"
     head = tool_call_chunk(name=name, args="", id=call_id, index=index)
     yield AIMessageChunk(content="", tool_call_chunks=[head])
-    size = max(1, math.ceil(len(arguments) / _FRAGMENTS))
-    for start in range(0, len(arguments), size):
-        part = arguments[start : start + size]
+    for part in _slices(arguments, _FRAGMENTS):
         fragment = tool_call_chunk(name=None, args=part, id=None, index=index)
         yield AIMessageChunk(content="", tool_call_chunks=[fragment])
-
-
-def _call_id(index: int, name: str, arguments: str, request: ChatRequest) -> str:
-    """A repeatable id that differs between places of a conversation."""
-    position = f"{len(request.messages)}\0{index}\0{name}\0{arguments}"
-    return f"call_{hashlib.blake2b(position.encode(), digest_size=12).hexdigest()}"
 
 
 # Log probabilities

@@ -5,7 +5,6 @@ import logging
 import re
 import time
 import uuid
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -22,7 +21,7 @@ from langchain_sequrity.headers import validate_header
 from langchain_sequrity.local import auth, http, limits
 from langchain_sequrity.local.endpoints import Endpoints, ModelsEndpoint
 from langchain_sequrity.local.http import error_response, json_response, problem_response
-from langchain_sequrity.local.limits import Charge, MemoryBudget
+from langchain_sequrity.local.limits import Charge
 from langchain_sequrity.local.refusals import refuse
 from langchain_sequrity.local.services import RequestRecord, Services
 from langchain_sequrity.local.session_headers import HEADER_TYPES
@@ -57,11 +56,11 @@ def make_app(services: Services) -> ASGIApp:
     handlers: Any = {
         StatusError: lambda _, error: error_response(error),
         HTTPException: _on_http_exception,
-        Exception: lambda _, __: problem_response(500, _FAILED, _FAILED),
+        Exception: lambda _, __: problem_response(500, _FAILED),
     }
     app = Starlette(routes=paths, exception_handlers=handlers)
     app.router.redirect_slashes = False
-    return EdgeMiddleware(app, services.hosts, services.on_request, services.budget)
+    return EdgeMiddleware(app, services)
 
 
 class EdgeMiddleware:
@@ -73,22 +72,13 @@ class EdgeMiddleware:
 
     Args:
         app: The app inside.
-        hosts: Allowed names in a Host header; `None` allows any name.
-        on_request: Called once for each answered request.
-        budget: The memory that all requests share.
+        services: Allowed names in a Host header, what is called for each answered request, and the
+            memory that all requests share.
     """
 
-    def __init__(
-        self,
-        app: ASGIApp,
-        hosts: frozenset[str] | None,
-        on_request: Callable[[RequestRecord], None] | None,
-        budget: MemoryBudget,
-    ) -> None:
+    def __init__(self, app: ASGIApp, services: Services) -> None:
         self._app = app
-        self._hosts = hosts
-        self._on_request = on_request
-        self._budget = budget
+        self._services = services
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -102,12 +92,12 @@ class EdgeMiddleware:
                 message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode())]
             await send(message)
 
-        charge = Charge(self._budget)
+        charge = Charge(self._services.budget)
         path = re.sub("/{2,}", "/", scope["path"])  # a base URL may end with a slash
         scope = {**scope, "path": path, "facts": facts, "charge": charge}
         try:
             headers = auth.check_headers(scope["headers"])
-            auth.check_host(headers, self._hosts)
+            auth.check_host(headers, self._services.hosts)
             await self._app({**scope, "by_name": headers}, receive, send_with_id)
         except StatusError as error:  # of the two checks; the app answers its own
             await error_response(error)(scope, receive, send_with_id)
@@ -115,7 +105,7 @@ class EdgeMiddleware:
             facts.update(status=_CLIENT_CLOSED_REQUEST, summary="client hung up")
         except asyncio.CancelledError:
             if "status" not in facts:
-                await problem_response(503, _STOPPING, _STOPPING)(scope, receive, send_with_id)
+                await problem_response(503, _STOPPING)(scope, receive, send_with_id)
             raise
         except Exception:
             # The app has already answered with 500.
@@ -125,11 +115,12 @@ class EdgeMiddleware:
             self._record(scope, (time.perf_counter() - began) * 1000)
 
     def _record(self, scope: Scope, milliseconds: float) -> None:
-        if self._on_request is None:
+        on_request = self._services.on_request
+        if on_request is None:
             return
         facts = {"status": 500, **scope["facts"]}
         try:
-            self._on_request(
+            on_request(
                 RequestRecord(scope["method"], scope["path"], milliseconds=milliseconds, **facts)
             )
         except Exception:
@@ -143,7 +134,7 @@ def _on_http_exception(_request: Request, error: HTTPException) -> Response:
         405: f"This path does not support this method. Use {headers.get('Allow')}.",
     }
     detail = details.get(error.status_code, error.detail)
-    return problem_response(error.status_code, detail, detail, headers)
+    return problem_response(error.status_code, detail, headers)
 
 
 # Endpoints without a backend

@@ -13,7 +13,6 @@ from langchain_sequrity.local.refusals import refuse
 
 MAX_HEADER_LINE = 8192
 LOOPBACK_NAMES = frozenset({"127.0.0.1", "localhost", "::1"})
-_SCHEME = "bearer "
 _HOST = re.compile(r"(\[(?P<ipv6>[0-9a-f:]+)\]|(?P<name>[^\[\]:]+))(:[0-9]*)?")
 _AROUND = len(": \r\n")
 # If one of these comes twice, two readers may use different values.
@@ -58,13 +57,10 @@ def check_headers(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
 
 def check_host(headers: Mapping[str, str], allowed: frozenset[str] | None) -> None:
     """Refuse a Host that does not name this server with 421; `None` allows any."""
-    if allowed is not None and _host_name(headers.get("host", "")) not in allowed:
+    host = _HOST.fullmatch(headers.get("host", "").lower())
+    name = (host["ipv6"] or host["name"]) if host else ""
+    if allowed is not None and name not in allowed:
         refuse(421, "The `Host` header does not name this server. Use its `base_url`.")
-
-
-def _host_name(host: str) -> str:
-    match = _HOST.fullmatch(host.lower())
-    return (match["ipv6"] or match["name"]) if match else ""
 
 
 def bearer(headers: Mapping[str, str], keys: Sequence[str] | None) -> str:
@@ -80,15 +76,14 @@ def bearer(headers: Mapping[str, str], keys: Sequence[str] | None) -> str:
     Raises:
         StatusError: 401 if it is missing or wrong.
     """
-    value = headers.get("authorization", "")
-    key = value[len(_SCHEME) :].strip() if value.lower().startswith(_SCHEME) else ""
+    scheme, _, token = headers.get("authorization", "").partition(" ")
+    key = token.strip() if scheme.lower() == "bearer" else ""
     if not key:
         refuse(401, "Send your key as `Authorization: Bearer <key>`.")
-    if keys is not None:
-        # All keys are compared, so that the time reveals nothing.
-        matches = [hmac.compare_digest(key.encode(), allowed.encode()) for allowed in keys]
-        if not any(matches):
-            refuse(401, "The key is unknown. Check it.")
+    # All keys are compared, so that the time reveals nothing.
+    matches = [hmac.compare_digest(key.encode(), allowed.encode()) for allowed in keys or ()]
+    if keys is not None and not any(matches):
+        refuse(401, "The key is unknown. Check it.")
     return key
 
 

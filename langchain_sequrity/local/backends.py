@@ -28,7 +28,6 @@ from langchain_sequrity.wire.tools import parse_calls, unfinished_calls
 # Otherwise the model would inherit the callbacks of a run around the server in the same thread.
 _NO_CALLBACKS: RunnableConfig = {"callbacks": []}
 _logger = logging.getLogger("langchain_sequrity.local")
-_BAD_GATEWAY = 502
 _TOO_MANY_REQUESTS = 429
 _FINISH_REASONS = {
     "end_turn": "stop",
@@ -130,17 +129,14 @@ class ModelBackend:
             request: The request.
             context: Not used: a model answers in every role.
 
-        Yields:
+        Returns:
             The chunks. Usage is the model's own, or counted if the model reports none.
 
         Raises:
             StatusError: 429 if the model's provider answers with 429, and 502 for its other errors.
         """
         del context
-        normalizer = _Normalizer()
-        for message in _without_tracing(self._ask(request)):
-            yield normalizer.piece(message)
-        yield normalizer.last(request)
+        return _normalized(_without_tracing(self._ask(request)), request)
 
     def _ask(self, request: ChatRequest) -> Iterator[AIMessage]:
         kwargs = _arguments(request)
@@ -190,7 +186,7 @@ class ModelBackend:
         # A provider's exception can contain its key, so its text is not logged.
         _logger.error("The model `%s` failed%s", self._name, _describe_causes(error))
         is_limited = getattr(error, "status_code", None) == _TOO_MANY_REQUESTS
-        status = _TOO_MANY_REQUESTS if is_limited else _BAD_GATEWAY
+        status = _TOO_MANY_REQUESTS if is_limited else 502
         detail = (
             f"The model `{self._name}` behind this server failed with `{type(error).__name__}`. "
             "The server's log has the place."
@@ -209,13 +205,9 @@ def _describe_causes(error: BaseException | None) -> str:
         seen_ids.add(id(error))
         status = getattr(error, "status_code", None)
         status_text = f" with status {status}" if isinstance(status, int) else ""
-        lines += [
-            f"\n{type(error).__name__}{status_text}",
-            *(
-                f"\n  {frame.filename}:{frame.lineno}, in {frame.name}"
-                for frame in traceback.extract_tb(error.__traceback__)
-            ),
-        ]
+        lines.append(f"\n{type(error).__name__}{status_text}")
+        frames = traceback.extract_tb(error.__traceback__)
+        lines += [f"\n  {frame.filename}:{frame.lineno}, in {frame.name}" for frame in frames]
         error = error.__cause__
     return "".join(lines)
 
@@ -245,26 +237,20 @@ def _partial_answer(error: Exception, reason: str, *, has_streamed: bool) -> AIM
 
 
 def _arguments(request: ChatRequest) -> dict[str, Any]:
-    kwargs: dict[str, Any] = {}
-    if request.stop:
-        kwargs["stop"] = request.stop
-    if request.max_tokens is not None:
-        kwargs["max_tokens"] = request.max_tokens
-    if request.response_format and request.response_format.get("type") != "text":
-        kwargs["response_format"] = request.response_format
-    return kwargs
+    shape = request.response_format
+    kwargs = {
+        "stop": request.stop or None,
+        "max_tokens": request.max_tokens,
+        "response_format": shape if shape and shape.get("type") != "text" else None,
+    }
+    return {name: value for name, value in kwargs.items() if value is not None}
 
 
 def _tool_arguments(request: ChatRequest) -> dict[str, Any]:
-    kwargs: dict[str, Any] = {}
     choice = request.tool_choice
-    if isinstance(choice, dict):
-        kwargs["tool_choice"] = choice["name"]
-    elif choice is not None:
-        kwargs["tool_choice"] = "any" if choice == "required" else choice
-    if not request.parallel_tool_calls:
-        kwargs["parallel_tool_calls"] = False
-    return kwargs
+    name = choice["name"] if isinstance(choice, dict) else choice
+    kwargs = {} if choice is None else {"tool_choice": "any" if choice == "required" else name}
+    return kwargs if request.parallel_tool_calls else {**kwargs, "parallel_tool_calls": False}
 
 
 def _without_tracing(messages: Iterable[AIMessage]) -> Iterator[AIMessage]:
@@ -332,7 +318,9 @@ class BoundedBackend:
                 )
             # LangChain keeps every chunk of a stream until its end.
             overhead = limits.PIECE if number >= limits.FEW_PIECES else 0
-            self._charge.add(_TIMES_KEPT * size + _parsed_size(chunk) + overhead)
+            # Arguments are parsed, which takes more than their text.
+            parsed = sum(of_json(call["args"] or "") for call in chunk.tool_call_chunks)
+            self._charge.add(_TIMES_KEPT * size + parsed + overhead)
             yield chunk
 
 
@@ -347,11 +335,6 @@ def _size(chunk: AIMessageChunk) -> int:
     if isinstance(chunk.content, str) and not any(extras) and not calls:
         return of_part(chunk.content)
     return of_value([chunk.content, *filter(None, extras), *calls])
-
-
-def _parsed_size(chunk: AIMessageChunk) -> int:
-    """Bytes that parsed arguments take beyond their text."""
-    return sum(of_json(call["args"] or "") for call in chunk.tool_call_chunks)
 
 
 def join_chunks(chunks: Iterable[AIMessageChunk]) -> AIMessage:
@@ -382,58 +365,49 @@ def message_as_chunk(message: AIMessage) -> AIMessageChunk:
     )
 
 
-class _Normalizer:
-    """Brings messages of any provider into the form of chat/completions."""
-
-    def __init__(self) -> None:
-        self._usage: UsageMetadata | None = None
-        self._finish_reason: str | None = None
-        self._stop_sequence: str | None = None
-        self._index = -1
-        self._output_tokens = 0
-
-    def piece(self, message: AIMessage) -> AIMessageChunk:
+def _normalized(messages: Iterable[AIMessage], request: ChatRequest) -> Iterator[AIMessageChunk]:
+    """Bring messages of any provider into the form of chat/completions."""
+    usage: UsageMetadata | None = None
+    ending: dict[str, str] = {}
+    last_index, output_tokens = -1, 0
+    for message in messages:
         # Providers spread usage over a stream; in LangChain the chunks add up.
         if message.usage_metadata is not None:
-            self._usage = add_usage(self._usage, message.usage_metadata)
-        self._finish_reason = _finish_reason(message.response_metadata) or self._finish_reason
-        self._stop_sequence = message.response_metadata.get("stop_sequence") or self._stop_sequence
-        self._output_tokens += count_message(message)
+            usage = add_usage(usage, message.usage_metadata)
+        ending |= _ending(message.response_metadata)
+        output_tokens += count_message(message)
+        calls = [*_call_pieces(message)]
+        for position, call in enumerate(calls):
+            if isinstance(call["index"], int):
+                last_index = max(last_index, call["index"])
+                continue
+            if call["id"] is not None or last_index < 0:
+                last_index += 1
+            calls[position] = ToolCallChunk(**{**call, "index": last_index})
         logprobs = message.response_metadata.get("logprobs")
-        return AIMessageChunk(
+        yield AIMessageChunk(
             content=str(message.text),
             additional_kwargs=_additional_kwargs(message),
             response_metadata={"logprobs": logprobs} if logprobs else {},
-            tool_call_chunks=[self._indexed(call) for call in _call_pieces(message)],
+            tool_call_chunks=calls,
         )
-
-    def _indexed(self, call: ToolCallChunk) -> ToolCallChunk:
-        index = call["index"]
-        if isinstance(index, int):
-            self._index = max(self._index, index)
-            return call
-        if call["id"] is not None or self._index < 0:
-            self._index += 1
-        return ToolCallChunk(**{**call, "index": self._index})
-
-    def last(self, request: ChatRequest) -> AIMessageChunk:
-        usage = self._usage or usage_of(count_request(request), self._output_tokens)
-        default = "tool_calls" if self._index >= 0 else "stop"
-        metadata = {
-            "finish_reason": self._finish_reason or default,
-            "model_name": request.model,
-        }
-        if self._stop_sequence is not None:
-            metadata["stop_sequence"] = self._stop_sequence
-        return AIMessageChunk(content="", usage_metadata=usage, response_metadata=metadata)
+    default = "tool_calls" if last_index >= 0 else "stop"
+    yield AIMessageChunk(
+        content="",
+        usage_metadata=usage or usage_of(count_request(request), output_tokens),
+        response_metadata={"finish_reason": default, "model_name": request.model, **ending},
+    )
 
 
-def _finish_reason(metadata: Mapping[str, Any]) -> str | None:
-    for key in ("finish_reason", "stop_reason", "done_reason"):
-        reason = metadata.get(key)
-        if isinstance(reason, str):
-            return _FINISH_REASONS.get(reason.lower(), reason.lower())
-    return None
+def _ending(metadata: Mapping[str, Any]) -> dict[str, str]:
+    """Finish reason and stop sequence of a message, if it has them."""
+    stated = [metadata.get(key) for key in ("finish_reason", "stop_reason", "done_reason")]
+    reason = next((reason.lower() for reason in stated if isinstance(reason, str)), "")
+    ending = {
+        "finish_reason": _FINISH_REASONS.get(reason, reason),
+        "stop_sequence": metadata.get("stop_sequence"),
+    }
+    return {key: value for key, value in ending.items() if value}
 
 
 def _additional_kwargs(message: AIMessage) -> dict[str, Any]:

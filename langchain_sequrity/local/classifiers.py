@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, NoReturn
 
 from langchain_core.messages import AIMessageChunk, HumanMessage, SystemMessage
 from langchain_core.messages.ai import UsageMetadata, add_usage
@@ -20,6 +20,11 @@ _NUMBER = re.compile(r"-?\d+(?:\.\d+)?\Z")
 
 class UnusableAnswer(Exception):
     """A model refused, or its answer cannot be used; the text is fixed and quotes nothing of it."""
+
+
+def refuse_answer(problem: str) -> NoReturn:
+    """Refuse an answer of a model; raises `UnusableAnswer`."""
+    raise UnusableAnswer(problem)
 
 
 class Classifiers:
@@ -55,8 +60,7 @@ class Classifiers:
         context = BackendContext("classifier", self._endpoint_type, classifier=name)
         answer = self._answer_text(_INSTRUCTIONS.format(name=name), text, None, context).strip()
         if not _NUMBER.match(answer):
-            msg = "The classifier did not answer with a number."
-            raise UnusableAnswer(msg)
+            refuse_answer("The classifier did not answer with a number.")
         return float(answer)
 
     def _answer_text(
@@ -70,8 +74,7 @@ class Classifiers:
         request = ChatRequest(self.worker, messages, response_format=response_format)
         message = join_chunks(self._ask(request, context))
         if message.additional_kwargs.get("refusal"):
-            msg = "The data model refused."
-            raise UnusableAnswer(msg)
+            refuse_answer("The data model refused.")
         return str(message.text)
 
     def _ask(self, request: ChatRequest, context: BackendContext) -> Iterator[AIMessageChunk]:

@@ -1,6 +1,8 @@
 """Questions about the messages of a conversation, and the check that a model can continue it."""
 
 from collections.abc import Sequence
+from itertools import takewhile
+from typing import Any
 
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
 
@@ -20,6 +22,12 @@ def text_of(message: BaseMessage | None) -> str:
     return text
 
 
+def non_text_blocks(message: BaseMessage) -> list[Any]:
+    """Images, files and other blocks besides text, as data."""
+    parts = message.content if isinstance(message.content, list) else []
+    return [block for block in parts if isinstance(block, dict) and block.get("type") != "text"]
+
+
 def last_user(messages: Sequence[BaseMessage]) -> BaseMessage | None:
     """The last message of the user."""
     return next((m for m in reversed(messages) if isinstance(m, HumanMessage)), None)
@@ -27,19 +35,15 @@ def last_user(messages: Sequence[BaseMessage]) -> BaseMessage | None:
 
 def this_turn(messages: Sequence[BaseMessage]) -> list[BaseMessage]:
     """The messages after the last message of the user; all messages if there is none."""
-    for index in range(len(messages) - 1, -1, -1):
-        if isinstance(messages[index], HumanMessage):
-            return list(messages[index + 1 :])
-    return list(messages)
+    return [*takewhile(lambda m: not isinstance(m, HumanMessage), reversed(messages))][::-1]
 
 
 def tool_results(messages: Sequence[BaseMessage]) -> list[tuple[str, str]]:
     """Tool results since the last message of the user: names of the tools and texts."""
-    turn = this_turn(messages)
     names = called_tools(messages)
     return [
         (names.get(m.tool_call_id) or m.name or "tool", text_of(m))
-        for m in turn
+        for m in this_turn(messages)
         if isinstance(m, ToolMessage)
     ]
 
@@ -75,8 +79,7 @@ def whole_conversation(
     """
     is_whole = not only_new and _is_history(messages, stored)
     whole = list(messages) if is_whole else _with_new_messages(messages, stored)
-    problem = _problem(whole)
-    if problem is not None:
+    if (problem := _problem(whole)) is not None:
         refuse(400, problem)
     return whole
 
@@ -113,12 +116,17 @@ def _call_ids(message: AIMessage) -> list[str | None]:
 
 def _problem(messages: Sequence[BaseMessage]) -> str | None:
     waiting: set[str | None] = set()
-    answered: set[str] = set()
+    answered: set[str | None] = set()
     for message in messages:
         if isinstance(message, ToolMessage):
             call_id = message.tool_call_id
+            if call_id in answered - waiting:
+                return f"The tool call `{call_id}` has two results. Send one."
             if call_id not in waiting:
-                return _misplaced_result(call_id, twice=call_id in answered)
+                return (
+                    f"No assistant message before the tool result for `{call_id}` makes this call. "
+                    "Send that message before it, or name its session."
+                )
             waiting.remove(call_id)
             answered.add(call_id)
         elif waiting:
@@ -132,12 +140,3 @@ def _problem(messages: Sequence[BaseMessage]) -> str | None:
         return None
     missing = ", ".join(sorted(f"`{call_id}`" for call_id in waiting))
     return f"No result was sent for the tool call {missing}. Send a tool message for each."
-
-
-def _misplaced_result(call_id: str, *, twice: bool) -> str:
-    if twice:
-        return f"The tool call `{call_id}` has two results. Send one."
-    return (
-        f"No assistant message before the tool result for `{call_id}` makes this call. Send that "
-        "message before it, or name its session."
-    )

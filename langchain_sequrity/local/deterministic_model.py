@@ -26,7 +26,6 @@ _ECHOED = 500
 _MOST = 20
 _SHORTEST_WORD = 4
 _KEY = re.compile(r"[A-Za-z_][\w-]{0,40}\Z")
-_ASKING = ("system", "human")
 _READ = "answer"
 
 
@@ -131,8 +130,7 @@ def _chosen(request: ChatRequest, prompt: PromptFacts) -> list[dict[str, Any]]:
         return []
     user_words = set(words(prompt.text))
     best = max(tools, key=lambda tool: _words_in(tool, user_words))
-    named = [tool for tool in tools if prompt.mentions(_name(tool))]
-    if named:
+    if named := [tool for tool in tools if prompt.mentions(_name(tool))]:
         return named[: _MOST if request.parallel_tool_calls else 1]
     return [best] if choice == "required" or _words_in(best, user_words) else []
 
@@ -170,7 +168,7 @@ def _structured(form: Mapping[str, Any], request: ChatRequest, user_text: str) -
     """An answer with the requested schema; without one, with the keys that the messages quote."""
     if form["type"] == "json_schema":
         return value_for_schema(form["json_schema"]["schema"], PromptFacts(user_text))
-    texts = (conversation.text_of(m) for m in request.messages if m.type in _ASKING)
+    texts = (conversation.text_of(m) for m in request.messages if m.type in {"system", "human"})
     keys = dict.fromkeys(key for text in texts for key in quoted(text) if _KEY.match(key))
     names = [*keys][:_MOST] or ["answer"]
     prompt = PromptFacts(user_text)

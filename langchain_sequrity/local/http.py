@@ -116,8 +116,8 @@ class IncomingRequest:
     charge: Charge = field(repr=False)
 
 
-_UNAUTHORIZED = 401
-_TOO_LARGE = 413
+# After a body that is too long the connection is closed: an endless one is not read to its end.
+_HEADERS_BY_STATUS = {401: {"WWW-Authenticate": "Bearer"}, 413: {"Connection": "close"}}
 
 
 def json_response(
@@ -129,44 +129,36 @@ def json_response(
 
 
 def problem_response(
-    status: int,
-    detail: Any,
-    message: str,
-    headers: Mapping[str, str] | None = None,
-    *,
-    error_type: str | None = None,
+    status: int, message: str, headers: Mapping[str, str] | None = None, **fields: Any
 ) -> Response:
     """Answer with an error.
 
     Args:
         status: The HTTP status.
-        detail: A sentence, or a list of validation problems; Sequrity's clients read this.
-        message: The same as one sentence; OpenAI's clients read this.
+        message: A sentence; OpenAI's clients read this.
         headers: Headers of the reply.
-        error_type: A name of the error for programs.
+        fields: Further fields: `detail`, a list of validation problems in place of the sentence,
+            which Sequrity's clients read; `type`, a name of the error for programs.
 
     Returns:
         The reply.
     """
-    body = {"detail": detail, "message": message}
-    if error_type is not None:
-        body["type"] = error_type
-    return json_response(body, status, headers)
+    return json_response({"detail": message, "message": message, **fields}, status, headers)
 
 
 def error_response(error: StatusError) -> Response:
     """Answer with the text of an exception, and release the data in the frames of its traceback."""
     error.__traceback__ = error.__context__ = None
+    status = error.status or 500
     # The error's own headers are not sent: they may come from the model behind this server.
-    headers = {"WWW-Authenticate": "Bearer"} if error.status == _UNAUTHORIZED else {}
-    if error.status == _TOO_LARGE:
-        headers["Connection"] = "close"  # an endless body is not read to its end
+    headers = dict(_HEADERS_BY_STATUS.get(status, {}))
     if error.retry_after is not None:
         headers["Retry-After"] = f"{error.retry_after:g}"
-    text = str(error)
     body = error.body if isinstance(error.body, dict) else {}
-    detail = body.get("detail", text)
-    return problem_response(error.status or 500, detail, text, headers, error_type=body.get("type"))
+    fields = {"type": body["type"]} if body.get("type") is not None else {}
+    if "detail" in body:
+        fields["detail"] = body["detail"]
+    return problem_response(status, str(error), headers, **fields)
 
 
 class EventStreamResponse(StreamingResponse):

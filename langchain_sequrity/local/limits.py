@@ -188,8 +188,6 @@ class Shares:
             The least recently used key of the owner who holds most; `None` if nothing of this
             owner may go. Other owners never lose anything instead.
         """
-        if self.exceeds_bytes:
-            most = max(self._sizes, key=lambda owner: self._bytes[owner])
-        else:
-            most = max(self._sizes, key=lambda owner: len(self._sizes[owner]))
-        return next(filter(may_go, self._sizes[most]), None)
+        counts = {owner: len(sizes) for owner, sizes in self._sizes.items()}
+        amounts = self._bytes if self.exceeds_bytes else counts
+        return next(filter(may_go, self._sizes[max(amounts, key=amounts.__getitem__)]), None)

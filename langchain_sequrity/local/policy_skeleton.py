@@ -153,13 +153,9 @@ def _with_shared_stores(behaviours: Mapping[str, Behaviour]) -> Iterator[tuple[s
     reader returns it. In other sessions such a call is denied.
     """
     for name, behaviour in behaviours.items():
-        writers = (
-            writer
-            for writer, other in behaviours.items()
-            if writer != name and behaviour.may_return_text_of(other)
-        )
-        writer = next(writers, None)
-        if writer is None:
+        others = ((other, b) for other, b in behaviours.items() if other != name)
+        writers = (other for other, b in others if behaviour.may_return_text_of(b))
+        if (writer := next(writers, None)) is None:
             yield name, behaviour
         else:
             yield name, replace(behaviour, reads=True, reason=f"`{writer}` may write what it reads")
@@ -167,9 +163,7 @@ def _with_shared_stores(behaviours: Mapping[str, Behaviour]) -> Iterator[tuple[s
 
 def _fits(text: str) -> bool:
     """Whether a policy fits into a header."""
-    if len(text) > MAX_CHARACTERS:
-        return False
-    return header_bytes(text, parse(text)) <= MAX_HEADER_BYTES
+    return len(text) <= MAX_CHARACTERS and header_bytes(text, parse(text)) <= MAX_HEADER_BYTES
 
 
 def _rules(
@@ -232,32 +226,24 @@ def _name_groups(names: Iterable[str]) -> Iterator[list[str]]:
 
 
 def _block_doc(behaviour: Behaviour) -> str:
-    verbs = {
-        (True, True): "reads and acts",
-        (True, False): "reads",
-        (False, True): "acts",
-        (False, False): "returns nothing that others wrote",
-    }[behaviour.reads, behaviour.acts]
-    return f"{verbs}: {plain(behaviour.reason, limit=_WHY)}"
+    verbs = ["reads"] * behaviour.reads + ["acts"] * behaviour.acts
+    summary = " and ".join(verbs) or "returns nothing that others wrote"
+    return f"{summary}: {plain(behaviour.reason, limit=_WHY)}"
 
 
-def _denials(behaviour: Behaviour, mode: Mode | None) -> tuple[str, ...]:
+def _denials(behaviour: Behaviour, mode: Mode | None) -> Iterator[str]:
+    """Denials of calls whose important arguments, or whose session, have data from outside."""
+    any_argument = "tainted" if mode == "dual-llm" else _ARGUMENTS
     if behaviour.acts and mode != "dual-llm":
-        return (_GUARD,)
-    if mode == "single-llm":
-        return ()
-    return tuple(_steering_denials(behaviour, "tainted" if mode == "dual-llm" else _ARGUMENTS))
-
-
-def _steering_denials(behaviour: Behaviour, any_argument: str) -> Iterator[str]:
-    """Denials of calls whose important arguments come from outside."""
-    if behaviour.steering is None:
+        yield _GUARD
+    elif mode != "single-llm" and behaviour.steering is None:
         yield f"must deny when {any_argument};"
-    for name in behaviour.steering or ():
-        # A condition on an omitted argument is unknown, and would deny. It is only needed if the
-        # call contains data from outside.
-        doubtful = f"{any_argument} and " if name in behaviour.optional else ""
-        yield f"must deny when {doubtful}{name}.tags overlaps untrusted;"
+    elif mode != "single-llm":
+        for name in behaviour.steering or ():
+            # A condition on an omitted argument is unknown, and would deny. It is only needed if
+            # the call contains data from outside.
+            doubtful = f"{any_argument} and " if name in behaviour.optional else ""
+            yield f"must deny when {doubtful}{name}.tags overlaps untrusted;"
 
 
 def _regex(name: str) -> str:
@@ -270,9 +256,6 @@ def _regex(name: str) -> str:
         if len(written) > _LONGEST_REGEX:
             return f"(?s)^{written}.*$"
         is_plain = _IN_REGEX.match(sign) or (ord(sign) >= _ASCII and sign.isprintable())
-        written += sign if is_plain else _escaped(sign)
+        escaped = f"\\x{ord(sign):02x}" if ord(sign) < 2 * _ASCII else "."
+        written += sign if is_plain else escaped
     return f"(?s)^{written}$"
-
-
-def _escaped(sign: str) -> str:
-    return f"\\x{ord(sign):02x}" if ord(sign) < 2 * _ASCII else "."

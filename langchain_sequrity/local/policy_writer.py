@@ -5,6 +5,7 @@ wrote are never executed here.
 """
 
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import cache
 
 from langchain_core.messages import (
@@ -154,7 +155,6 @@ def _statement_shapes(policy: Policy) -> list[set[str]]:
     ]  # fmt: skip
 
 
-_ENDPOINT_TYPE = "policy-gen"
 MAX_RETRIES = 10
 FAILED = "policy_generation_failed"
 """The error type if all attempts failed."""
@@ -180,8 +180,8 @@ def write_policy(request: PolicyRequest, backend: Backend) -> PolicyReply:
     if request.n_retries > MAX_RETRIES:
         refuse(400, f"`n_retries` must be at most {MAX_RETRIES}; got {request.n_retries}.")
     messages: list[BaseMessage] = [SystemMessage(INSTRUCTIONS), HumanMessage(_prompt(request))]
-    context = BackendContext("policy", _ENDPOINT_TYPE, policy=request)
-    usage = UsageMetadata(input_tokens=0, output_tokens=0, total_tokens=0)
+    context = BackendContext("policy", "policy-gen", policy=request)
+    usage: UsageMetadata | None = None
     attempts = request.n_retries + 1
     for _ in range(attempts):
         chat = ChatRequest(request.model, list(messages), stream=True)
@@ -190,8 +190,8 @@ def write_policy(request: PolicyRequest, backend: Backend) -> PolicyReply:
         text, problems = _draft(message, request)
         if not problems:
             break
-        messages.append(AIMessage(text or "(no policy)"))
-        messages.append(HumanMessage(_AGAIN.format(problems=problems)))
+        again = HumanMessage(_AGAIN.format(problems=problems))
+        messages += [AIMessage(text or "(no policy)"), again]
     else:
         times = "once" if attempts == 1 else f"{attempts} times"
         refuse(
@@ -241,11 +241,10 @@ def _draft(message: AIMessage, request: PolicyRequest) -> tuple[str, str]:
 
 
 def _parses(text: str) -> bool:
-    try:
+    with suppress(PolicySyntaxError):
         parse(text)
-    except PolicySyntaxError:
-        return False
-    return True
+        return True
+    return False
 
 
 def _mistakes(text: str, request: PolicyRequest) -> str:

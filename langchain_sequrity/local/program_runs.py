@@ -212,10 +212,8 @@ class PendingRuns:
 
     def close(self) -> None:
         """End all live runs."""
-        with self._lock:
-            live, self._live = self._live, OrderedDict()
-        for run in live.values():
-            run.close()
+        for session_id in [*self._live]:
+            self.drop(session_id)
 
 
 def replay_to(run: AnyRun, to: type[ToolCall | ProgramFinished] = ToolCall) -> None:

@@ -21,7 +21,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar, cast, get_args
+from typing import Annotated, Any, ClassVar, Literal, NoReturn, Self, TypeVar, cast, get_args
 
 import yaml
 from langchain_core.messages import AIMessage, AIMessageChunk
@@ -82,6 +82,12 @@ _LONGEST_DELAY = 60
 _SHOWN_PATTERN = 120
 
 
+def _invalid(error_type: str, sentence: str) -> NoReturn:
+    """Refuse a value with a whole sentence."""
+    text = "{text}"
+    raise validation_error(text, kind=error_type, is_complete=True, text=sentence)
+
+
 def _pattern(text: Any) -> Pattern:
     if not isinstance(text, str):
         msg = "Input should be text with a regular expression"
@@ -89,9 +95,10 @@ def _pattern(text: Any) -> Pattern:
     try:
         return Pattern(text)
     except PatternError as error:
-        msg = "Input should be a regular expression, and `{text}` is not one: {reason}"
-        facts = {"text": plain(text, limit=_SHOWN_PATTERN), "reason": str(error)}
-        raise validation_error(msg, kind="regex", is_complete=True, **facts) from None
+        shown = plain(text, limit=_SHOWN_PATTERN)
+        _invalid(
+            "regex", f"Input should be a regular expression, and `{shown}` is not one: {error}"
+        )
 
 
 def _plain_json(value: Any) -> Any:
@@ -99,8 +106,7 @@ def _plain_json(value: Any) -> Any:
         json.dumps(value, allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
         # YAML has dates and other types that JSON does not have.
-        msg = "Input should be plain JSON: {reason}. Quote dates and the like"
-        raise validation_error(msg, kind="json", is_complete=True, reason=str(error)) from None
+        _invalid("json", f"Input should be plain JSON: {error}. Quote dates and the like")
     return value
 
 
@@ -128,8 +134,7 @@ class _ScriptModel(BaseModel):
     @classmethod
     def _not_null(cls, value: Any, info: ValidationInfo) -> Any:
         if value is None and info.field_name != "value":
-            msg = "Input may not be null; leave the field out"
-            raise validation_error(msg, kind="not_null", is_complete=True)
+            _invalid("not_null", "Input may not be null; leave the field out")
         return value
 
 
@@ -199,9 +204,8 @@ class AnswerFields(_ScriptModel):
     def _one_answer(self) -> Self:
         others = [key for key in self.answers() if key != self.exclusive_key()]
         if self.exclusive_key() and others:
-            msg = "`{one}` and `{other}` exclude each other. Remove one"
-            facts = {"one": str(self.exclusive_key()), "other": others[0]}
-            raise validation_error(msg, kind="exclusive", is_complete=True, **facts)
+            keys = f"`{self.exclusive_key()}` and `{others[0]}`"
+            _invalid("exclusive", f"{keys} exclude each other. Remove one")
         return self
 
     def answers(self) -> list[str]:
@@ -219,7 +223,7 @@ class AnswerFields(_ScriptModel):
 
     def possible_roles(self) -> tuple[ScriptRole, ...]:
         """The roles that can use the answer."""
-        return _roles_for(self.name())
+        return _ROLES_OF.get(self.name(), ROLES)
 
     def whole_text(self) -> str:
         """The text of the answer, from whichever field is set."""
@@ -249,15 +253,13 @@ class ScriptRule(AnswerFields):
     def _has_an_answer(self) -> Self:
         if not self.answers():
             keys = ", ".join(f"`{key}`" for key in type(self).model_fields if key not in _BESIDE)
-            msg = "There is no answer. Add one of {keys}"
-            raise validation_error(msg, kind="no_answer", is_complete=True, keys=keys)
+            _invalid("no_answer", f"There is no answer. Add one of {keys}")
         role = self.when.role
         if role and role not in self.possible_roles():
-            msg = "`when` has the role `{role}`, but `{answer}` answers only {roles}"
-            facts = {"role": role, "answer": self.name(), "roles": _listed(self.possible_roles())}
-            raise validation_error(msg, kind="role", is_complete=True, **facts)
+            only = f"`{self.name()}` answers only {_listed(self.possible_roles())}"
+            _invalid("role", f"`when` has the role `{role}`, but {only}")
         if fault := self._never_asked():
-            raise validation_error(fault, kind="never_asked", is_complete=True)
+            _invalid("never_asked", fault)
         return self
 
     def _never_asked(self) -> str | None:
@@ -296,10 +298,6 @@ class ScriptRule(AnswerFields):
 _OF_GRAPHS: tuple[ScriptRole, ...] = ("quarantined", "classifier")
 
 
-def _roles_for(answer: str) -> tuple[ScriptRole, ...]:
-    return _ROLES_OF.get(answer, ROLES)
-
-
 def _listed(roles: Iterable[str]) -> str:
     return " or ".join(f"`{role}`" for role in roles)
 
@@ -323,7 +321,6 @@ class _RuleFailed(Exception):
 
 _MATCH_SECONDS = 0.2
 _TOOL_RESULT = "{tool_result}"
-_SERVER_ERROR = 500
 
 
 class Script:
@@ -366,10 +363,8 @@ class Script:
         if isinstance(rules, str | Mapping) or not isinstance(rules, Iterable):
             msg = f"A script must be a list of rules; got `{type(rules).__name__}`."
             raise UsageError(msg)
-        self._rules: dict[str, ScriptRule] = {}
-        for number, rule in enumerate(rules, 1):
-            title = f"Rule {number} of {name}"
-            self._rules[title] = _read(ScriptRule, rule, title)
+        titled = ((f"Rule {number} of {name}", rule) for number, rule in enumerate(rules, 1))
+        self._rules = {title: _read(ScriptRule, rule, title) for title, rule in titled}
         self._uses: Counter[str] = Counter()
         self._lock = threading.Lock()
 
@@ -419,7 +414,7 @@ class Script:
                     time.sleep(rule.delay)
                     return _answer(rule, request, role)
             except _RuleFailed as problem:
-                refuse(_SERVER_ERROR, f"{title}: {problem}")
+                refuse(500, f"{title}: {problem}")
         return None
 
     def _use(self, title: str, rule: ScriptRule) -> bool:
@@ -594,7 +589,7 @@ def _call_function(
 
 
 def _check_role(answer: str, role: str) -> None:
-    roles = _roles_for(answer)
+    roles = _ROLES_OF.get(answer, ROLES)
     if role not in roles:
         msg = f"It returned `{answer}`, which is for {_listed(roles)}, and `{role}` asks."
         raise UsageError(msg)

@@ -13,7 +13,6 @@ import socket
 import threading
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any, ClassVar, Self, get_args
 
 import h11
@@ -52,24 +51,21 @@ class _StrictConnection(h11.Connection):
 
     Attributes:
         problem: The problem of the last refused request.
-        is_too_long: Whether its head is too long.
     """
 
     def __init__(self) -> None:
         super().__init__(h11.SERVER, max_incomplete_event_size=limits.HEADERS)
         self.problem = ""
-        self.is_too_long = False
 
     def next_event(self) -> Any:
         """The next event; raises `h11.RemoteProtocolError` for an ambiguous request."""
         if self.their_state is h11.IDLE:
             data, _ = self.trailing_data
             end = _HEAD_END.search(data)
+            head = data[: end.end()] if end else data
             # h11 checks only incomplete heads, so its result would depend on the packets
-            self.is_too_long = (end.end() if end else len(data)) > limits.HEADERS
-            if self.is_too_long:
-                raise h11.RemoteProtocolError(_TOO_LONG)
-            self.problem = _problem(data[: end.end()]) if end else ""
+            is_too_long = len(head) > limits.HEADERS
+            self.problem = _TOO_LONG if is_too_long else _problem(head) if end else ""
             if self.problem:
                 raise h11.RemoteProtocolError(self.problem)
         return super().next_event()
@@ -110,9 +106,9 @@ class StrictProtocol(H11Protocol):
     def send_400_response(self, msg: str) -> None:
         """Answer in the JSON form of all errors, and close the connection."""
         del msg  # always the same text of uvicorn
-        problem, is_too_long = self.conn.problem, self.conn.is_too_long
+        problem = self.conn.problem
         unclear = f"The request is ambiguous HTTP. {problem}" if problem else _NOT_HTTP
-        status, detail = (431, _TOO_LONG) if is_too_long else (400, unclear)
+        status, detail = (431, _TOO_LONG) if problem == _TOO_LONG else (400, unclear)
         body = orjson.dumps({"detail": detail, "message": detail})
         headers = [
             ("Content-Type", "application/json"),
@@ -249,18 +245,13 @@ class LocalServer:
     def wait(self, timeout: float | None = None) -> None:
         """Wait until the server has stopped, at most `timeout` seconds."""
         if self._running is not None:
-            self._running.wait(timeout)
+            self._running.thread.join(timeout)
 
     def __enter__(self) -> Self:
         """Start the server."""
         return self.start()
 
-    def __exit__(
-        self,
-        error_type: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         """Stop the server."""
         self.stop()
 
@@ -381,19 +372,16 @@ class _Running:
         )
         self._server = uvicorn.Server(config)
         sockets = {"sockets": [self._socket]}
-        self._thread = threading.Thread(
+        self.thread = threading.Thread(
             target=self._server.run, kwargs=sockets, name="LocalServer", daemon=True
         )
         # The socket already accepts: requests wait in its queue until the event loop runs.
-        self._thread.start()
-
-    def wait(self, timeout: float | None = None) -> None:
-        self._thread.join(timeout)
+        self.thread.start()
 
     def stop(self) -> None:
         self._server.should_exit = True
         # A backend that is still answering cannot be interrupted; its thread ends with its answer.
-        self._thread.join(_STOP_SECONDS)
+        self.thread.join(_STOP_SECONDS)
         self._socket.close()
 
 

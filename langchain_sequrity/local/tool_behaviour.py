@@ -235,24 +235,20 @@ class _Schema:
     def __init__(self, schema: Mapping[str, Any] | None) -> None:
         schema = schema or {}
         properties = schema.get("properties")
-        self._properties = properties if isinstance(properties, Mapping) else {}
+        arguments = properties if isinstance(properties, Mapping) else {}
         required = schema.get("required")
-        self._required = required if isinstance(required, list) else []
+        # Each call has these arguments, so that conditions on them are never unknown (V2).
+        self.required = required if isinstance(required, list) else []
         # Whether other arguments are not allowed.
         self.is_closed = (
             isinstance(properties, Mapping) and schema.get("additionalProperties", False) is False
         )
-        self.names = tuple(map(str, self._properties))
+        self.names = tuple(map(str, arguments))
         self.words = {word for name in self.names for word in words(name)}
-
-    def is_required(self, name: str) -> bool:
-        """Whether each call has the argument, so that conditions on it are never unknown (V2)."""
-        return name in self._required
-
-    def has_default(self, name: str) -> bool:
-        """Whether a call without the argument has a known value."""
-        argument = self._properties[name]
-        return isinstance(argument, Mapping) and "default" in argument
+        # A call without one of these arguments has a known value.
+        self.with_default = {
+            str(n) for n, a in arguments.items() if isinstance(a, Mapping) and "default" in a
+        }
 
 
 def behaviour_of(tool: Mapping[str, Any]) -> Behaviour:
@@ -321,14 +317,12 @@ def _action_word(name: str) -> str:
 
 def _described_verb(description: str) -> str:
     """The word of a description that shows that the tool acts, or an empty text."""
-    opening = [match[1].lower() for match in _SENTENCE.finditer(description)]
-    joined = [match[1].lower() for match in _JOINED.finditer(description)]
-    inflected = [match[0].lower() for match in _INFLECTED.finditer(description)]
-    return (
-        _first_of(opening, _ACTS | _ALSO_NOUNS)
-        or _first_of(joined, _ACTS)
-        or _first_of(inflected, _STRONG)
+    verbs = ((_SENTENCE, _ACTS | _ALSO_NOUNS), (_JOINED, _ACTS), (_INFLECTED, _STRONG))
+    words_found = (
+        _first_of(map(str.lower, place.findall(description)), vocabulary)
+        for place, vocabulary in verbs
     )
+    return next(filter(None, words_found), "")
 
 
 def _first_of(candidates: Iterable[str], vocabulary: frozenset[str]) -> str:
@@ -349,13 +343,10 @@ def _is_any(word: str, vocabulary: frozenset[str]) -> bool:
 
 def _steering_arguments(schema: _Schema) -> tuple[str, ...] | None:
     """The arguments that decide where a reader reads; `None` if SQRT cannot name all of them."""
-    if not schema.is_closed:
-        return None
     names = [name for name in schema.names if not _STEERING.isdisjoint(words(name))]
     # A condition on an omitted argument is unknown, and so denies (V2).
-    if all(_NAMEABLE.match(name) and schema.is_required(name) for name in names):
-        return tuple(names)
-    return None
+    can_name = all(_NAMEABLE.match(name) and name in schema.required for name in names)
+    return tuple(names) if can_name and schema.is_closed else None
 
 
 def _own_content(name: str, description: str, schema: _Schema) -> tuple[str, frozenset[str]]:
@@ -401,12 +392,10 @@ def _target_arguments(
         return None, frozenset()
     places = frozenset() if _EVENTS.isdisjoint(name_words) else _PLACES
     names = [name for name in schema.names if not _is_text(name, _TEXTS | places)]
-    optional = frozenset(name for name in names if not schema.is_required(name))
+    optional = frozenset(name for name in names if name not in schema.required)
     if not all(_NAMEABLE.match(name) for name in names) or optional.issuperset(names):
         return None, frozenset()
-    if not all(map(schema.has_default, optional)):
-        return None, frozenset()
-    return tuple(names), optional
+    return (tuple(names), optional) if optional <= schema.with_default else (None, frozenset())
 
 
 def _text_stores(name_words: list[str], description: str, schema: _Schema) -> frozenset[str]:

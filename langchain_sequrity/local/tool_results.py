@@ -8,7 +8,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any, Literal, cast
+from typing import Any, Literal, cast, get_args
 
 import regex
 from langchain_core.messages import ToolMessage
@@ -25,7 +25,6 @@ from langchain_sequrity.strict_json import TooDeep, as_text, loads, nests_deeper
 from langchain_sequrity.wire.refused_calls import refusal_sentence
 from langchain_sequrity.wire.tool_results import MARK
 
-_COMBINES = ("merge", "replace", "ignore")
 _MATCH_SECONDS = 0.5
 _REMEMBERED = 64
 _CODEX_HEAD = regex.compile(
@@ -180,8 +179,8 @@ def _texts(message: ToolMessage) -> tuple[list[str], bool]:
 
 def _blocks(message: ToolMessage) -> list[Any]:
     """The blocks of a result in LangChain's own form, the same from every format."""
-    blocks: list[Any] = [*message.content_blocks]
     # LangChain gives some of them random ids.
+    blocks = message.content_blocks
     return [{key: value for key, value in block.items() if key != "id"} for block in blocks]
 
 
@@ -199,7 +198,7 @@ def _unwrapped(wrapper: Mapping[str, Any], *, may_replace: bool) -> ToolReturn:
             "lists of names."
         )
         raise BadResult(msg) from None
-    if combine not in _COMBINES:
+    if combine not in get_args(Combine):
         msg = "Its `combine_meta` must be `merge`, `replace` or `ignore`."
         raise BadResult(msg)
     if combine == "replace" and not may_replace:

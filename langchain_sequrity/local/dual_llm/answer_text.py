@@ -19,7 +19,7 @@ from langchain_sequrity.strict_json import loads
 _THOUGHT = re.compile(r"<(think(?:ing)?)>.*?(?:</\1>|\Z)", re.DOTALL)
 _FIRST_THOUGHT = re.compile(r"\s*+<(think(?:ing)?)>.*?</\1>", re.DOTALL)
 _END_OF_THOUGHT = re.compile(r"^[ \t]*+</think(?:ing)?>[ \t]*+$", re.MULTILINE)
-_ENDS_OF_THOUGHT = ("</think>", "</thinking>")  # chat templates may omit the opening tag
+_CLOSING_TAG = re.compile(r"</think(?:ing)?>")  # chat templates may omit the opening tag
 
 
 def _without_first_thought(text: str) -> str:
@@ -31,10 +31,7 @@ def _without_first_thought(text: str) -> str:
 
 def without_thoughts(text: str) -> str:
     """An answer without the thoughts that the model wrote before it."""
-    text = _THOUGHT.sub("", text)
-    for tag in _ENDS_OF_THOUGHT:
-        text = text.rpartition(tag)[2]
-    return text
+    return _CLOSING_TAG.split(_THOUGHT.sub("", text))[-1]
 
 
 # Fenced blocks
@@ -325,9 +322,7 @@ def _is_prose(line: str) -> bool:
     """Whether a line is a sentence, or a fence."""
     if not line.strip() or line.lstrip().startswith(("#", ">>> ")):
         return False
-    if _FENCE.fullmatch(line):
-        return True
-    if not _CODE.match(line) and _SENTENCE.match(line):
+    if _FENCE.fullmatch(line) or (_SENTENCE.match(line) and not _CODE.match(line)):
         return True
     outside_of_texts = _LITERAL.sub('""', _APOSTROPHE.sub("", line))
     ends_like_code = _CODE.match(line) and not line.rstrip().endswith((".", "!", "?"))

@@ -70,8 +70,8 @@ def _error_text(failed: ProgramRaised, program: str, words: AbstractSet[str]) ->
     if not failed.by_interpreter:
         return _ADVICE_BY_ERROR.get(failed.type, "")
     line = _line_of(program, failed.line)
-    for pattern, advice in _ADVICE:
-        match = pattern.fullmatch(failed.message)
+    for pattern, advice in _ADVICE.items():
+        match = re.fullmatch(pattern, failed.message)
         if match is None:
             continue
         groups = match.groupdict()
@@ -100,53 +100,38 @@ _TYPE = r"(?P<type>\w{1,100})"
 _OTHER_TYPE = r"'(?P<other>\w{1,100})'"
 _NAME = r"'(?P<name>\w{1,100})'"
 _CANNOT_LOOP = "The value cannot be looped over."
-_IS_TEXT = (
-    "The value is a text (str), not a dict: it has no keys. Use all of it, or have `parse_with_ai` "
-    "read it."
-)
-_CANNOT_JOIN = (
-    "The values are of the types `{type}` and `{other}`. To join texts and other values, write one "
-    'f"…{{value}}…".'
-)
-_CANNOT_COMPARE = (
-    "The values are of the types `{type}` and `{other}`. Convert one of them first. Of a dict, "
-    "take a value."
-)
 _IS_NONE = "The value is None: nothing was found. Test `is None` first."
 # Data may choose among errors of one type: which argument `f(**data)` lacks, or why `int(data)`
 # fails. So a text that depends on more than types and names of the program is not among these.
-_ADVICE: tuple[tuple[re.Pattern[str], str], ...] = tuple(
-    (re.compile(pattern), advice)
-    for pattern, advice in (
-        (rf"name {_NAME} is not defined", "`{name}` is not defined."),
-        (rf"'{_TYPE}' object has no attribute {_NAME}", "`{type}` has no attribute `{name}`."),
-        (rf"string indices must be integers, not '{_TYPE}'", _IS_TEXT),
-        (
-            rf"(?:list|tuple) indices must be integers or slices, not {_TYPE}",
-            "The value is a list, not a dict: loop over it, or take one item.",
-        ),
-        (r"'NoneType' object is not (?:subscriptable|iterable)", _IS_NONE),
-        (
-            rf"'{_TYPE}' object is not subscriptable",
-            "The value is of type `{type}`, which has no keys and no items.",
-        ),
-        (rf"cannot unpack non-iterable {_TYPE} object", _CANNOT_LOOP),
-        (rf"'{_TYPE}' object is not iterable", _CANNOT_LOOP),
-        (rf"'{_TYPE}' object is not callable", "A value of type `{type}` is not a function."),
-        (
-            rf"can only concatenate str \(not \"{_TYPE}\"\) to str",
-            '`+` cannot join a text and a value of type `{type}`. Write f"…{{value}}".',
-        ),
-        (
-            rf"unsupported operand type\(s\) for [^:]{{1,10}}: '{_TYPE}' and {_OTHER_TYPE}",
-            _CANNOT_JOIN,
-        ),
-        (
-            rf"'[<>=]{{1,2}}' not supported between instances of '{_TYPE}' and {_OTHER_TYPE}",
-            _CANNOT_COMPARE,
-        ),
-    )
-)
+_ADVICE = {
+    rf"name {_NAME} is not defined": "`{name}` is not defined.",
+    rf"'{_TYPE}' object has no attribute {_NAME}": "`{type}` has no attribute `{name}`.",
+    rf"string indices must be integers, not '{_TYPE}'": (
+        "The value is a text (str), not a dict: it has no keys. Use all of it, or have "
+        "`parse_with_ai` read it."
+    ),
+    rf"(?:list|tuple) indices must be integers or slices, not {_TYPE}": (
+        "The value is a list, not a dict: loop over it, or take one item."
+    ),
+    r"'NoneType' object is not (?:subscriptable|iterable)": _IS_NONE,
+    rf"'{_TYPE}' object is not subscriptable": (
+        "The value is of type `{type}`, which has no keys and no items."
+    ),
+    rf"cannot unpack non-iterable {_TYPE} object": _CANNOT_LOOP,
+    rf"'{_TYPE}' object is not iterable": _CANNOT_LOOP,
+    rf"'{_TYPE}' object is not callable": "A value of type `{type}` is not a function.",
+    rf"can only concatenate str \(not \"{_TYPE}\"\) to str": (
+        '`+` cannot join a text and a value of type `{type}`. Write f"…{{value}}".'
+    ),
+    rf"unsupported operand type\(s\) for [^:]{{1,10}}: '{_TYPE}' and {_OTHER_TYPE}": (
+        "The values are of the types `{type}` and `{other}`. To join texts and other values, write "
+        'one f"…{{value}}…".'
+    ),
+    rf"'[<>=]{{1,2}}' not supported between instances of '{_TYPE}' and {_OTHER_TYPE}": (
+        "The values are of the types `{type}` and `{other}`. Convert one of them first. Of a dict, "
+        "take a value."
+    ),
+}
 _ADVICE_BY_TYPE = {
     "dict": "Keys of a dict are read in brackets.",
     "list": "Loop over the list, or take one item.",

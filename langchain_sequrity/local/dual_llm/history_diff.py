@@ -12,7 +12,7 @@ from typing import Any, cast
 
 from langchain_core.messages import AIMessage, BaseMessage, SystemMessage, ToolMessage
 
-from langchain_sequrity.local.conversation import text_of
+from langchain_sequrity.local.conversation import non_text_blocks, text_of
 from langchain_sequrity.local.refusals import refuse
 from langchain_sequrity.wire.dual_llm import HISTORY_MISMATCH, read_envelope
 
@@ -190,13 +190,7 @@ def _is_same_message(sent: BaseMessage, stored: BaseMessage) -> bool:
     if isinstance(sent, ToolMessage) and isinstance(stored, ToolMessage):
         ids = sent.tool_call_id == stored.tool_call_id
         return ids and sent.content == stored.content and sent.status == stored.status
-    return text_of(sent) == text_of(stored) and _non_text_blocks(sent) == _non_text_blocks(stored)
-
-
-def _non_text_blocks(message: BaseMessage) -> list[Any]:
-    """Images, files and other blocks besides text, as data."""
-    parts = message.content if isinstance(message.content, list) else []
-    return [block for block in parts if isinstance(block, dict) and block.get("type") != "text"]
+    return text_of(sent) == text_of(stored) and non_text_blocks(sent) == non_text_blocks(stored)
 
 
 def _is_reply_text(text: str, stored: str) -> bool:

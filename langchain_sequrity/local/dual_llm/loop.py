@@ -42,13 +42,10 @@ from langchain_sequrity.wire.dual_llm import Envelope
 _NOT_IDENTIFIER = re.compile(r"\W", re.ASCII)
 _MOST_REPEATED = 3
 _MAX_STEPS, _MAX_FAILED_STEPS, _MAX_TOOL_CALLS = 10, 3, 200
-# Error codes of a turn. The service does not publish its own (`docs/local-server.md`).
+# Error codes of a turn; those of one place are written there. The service does not publish its own
+# (`docs/local-server.md`).
 _POLICY_VIOLATION = "policy_violation"
-_PLANNER_FAILED = "planner_failed"
-_PROGRAM_REFUSED = "program_refused"
-_RESULT_REFUSED = "tool_result_refused"
 _LIMIT_REACHED = "limit_reached"
-_CALL_MISSING = "forced_call_missing"
 _CONTROL_FLOW = "control_flow_violation"
 _CONTROL_FLOW_VIOLATED = (
     # Clients of the service look for this text in an envelope.
@@ -101,19 +98,6 @@ class _ProgramResult:
 
 _Reached = TurnResult | _ProgramResult
 TurnStream = Generator[AIMessageChunk, None, TurnResult]
-
-
-def _is_unanswered(answer: Labeled) -> bool:
-    """Whether the turn has no answer yet.
-
-    A `None` from a tool is an answer: data must not decide whether there is another step.
-    """
-    return answer.value is None and answer.labels == Labels()
-
-
-def _valid_unicode(text: str) -> str:
-    """A text that UTF-8 can encode; data can put half a surrogate pair into an exception."""
-    return text.encode("utf-8", "replace").decode()
 
 
 class ProgramLoop:
@@ -171,9 +155,7 @@ class ProgramLoop:
         """
         self._makes_reply = repairs
         call, self._turn.waiting = self._turn.waiting, None
-        if call is None:  # pragma: no cover - an open turn waits for a result
-            msg = "The turn does not wait for a result."
-            raise AssertionError(msg)
+        assert call is not None  # noqa: S101 - an open turn waits for a result
         run = self._context.run
         # Servers that share a store have their own runs; one may be outdated.
         if run is None or run.log != self._turn.log:
@@ -182,7 +164,7 @@ class ProgramLoop:
             result = self.calls.add_result(call, message)
         except BadResult as problem:
             text = f"The result of `{call.tool}` cannot be used. {problem}"
-            return self._failure((_RESULT_REFUSED, text))
+            return self._failure(("tool_result_refused", text))
         advanced = self._advance(result)
         if repairs and self._turn.is_planned:
             return (yield from self._run_programs(advanced))
@@ -218,16 +200,13 @@ class ProgramLoop:
 
     def _result_schemas(self) -> dict[str, Any]:
         """JSON Schemas of the results that programs get, by the tools' names in programs."""
-        schemas = {
-            self._names[tool["function"]["name"]]: schema
+        return {
+            self._names[tool["function"]["name"]]: (
+                _wrapped(schema) if self._fsm.wrap_tool_result else schema
+            )
             for tool in self._turn.tools
             if isinstance(schema := tool["function"].get("output_schema"), Mapping)
         }
-        return (
-            {name: _wrapped(schema) for name, schema in schemas.items()}
-            if self._fsm.wrap_tool_result
-            else schemas
-        )
 
     def _can_run(self, program: str) -> bool:
         turn = self._turn
@@ -244,8 +223,7 @@ class ProgramLoop:
     def _run_programs(self, reached: _Reached) -> TurnStream:
         while isinstance(reached, _ProgramResult):
             self._turn.failed_steps += reached.failed
-            end = self._end_by_limit(reached)
-            if end is not None:
+            if (end := self._end_by_limit(reached)) is not None:
                 return end
             self._add_attempt(reached)
             reached = yield from self._write()
@@ -305,7 +283,7 @@ class ProgramLoop:
                 self._context, turn, self._names, can_run=self._can_run
             )
         except UnusableAnswer as problem:
-            return self._failed_program(str(problem), (_PLANNER_FAILED, str(problem)))
+            return self._failed_program(str(problem), ("planner_failed", str(problem)))
         turn.programs.append(turn.program)
         return self._repeated() or self._start()
 
@@ -349,7 +327,7 @@ class ProgramLoop:
             outcome = feedback.refusal_feedback(
                 refused, turn.program, self._names.values(), is_cut=self._is_cut
             )
-            program_result = self._failed_program(outcome, (_PROGRAM_REFUSED, str(refused)))
+            program_result = self._failed_program(outcome, ("program_refused", str(refused)))
             return replace(program_result, is_corrected=refused.corrected is not None)
 
     # One program
@@ -411,7 +389,8 @@ class ProgramLoop:
     def _end_of_program(self, run: AnyRun, step: ProgramFinished | ProgramRaised) -> _Reached:
         prompt, turn = self._context.configuration.planner, self._turn
         if isinstance(step, ProgramRaised):
-            step = replace(step, message=_valid_unicode(step.message))
+            # Data can put half a surrogate pair into an exception, which UTF-8 cannot encode.
+            step = replace(step, message=step.message.encode("utf-8", "replace").decode())
             outcome = feedback.failure_feedback(
                 step, prompt, turn.program, self._known_names(), self.calls.own_failures
             )
@@ -421,7 +400,9 @@ class ProgramLoop:
             is_own = (step.line, step.message) in self.calls.own_failures
             may_repeat = step.type == "ToolError" and not is_own
             return _ProgramResult(outcome, self._failure(error), may_repeat=may_repeat)
-        is_end = not self._turn.has_steps or not _is_unanswered(step.value)
+        # A `None` from a tool is an answer: data must not decide whether there is another step.
+        is_answered = step.value.value is not None or step.value.labels != Labels()
+        is_end = is_answered or not self._turn.has_steps
         if is_end and (missing := self._missing_call()) is not None:
             return missing
         self._keep_variables(run.variables())
@@ -460,7 +441,7 @@ class ProgramLoop:
             f"it end with a call of {listed}. Calls that were made before are not made twice."
         )
         error = f"The program ended without a call of {listed}, which `tool_choice` requires."
-        return self._failed_program(outcome, (_CALL_MISSING, error))
+        return self._failed_program(outcome, ("forced_call_missing", error))
 
     def _keep_variables(self, variables: Mapping[str, Labeled]) -> None:
         """Keep variables for later turns; programs of the caller have their own.
@@ -478,19 +459,15 @@ class ProgramLoop:
 
     # Ends
 
-    @property
-    def _planner_labels(self) -> Labels:
-        """Labels of all data that the planner was shown: whatever leaves its programs has them."""
-        return self._context.state.planner_labels
-
     def _failed_program(self, outcome: str, error: tuple[str, str]) -> _ProgramResult:
         """The end of a program for a reason whose text contains no data."""
         return _ProgramResult(Labeled(outcome), self._failure(error))
 
     def _success(self, value: Labeled, value_type: str | None) -> Envelope:
-        mismatch, labels = self._turn.mismatch, value.labels.join(self._planner_labels)
+        # Whatever leaves the planner's programs has the labels of all data that it was shown.
+        labels = value.labels.join(self._context.state.planner_labels)
         return Envelope(
-            value.value, labels, value_type, history_mismatch=mismatch, **self._report()
+            value.value, labels, value_type, history_mismatch=self._turn.mismatch, **self._report()
         )
 
     def _failure(self, error: tuple[str, str], *, violated: bool = False) -> Envelope:
@@ -512,7 +489,11 @@ class ProgramLoop:
 
     def _report(self, *, violated: bool = False) -> dict[str, Any]:
         """The parts of the envelope that `X-Config` asks for."""
-        response, turn = self._context.configuration.response, self._turn
+        response, turn, state = (
+            self._context.configuration.response,
+            self._turn,
+            self._context.state,
+        )
         report: dict[str, Any] = {}
         if response.include_program and turn.text:
             report["program"] = turn.text
@@ -520,18 +501,18 @@ class ProgramLoop:
         if response.include_policy_check_history or violated:
             report["policy_check_history"] = turn.checks
         if response.include_namespace_snapshot:
-            run, variables = self._context.run, self._context.state.variables if turn.done else None
+            run, variables = self._context.run, state.variables if turn.done else None
             names = run.names() if run is not None else variables
             if names is not None:
                 report["namespace_snapshot"] = {
                     name: {
                         "value": value.value,
-                        "meta": value.labels.join(self._planner_labels).to_wire(),
+                        "meta": value.labels.join(state.planner_labels).to_wire(),
                     }
                     for name, value in names.items()
                 }
         if response.include_policy_check_history or response.include_namespace_snapshot:
-            report["session_labels"] = self._context.state.labels
+            report["session_labels"] = state.labels
         return report
 
 

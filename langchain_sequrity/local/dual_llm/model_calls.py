@@ -7,13 +7,12 @@ from langchain_core.messages import AIMessageChunk, BaseMessage
 
 from langchain_sequrity.local import limits
 from langchain_sequrity.local.backends import BackendContext, PlanContext
-from langchain_sequrity.local.classifiers import Classifiers, UnusableAnswer
+from langchain_sequrity.local.classifiers import Classifiers, UnusableAnswer, refuse_answer
 from langchain_sequrity.local.dual_llm import prompts
 from langchain_sequrity.local.dual_llm.answer_text import longest_fenced_block, without_thoughts
 from langchain_sequrity.sizes import of_json
 from langchain_sequrity.strict_json import loads, nests_deeper
 from langchain_sequrity.wire.exchange import ChatRequest
-from langchain_sequrity.wire.planner_worker import join_models
 
 _KEY = "answer"
 _READINGS = 3  # attempts of the data model to answer with JSON
@@ -21,11 +20,6 @@ _READINGS = 3  # attempts of the data model to answer with JSON
 
 class ModelCalls(Classifiers):
     """Planner and data model behind the backend of the classifiers."""
-
-    @property
-    def names(self) -> str:
-        """Both names, in the form of replies."""
-        return join_models(self.planner, self.worker)
 
     def plan(
         self, messages: list[BaseMessage], plan: PlanContext, *, model: str | None = None
@@ -43,12 +37,15 @@ class ModelCalls(Classifiers):
         context = BackendContext("planner", self._endpoint_type, plan=plan)
         return self._ask(ChatRequest(model or self.planner, messages, stream=True), context)
 
-    def read(self, query: str, schema: Mapping[str, Any]) -> Any:
+    def read(
+        self, query: str, schema: Mapping[str, Any], instructions: str = prompts.READER
+    ) -> Any:
         """Let the data model read data.
 
         Args:
             query: The question, which contains the data.
             schema: JSON Schema of the answer.
+            instructions: The system prompt.
 
         Returns:
             The answer as JSON data.
@@ -56,17 +53,6 @@ class ModelCalls(Classifiers):
         Raises:
             UnusableAnswer: If it refuses, or does not answer with JSON.
         """
-        return self._read_data(prompts.READER, query, schema)
-
-    def check_hypothesis(self, hypothesis: str) -> bool:
-        """Let the data model judge a statement; raises `UnusableAnswer` if it does not answer."""
-        answer = self._read_data(prompts.VERIFIER, hypothesis, {"type": "boolean"})
-        if not isinstance(answer, bool):
-            msg = "The data model did not answer with a boolean."
-            raise UnusableAnswer(msg)
-        return answer
-
-    def _read_data(self, instructions: str, query: str, schema: Mapping[str, Any]) -> Any:
         context = BackendContext("quarantined", self._endpoint_type)
         json_schema = {"name": _KEY, "schema": _with_object_root(schema)}
         response_format = {"type": "json_schema", "json_schema": json_schema}
@@ -80,11 +66,17 @@ class ModelCalls(Classifiers):
                 prompt = f"{query}\n\n({problem} {prompts.READ_AGAIN})"
         return _read(self._answer_text(instructions, prompt, response_format, context), schema)
 
+    def check_hypothesis(self, hypothesis: str) -> bool:
+        """Let the data model judge a statement; raises `UnusableAnswer` if it does not answer."""
+        answer = self.read(hypothesis, {"type": "boolean"}, prompts.VERIFIER)
+        if not isinstance(answer, bool):
+            refuse_answer("The data model did not answer with a boolean.")
+        return answer
+
 
 def _read(text: str, schema: Mapping[str, Any]) -> Any:
     if of_json(text) > limits.ANSWER_PARSED:
-        msg = f"The data model's answer takes more than {limits.ANSWER_PARSED} bytes."
-        raise UnusableAnswer(msg)
+        refuse_answer(f"The data model's answer takes more than {limits.ANSWER_PARSED} bytes.")
     text = without_thoughts(text)
     try:
         answer = loads(longest_fenced_block(text))
@@ -92,8 +84,7 @@ def _read(text: str, schema: Mapping[str, Any]) -> Any:
         msg = "The data model did not answer with JSON."
         raise UnusableAnswer(msg) from None
     if nests_deeper(answer, limits.DEPTH):
-        msg = f"The data model's answer is nested deeper than {limits.DEPTH} levels."
-        raise UnusableAnswer(msg)
+        refuse_answer(f"The data model's answer is nested deeper than {limits.DEPTH} levels.")
     is_wrapped = not _is_object(schema) and isinstance(answer, dict) and set(answer) == {_KEY}
     return answer[_KEY] if is_wrapped else answer
 

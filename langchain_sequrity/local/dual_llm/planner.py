@@ -12,9 +12,9 @@ from langchain_core.messages import (
 )
 
 from langchain_sequrity.local.backends import PlanContext, join_chunks
-from langchain_sequrity.local.classifiers import UnusableAnswer
+from langchain_sequrity.local.classifiers import UnusableAnswer, refuse_answer
 from langchain_sequrity.local.configuration import Configuration
-from langchain_sequrity.local.conversation import text_of
+from langchain_sequrity.local.conversation import non_text_blocks, text_of
 from langchain_sequrity.local.dual_llm import feedback, prompts
 from langchain_sequrity.local.dual_llm.answer_text import program_in
 from langchain_sequrity.local.dual_llm.calls import TurnContext
@@ -100,7 +100,10 @@ def _messages(
     names: Mapping[str, str],
     instructions: str,
 ) -> list[BaseMessage]:
-    first, *later = _variable_lists(turn, configuration)
+    is_pruned = configuration.fsm.pllm_context_pruning is not False
+    # The lists of variables in the prompt, one before each program of the turn.
+    lists = ["" if is_pruned else step.variables for step in turn.attempts]
+    first, *later = [*lists, turn.context]
     calls = prompts.made_calls_text(turn.made, names, configuration.planner)
     for section in (first, "" if later else calls):
         if section:
@@ -125,22 +128,9 @@ def _messages(
     return messages
 
 
-def _variable_lists(turn: OpenTurn, configuration: Configuration) -> list[str]:
-    """The lists of variables in the prompt, one before each program of the turn."""
-    if configuration.fsm.pllm_context_pruning is False:
-        return [*(step.variables for step in turn.attempts), turn.context]
-    return [*("" for _ in turn.attempts), turn.context]
-
-
 def _with_media(text: str, turn: OpenTurn) -> HumanMessage:
     """A text for the planner, with whatever else the user's messages have, such as images."""
-    beside = [
-        block
-        for message in turn.new_messages
-        if isinstance(message.content, list)
-        for block in message.content
-        if isinstance(block, dict) and block.get("type") != "text"
-    ]
+    beside = [block for message in turn.new_messages for block in non_text_blocks(message)]
     return HumanMessage([{"type": "text", "text": text}, *beside] if beside else text)
 
 
@@ -166,10 +156,8 @@ def _program_of(message: AIMessage, can_run: Callable[[str], bool]) -> str:
         UnusableAnswer: If the planner refused, or wrote nothing.
     """
     if message.additional_kwargs.get("refusal"):
-        msg = "The planner refused."
-        raise UnusableAnswer(msg)
+        refuse_answer("The planner refused.")
     program = program_in(str(message.text), can_run)
     if not program.strip():
-        msg = "The planner wrote no program."
-        raise UnusableAnswer(msg)
+        refuse_answer("The planner wrote no program.")
     return program + "\n"

@@ -90,7 +90,6 @@ def _listed(names: Iterable[str]) -> str:
     return ", ".join(f"`${name}`" for name in names)
 
 
-_EXAMPLE_TOOL = "find_recipes"
 _EXAMPLE = """\
 Example, with the tool `$tool(*, word: str) -> list[{"name": str, "minutes": int}]`, which you do
 not have. The user asks: "Which soups are done in half an hour?"
@@ -193,7 +192,7 @@ def planner_instructions(
 
 def _example(tools: Collection[str]) -> str:
     """The worked example, with a name that is no tool of the turn: planners copy what they see."""
-    name = _EXAMPLE_TOOL
+    name = "find_recipes"
     while name in tools:
         name += "_"
     return _EXAMPLE.replace("$tool", name)
@@ -203,10 +202,9 @@ def _tool(tool: Mapping[str, Any], names: Mapping[str, str]) -> str:
     function = tool["function"]
     parameters = function.get("parameters") or {}
     output = function.get("output_schema")
-    written = signature(
-        names[function["name"]], parameters, output if isinstance(output, Mapping) else None
-    )
-    if not isinstance(output, Mapping):
+    output = output if isinstance(output, Mapping) else None
+    written = signature(names[function["name"]], parameters, output)
+    if output is None:
         written = f"{written} -> unknown"
     description = f": {function['description']}" if function.get("description") else ""
     lines = [f"- {written}{description}"]
@@ -400,8 +398,7 @@ def made_calls_text(
         names: Names of the tools in programs, by their own names.
         prompt: The section of `X-Config`.
     """
-    lines: list[str] = []
-    refused: list[str] = []
+    lists: dict[str, list[str]] = {_MADE: [], _REFUSED: []}
     for made_call in calls:
         name = names.get(made_call.call.tool)
         if name is None:  # a restarted turn may have other tools
@@ -409,11 +406,10 @@ def made_calls_text(
         shape = made_call.shape if prompt.context_var_visibility != "none" else ""
         note = ": it failed" if made_call.failed else shape and f": {shape}"
         if made_call.refusal:
-            refused.append(f"- {name}")
+            lists[_REFUSED].append(f"- {name}")
         else:
-            lines.append(f"- {name}{note}")
-    lists = ((_MADE, lines), (_REFUSED, refused))
-    return "\n\n".join("\n".join([head, *calls]) for head, calls in lists if calls)
+            lists[_MADE].append(f"- {name}{note}")
+    return "\n\n".join("\n".join([head, *lines]) for head, lines in lists.items() if lines)
 
 
 _MADE = """\

@@ -201,8 +201,7 @@ class OpenTurn:
 
     def refused_call(self, digest: str) -> MadeCall | None:
         """The call of this turn that was refused, if there is one."""
-        refused = (m for m in self.made if m.refusal and m.call.digest == digest)
-        return next(refused, None)
+        return next((m for m in self.made if m.refusal and m.call.digest == digest), None)
 
     def settle(self) -> None:
         """Put the calls of a successful step aside: a later step that repeats one is a new call."""

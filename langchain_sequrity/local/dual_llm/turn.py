@@ -6,13 +6,13 @@ endpoint type `lang-graph` the caller sends the program (`docs/protocol.md`, Lan
 
 import keyword
 import unicodedata
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import reduce
 from typing import Any, NoReturn
 
 from langchain_core.messages import AIMessage, AIMessageChunk
-from langchain_core.messages.ai import UsageMetadata
+from langchain_core.messages.ai import add_usage
 from langchain_core.messages.tool import tool_call_chunk
 
 from langchain_sequrity.headers import PlannerPrompt
@@ -31,6 +31,7 @@ from langchain_sequrity.local.services import TurnInputs
 from langchain_sequrity.strict_json import dumps_like_service
 from langchain_sequrity.wire.dual_llm import Envelope
 from langchain_sequrity.wire.exchange import ChatRequest
+from langchain_sequrity.wire.planner_worker import join_models
 
 PROGRAM, VARIABLES = "user_provided_program", "context_vars"
 
@@ -70,15 +71,14 @@ class DualAnswer:
         needs_program = inputs.endpoint_type == "lang-graph" and bool(self._diff.new_messages)
         if needs_program and self._program is None:
             refuse(400, "`lang-graph` runs a program. Send `user_provided_program`.")
-        self._session = session
-        self._services = services
-        self._configuration = configuration
+        self._inputs = inputs
         self._failed = failed
         models = ModelCalls(
             services.backend, inputs.endpoint_type, request.model, configuration.max_output_tokens
         )
         messages = [*self._diff.system, *self._diff.messages]
-        self.request = replace(request, messages=messages, model=models.names)
+        model = join_models(models.planner, models.worker)
+        self.request = replace(request, messages=messages, model=model)
         services.programs.prepare()
         run = services.runs.pop(session.id)
         self._context = TurnContext(inputs, self._state, models, run)
@@ -92,22 +92,20 @@ class DualAnswer:
         result = yield from self._work()
         yield self._piece(result)
 
-    def _work(self) -> Generator[AIMessageChunk, None, TurnResult | None]:
+    def _work(self) -> TurnStream:
         """Continue, end or begin a turn (`docs/behaviour.md`, T1)."""
-        diff, restarted = self._diff, None
-        opened = self._state.turn
-        if opened is not None and opened.waiting is not None and not diff.results:
-            ProgramLoop(self._context, opened).calls.cancel(opened.waiting)
-        if diff.mismatch and not diff.results:
-            restarted = self._state.turn
-            self._forget(diff.prefix)
+        diff, turn, restarted = self._diff, self._state.turn, None
         result: TurnResult | None = None
-        turn = self._state.turn
-        if diff.results and turn is not None:
+        if turn is not None and diff.results:
             turn.mismatch = turn.mismatch or diff.mismatch
             # A failed program is not repaired if the request also begins a new turn.
             loop = ProgramLoop(self._context, turn)
             result = yield from loop.resume(diff.results[0], repairs=not diff.new_messages)
+        elif turn is not None and turn.waiting is not None:
+            ProgramLoop(self._context, turn).calls.cancel(turn.waiting)
+        if diff.mismatch and not diff.results:
+            restarted = turn
+            self._forget(diff.prefix)
         if diff.new_messages:
             if isinstance(result, Envelope):
                 self._remember(diff.start)
@@ -117,15 +115,16 @@ class DualAnswer:
         if isinstance(result, Envelope):
             self._remember(len(diff.messages) + 1)
             self._leave(counts=True)
+        assert result is not None  # noqa: S101 - a request has results or new messages
         return result
 
     def _begin(self, restarted: OpenTurn | None) -> TurnStream:
-        state, configuration, diff = self._state, self._configuration, self._diff
+        state, configuration, diff = self._state, self._inputs.configuration, self._diff
         request, program = self.request, self._program
         # Only a planner is shown the conversation.
         prompt = configuration.planner if program is None else PlannerPrompt()
         query = prompts.query_of(
-            diff, prompt, MessageLabels(diff.messages, self._context.inputs, state.labels)
+            diff, prompt, MessageLabels(diff.messages, self._inputs, state.labels)
         )
         if configuration.fsm.clear_session_meta == "every_turn":
             state.labels = Labels()
@@ -152,7 +151,7 @@ class DualAnswer:
         return loop.run_caller_program(program) if program is not None else (yield from loop.plan())
 
     def _check_turns(self) -> None:
-        session = self._session
+        session = self._inputs.session
         if session.max_turns is not None and session.turns + self._ended_turns >= session.max_turns:
             refuse(
                 404,
@@ -170,7 +169,7 @@ class DualAnswer:
 
     def _remember(self, end: int) -> None:
         """Keep the parts of the turn that later prompts may show."""
-        turn, fsm = self._state.turn, self._configuration.fsm
+        turn, fsm = self._state.turn, self._inputs.configuration.fsm
         if turn is None or not turn.programs:
             return
         programs = [p for index, p in enumerate(turn.programs) if index not in turn.failures]
@@ -181,59 +180,50 @@ class DualAnswer:
                 f"# This step failed.\n{program}" if index in turn.failures else program
                 for index, program in enumerate(turn.programs)
             ]
-        past = PastTurn(turn.query, tuple(programs), end, self._state.variables)
-        self._state.past.append(past)
+        self._state.past.append(PastTurn(turn.query, tuple(programs), end, self._state.variables))
 
     def _forget(self, message_count: int) -> None:
         """Forget the turns that are not in the client's history any more."""
-        past = [turn for turn in self._state.past if turn.end <= message_count]
-        self._state.past = past
+        past = self._state.past = [t for t in self._state.past if t.end <= message_count]
         self._state.variables = past[-1].variables if past else {}
         self._leave(counts=False)
 
-    def _piece(self, result: TurnResult | None) -> AIMessageChunk:
+    def _piece(self, result: TurnResult) -> AIMessageChunk:
         metadata = {"model_name": self.request.model, "finish_reason": "stop"}
         content, calls = "", []
         labels = self._state.data_labels.join(self._state.planner_labels)
         match result:
-            case WaitingCall(id=call_id, tool=tool):
-                labels = reduce(
-                    Labels.join, (value.labels for value in result.arguments.values()), NO_LABELS
-                )
-                values = {name: value.value for name, value in result.arguments.items()}
-                arguments = dumps_like_service(values)
-                calls = [tool_call_chunk(name=tool, args=arguments, id=call_id, index=0)]
+            case WaitingCall(id=call_id, tool=tool, arguments=arguments):
+                labels = reduce(Labels.join, (v.labels for v in arguments.values()), NO_LABELS)
+                args = dumps_like_service({name: v.value for name, v in arguments.items()})
+                calls = [tool_call_chunk(name=tool, args=args, id=call_id, index=0)]
                 metadata["finish_reason"] = "tool_calls"
             case Envelope(error=error):
-                strips = self._configuration.response.strip_response_content
+                strips = self._inputs.configuration.response.strip_response_content
                 content = result.plain_text() if strips else result.text()
                 if error is not None:
                     metadata |= {"finish_reason": self._failed, "failure": error[1]}
                 elif result.policy_check_history is None and result.namespace_snapshot is None:
                     labels = result.labels  # nothing else in the reply has data
-            case None:  # pragma: no cover - a request has results or new messages
-                msg = "The turn has neither a call nor an end."
-                raise AssertionError(msg)
-        none = UsageMetadata(input_tokens=0, output_tokens=0, total_tokens=0)
         reply = AIMessageChunk(
             content=content,
             tool_call_chunks=calls,
             response_metadata=metadata,
-            usage_metadata=self._context.models.usage or none,
+            usage_metadata=add_usage(self._context.models.usage, None),
         )
         remember_labels(reply, labels)
         return reply
 
     def commit(self, message: AIMessage) -> None:
         """Keep the conversation, the state, and the program that waits."""
-        session = self._session
+        session = self._inputs.session
         if self._diff.repeated is None:
             session.messages = [*self.request.messages, message]
             session.state = self._state
             session.turns += self._ended_turns
         # Also after a repetition: runs keep the order in which their sessions were used.
         if self._context.run is not None:
-            self._services.runs.put(session.id, self._context.run)
+            self._inputs.services.runs.put(session.id, self._context.run)
             self._context.run = None
 
     def close(self) -> None:
