@@ -38,7 +38,7 @@ _TAG = re.compile(r"<[^<>]*>")
 _SPACE = re.compile(r"\s+")
 
 # Providers' names for errors that come without an HTTP status.
-_STATUS_OF_NAME: Mapping[str, int] = MappingProxyType(
+STATUS_OF_NAME: Mapping[str, int] = MappingProxyType(
     {
         "invalid_request_error": 400,
         "context_length_exceeded": 400,
@@ -193,12 +193,10 @@ def is_session_gone(error: StatusError, session_id: str | None) -> bool:
     """
     if error.inside_reply:
         return False
-    if error.status == _NOT_FOUND:
-        return True
-    if error.status == _GONE_STATUS and not error_text(error.body):
+    may_be_unnamed = error.status == _GONE_STATUS
+    if error.status == _NOT_FOUND or (may_be_unnamed and not error_text(error.body)):
         return True
     spaced_id = re.sub(r"[_-]", " ", session_id or "")
-    may_be_unnamed = error.status == _GONE_STATUS
     return error.status in _MAY_BE_GONE and any(
         _says_gone(sentence, spaced_id)
         or (may_be_unnamed and _NAMELESS.fullmatch(sentence.strip()) is not None)
@@ -300,7 +298,7 @@ def _status_within(body: Any) -> int | None:
 
 def _as_status(value: Any) -> int | None:
     if isinstance(value, str):
-        value = int(value) if value.isascii() and value.isdigit() else _STATUS_OF_NAME.get(value)
+        value = int(value) if value.isascii() and value.isdigit() else STATUS_OF_NAME.get(value)
     is_number = isinstance(value, int) and not isinstance(value, bool)
     return value if is_number and _FIRST_ERROR <= value <= _LAST_ERROR else None
 
