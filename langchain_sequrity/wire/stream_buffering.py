@@ -54,16 +54,13 @@ class _HeldChunks:
         chunks, self._sum = self._sum, ChunkSum()
         return chunks
 
-    def __bool__(self) -> bool:
-        """Whether any chunk is held."""
-        return any(True for _ in self._sum)
-
 
 class _HoldingReader(ABC):
     """Base of the readers that hold back chunks of another reader."""
 
-    def __init__(self, inner: StreamReader[AIMessageChunk]) -> None:
+    def __init__(self, inner: StreamReader[AIMessageChunk], judge: Judge) -> None:
         self._inner = inner
+        self._judge = judge
         self._head = Reply(0, {})
         self._held = _HeldChunks()
 
@@ -114,8 +111,7 @@ class EnvelopeReader(_HoldingReader):
     """
 
     def __init__(self, inner: StreamReader[AIMessageChunk], judge: Judge, *, certain: bool) -> None:
-        super().__init__(inner)
-        self._judge = judge
+        super().__init__(inner, judge)
         self._is_dual: bool | None = True if certain else None
 
     def feed(self, event: Event) -> Iterable[AIMessageChunk]:
@@ -227,8 +223,7 @@ class DenialReader(_HoldingReader):
     def __init__(
         self, inner: StreamReader[AIMessageChunk], judge: Judge, *, holds_objects: bool = False
     ) -> None:
-        super().__init__(inner)
-        self._judge = judge
+        super().__init__(inner, judge)
         self._leads = (*denials.LEADS, "{") if holds_objects else denials.LEADS
         # `open` before any text; `doubtful` while the text may be a denial; `held` after a refusal.
         self._state: Literal["open", "doubtful", "held", "clear"] = "open"
