@@ -8,7 +8,6 @@ it. An error object may also come inside a reply with status 200 or inside a str
 
 import re
 from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Any
 
 from langchain_sequrity.errors import (
@@ -38,25 +37,23 @@ _TAG = re.compile(r"<[^<>]*>")
 _SPACE = re.compile(r"\s+")
 
 # Providers' names for errors that come without an HTTP status.
-STATUS_OF_NAME: Mapping[str, int] = MappingProxyType(
-    {
-        "invalid_request_error": 400,
-        "context_length_exceeded": 400,
-        "authentication_error": 401,
-        "invalid_api_key": 401,
-        "permission_error": 403,
-        "not_found_error": 404,
-        "model_not_found": 404,
-        "request_too_large": 413,
-        "rate_limit_error": 429,
-        "rate_limit_exceeded": 429,
-        "insufficient_quota": 429,
-        "api_error": 500,
-        "server_error": 500,
-        "timeout_error": 504,
-        "overloaded_error": 529,
-    }
-)
+STATUS_OF_NAME: Mapping[str, int] = {
+    "invalid_request_error": 400,
+    "context_length_exceeded": 400,
+    "authentication_error": 401,
+    "invalid_api_key": 401,
+    "permission_error": 403,
+    "not_found_error": 404,
+    "model_not_found": 404,
+    "request_too_large": 413,
+    "rate_limit_error": 429,
+    "rate_limit_exceeded": 429,
+    "insufficient_quota": 429,
+    "api_error": 500,
+    "server_error": 500,
+    "timeout_error": 504,
+    "overloaded_error": 529,
+}
 _UNNAMED = 500
 _NO_REASON = "it gave no reason"
 
@@ -104,20 +101,18 @@ _TOO_LONG = (
     "context window",
 )
 
-_WHAT_TO_DO: Mapping[type[StatusError], str] = MappingProxyType(
-    {
-        AuthenticationFailed: "Check `api_key` (or the variable `SEQURITY_API_KEY`).",
-        PermissionDenied: "The key is valid but has no permission for this request.",
-        NotFound: (
-            "Check `base_url` (the service's address without a path), `provider` and `model`, and "
-            "the session if one was resumed."
-        ),
-        RateLimited: "Send fewer requests, or wait and try again.",
-        Overloaded: "Try again later.",
-        ServerFailed: "Try again later; if it persists, report it with the request id.",
-        ContextTooLong: "Shorten the conversation, or use a model with a larger context.",
-    }
-)
+_WHAT_TO_DO: Mapping[type[StatusError], str] = {
+    AuthenticationFailed: "Check `api_key` (or the variable `SEQURITY_API_KEY`).",
+    PermissionDenied: "The key is valid but has no permission for this request.",
+    NotFound: (
+        "Check `base_url` (the service's address without a path), `provider` and `model`, and "
+        "the session if one was resumed."
+    ),
+    RateLimited: "Send fewer requests, or wait and try again.",
+    Overloaded: "Try again later.",
+    ServerFailed: "Try again later; if it persists, report it with the request id.",
+    ContextTooLong: "Shorten the conversation, or use a model with a larger context.",
+}
 
 
 def error_text(body: Any) -> str | None:
