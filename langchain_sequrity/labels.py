@@ -220,11 +220,10 @@ class GatheredLabels:
         if isinstance(error, Exception):
             # The same object may be raised again in another run.
             vars(error).pop(LABELS_KEY, None)
-        if labels is None:
-            return
-        if isinstance(error, Exception):
-            vars(error)[LABELS_KEY] = labels
-        self.tell(labels)
+            if labels is not None:
+                vars(error)[LABELS_KEY] = labels
+        if labels is not None:
+            self.tell(labels)
 
     @property
     def labels(self) -> Labels | None:

@@ -157,6 +157,9 @@ class EnvelopeReader(_HoldingReader):
         return _by_call(self._judge(whole))
 
 
+_CALL_FIELDS = ("tool_call_chunks", "tool_calls", "invalid_tool_calls")
+
+
 def _by_call(chunk: AIMessageChunk) -> list[AIMessageChunk]:
     """Split a chunk with several calls among its blocks.
 
@@ -172,22 +175,14 @@ def _by_call(chunk: AIMessageChunk) -> list[AIMessageChunk]:
         index = block.get("index") if isinstance(block, dict) else None
         blocks.get(index, others).append(block)
     provider = {"model_provider": chunk.response_metadata.get("model_provider")}
-    return [
-        chunk.model_copy(
-            update={
-                "content": others,
-                "tool_call_chunks": [],
-                "tool_calls": [],
-                "invalid_tool_calls": [],
-            }
-        ),
-        *(
-            AIMessageChunk(
-                content=blocks[call["index"]], tool_call_chunks=[call], response_metadata=provider
-            )
-            for call in calls
-        ),
+    chunks = [
+        AIMessageChunk(
+            content=blocks[call["index"]], tool_call_chunks=[call], response_metadata=provider
+        )
+        for call in calls
     ]
+    no_calls = {name: list[Any]() for name in _CALL_FIELDS}
+    return [chunk.model_copy(update={"content": others, **no_calls}), *chunks]
 
 
 def _is_reasoning(chunk: AIMessageChunk) -> bool:
