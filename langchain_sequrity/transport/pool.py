@@ -136,7 +136,7 @@ class _OriginPools(Generic[C, S]):
         self._pools: dict[Origin, OriginPool[C, S]] = {}
 
     def _pool(self, origin: Origin, new_slots: Callable[[int], S]) -> OriginPool[C, S]:
-        if pool := self._pools.get(origin):
+        if (pool := self._pools.get(origin)) is not None:
             return pool
         new = OriginPool[C, S](new_slots(self._max_open), self._max_idle)
         return self._pools.setdefault(origin, new)
