@@ -121,8 +121,7 @@ def take_json_headers(headers: dict[str, str]) -> dict[str, Any]:
     """
     json_headers: dict[str, Any] = {}
     for name in list(headers):
-        row = _JSON_HEADERS.get(name.lower().replace("_", "-"))
-        if row is not None:
+        if row := _JSON_HEADERS.get(name.lower().replace("_", "-")):
             field_name, header_class = row
             json_headers[field_name] = read_header(header_class, headers.pop(name), unknown="keep")
     return json_headers

@@ -102,13 +102,11 @@ class Denial:
     def _call(self) -> str:
         if self.tool is None:
             return "a step of the program"
-        node = "" if self.node is None else f" ({self._node_text})"
-        return f"the call of `{plain(self.tool, limit=_MAX_NAME)}`{node}"
-
-    @property
-    def _node_text(self) -> str:
+        call = f"the call of `{plain(self.tool, limit=_MAX_NAME)}`"
+        if self.node is None:
+            return call
         router = "the router after " if self.is_router else ""
-        return f"{router}node `{plain(self.node or '', limit=_MAX_NAME)}`"
+        return f"{call} ({router}node `{plain(self.node, limit=_MAX_NAME)}`)"
 
     @property
     def _claim(self) -> str:

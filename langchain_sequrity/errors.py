@@ -565,16 +565,14 @@ def _package(frame: FrameType) -> str:
     return str(frame.f_globals.get("__name__")).partition(".")[0]
 
 
-_BY_STATUS: Mapping[int, type[StatusError]] = MappingProxyType(
-    {
-        401: AuthenticationFailed,
-        403: PermissionDenied,
-        404: NotFound,
-        429: RateLimited,
-        503: Overloaded,
-        529: Overloaded,
-    }
-)
+_BY_STATUS: Mapping[int, type[StatusError]] = {
+    401: AuthenticationFailed,
+    403: PermissionDenied,
+    404: NotFound,
+    429: RateLimited,
+    503: Overloaded,
+    529: Overloaded,
+}
 _HTTP_SERVER_ERROR = 500
 
 

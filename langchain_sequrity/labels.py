@@ -24,7 +24,6 @@ from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import reduce
-from types import TracebackType
 from typing import Any, Literal, Self, cast, get_args
 
 from langchain_sequrity.errors import UsageError
@@ -213,12 +212,7 @@ class GatheredLabels:
         self._token = _gathered.set(self)
         return self
 
-    def __exit__(
-        self,
-        _error_type: type[BaseException] | None,
-        error: BaseException | None,
-        _trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, _type: object, error: BaseException | None, _traceback: object) -> None:
         """Stop, and pass the labels to the outer collector."""
         with suppress(ValueError):  # an abandoned coroutine is closed in another context
             _gathered.reset(self._token)
@@ -226,11 +220,10 @@ class GatheredLabels:
         if isinstance(error, Exception):
             # The same object may be raised again in another run.
             vars(error).pop(LABELS_KEY, None)
-        if labels is None:
-            return
-        if isinstance(error, Exception):
-            vars(error)[LABELS_KEY] = labels
-        self.tell(labels)
+            if labels is not None:
+                vars(error)[LABELS_KEY] = labels
+        if labels is not None:
+            self.tell(labels)
 
     @property
     def labels(self) -> Labels | None:

@@ -10,7 +10,7 @@ import json
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 from urllib.parse import urlsplit
 
 from langchain_sequrity.connection import LOOPBACK_KEY, Connection, check_key
@@ -546,18 +546,21 @@ class ProgramTurn:
         )
         return self.reply
 
-    def begin(self, **options: Any) -> ProbeReply:
+    def begin(self) -> Self:
         """Send the first request, and add its reply to the conversation.
+
+        Returns:
+            This turn.
 
         Raises:
             Unanswered: If the service refuses the request.
         """
-        reply = self.ask(**options)
+        reply = self.ask()
         if reply.is_refused:
             raise Unanswered(reply.unexpected("a turn that begins"))
         if reply.events is None:
             self.messages.append(reply.message)
-        return reply
+        return self
 
     def ask_again(self, *messages: dict[str, Any], **options: Any) -> ProbeReply:
         """Add messages, and send the conversation in the session of the last reply."""
@@ -568,13 +571,6 @@ class ProgramTurn:
     def result(self, content: str = "1") -> dict[str, Any]:
         """The message with the result of the call that the last reply asks for."""
         return {"role": "tool", "tool_call_id": self.reply.call["id"], "content": content}
-
-
-def begin_turn(client: Client, program: str, **options: Any) -> ProgramTurn:
-    """A turn of which the first request was sent."""
-    turn = ProgramTurn(client, program, **options)
-    turn.begin()
-    return turn
 
 
 def unknown_session() -> str:

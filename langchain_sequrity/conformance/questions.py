@@ -17,7 +17,6 @@ from langchain_sequrity.conformance.client import (
     Unanswered,
     Unavailable,
     Unusable,
-    begin_turn,
     json_headers_of,
     sqrt,
     unknown_session,
@@ -27,6 +26,7 @@ from langchain_sequrity.conformance.readers import Answer, acceptance, outcome, 
 from langchain_sequrity.wire import denials
 from langchain_sequrity.wire.error_body import error_text
 from langchain_sequrity.wire.planner_worker import has_two_models
+from langchain_sequrity.wire.policy_generation import variant_of
 from langchain_sequrity.wire.routes import VALIDATE_HEADERS_PATH, policy_route
 
 _ONE = "final_return_value = 1"
@@ -53,14 +53,15 @@ def session_of_another_key(client: Client) -> Answer:
     alone = ProgramTurn(client, _ONE).ask(key=client.target.second_key)
     if alone.is_refused:
         raise Unanswered(alone.unexpected("a turn with the second key alone"))
-    turn = begin_turn(client, _ONE_CALL)
+    turn = ProgramTurn(client, _ONE_CALL).begin()
     return outcome(turn.ask_again(turn.result(), key=client.target.second_key))
 
 
 def session_headers_absent(client: Client) -> Answer:
     """A call that is denied, in a request without the JSON headers."""
     program = "a = probe_read(n=1)\nb = probe_send(text='x')\nfinal_return_value = b"
-    turn = begin_turn(client, program, policy=sqrt('tool "probe_send" { must deny always; }'))
+    policy = sqrt('tool "probe_send" { must deny always; }')
+    turn = ProgramTurn(client, program, policy=policy).begin()
     turn.headers = {}
     reply = turn.ask_again(turn.result())
     return Answer("denied", reply.error_text) if reply.outcome == "failure" else outcome(reply)
@@ -68,7 +69,7 @@ def session_headers_absent(client: Client) -> Answer:
 
 def call_id_resumes(client: Client) -> Answer:
     """A result without `X-Session-ID`."""
-    turn = begin_turn(client, _ONE_CALL)
+    turn = ProgramTurn(client, _ONE_CALL).begin()
     if turn.reply.session.replace("-", "") not in str(turn.reply.call["id"]).replace("-", ""):
         return Answer("the id is short")
     return outcome(turn.ask_again(turn.result(), session=None))
@@ -76,14 +77,14 @@ def call_id_resumes(client: Client) -> Answer:
 
 def call_id_of_another_session(client: Client) -> Answer:
     """The result of another session's call."""
-    other, turn = begin_turn(client, _ONE_CALL), begin_turn(client, _ONE_CALL)
+    other, turn = ProgramTurn(client, _ONE_CALL).begin(), ProgramTurn(client, _ONE_CALL).begin()
     turn.messages[-1] = other.messages[-1]
     return outcome(turn.ask_again(other.result()))
 
 
 def result_for_no_call(client: Client) -> Answer:
     """A result for a call that was never made."""
-    turn = begin_turn(client, _ONE_CALL)
+    turn = ProgramTurn(client, _ONE_CALL).begin()
     call_id = f"tc-{turn.reply.session}-{unknown_session()}"
     return outcome(turn.ask_again({"role": "tool", "tool_call_id": call_id, "content": "1"}))
 
@@ -91,7 +92,7 @@ def result_for_no_call(client: Client) -> Answer:
 def result_repeated(client: Client) -> Answer:
     """The same result twice."""
     program = "a = probe_read(n=1)\nb = probe_read(n=2)\nfinal_return_value = [a, b]"
-    turn = begin_turn(client, program)
+    turn = ProgramTurn(client, program).begin()
     first = turn.ask_again(turn.result()).call
     reply = turn.ask_again()
     if reply.outcome != "asks for a tool":
@@ -115,7 +116,7 @@ def result_repeated_with_key(client: Client) -> Answer:
 
 def history_arguments_respelt(client: Client) -> Answer:
     """A history whose arguments have other white space."""
-    turn = begin_turn(client, _ONE_CALL)
+    turn = ProgramTurn(client, _ONE_CALL).begin()
     message = deepcopy(turn.messages[-1])
     function = message["tool_calls"][0]["function"]
     compact = json.dumps(json.loads(function["arguments"]), separators=(",", ":"))
@@ -300,14 +301,8 @@ def messages_of_graph(client: Client) -> Answer:
 def policy_gen_reply(client: Client) -> Answer:
     """A description of a policy."""
     provider = client.target.provider
-    types = {
-        None: "openrouter_chat_completion",
-        "openrouter": "openrouter_chat_completion",
-        "openai": "oai_chat_completion",
-        "sequrity_azure": "sequrity_azure_chat_completion",
-    }
     body = {
-        "type": types[provider],
+        "type": variant_of(provider),
         "model": client.target.model,
         "tools": list(TOOLS),
         "description": "What `probe_read` returns is never sent.",

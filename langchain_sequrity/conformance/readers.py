@@ -10,7 +10,7 @@ from langchain_sequrity.conformance.client import ProbeReply, Unanswered
 from langchain_sequrity.denials import Denial
 from langchain_sequrity.labels import Labels
 from langchain_sequrity.wire import denials
-from langchain_sequrity.wire.dual_llm import read_envelope
+from langchain_sequrity.wire.dual_llm import denial_in, read_envelope
 from langchain_sequrity.wire.planner_worker import has_two_models
 
 _UUID = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
@@ -293,8 +293,7 @@ def _denied(reply: ProbeReply) -> Denial:
 
 def _denial_of(reply: ProbeReply) -> Denial | None:
     """The denial that the client reads from a failed turn."""
-    turn = reply.envelope
-    return denials.read_failure(turn.error_code, turn.error_message, turn.policy_check_history)
+    return denial_in(reply.envelope)
 
 
 # Streams

@@ -5,7 +5,6 @@ import re
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Any, Final, Literal, Self, TypedDict, Unpack, get_args, overload
 
 from langchain_sequrity.display import plain
@@ -77,18 +76,15 @@ class Expectation:
     @property
     def text(self) -> str:
         """The expectation in words."""
-        parts: list[str] = [self.verdict]
-        if self.tool is not None:
-            parts.append(f"tool `{plain(self.tool)}`")
-        if self.rule is not None:
-            parts.append(f"a rule {_pattern_words(self.rule)}")
-        if self.reason is not None:
-            parts.append(f"a reason {_pattern_words(self.reason)}")
-        if self.strength is not None:
-            parts.append(self.strength)
-        if self.certain is not None:
-            parts.append("certain" if self.certain else "in doubt")
-        return ", ".join(parts)
+        parts = [
+            self.verdict,
+            None if self.tool is None else f"tool `{plain(self.tool)}`",
+            None if self.rule is None else f"a rule {_pattern_words(self.rule)}",
+            None if self.reason is None else f"a reason {_pattern_words(self.reason)}",
+            self.strength,
+            {True: "certain", False: "in doubt", None: None}[self.certain],
+        ]
+        return ", ".join(filter(None, parts))
 
     def failure(self, got: Outcomes) -> str:
         """The message of the assertion, or an empty text if all is as expected.
@@ -214,12 +210,7 @@ class DenialContext:
         self._recorder.__enter__()
         return self
 
-    def __exit__(
-        self,
-        error_type: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> bool:
+    def __exit__(self, _type: object, error: BaseException | None, _traceback: object) -> bool:
         """Compare the exception that ended the body, or its calls, with the expectation.
 
         Raises:
@@ -227,7 +218,7 @@ class DenialContext:
                 `TurnFailed` are passed on.
         """
         __tracebackhide__ = True
-        self._recorder.__exit__(error_type, error, traceback)
+        self._recorder.__exit__()
         if isinstance(error, TurnFailed):
             _compare(self._expected, read_outcomes(error), error)
             self._error = error if isinstance(error, PolicyDenied) else None

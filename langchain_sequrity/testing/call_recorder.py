@@ -7,7 +7,6 @@ copy the context.
 
 from contextlib import suppress
 from contextvars import ContextVar
-from types import TracebackType
 from typing import Any, Self
 
 from langchain_core.callbacks import BaseCallbackHandler
@@ -50,12 +49,7 @@ class CallRecorder(BaseCallbackHandler):
         self._token = _active.set(self)
         return self
 
-    def __exit__(
-        self,
-        error_type: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Stop to record."""
         with suppress(ValueError):  # an asynchronous fixture may end in another context
             _active.reset(self._token)

@@ -20,9 +20,8 @@ import threading
 import urllib.request
 import warnings
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, field
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from time import monotonic
 from typing import Generic, TypeVar, cast
@@ -137,11 +136,10 @@ class _OriginPools(Generic[C, S]):
         self._pools: dict[Origin, OriginPool[C, S]] = {}
 
     def _pool(self, origin: Origin, new_slots: Callable[[int], S]) -> OriginPool[C, S]:
-        pool = self._pools.get(origin)
-        if pool is None:
-            new = OriginPool[C, S](new_slots(self._max_open), self._max_idle)
-            pool = self._pools.setdefault(origin, new)
-        return pool
+        if (pool := self._pools.get(origin)) is not None:
+            return pool
+        new = OriginPool[C, S](new_slots(self._max_open), self._max_idle)
+        return self._pools.setdefault(origin, new)
 
     def _tls(self, origin: Origin) -> ssl.SSLContext | None:
         return self._ssl_context() if origin.scheme == b"https" else None
@@ -373,21 +371,15 @@ def shared_sender(proxies: Proxies) -> Sender:
     Args:
         proxies: Proxy settings; empty for direct connections.
     """
-    sender = _senders.get(proxies)
-    return sender or _senders.setdefault(proxies, _new_sender(proxies))
+    return _senders.get(proxies) or _senders.setdefault(proxies, _new_sender(proxies))
 
 
 def _new_sender(proxies: Proxies) -> Sender:
     return ClientSender(_client(httpx.Client, proxies)) if proxies else Pool(_ssl_context)
 
 
-@dataclass(slots=True)
-class _LoopSenders:
-    """The senders of one event loop, and the generator that closes them with the loop."""
-
-    senders: dict[Proxies, AsyncSender] = field(default_factory=dict)
-    closing: AsyncIterator[None] | None = None
-
+_LoopSenders = tuple[dict[Proxies, AsyncSender], AsyncIterator[None]]
+"""The senders of one event loop, and the generator that closes them with the loop."""
 
 _loops: dict[asyncio.AbstractEventLoop, _LoopSenders] = {}
 
@@ -398,9 +390,8 @@ async def shared_async_sender(proxies: Proxies) -> AsyncSender:
     Args:
         proxies: Proxy settings; empty for direct connections.
     """
-    of_loop = _loops.get(asyncio.get_running_loop()) or await _senders_of_loop()
-    sender = of_loop.senders.get(proxies)
-    return sender or of_loop.senders.setdefault(proxies, _new_async_sender(proxies))
+    senders, _ = _loops.get(asyncio.get_running_loop()) or await _senders_of_loop()
+    return senders.get(proxies) or senders.setdefault(proxies, _new_async_sender(proxies))
 
 
 def _new_async_sender(proxies: Proxies) -> AsyncSender:
@@ -414,21 +405,22 @@ async def _senders_of_loop() -> _LoopSenders:
     for loop in [loop for loop in list(_loops) if loop.is_closed()]:
         _loops.pop(loop, None)
     loop = asyncio.get_running_loop()
-    of_loop = _loops[loop] = _LoopSenders()
+    senders: dict[Proxies, AsyncSender] = {}
     # At its shutdown the loop closes all async generators that were started in it.
-    of_loop.closing = _close_with(loop, of_loop)
-    await anext(of_loop.closing)
-    return of_loop
+    closing = _close_with(loop, senders)
+    _loops[loop] = senders, closing
+    await anext(closing)
+    return senders, closing
 
 
 async def _close_with(
-    loop: asyncio.AbstractEventLoop, of_loop: _LoopSenders
+    loop: asyncio.AbstractEventLoop, senders: Mapping[Proxies, AsyncSender]
 ) -> AsyncIterator[None]:
     try:
         yield
     finally:
         _loops.pop(loop, None)
-        for sender in of_loop.senders.values():
+        for sender in senders.values():
             await sender.aclose()
 
 
@@ -441,7 +433,7 @@ def close_idle(origin: Origin) -> None:
 async def aclose_idle(origin: Origin) -> None:
     """Close the running loop's idle connections to an origin. Calls in progress continue."""
     of_loop = _loops.get(asyncio.get_running_loop())
-    if of_loop is not None and isinstance(pool := of_loop.senders.get(()), AsyncPool):
+    if of_loop is not None and isinstance(pool := of_loop[0].get(()), AsyncPool):
         pool.clear(origin)
         await asyncio.sleep(0)  # as above
 

@@ -15,7 +15,6 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
-from types import TracebackType
 
 import httpcore
 import httpx
@@ -309,12 +308,7 @@ class MappedErrors:
     def __enter__(self) -> None:
         """Nothing to prepare."""
 
-    def __exit__(
-        self,
-        _error_type: type[BaseException] | None,
-        fault: BaseException | None,
-        _traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, _type: object, fault: BaseException | None, _traceback: object) -> None:
         """Replace an exception of the network by ours; let all others pass."""
         if fault is None:
             return

@@ -41,7 +41,6 @@ from langchain_sequrity.wire.exchange import Reply, ServiceCall, StreamReader
 from langchain_sequrity.wire.sse import SSEDecoder
 
 T = TypeVar("T")
-T_co = TypeVar("T_co", covariant=True)
 
 _EVENTS = "text/event-stream"
 _KEY_HEADERS = (b"authorization", b"x-api-key")

@@ -80,17 +80,14 @@ def read_printed(text: str) -> PrintedCall:
     if match is None or len(text) - match.start() > MAX_PRINTED:
         return PrintedCall()
     sections: dict[str, Any] = {}
-    heading: str | None = match["name"]
-    position = match.end()
     try:
-        while heading is not None:
+        while (heading := match["name"]) is not None:
             if heading in sections:
                 return PrintedCall()
-            sections[heading], position = _literal(text, position)
-            following = _NEXT.match(text, position)
-            if following is None:
+            sections[heading], position = _literal(text, match.end())
+            match = _NEXT.match(text, position)
+            if match is None:
                 return PrintedCall()
-            heading, position = following["name"], following.end()
     except (ValueError, RecursionError):
         return PrintedCall()
     call = _call_in(sections)
@@ -317,17 +314,11 @@ def _with_printed(denial: Denial, printed: PrintedCall) -> Denial:
     not soft.
     """
     checked = read_check(printed.check) or Denial()
-    strength = checked.strength
-    if (
-        strength == "soft"
-        and None not in (denial.tool, printed.tool)
-        and denial.tool != printed.tool
-    ):
-        strength = None
+    is_another = denial.tool is not None and printed.tool not in (None, denial.tool)
     return replace(
         denial,
         tool=denial.tool or printed.tool,
-        strength=strength,
+        strength=None if is_another and checked.strength == "soft" else checked.strength,
         reason=checked.reason or denial.reason,
     )
 

@@ -41,6 +41,7 @@ from langchain_sequrity.wire.exchange import (
     METADATA_KEY,
     check_json,
 )
+from langchain_sequrity.wire.media import THOUGHTS
 from langchain_sequrity.wire.planner_worker import has_two_models
 from langchain_sequrity.wire.tools import CUT_OFF, finish_reason
 
@@ -53,16 +54,6 @@ HISTORY_MISMATCH = "history_mismatch"
 _OF_TEXT = ("text", "citations", "annotations", "logprobs")
 # An absent list is empty (`docs/protocol.md`, Dual-LLM content).
 _NO_NAMES = Labels(consumers=frozenset())
-_KNOWN = {
-    "status",
-    "final_return_value",
-    "error",
-    "program",
-    "policy_check_history",
-    "namespace_snapshot",
-    "session_meta",
-    "message_history_mismatch_detected",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,11 +133,9 @@ def read_envelope(text: str, *, certain: bool = True) -> DualLLMResult | None:
         The result, or `None` if the text is not a complete and well-formed envelope. Duplicate
         keys at any depth are not well-formed: two readers could see two results.
     """
-    if not text.lstrip().startswith("{"):
+    if not text.lstrip().startswith("{") or not _is_json(text):
         return None
-    check_json(text)
     try:
-        _check_strict(text)
         result = _read(loads(text, unique=True, constants=True), certain=certain)
         _ = result.text  # raises for a value that cannot be shown
     except (_NotAnEnvelope, BadLabels, ValueError):
@@ -157,19 +146,19 @@ def read_envelope(text: str, *, certain: bool = True) -> DualLLMResult | None:
 _CONSTANT = re.compile(r"(?:NaN|-?Infinity)(?=\s*[,\]}])")
 
 
-def _check_strict(text: str) -> None:
-    """Raise `ValueError` unless a text is JSON of bounded depth and valid Unicode.
+def _is_json(text: str) -> bool:
+    """Whether a text is JSON of bounded depth and valid Unicode. Raises `BadReply` over the limit.
 
     The service writes with Python's `json.dumps`, which also writes NaN and infinities.
     """
+    check_json(text)
     try:
         orjson.loads(text)
     except ValueError:
         # A text with such a word in a string is JSON with and without it.
         plain_text, count = _CONSTANT.subn("0", text)
-        if not count:
-            raise
-        orjson.loads(plain_text)
+        return count > 0 and _is_json(plain_text)
+    return True
 
 
 def _check_type(value: Any, *types: type) -> Any:
@@ -179,9 +168,10 @@ def _check_type(value: Any, *types: type) -> Any:
 
 
 def _read(body: dict[str, Any], *, certain: bool) -> DualLLMResult:
-    status = body.get("status")
-    returned = _check_type(body.get("final_return_value"), dict)
-    error = _check_type(body.get("error"), dict) or {}
+    take = body.pop
+    status = take("status", None)
+    returned = _check_type(take("final_return_value", None), dict)
+    error = _check_type(take("error", None), dict) or {}
     succeeded = status == "success"
     if not succeeded and status != "failure":
         raise _NotAnEnvelope
@@ -200,12 +190,12 @@ def _read(body: dict[str, Any], *, certain: bool) -> DualLLMResult:
         value_type=_check_type(returned.get("value_type"), str) if succeeded else None,
         error_code=_check_type(error.get("code"), str),
         error_message=_check_type(error.get("message"), str),
-        program=_check_type(body.get("program"), str),
-        policy_check_history=tuple(_check_type(body.get("policy_check_history"), list) or ()),
-        namespace_snapshot=_check_type(body.get("namespace_snapshot"), dict),
-        session_meta=_check_type(body.get("session_meta"), dict),
-        message_history_mismatch_detected=bool(body.get("message_history_mismatch_detected")),
-        extra={key: value for key, value in body.items() if key not in _KNOWN},
+        program=_check_type(take("program", None), str),
+        policy_check_history=tuple(_check_type(take("policy_check_history", None), list) or ()),
+        namespace_snapshot=_check_type(take("namespace_snapshot", None), dict),
+        session_meta=_check_type(take("session_meta", None), dict),
+        message_history_mismatch_detected=bool(take("message_history_mismatch_detected", None)),
+        extra=body,  # what is left
     )
 
 
@@ -276,15 +266,6 @@ def _is_unfinished_envelope(text: str) -> bool:
         start.startswith(lead) or lead.startswith(start) for lead in _LEADS
     )
     return may_be and not _is_json(text)
-
-
-def _is_json(text: str) -> bool:
-    check_json(text)
-    try:
-        _check_strict(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _session(message: AIMessage) -> str | None:
@@ -421,12 +402,10 @@ def kept_text(message: AIMessage, name: str) -> str | None:
         return None
     try:
         data = base64.b64decode(packed, validate=True)
-        text = (
-            zlib.decompressobj().decompress(data, MAX_REPLY_BYTES).decode("utf-8", "surrogatepass")
-        )
+        unpacked = zlib.decompressobj().decompress(data, MAX_REPLY_BYTES)
+        return unpacked.decode("utf-8", "surrogatepass")
     except (ValueError, zlib.error):
         return None
-    return text
 
 
 def _failure(message: AIMessage, result: DualLLMResult, remap: Remap | None) -> TurnFailed:
@@ -435,9 +414,7 @@ def _failure(message: AIMessage, result: DualLLMResult, remap: Remap | None) -> 
         "result": result,
         "program": result.program,
     }
-    denial = denials.read_failure(
-        result.error_code, result.error_message, result.policy_check_history
-    )
+    denial = denial_in(result)
     if denial is None:
         is_untouched = result.program is None and not result.policy_check_history
         if is_untouched and (end := session_end(result.error_code, result.error_message)):
@@ -482,16 +459,18 @@ def _denied(turn: AIMessage, denial: Denial, **facts: Any) -> PolicyDenied:
     metadata = dict(turn.response_metadata)
     if metadata.get("stop_reason") == "refusal":
         metadata = {name: metadata[name] for name in metadata.keys() - _OF_REFUSAL}
-    message = AIMessage(
+    extra = {name: value for name, value in turn.additional_kwargs.items() if name != "refusal"}
+    return PolicyDenied(text, denial=denial, message=_without_calls(turn, extra, metadata), **facts)
+
+
+def _without_calls(turn: AIMessage, extra: dict[str, Any], metadata: dict[str, Any]) -> AIMessage:
+    return AIMessage(
         content=turn.content or [],
-        additional_kwargs={
-            name: value for name, value in turn.additional_kwargs.items() if name != "refusal"
-        },
+        additional_kwargs=extra,
         response_metadata=metadata,
         usage_metadata=turn.usage_metadata,
         id=turn.id,
     )
-    return PolicyDenied(text, denial=denial, message=message, **facts)
 
 
 _OF_REFUSAL = {"stop_reason", "stop_details"}
@@ -529,13 +508,7 @@ def _refusal(turn: AIMessage, reason: str) -> AIMessage:
     if metadata.get("model_provider") != MODEL_PROVIDER:
         details = {"type": "refusal", "explanation": reason}
         metadata = {**metadata, "stop_reason": "refusal", "stop_details": details}
-    return AIMessage(
-        content=turn.content or [],
-        additional_kwargs={**turn.additional_kwargs, "refusal": reason},
-        response_metadata=metadata,
-        usage_metadata=turn.usage_metadata,
-        id=turn.id,
-    )
+    return _without_calls(turn, {**turn.additional_kwargs, "refusal": reason}, metadata)
 
 
 def may_be_dual(model: object, reply_id: object, session_id: str | None) -> bool:
@@ -546,9 +519,7 @@ def may_be_dual(model: object, reply_id: object, session_id: str | None) -> bool
 # Stop reasons of replies that may be empty.
 _ENDED_OTHERWISE = CUT_OFF | {"refusal", "pause_turn"}
 # Types of blocks that are not an answer by themselves.
-_NO_ANSWER = frozenset(
-    {"text", "refusal", "reasoning", "reasoning_content", "thinking", "redacted_thinking"}
-)
+_NO_ANSWER = frozenset({"text", "refusal", "reasoning_content", *THOUGHTS})
 
 
 def raise_for_outcome(message: AIMessage, *, is_guarded: bool, remap: Remap) -> None:
@@ -581,16 +552,14 @@ def raise_for_outcome(message: AIMessage, *, is_guarded: bool, remap: Remap) -> 
 def _in_envelope(message: AIMessage) -> Denial | None:
     """A denial in the envelope of a dual-LLM turn, in a session of another kind."""
     text = str(message.text)
-    result = (
-        read_envelope(text)
-        if denials.normalized_beginning(text).startswith(denials.LEADS[-1])
-        else None
-    )
-    if result is None:
-        return None
-    return denials.read_failure(
-        result.error_code, result.error_message, result.policy_check_history
-    )
+    is_failure = denials.normalized_beginning(text).startswith(denials.LEADS[-1])
+    result = read_envelope(text) if is_failure else None
+    return None if result is None else denial_in(result)
+
+
+def denial_in(turn: DualLLMResult) -> Denial | None:
+    """The denial that ended a failed turn; `None` if it failed for another reason."""
+    return denials.read_failure(turn.error_code, turn.error_message, turn.policy_check_history)
 
 
 def is_empty(message: AIMessage) -> bool:

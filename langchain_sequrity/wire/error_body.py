@@ -8,7 +8,6 @@ it. An error object may also come inside a reply with status 200 or inside a str
 
 import re
 from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Any
 
 from langchain_sequrity.errors import (
@@ -38,25 +37,23 @@ _TAG = re.compile(r"<[^<>]*>")
 _SPACE = re.compile(r"\s+")
 
 # Providers' names for errors that come without an HTTP status.
-_STATUS_OF_NAME: Mapping[str, int] = MappingProxyType(
-    {
-        "invalid_request_error": 400,
-        "context_length_exceeded": 400,
-        "authentication_error": 401,
-        "invalid_api_key": 401,
-        "permission_error": 403,
-        "not_found_error": 404,
-        "model_not_found": 404,
-        "request_too_large": 413,
-        "rate_limit_error": 429,
-        "rate_limit_exceeded": 429,
-        "insufficient_quota": 429,
-        "api_error": 500,
-        "server_error": 500,
-        "timeout_error": 504,
-        "overloaded_error": 529,
-    }
-)
+STATUS_OF_NAME: Mapping[str, int] = {
+    "invalid_request_error": 400,
+    "context_length_exceeded": 400,
+    "authentication_error": 401,
+    "invalid_api_key": 401,
+    "permission_error": 403,
+    "not_found_error": 404,
+    "model_not_found": 404,
+    "request_too_large": 413,
+    "rate_limit_error": 429,
+    "rate_limit_exceeded": 429,
+    "insufficient_quota": 429,
+    "api_error": 500,
+    "server_error": 500,
+    "timeout_error": 504,
+    "overloaded_error": 529,
+}
 _UNNAMED = 500
 _NO_REASON = "it gave no reason"
 
@@ -104,20 +101,18 @@ _TOO_LONG = (
     "context window",
 )
 
-_WHAT_TO_DO: Mapping[type[StatusError], str] = MappingProxyType(
-    {
-        AuthenticationFailed: "Check `api_key` (or the variable `SEQURITY_API_KEY`).",
-        PermissionDenied: "The key is valid but has no permission for this request.",
-        NotFound: (
-            "Check `base_url` (the service's address without a path), `provider` and `model`, and "
-            "the session if one was resumed."
-        ),
-        RateLimited: "Send fewer requests, or wait and try again.",
-        Overloaded: "Try again later.",
-        ServerFailed: "Try again later; if it persists, report it with the request id.",
-        ContextTooLong: "Shorten the conversation, or use a model with a larger context.",
-    }
-)
+_WHAT_TO_DO: Mapping[type[StatusError], str] = {
+    AuthenticationFailed: "Check `api_key` (or the variable `SEQURITY_API_KEY`).",
+    PermissionDenied: "The key is valid but has no permission for this request.",
+    NotFound: (
+        "Check `base_url` (the service's address without a path), `provider` and `model`, and "
+        "the session if one was resumed."
+    ),
+    RateLimited: "Send fewer requests, or wait and try again.",
+    Overloaded: "Try again later.",
+    ServerFailed: "Try again later; if it persists, report it with the request id.",
+    ContextTooLong: "Shorten the conversation, or use a model with a larger context.",
+}
 
 
 def error_text(body: Any) -> str | None:
@@ -193,12 +188,10 @@ def is_session_gone(error: StatusError, session_id: str | None) -> bool:
     """
     if error.inside_reply:
         return False
-    if error.status == _NOT_FOUND:
-        return True
-    if error.status == _GONE_STATUS and not error_text(error.body):
+    may_be_unnamed = error.status == _GONE_STATUS
+    if error.status == _NOT_FOUND or (may_be_unnamed and not error_text(error.body)):
         return True
     spaced_id = re.sub(r"[_-]", " ", session_id or "")
-    may_be_unnamed = error.status == _GONE_STATUS
     return error.status in _MAY_BE_GONE and any(
         _says_gone(sentence, spaced_id)
         or (may_be_unnamed and _NAMELESS.fullmatch(sentence.strip()) is not None)
@@ -300,7 +293,7 @@ def _status_within(body: Any) -> int | None:
 
 def _as_status(value: Any) -> int | None:
     if isinstance(value, str):
-        value = int(value) if value.isascii() and value.isdigit() else _STATUS_OF_NAME.get(value)
+        value = int(value) if value.isascii() and value.isdigit() else STATUS_OF_NAME.get(value)
     is_number = isinstance(value, int) and not isinstance(value, bool)
     return value if is_number and _FIRST_ERROR <= value <= _LAST_ERROR else None
 

@@ -107,15 +107,8 @@ def _openai_audio(block: Block, audio: Block) -> Media:
 
 def _openai_file(block: Block, file: Block) -> Media:
     mime_type, data = _split_data_uri(file.get("file_data"))
-    return Media(
-        "file",
-        mime_type,
-        data,
-        file.get("file_url"),
-        file.get("file_id"),
-        file.get("filename"),
-        _extras(block),
-    )
+    url, file_id, name = file.get("file_url"), file.get("file_id"), file.get("filename")
+    return Media("file", mime_type, data, url, file_id, name, _extras(block))
 
 
 def _standard(block: Block) -> Media:
@@ -126,25 +119,17 @@ def _standard(block: Block) -> Media:
     names = (fields.get(key) for fields in (block, extras) for key in ("filename", "title", "name"))
     name = next(filter(None, names), None)
     if isinstance(source, Mapping):
+        mime_type, url, file_id = source.get("media_type"), source.get("url"), source.get("file_id")
         data = source.get("data") if source.get("type") in ("base64", "text") else None
-        return Media(
-            media_type,
-            source.get("media_type"),
-            data,
-            source.get("url"),
-            source.get("file_id"),
-            name,
-            extras,
-        )
-    mime_type = block.get("mime_type")
-    if block.get("source_type") == "id":
-        return Media(media_type, mime_type, None, None, block.get("id"), name, extras)
-    url = block.get("url")
-    data = block.get("base64") or block.get("data")
-    if data is None and isinstance(url, str) and url.startswith("data:"):
-        uri_type, data = _split_data_uri(url)
-        mime_type, url = mime_type or uri_type, None
-    return Media(media_type, mime_type, data, url, block.get("file_id"), name, extras)
+    elif block.get("source_type") == "id":
+        mime_type, data, url, file_id = block.get("mime_type"), None, None, block.get("id")
+    else:
+        mime_type, url, file_id = block.get("mime_type"), block.get("url"), block.get("file_id")
+        data = block.get("base64") or block.get("data")
+        if data is None and isinstance(url, str) and url.startswith("data:"):
+            uri_type, data = _split_data_uri(url)
+            mime_type, url = mime_type or uri_type, None
+    return Media(media_type, mime_type, data, url, file_id, name, extras)
 
 
 def _extras(block: Block) -> dict[str, Any]:

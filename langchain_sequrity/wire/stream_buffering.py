@@ -54,16 +54,13 @@ class _HeldChunks:
         chunks, self._sum = self._sum, ChunkSum()
         return chunks
 
-    def __bool__(self) -> bool:
-        """Whether any chunk is held."""
-        return any(True for _ in self._sum)
-
 
 class _HoldingReader(ABC):
     """Base of the readers that hold back chunks of another reader."""
 
-    def __init__(self, inner: StreamReader[AIMessageChunk]) -> None:
+    def __init__(self, inner: StreamReader[AIMessageChunk], judge: Judge) -> None:
         self._inner = inner
+        self._judge = judge
         self._head = Reply(0, {})
         self._held = _HeldChunks()
 
@@ -114,8 +111,7 @@ class EnvelopeReader(_HoldingReader):
     """
 
     def __init__(self, inner: StreamReader[AIMessageChunk], judge: Judge, *, certain: bool) -> None:
-        super().__init__(inner)
-        self._judge = judge
+        super().__init__(inner, judge)
         self._is_dual: bool | None = True if certain else None
 
     def feed(self, event: Event) -> Iterable[AIMessageChunk]:
@@ -161,6 +157,9 @@ class EnvelopeReader(_HoldingReader):
         return _by_call(self._judge(whole))
 
 
+_CALL_FIELDS = ("tool_call_chunks", "tool_calls", "invalid_tool_calls")
+
+
 def _by_call(chunk: AIMessageChunk) -> list[AIMessageChunk]:
     """Split a chunk with several calls among its blocks.
 
@@ -176,22 +175,14 @@ def _by_call(chunk: AIMessageChunk) -> list[AIMessageChunk]:
         index = block.get("index") if isinstance(block, dict) else None
         blocks.get(index, others).append(block)
     provider = {"model_provider": chunk.response_metadata.get("model_provider")}
-    return [
-        chunk.model_copy(
-            update={
-                "content": others,
-                "tool_call_chunks": [],
-                "tool_calls": [],
-                "invalid_tool_calls": [],
-            }
-        ),
-        *(
-            AIMessageChunk(
-                content=blocks[call["index"]], tool_call_chunks=[call], response_metadata=provider
-            )
-            for call in calls
-        ),
+    chunks = [
+        AIMessageChunk(
+            content=blocks[call["index"]], tool_call_chunks=[call], response_metadata=provider
+        )
+        for call in calls
     ]
+    no_calls = {name: list[Any]() for name in _CALL_FIELDS}
+    return [chunk.model_copy(update={"content": others, **no_calls}), *chunks]
 
 
 def _is_reasoning(chunk: AIMessageChunk) -> bool:
@@ -227,8 +218,7 @@ class DenialReader(_HoldingReader):
     def __init__(
         self, inner: StreamReader[AIMessageChunk], judge: Judge, *, holds_objects: bool = False
     ) -> None:
-        super().__init__(inner)
-        self._judge = judge
+        super().__init__(inner, judge)
         self._leads = (*denials.LEADS, "{") if holds_objects else denials.LEADS
         # `open` before any text; `doubtful` while the text may be a denial; `held` after a refusal.
         self._state: Literal["open", "doubtful", "held", "clear"] = "open"

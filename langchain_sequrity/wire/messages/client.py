@@ -464,13 +464,12 @@ def _usage(usage: Mapping[str, Any]) -> UsageMetadata:
     if lifetimes:  # instead of their sum, which LangChain would count a second time
         created = sum(lifetimes.values())
         details |= {"cache_creation": 0, **lifetimes}
+    thought = token_count(usage.get("output_tokens_details") or {}, "thinking_tokens")
     return usage_metadata(
         (token_count(usage, "input_tokens") or 0) + (cache_read or 0) + (created or 0),
         token_count(usage, "output_tokens") or 0,
         inputs=details,
-        outputs={
-            "reasoning": token_count(usage.get("output_tokens_details") or {}, "thinking_tokens")
-        },
+        outputs={"reasoning": thought},
     )
 
 
@@ -681,13 +680,8 @@ class MessagesReader(FormatReader):
 
 
 def _chunk(block: Block, call: ToolCallChunk | None = None) -> Chunks:
-    return (
-        AIMessageChunk(
-            content=[block],
-            tool_call_chunks=[] if call is None else [call],
-            response_metadata=_PROVIDER,
-        ),
-    )
+    calls = [] if call is None else [call]
+    return (AIMessageChunk(content=[block], tool_call_chunks=calls, response_metadata=_PROVIDER),)
 
 
 def _asks_for_blocks(request: Mapping[str, Any]) -> bool:

@@ -80,13 +80,11 @@ def _text(block: Mapping[str, Any]) -> Block | None:
     if not text.strip():
         return None
     written = {"type": "text", "text": text, **_additions(block)}
-    if isinstance(citations := written.get("citations"), list):
-        written["citations"] = [_without_null_file(citation) for citation in citations]
-    annotations = block.get("annotations")
-    if annotations and "citations" not in written:
+    citations = written.get("citations")
+    if "citations" not in written and (annotations := block.get("annotations")):
         citations = [citation for citation in map(_citation, annotations) if citation is not None]
-        if citations:
-            written["citations"] = [_without_null_file(citation) for citation in citations]
+    if citations and isinstance(citations, list):
+        written["citations"] = [_without_null_file(citation) for citation in citations]
     return written
 
 

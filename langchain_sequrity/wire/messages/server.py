@@ -26,6 +26,7 @@ from langchain_core.messages.tool import tool_call
 from langchain_sequrity.strict_json import dumps
 from langchain_sequrity.wire import checks
 from langchain_sequrity.wire.checks import array, at_least, between, optional, tagged_union, text_or
+from langchain_sequrity.wire.error_body import STATUS_OF_NAME
 from langchain_sequrity.wire.exchange import (
     ChatRequest,
     Event,
@@ -139,29 +140,6 @@ _READERS: Mapping[str, Callable[[Block], Block]] = {
 # Requests
 
 
-DOCUMENTED = frozenset(
-    {
-        "user_provided_program",
-        "context_vars",
-        "messages",
-        "model",
-        "max_tokens",
-        "system",
-        "temperature",
-        "top_p",
-        "top_k",
-        "tools",
-        "tool_choice",
-        "thinking",
-        "reasoning_effort",
-        "stop_sequences",
-        "stream",
-        "output_config",
-        "metadata",
-        "service_tier",
-        "timeout",
-    }
-)
 _LEAST_BUDGET = 1024
 _FUNCTION_TYPES = ("custom", None)
 _FORCED = ("any", "tool")
@@ -195,25 +173,26 @@ _TURN = {
     "assistant": {"content": _ASSISTANT_CONTENT},
     "system": {"content": _SYSTEM_CONTENT},
 }
-_BODY = checks.Body(
-    {
-        "model": str,
-        "max_tokens": at_least(1),
-        "messages": array(tagged_union("role", _TURN)),
-        "system": optional(_SYSTEM_CONTENT),
-        "thinking": optional(tagged_union("type", _THINKING)),
-        "tool_choice": optional(tagged_union("type", _CHOICES)),
-        "output_config": optional({"format": optional(_FORMAT)}),
-        "stop_sequences": optional(array(str)),
-        "stream": optional(bool),
-        "temperature": optional(between(0, 1)),
-        "top_p": optional(between(0, 1)),
-        "top_k": optional(between(0, 1_000_000, int)),
-        "service_tier": optional(Literal["auto", "standard_only"]),
-        "reasoning_effort": optional(Literal["none", "minimal", "low", "medium", "high", "xhigh"]),
-        "metadata": optional(checks.OBJECT),
-    }
-)
+_FIELDS = {
+    "model": str,
+    "max_tokens": at_least(1),
+    "messages": array(tagged_union("role", _TURN)),
+    "system": optional(_SYSTEM_CONTENT),
+    "thinking": optional(tagged_union("type", _THINKING)),
+    "tool_choice": optional(tagged_union("type", _CHOICES)),
+    "output_config": optional({"format": optional(_FORMAT)}),
+    "stop_sequences": optional(array(str)),
+    "stream": optional(bool),
+    "temperature": optional(between(0, 1)),
+    "top_p": optional(between(0, 1)),
+    "top_k": optional(between(0, 1_000_000, int)),
+    "service_tier": optional(Literal["auto", "standard_only"]),
+    "reasoning_effort": optional(Literal["none", "minimal", "low", "medium", "high", "xhigh"]),
+    "metadata": optional(checks.OBJECT),
+}
+_BODY = checks.Body(_FIELDS)
+# The service documents each field that is checked, and some more (`docs/protocol.md`, Messages).
+DOCUMENTED = frozenset({*_FIELDS, "tools", "user_provided_program", "context_vars", "timeout"})
 
 
 def read_request(body: Any) -> ChatRequest:
@@ -388,16 +367,8 @@ _STOP_REASONS = {
     "tool_calls": "tool_use",
     "content_filter": "refusal",
 }
-_NAMES_OF_STATUS = {
-    400: "invalid_request_error",
-    401: "authentication_error",
-    403: "permission_error",
-    404: "not_found_error",
-    413: "request_too_large",
-    429: "rate_limit_error",
-    504: "timeout_error",
-    529: "overloaded_error",
-}
+# Where several names have one status, the first is Anthropic's.
+_NAMES_OF_STATUS = {status: name for name, status in reversed([*STATUS_OF_NAME.items()])}
 _NOTHING_YET = {"input_tokens": 0, "output_tokens": 0}
 
 

@@ -209,7 +209,7 @@ def _assistant(items: list[Item]) -> Iterable[AIMessage]:
     )
 
 
-_ORDER = ("text", "refusal", "function_call")
+# In the order of plain blocks.
 _BARE = {
     "text": {"type", "text"},
     "refusal": {"type", "refusal"},
@@ -224,7 +224,7 @@ def _is_plain(blocks: list[Block]) -> bool:
         return False
     if not all(block.keys() == _BARE.get(block["type"]) for block in blocks):
         return False
-    return block_types == sorted(block_types, key=_ORDER.index)
+    return block_types == sorted(block_types, key=[*_BARE].index)
 
 
 def _assistant_item(item: Item) -> Item:
