@@ -12,7 +12,6 @@ from collections.abc import (
     Awaitable,
     Callable,
     Collection,
-    Iterable,
     Iterator,
     Mapping,
     Sequence,
@@ -333,8 +332,9 @@ class PolicyMiddleware(AgentMiddleware[AgentState[ResponseT], ContextT, Response
         vars(middleware).update(_guard=guard, _inspected={})
         return middleware
 
-    def _inspect(self, tools: Iterable[object]) -> None:
-        """Warn, once for each tool, of agents that it runs without a policy."""
+    def _inspect(self, tools: Sequence[Any]) -> None:
+        """Learn the tools' defaults, and warn, once for each tool, of agents without a policy."""
+        self._guard.policy.learn_defaults(tools)
         for tool in tools:
             if not isinstance(tool, BaseTool) or self._inspected.get(id(tool)) is tool:
                 continue
@@ -362,7 +362,6 @@ class PolicyMiddleware(AgentMiddleware[AgentState[ResponseT], ContextT, Response
         handler: Callable[[ModelRequest[ContextT]], ModelResponse[Any]],
     ) -> ModelResponse[Any]:
         """Inspect the tools of the model."""
-        self._guard.policy.learn_defaults(request.tools)
         self._inspect(request.tools)
         return handler(request)
 
@@ -372,7 +371,6 @@ class PolicyMiddleware(AgentMiddleware[AgentState[ResponseT], ContextT, Response
         handler: Callable[[ModelRequest[ContextT]], Awaitable[ModelResponse[Any]]],
     ) -> ModelResponse[Any]:
         """Inspect the tools of the model."""
-        self._guard.policy.learn_defaults(request.tools)
         self._inspect(request.tools)
         return await handler(request)
 
