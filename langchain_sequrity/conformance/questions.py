@@ -25,8 +25,8 @@ from langchain_sequrity.conformance.client import (
 )
 from langchain_sequrity.conformance.readers import Answer, acceptance, outcome, status
 from langchain_sequrity.wire import denials
+from langchain_sequrity.wire.dual_llm import has_two_models
 from langchain_sequrity.wire.error_body import error_text
-from langchain_sequrity.wire.planner_worker import has_two_models
 from langchain_sequrity.wire.routes import VALIDATE_HEADERS_PATH, policy_route
 
 _ONE = "final_return_value = 1"

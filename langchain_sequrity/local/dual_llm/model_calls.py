@@ -12,8 +12,8 @@ from langchain_sequrity.local.dual_llm import prompts
 from langchain_sequrity.local.dual_llm.answer_text import longest_fenced_block, without_thoughts
 from langchain_sequrity.sizes import of_json
 from langchain_sequrity.strict_json import loads, nests_deeper
+from langchain_sequrity.wire.dual_llm import join_models
 from langchain_sequrity.wire.exchange import ChatRequest
-from langchain_sequrity.wire.planner_worker import join_models
 
 _KEY = "answer"
 _READINGS = 3  # attempts of the data model to answer with JSON
