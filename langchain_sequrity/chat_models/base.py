@@ -260,7 +260,8 @@ class SequrityChatModel(PassesDenials[LanguageModelInput, AIMessage], Parameters
             on_denied=self.on_denied,
             on_session_expired=self.on_session_expired,
             include_response_headers=self.include_response_headers,
-            only_new_messages=self._sends_only_new(),
+            # Only `ChatSequrity` has this parameter.
+            only_new_messages=getattr(self, "use_previous_response_id", False),
         )
         fields = {name: getattr(self, name) for name in self._body_parameters}
         body = {"model": self.model_name, **fields, **self.model_kwargs}
@@ -297,10 +298,6 @@ class SequrityChatModel(PassesDenials[LanguageModelInput, AIMessage], Parameters
             http_async_client=self.http_async_client,
             proxy=None if self.proxy is None else self.proxy.get_secret_value(),
         )
-
-    def _sends_only_new(self) -> bool:
-        """Whether only the messages after the last reply are sent, with that reply's id."""
-        return False
 
     def _connection(self, suffix: Format) -> Connection:
         headers = {

@@ -153,10 +153,6 @@ class ChatSequrity(SequrityChatModel):
 
         return "responses", stream_reader.FORMAT
 
-    @override
-    def _sends_only_new(self) -> bool:
-        return self.use_previous_response_id
-
     @property
     @override
     def _llm_type(self) -> str:

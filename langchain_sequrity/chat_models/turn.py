@@ -423,21 +423,18 @@ class Turn:
     def _after_mismatch(self, error: StatusError, session_id: str) -> None:
         if (self._stays or self.memory is not None) and self._may_continue:
             step, self.continues = "asking the session to accept it", True
+        elif self._stays:
+            error.args = (f"{error} {_STAYS}",)
+            raise error
+        elif self.session_id is not None or self._mismatch_policy == "reject":
+            raise error
         else:
-            self._leave_session(error, session_id)
+            if self.memory is not None:
+                self.memory.lose(_NOT_ACCEPTED, session_id)
+            self.session_id, self.forked_from = NEW_SESSION, session_id
             step = "continuing in a new session"
         _logger.warning("The history differs from that of session %s; %s.", session_id, step)
         self._prepare()
-
-    def _leave_session(self, error: StatusError, session_id: str) -> None:
-        if self._stays:
-            error.args = (f"{error} {_STAYS}",)
-            raise error
-        if self.session_id is not None or self._mismatch_policy == "reject":
-            raise error
-        if self.memory is not None:
-            self.memory.lose(_NOT_ACCEPTED, session_id)
-        self.session_id, self.forked_from = NEW_SESSION, session_id
 
     @property
     def _stays(self) -> bool:

@@ -45,11 +45,6 @@ def origin_of(agent: str, message: str, config: Mapping[str, Any]) -> Origin:
     return Origin(agent, message, graph_run(config["configurable"]).step)
 
 
-def is_inside_a_graph(config: Mapping[str, Any]) -> bool:
-    """Whether an agent runs inside another graph."""
-    return graph_run(config["configurable"]).is_inside
-
-
 class _Beginning(NamedTuple):
     """Where this process met a session first: the session, a checkpoint of that time, a run.
 
