@@ -56,8 +56,8 @@ from langchain_sequrity.sqrt.matchers import MatchBudget
 from langchain_sequrity.sqrt.nodes import Binding, Declaration, Name, has_rules, tools_of, walk
 from langchain_sequrity.strict_json import dumps
 from langchain_sequrity.suggestions import suggest
+from langchain_sequrity.wire.dual_llm import split_models
 from langchain_sequrity.wire.exchange import Reply, ServiceCall, read_object
-from langchain_sequrity.wire.planner_worker import split_models
 from langchain_sequrity.wire.policy_generation import (
     DEFAULT_RETRIES,
     PolicyReply,

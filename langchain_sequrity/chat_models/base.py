@@ -2,10 +2,9 @@
 
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import replace
-from functools import wraps
+from functools import cached_property, wraps
 from inspect import isawaitable, iscoroutine
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn, Self
+from typing import TYPE_CHECKING, Any, NoReturn, Self
 from urllib.parse import urlsplit
 
 import orjson
@@ -31,8 +30,7 @@ from langchain_sequrity.chat_models.parameters import (
     KeySource,
     Parameters,
     PreparedParameters,
-    check_policy,
-    check_policy_for_tools,
+    capabilities_of,
     env_key,
 )
 from langchain_sequrity.chat_models.run_config import (
@@ -54,6 +52,13 @@ from langchain_sequrity.chat_models.turn import Turn, TurnSettings
 from langchain_sequrity.connection import ASKED_KEY, LOOPBACK_KEY, Connection, check_key
 from langchain_sequrity.errors import PolicyDenied, StatusError, UsageError
 from langchain_sequrity.headers import Header
+from langchain_sequrity.headers.policy_fit import (
+    describe,
+    is_repeated,
+    missing_rules,
+    problems,
+    warn_of_policy,
+)
 from langchain_sequrity.tracing import atrace_turn, trace_turn
 from langchain_sequrity.wire.exchange import ClientFormat
 from langchain_sequrity.wire.routes import Format, is_loopback
@@ -81,11 +86,14 @@ _CALL_ARGUMENTS = frozenset(
 TOKEN_LIMIT_FIELDS = ("max_tokens", "max_completion_tokens")
 """Two names of one limit. A call's limit replaces the model's, whatever their names."""
 
+_CLEARED = (
+    "The policy has rules on the session, and `fsm.clear_session_meta` of the configuration clears "
+    "its labels in each turn: the rules do not see earlier turns. Leave the setting out."
+)
+
 
 class SequrityChatModel(PassesDenials[LanguageModelInput, AIMessage], Parameters):
     """Base of `ChatSequrity` and `SequrityMessages`; see these for their use."""
-
-    _takes_tool_extras: ClassVar[bool] = False
 
     def __init__(self, model: str | None = None, **kwargs: Any) -> None:
         """Take the model's name first and everything else by keyword."""
@@ -132,11 +140,11 @@ class SequrityChatModel(PassesDenials[LanguageModelInput, AIMessage], Parameters
     @property
     @override
     def _identifying_params(self) -> dict[str, Any]:
-        return dict(self._ready().identifying)
+        return dict(self._ready.identifying)
 
     @override
     def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
-        params = self._ready().params
+        params = self._ready.params
         ls_params = LangSmithParams(ls_provider="sequrity", ls_model_type="chat")
         ls_params["ls_model_name"] = kwargs.get("model", params["model"])
         if (temperature := kwargs.get("temperature", params.get("temperature"))) is not None:
@@ -175,7 +183,7 @@ class SequrityChatModel(PassesDenials[LanguageModelInput, AIMessage], Parameters
     @override
     def _get_llm_string(self, stop: list[str] | None = None, **kwargs: Any) -> str:
         # Two keys, policies or default headers never share a cached answer.
-        fingerprint = self._ready().settings.connection.with_keys(self._call_keys()).fingerprint
+        fingerprint = self._ready.settings.connection.with_keys(self._call_keys()).fingerprint
         return f"{super()._get_llm_string(stop=stop, **kwargs)}---{fingerprint}"
 
     @override
@@ -197,9 +205,22 @@ class SequrityChatModel(PassesDenials[LanguageModelInput, AIMessage], Parameters
 
     @model_validator(mode="after")
     def _check_connection(self) -> Self:
-        """Check now, and not at the first call, that the fields give a connection."""
-        connection = self._ready().settings.connection
-        check_policy(connection, self.labels, is_strict=self.strict_policy)
+        """Check now, and not at the first call, that the fields give a connection.
+
+        A policy that does less than it says, judged by its text and the mode, is a warning.
+
+        Raises:
+            UsageError: Instead of the warning, with `strict_policy`.
+        """
+        connection = self._ready.settings.connection
+        if (policy := connection.policy) is not None:
+            capabilities = capabilities_of(connection)
+            texts = (
+                missing_rules(policy),
+                describe(problems(policy, capabilities, labels=self.labels), capabilities),
+                _CLEARED if connection.clears_session and policy.uses_session else "",
+            )
+            warn_of_policy("\n".join(filter(None, texts)), is_strict=self.strict_policy)
         return self
 
     @property
@@ -215,21 +236,16 @@ class SequrityChatModel(PassesDenials[LanguageModelInput, AIMessage], Parameters
                 "for a graph or for `PolicyGenTool`."
             )
             raise UsageError(msg)
-        return self._ready()
+        return self._ready
 
     def _format(self) -> tuple[Format, ClientFormat]:
         """The wire format: the last part of the path, and the module that reads and writes it."""
         raise NotImplementedError
 
-    def _ready(self) -> PreparedParameters:
-        # pydantic's access to private attributes is slow, and each call needs this several times.
-        private = self.__pydantic_private__ or {}
-        prepared: PreparedParameters | None = private.get("_prepared")
-        if prepared is None:
-            prepared = self._prepared = self._prepare()
-        return prepared
+    # Not private attributes of pydantic, which are slow: each call needs these several times.
 
-    def _prepare(self) -> PreparedParameters:
+    @cached_property
+    def _ready(self) -> PreparedParameters:
         if self._lost:
             names = ", ".join(f"`{name}`" for name in self._lost)
             msg = (
@@ -244,20 +260,27 @@ class SequrityChatModel(PassesDenials[LanguageModelInput, AIMessage], Parameters
             on_denied=self.on_denied,
             on_session_expired=self.on_session_expired,
             include_response_headers=self.include_response_headers,
-            only_new_messages=self._sends_only_new(),
+            # Only `ChatSequrity` has this parameter.
+            only_new_messages=getattr(self, "use_previous_response_id", False),
         )
-        params = self._default_params()
-        return PreparedParameters(settings, params, self._identify(params), set())
+        fields = {name: getattr(self, name) for name in self._body_parameters}
+        body = {"model": self.model_name, **fields, **self.model_kwargs}
+        params = {name: value for name, value in body.items() if value is not None}
+        identifying = {
+            **params,
+            "base_url": self.base_url,
+            "provider": self.provider,
+            "endpoint_type": self.endpoint_type,
+            **{name: value.to_header() for name, value in self._json_headers().items()},
+        }
+        return PreparedParameters(settings, params, identifying, set())
 
     def sender(self) -> "Transport":
         """The transport of the model's calls."""
-        private = self.__pydantic_private__ or {}
-        sender: Transport | None = private.get("_sender")
-        if sender is None:
-            sender = self._sender = self._make_transport()
-        return sender
+        return self._sender
 
-    def _make_transport(self) -> "Transport":
+    @cached_property
+    def _sender(self) -> "Transport":
         # Imported at the first call: the package imports faster.
         from langchain_sequrity.transport import (  # noqa: PLC0415
             RetryPolicy,
@@ -265,22 +288,16 @@ class SequrityChatModel(PassesDenials[LanguageModelInput, AIMessage], Parameters
             Transport,
         )
 
-        silence: float | Literal["default"] | None = "default"
-        if "stream_chunk_timeout" in self.model_fields_set:
-            silence = self.stream_chunk_timeout
+        is_set = "stream_chunk_timeout" in self.model_fields_set
         return Transport(
             self.base_url,
-            timeouts=Timeouts.of(self.timeout, silence),
+            timeouts=Timeouts.of(self.timeout, self.stream_chunk_timeout if is_set else "default"),
             retry=RetryPolicy(max_retries=self.max_retries),
-            secrets=self._ready().settings.connection.secrets,
+            secrets=self._ready.settings.connection.secrets,
             http_client=self.http_client,
             http_async_client=self.http_async_client,
             proxy=None if self.proxy is None else self.proxy.get_secret_value(),
         )
-
-    def _sends_only_new(self) -> bool:
-        """Whether only the messages after the last reply are sent, with that reply's id."""
-        return False
 
     def _connection(self, suffix: Format) -> Connection:
         headers = {
@@ -352,21 +369,6 @@ class SequrityChatModel(PassesDenials[LanguageModelInput, AIMessage], Parameters
             keys[name] = _checked_key(name, await key if isawaitable(key) else key)
         return keys
 
-    def _default_params(self) -> dict[str, Any]:
-        """The fields of the body that are the same for each call."""
-        fields = {name: getattr(self, name) for name in self._body_parameters}
-        params = {"model": self.model_name, **fields, **self.model_kwargs}
-        return {name: value for name, value in params.items() if value is not None}
-
-    def _identify(self, params: Mapping[str, Any]) -> dict[str, Any]:
-        return {
-            **params,
-            "base_url": self.base_url,
-            "provider": self.provider,
-            "endpoint_type": self.endpoint_type,
-            **{name: value.to_header() for name, value in self._json_headers().items()},
-        }
-
     def _json_headers(self) -> dict[str, Header]:
         """X-Features, X-Policy and X-Config, as far as they are given, by the field's name."""
         headers = {name: getattr(self, name) for name in HEADERS}
@@ -383,14 +385,11 @@ class SequrityChatModel(PassesDenials[LanguageModelInput, AIMessage], Parameters
         *,
         stream: bool,
     ) -> Turn:
-        prepared = self._ready()
-        settings = prepared.settings
-        if keys:
-            settings = replace(settings, connection=settings.connection.with_keys(keys))
+        prepared = self._ready
+        connection = prepared.settings.connection.with_keys(keys)
         params = self._params(prepared.params, stop, kwargs, stream=stream)
         self._check_policy_for(params.get("tools"))  # of `bind` or of this call
         session_id, headers = session_and_headers(kwargs)
-        connection = settings.connection
         if headers:
             connection, headers = connection.with_headers(headers)
         memory = None
@@ -401,7 +400,7 @@ class SequrityChatModel(PassesDenials[LanguageModelInput, AIMessage], Parameters
                 connection.owner, self.on_session_lost, thread_id=kwargs.get("thread_id")
             )
         return Turn(
-            settings,
+            prepared.settings,
             messages,
             params,
             connection,
@@ -472,7 +471,7 @@ class SequrityChatModel(PassesDenials[LanguageModelInput, AIMessage], Parameters
         **kwargs: Any,
     ) -> ChatResult:
         with self._turn(messages, stop, kwargs, self._call_keys(), stream=False) as turn:
-            transport = self.sender()
+            transport = self._sender
             while True:
                 try:
                     result = transport.send(turn.call, turn.read)
@@ -495,7 +494,7 @@ class SequrityChatModel(PassesDenials[LanguageModelInput, AIMessage], Parameters
     ) -> ChatResult:
         keys = await self._acall_keys()
         async with self._turn(messages, stop, kwargs, keys, stream=False) as turn:
-            transport = self.sender()
+            transport = self._sender
             while True:
                 try:
                     result = await transport.asend(turn.call, turn.read)
@@ -517,7 +516,7 @@ class SequrityChatModel(PassesDenials[LanguageModelInput, AIMessage], Parameters
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
         with self._turn(messages, stop, kwargs, self._call_keys(), stream=True) as turn:
-            transport = self.sender()
+            transport = self._sender
             while True:
                 try:
                     for message in transport.stream(turn.call, turn.new_reader):
@@ -544,7 +543,7 @@ class SequrityChatModel(PassesDenials[LanguageModelInput, AIMessage], Parameters
     ) -> AsyncIterator[ChatGenerationChunk]:
         keys = await self._acall_keys()
         async with self._turn(messages, stop, kwargs, keys, stream=True) as turn:
-            transport = self.sender()
+            transport = self._sender
             while True:
                 try:
                     # `aclosing`: an abandoned stream gives its connection back at once, not when
@@ -570,7 +569,7 @@ class SequrityChatModel(PassesDenials[LanguageModelInput, AIMessage], Parameters
         self, config: RunnableConfig | None, kwargs: dict[str, Any]
     ) -> dict[str, Any]:
         refuse_settings(config, self)
-        needs_thread = "extra_headers" in kwargs or self._ready().settings.connection.uses_session
+        needs_thread = "extra_headers" in kwargs or self._ready.settings.connection.uses_session
         return with_run_config(config, kwargs, needs_thread=needs_thread)
 
     @override
@@ -609,16 +608,6 @@ class SequrityChatModel(PassesDenials[LanguageModelInput, AIMessage], Parameters
             input, config, stop=stop, **self._with_run_config(config, kwargs)
         )
 
-    @override
-    def stream_events(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
-        return super().stream_events(input, config, **self._with_run_config(config, kwargs))
-
-    @override
-    def astream_events(
-        self, input: Any, config: RunnableConfig | None = None, **kwargs: Any
-    ) -> Any:
-        return super().astream_events(input, config, **self._with_run_config(config, kwargs))
-
     # Tools and structured output
 
     @override
@@ -655,8 +644,9 @@ class SequrityChatModel(PassesDenials[LanguageModelInput, AIMessage], Parameters
             PolicyMismatch: If the policy has rules without effect in this mode or with these tools;
                 once for each set of tools. Warnings of the constructor are not repeated.
         """
-        extras, results = self._takes_tool_extras, self._ready().settings.connection.dual_llm
-        definitions = write_tools(tools, strict=strict, extras=extras, results=results is True)
+        connection = self._ready.settings.connection
+        extras, results = connection.suffix == "messages", connection.dual_llm is True
+        definitions = write_tools(tools, strict=strict, extras=extras, results=results)
         self._check_policy_for(definitions, unlabelled_tools(tools, definitions))
         bound = {
             "tool_choice": write_tool_choice(tool_choice, definitions),
@@ -672,10 +662,18 @@ class SequrityChatModel(PassesDenials[LanguageModelInput, AIMessage], Parameters
         return bound_model
 
     def _check_policy_for(self, tools: object, unlabelled: Collection[str] = ()) -> None:
-        """Compare the policy with a set of tools once: an agent binds them before each answer."""
-        prepared = self._ready()
+        """Compare the policy with a set of tools once: an agent binds them before each answer.
+
+        A policy that does less than it says with these tools is a warning. What was told of the
+        policy without them is not told again.
+
+        Raises:
+            UsageError: Instead of the warning, with `strict_policy`.
+        """
+        prepared = self._ready
         connection = prepared.settings.connection
-        if connection.policy is None or not tools or not isinstance(tools, list):
+        policy = connection.policy
+        if policy is None or not tools or not isinstance(tools, list):
             return
         if not all(isinstance(tool, dict) for tool in tools):  # the service refuses them
             return
@@ -683,11 +681,20 @@ class SequrityChatModel(PassesDenials[LanguageModelInput, AIMessage], Parameters
             key = orjson.dumps(tools)
         except TypeError:  # not JSON: the error comes when it is sent
             return
-        if key not in prepared.compared:
-            check_policy_for_tools(
-                connection, tools, unlabelled, self.labels, is_strict=self.strict_policy
-            )
-            prepared.compared.add(key)
+        if key in prepared.compared:
+            return
+        capabilities, labels = capabilities_of(connection), self.labels
+        without_tools = problems(policy, capabilities, labels=labels)
+        findings = problems(policy, capabilities, tools, unlabelled=unlabelled, labels=labels)
+        text = describe(
+            [finding for finding in findings if not is_repeated(finding, without_tools)],
+            capabilities,
+            "The policy has rules that do not fit the tools that are bound, so they do less than "
+            "they say",
+            "Correct them, or bind the tools that they are for.",
+        )
+        warn_of_policy(text, is_strict=self.strict_policy)
+        prepared.compared.add(key)
 
     @override
     def with_structured_output(
@@ -703,12 +710,16 @@ class SequrityChatModel(PassesDenials[LanguageModelInput, AIMessage], Parameters
 
         It works on the value of a dual-LLM turn as on a plain answer.
 
+        `SequrityMessages` differs in two points, because of its format: `json_mode` with a schema
+        is `json_schema`, and a thinking model cannot be forced to call a tool. It is then asked to,
+        and a missing call raises `ForcedToolMissing`.
+
         Args:
             schema: A pydantic class (the result is an instance of it), or a TypedDict, a JSON
                 Schema or an OpenAI function (the result is a dict).
-            method: `json_schema` uses the format's own structured output, `function_calling` a
-                forced tool call, `json_mode` asks for any JSON (describe its content in the
-                prompt).
+            method: `json_schema` uses the format's own structured output (`output_config` in
+                Anthropic's format), `function_calling` a forced tool call, `json_mode` asks for any
+                JSON (describe its content in the prompt).
             include_raw: Return `{"raw": message, "parsed": …, "parsing_error": …}` and never
                 raise for a reply that does not parse.
             strict: Whether the reply must fit the schema exactly; not with `json_mode`.
@@ -741,6 +752,8 @@ class SequrityChatModel(PassesDenials[LanguageModelInput, AIMessage], Parameters
             structured_output,
         )
 
+        if method == "json_mode" and schema is not None and self._format()[0] == "messages":
+            method = "json_schema"
         return structured_output(
             self, schema, method=method, include_raw=include_raw, strict=strict, **kwargs
         )
@@ -752,11 +765,11 @@ class SequrityChatModel(PassesDenials[LanguageModelInput, AIMessage], Parameters
 
         The model stays usable, and clients that you passed stay open.
         """
-        self.sender().close()
+        self._sender.close()
 
     async def aclose(self) -> None:
         """Close idle connections of the running event loop, as `close` does."""
-        await self.sender().aclose()
+        await self._sender.aclose()
 
 
 def _take_run_config(name: str) -> None:
@@ -776,7 +789,7 @@ def _take_run_config(name: str) -> None:
 
 
 # Set here, so that they keep the types of LangChain.
-for _name in ("invoke", "stream", "astream"):
+for _name in ("invoke", "stream", "astream", "stream_events", "astream_events"):
     _take_run_config(_name)
 
 

@@ -10,6 +10,7 @@ from typing_extensions import override
 
 from langchain_sequrity.chat_models.arguments import ChatSequrityArguments, Verbosity
 from langchain_sequrity.chat_models.base import TOKEN_LIMIT_FIELDS, SequrityChatModel
+from langchain_sequrity.chat_models.parameters import Body
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.wire.chat_completions.client import FORMAT
 from langchain_sequrity.wire.exchange import ClientFormat
@@ -84,53 +85,37 @@ class ChatSequrity(SequrityChatModel):
     """
 
     _arguments: ClassVar[type[Any]] = ChatSequrityArguments
-    _body_parameters: ClassVar[tuple[str, ...]] = (
-        *SequrityChatModel._body_parameters,  # noqa: SLF001 - of the base class
-        "seed",
-        "n",
-        "logprobs",
-        "top_logprobs",
-        "frequency_penalty",
-        "presence_penalty",
-        "logit_bias",
-        "verbosity",
-        "max_completion_tokens",
-        "reasoning",
-        "include",
-        "store",
-        "truncation",
-    )
 
-    max_completion_tokens: int | None = Field(default=None, ge=1)
+    max_completion_tokens: Body[int | None] = Field(default=None, ge=1)
     """Limit on the reply's tokens with reasoning; newer models take it instead of `max_tokens`."""
-    verbosity: Verbosity | None = None
+    verbosity: Body[Verbosity | None] = None
     """How long answers should be."""
     organization: str | None = None
     """Sent as the header `OpenAI-Organization`; it is unknown whether the service forwards it."""
-    seed: int | None = None
+    seed: Body[int | None] = None
     stream_usage: bool | None = None
     """Whether streams of chat/completions ask for token counts; Responses always has them.
 
     By default only streams of loopback addresses ask, where a local server answers."""
-    n: int | None = Field(default=None, ge=1)
+    n: Body[int | None] = Field(default=None, ge=1)
     """Number of replies to ask for; more than one cannot be streamed."""
-    logprobs: bool | None = None
-    top_logprobs: int | None = Field(default=None, ge=0, le=20)
-    frequency_penalty: float | None = Field(default=None, ge=-2, le=2)
-    presence_penalty: float | None = Field(default=None, ge=-2, le=2)
-    logit_bias: dict[str, int] | None = None
+    logprobs: Body[bool | None] = None
+    top_logprobs: Body[int | None] = Field(default=None, ge=0, le=20)
+    frequency_penalty: Body[float | None] = Field(default=None, ge=-2, le=2)
+    presence_penalty: Body[float | None] = Field(default=None, ge=-2, le=2)
+    logit_bias: Body[dict[str, int] | None] = None
     use_responses_api: bool = False
     """Whether to use Responses."""
     use_previous_response_id: bool = False
     """Whether to send only the messages after the last reply, with that reply's id. Only with
     Responses, and only if that reply is of the session that continues."""
-    reasoning: dict[str, Any] | None = None
+    reasoning: Body[dict[str, Any] | None] = None
     """With Responses: `{"effort": …, "summary": …}`; `reasoning_effort` is its short form."""
-    include: list[str] | None = None
+    include: Body[list[str] | None] = None
     """With Responses: further content of the reply, such as `reasoning.encrypted_content`."""
-    store: bool | None = None
+    store: Body[bool | None] = None
     """With Responses: whether a later request can continue from the reply by its id."""
-    truncation: Literal["auto", "disabled"] | None = None
+    truncation: Body[Literal["auto", "disabled"] | None] = None
     """With Responses: whether a conversation that is too long is cut or refused."""
 
     if TYPE_CHECKING:
@@ -167,10 +152,6 @@ class ChatSequrity(SequrityChatModel):
         )
 
         return "responses", stream_reader.FORMAT
-
-    @override
-    def _sends_only_new(self) -> bool:
-        return self.use_previous_response_id
 
     @property
     @override

@@ -16,17 +16,7 @@ from importlib import import_module
 from types import new_class
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar, cast
 
-from langchain_core.exceptions import (
-    ContextOverflowError,
-    ModelAPIError,
-    ModelAuthenticationError,
-    ModelConnectionError,
-    ModelInvalidRequestError,
-    ModelNotFoundError,
-    ModelPermissionDeniedError,
-    ModelRateLimitError,
-    ModelTimeoutError,
-)
+from langchain_core import exceptions
 from langchain_core.output_parsers.base import BaseLLMOutputParser
 from langchain_core.runnables import Runnable, base
 from pydantic import ConfigDict
@@ -52,15 +42,15 @@ R = TypeVar("R", bound=Runnable[Any, Any])
 SERVICE_ERRORS: tuple[type[BaseException], ...] = (
     ServiceError,
     # LangChain's classes of the same kind, so that a third model follows if the second one fails.
-    ContextOverflowError,
-    ModelAPIError,
-    ModelAuthenticationError,
-    ModelConnectionError,
-    ModelInvalidRequestError,
-    ModelNotFoundError,
-    ModelPermissionDeniedError,
-    ModelRateLimitError,
-    ModelTimeoutError,
+    exceptions.ContextOverflowError,
+    exceptions.ModelAPIError,
+    exceptions.ModelAuthenticationError,
+    exceptions.ModelConnectionError,
+    exceptions.ModelInvalidRequestError,
+    exceptions.ModelNotFoundError,
+    exceptions.ModelPermissionDeniedError,
+    exceptions.ModelRateLimitError,
+    exceptions.ModelTimeoutError,
 )
 """Exceptions that `with_fallbacks` handles by default; not `TurnFailed`, not `UsageError`."""
 

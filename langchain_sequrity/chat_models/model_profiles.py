@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 from langchain_core.language_models import ModelProfile
 
-from langchain_sequrity.wire.planner_worker import split_models
+from langchain_sequrity.wire.dual_llm import split_models
 
 _MODELS: Mapping[tuple[int, int], Sequence[str]] = {
     (8_192, 8_192): ["gpt-4"],

@@ -2,9 +2,9 @@
 
 import math
 import os
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple, Self, TypeVar
 
 from langchain_core.language_models import BaseChatModel
 from pydantic import (
@@ -26,13 +26,6 @@ from langchain_sequrity.chat_models.turn import OnSessionExpired, TurnSettings
 from langchain_sequrity.connection import KEY_VARIABLES, Connection, one_of_each, take_json_headers
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.headers import ConfigHeader, FeaturesHeader, PolicyHeader, coerce
-from langchain_sequrity.headers.policy_fit import (
-    describe,
-    is_repeated,
-    missing_rules,
-    problems,
-    warn_of_policy,
-)
 from langchain_sequrity.on_denied import OnDeniedTurn, check_on_denied
 from langchain_sequrity.session_memory import OnSessionLost
 from langchain_sequrity.transport import AsyncHttpClient, HttpClient, HttpTimeout
@@ -46,73 +39,19 @@ from langchain_sequrity.wire.routes import (
 
 if TYPE_CHECKING:
     from langchain_sequrity.sqrt.lint.ways import Capabilities
-    from langchain_sequrity.transport import Transport
 
 KEYS = ("api_key", "llm_api_key")
 _FROM_ENVIRONMENT = (*KEYS, "base_url")
 # Fields that a pickle must not hold, or cannot.
 _UNPICKLED = (*KEYS, "default_headers", "http_client", "http_async_client", "proxy")
-# Private attributes that are made of the fields at the first use.
-_UNPREPARED: Mapping[str, None] = {"_prepared": None, "_sender": None}
+# Attributes that are made of the fields at the first use.
+_DERIVED = ("_ready", "_sender", "_serialized")
 
 
 def env_key(name: str) -> SecretStr | None:
     """The key `name` from its environment variable, or `None`."""
     value = os.environ.get(KEY_VARIABLES[name])
     return SecretStr(value) if value else None
-
-
-_CLEARED = (
-    "The policy has rules on the session, and `fsm.clear_session_meta` of the configuration clears "
-    "its labels in each turn: the rules do not see earlier turns. Leave the setting out."
-)
-
-
-def check_policy(connection: Connection, labels: Sequence[str], *, is_strict: bool) -> None:
-    """Warn of a policy that does less than it says, judged by its text and the mode.
-
-    Raises:
-        UsageError: Instead of the warning, if `is_strict`.
-    """
-    policy = connection.policy
-    if policy is None:
-        return
-    capabilities = capabilities_of(connection)
-    clears = connection.clears_session and policy.uses_session
-    texts = (
-        missing_rules(policy),
-        describe(problems(policy, capabilities, labels=labels), capabilities),
-        _CLEARED if clears else "",
-    )
-    warn_of_policy("\n".join(filter(None, texts)), is_strict=is_strict)
-
-
-def check_policy_for_tools(
-    connection: Connection,
-    tools: Sequence[Mapping[str, Any]],
-    unlabelled: Collection[str],
-    labels: Sequence[str],
-    *,
-    is_strict: bool,
-) -> None:
-    """Warn of a policy that does less than it says with some tools.
-
-    What was told of the policy without them is not told again.
-
-    Raises:
-        UsageError: Instead of the warning, if `is_strict`.
-    """
-    policy, capabilities = connection.policy, capabilities_of(connection)
-    without_tools = problems(policy, capabilities, labels=labels)
-    findings = problems(policy, capabilities, tools, unlabelled=unlabelled, labels=labels)
-    text = describe(
-        [finding for finding in findings if not is_repeated(finding, without_tools)],
-        capabilities,
-        "The policy has rules that do not fit the tools that are bound, so they do less than they "
-        "say",
-        "Correct them, or bind the tools that they are for.",
-    )
-    warn_of_policy(text, is_strict=is_strict)
 
 
 def capabilities_of(connection: Connection) -> "Capabilities":
@@ -130,6 +69,12 @@ def _env_base_url() -> str:
 
 KeySource = Annotated[Callable[[], Any], PlainSerializer(lambda _: "**********", when_used="json")]
 """A function, sync or async, that gives the key before each call."""
+
+
+T = TypeVar("T")
+_BODY = "body"
+Body = Annotated[T, _BODY]
+"""The type of a parameter that is a field of the body."""
 
 
 class PreparedParameters(NamedTuple):
@@ -193,13 +138,13 @@ class Parameters(BaseChatModel):
     """Under a policy with rules on the session: whether a session that cannot be continued raises
     `SessionLost` or is replaced by a new one, which remembers nothing (P13)."""
 
-    temperature: float | None = Field(default=None, ge=0, le=2)
-    top_p: float | None = Field(default=None, ge=0, le=1)
-    max_tokens: int | None = Field(default=None, ge=1)
+    temperature: Body[float | None] = Field(default=None, ge=0, le=2)
+    top_p: Body[float | None] = Field(default=None, ge=0, le=1)
+    max_tokens: Body[int | None] = Field(default=None, ge=1)
     """Limit on the reply's tokens."""
-    stop: list[str] | None = Field(default=None, alias="stop_sequences")
-    reasoning_effort: ReasoningEffort | None = None
-    service_tier: str | None = None
+    stop: Body[list[str] | None] = Field(default=None, alias="stop_sequences")
+    reasoning_effort: Body[ReasoningEffort | None] = None
+    service_tier: Body[str | None] = None
     streaming: bool = False
     """Whether `invoke` uses a stream."""
     model_kwargs: dict[str, Any] = Field(default_factory=dict)
@@ -234,42 +179,35 @@ class Parameters(BaseChatModel):
     cache: Any = False
     """Off: a cached answer bypasses the policy and can carry another user's session."""
 
-    _prepared: PreparedParameters | None = PrivateAttr(default=None)
-    _sender: "Transport | None" = PrivateAttr(default=None)
     # Names of fields that the pickle did not hold; using the model without them is an error.
     _lost: tuple[str, ...] = PrivateAttr(default=())
 
     # Construction
 
     _arguments: ClassVar[type[Any] | None] = None
-    # Names of the parameters that are fields of the body.
-    _body_parameters: ClassVar[tuple[str, ...]] = (
-        "temperature",
-        "top_p",
-        "max_tokens",
-        "stop",
-        "reasoning_effort",
-        "service_tier",
-    )
+    _body_parameters: ClassVar[tuple[str, ...]] = ()
 
     @classmethod
     @override
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
         super().__pydantic_init_subclass__(**kwargs)
-        cls._show_arguments()
+        cls._take_fields()
 
     @classmethod
     @override
     def __pydantic_on_complete__(cls) -> None:
         # pydantic builds the class at its first use, and sets its own signature again.
         super().__pydantic_on_complete__()
-        cls._show_arguments()
+        cls._take_fields()
 
     @classmethod
-    def _show_arguments(cls) -> None:
-        """Set the signature that `inspect.signature` and editors show."""
-        if cls._arguments is not None and "model_name" in cls.model_fields:
-            cls.__signature__ = model_signature(cls._arguments, cls)
+    def _take_fields(cls) -> None:
+        """Set what follows from the fields: the signature that editors show, and `Body` fields."""
+        if cls._arguments is None or "model_name" not in cls.model_fields:
+            return
+        cls.__signature__ = model_signature(cls._arguments, cls)
+        fields = cls.model_fields.items()
+        cls._body_parameters = tuple(name for name, field in fields if _BODY in field.metadata)
 
     @model_validator(mode="before")
     @classmethod
@@ -437,8 +375,8 @@ class Parameters(BaseChatModel):
     def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
         memo = {} if memo is None else memo
         # Clients and connections are shared: locks and sockets cannot be copied.
-        for shared in (self.http_client, self.http_async_client, self._prepared, self._sender):
-            if shared is not None:
+        for name in ("http_client", "http_async_client", *_DERIVED):
+            if (shared := self.__dict__.get(name)) is not None:
                 memo[id(shared)] = shared
         copied = super().__deepcopy__(memo)
         _drop_derived(copied)
@@ -449,10 +387,11 @@ class Parameters(BaseChatModel):
         """Leave out keys, clients and headers: a pickle may be stored anywhere."""
         state = super().__getstate__()
         fields = {**state["__dict__"], **dict.fromkeys(_UNPICKLED)}
-        fields.pop("_serialized", None)
+        for name in _DERIVED:
+            fields.pop(name, None)
         # A missing Sequrity key has a message of its own.
         lost = tuple(name for name in _UNPICKLED[1:] if self.__dict__.get(name) is not None)
-        private = {**(state["__pydantic_private__"] or {}), "_lost": lost, **_UNPREPARED}
+        private = {**(state["__pydantic_private__"] or {}), "_lost": lost}
         return {**state, "__dict__": fields, "__pydantic_private__": private}
 
     @override
@@ -477,5 +416,6 @@ def _drop_derived(
     private = model.__pydantic_private__
     if private is not None:
         missing = private["_lost"] if lost is None else lost
-        private.update(_UNPREPARED, _lost=tuple(name for name in missing if name not in renewed))
-    model.__dict__.pop("_serialized", None)
+        private["_lost"] = tuple(name for name in missing if name not in renewed)
+    for name in _DERIVED:
+        model.__dict__.pop(name, None)

@@ -117,8 +117,7 @@ def thread_in(configurable: Mapping[str, Any]) -> str | None:
 
 def inherited_configurable() -> Mapping[str, Any]:
     """The configurable part of the config of the run around this code."""
-    config = var_child_runnable_config.get()
-    return (config and config.get("configurable")) or {}
+    return next(_configurables(None), {})
 
 
 def _configurables(config: Mapping[str, Any] | None) -> Iterator[Mapping[str, Any]]:

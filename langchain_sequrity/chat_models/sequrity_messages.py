@@ -2,19 +2,15 @@
 
 from typing import TYPE_CHECKING, Any, ClassVar, Unpack
 
-from langchain_core.language_models import LanguageModelInput
-from langchain_core.runnables import Runnable
 from pydantic import Field
 from typing_extensions import override
 
 from langchain_sequrity.chat_models.arguments import SequrityMessagesArguments
 from langchain_sequrity.chat_models.base import SequrityChatModel
+from langchain_sequrity.chat_models.parameters import Body
 from langchain_sequrity.wire.exchange import ClientFormat
 from langchain_sequrity.wire.messages.client import FORMAT
 from langchain_sequrity.wire.routes import Format
-
-if TYPE_CHECKING:
-    from langchain_sequrity.chat_models.structured_output import Method, Schema
 
 
 class SequrityMessages(SequrityChatModel):
@@ -62,32 +58,22 @@ class SequrityMessages(SequrityChatModel):
         ```
     """
 
-    _takes_tool_extras: ClassVar[bool] = True
     _arguments: ClassVar[type[Any]] = SequrityMessagesArguments
-    _body_parameters: ClassVar[tuple[str, ...]] = (
-        *SequrityChatModel._body_parameters,  # noqa: SLF001 - of the base class
-        "top_k",
-        "thinking",
-        "output_config",
-        "mcp_servers",
-        "container",
-        "context_management",
-    )
 
-    temperature: float | None = Field(default=None, ge=0, le=1)
-    top_k: int | None = Field(default=None, ge=0)
+    temperature: Body[float | None] = Field(default=None, ge=0, le=1)
+    top_k: Body[int | None] = Field(default=None, ge=0)
     """Sample only from this many tokens."""
-    thinking: dict[str, Any] | None = None
+    thinking: Body[dict[str, Any] | None] = None
     """Whether and how long the model thinks before it answers."""
-    output_config: dict[str, Any] | None = None
+    output_config: Body[dict[str, Any] | None] = None
     """`{"format": {"type": "json_schema", "schema": …}}`; see `with_structured_output`."""
     betas: list[str] | None = None
     """Names of beta features, sent as the header `anthropic-beta`."""
-    mcp_servers: list[dict[str, Any]] | None = None
+    mcp_servers: Body[list[dict[str, Any]] | None] = None
     """MCP servers whose tools the provider calls itself; the policy does not see these calls."""
-    container: str | dict[str, Any] | None = None
+    container: Body[str | dict[str, Any] | None] = None
     """The container in which the provider runs code, or the id of the container."""
-    context_management: dict[str, Any] | None = None
+    context_management: Body[dict[str, Any] | None] = None
     """What the provider removes from a long conversation: `{"edits": […]}`."""
 
     if TYPE_CHECKING:
@@ -107,57 +93,3 @@ class SequrityMessages(SequrityChatModel):
     @override
     def _format(self) -> tuple[Format, ClientFormat]:
         return "messages", FORMAT
-
-    @override
-    def with_structured_output(
-        self,
-        schema: "Schema | None" = None,
-        *,
-        method: "Method" = "json_schema",
-        include_raw: bool = False,
-        strict: bool | None = None,
-        **kwargs: Any,
-    ) -> Runnable[LanguageModelInput, Any]:
-        """Answer in a given schema.
-
-        It differs from `ChatSequrity.with_structured_output` in two points, because of the format:
-        `json_mode` with a schema is `json_schema`, and a thinking model cannot be forced to call a
-        tool. It is then asked to, and a missing call raises `ForcedToolMissing`.
-
-        Args:
-            schema: A pydantic class (the result is an instance of it), or a TypedDict, a JSON
-                Schema or an OpenAI function (the result is a dict).
-            method: `json_schema` uses `output_config`, `function_calling` a forced tool call.
-            include_raw: Return `{"raw": message, "parsed": …, "parsing_error": …}` and never
-                raise for a reply that does not parse.
-            strict: Whether the reply must fit the schema exactly.
-            **kwargs: Further fields of the body, such as `tools`.
-
-        Returns:
-            A runnable with the input of the model.
-
-        Raises:
-            UsageError: If the arguments exclude each other.
-
-        Example:
-            ```python
-            from pydantic import BaseModel
-            from langchain_sequrity import SequrityMessages
-            from langchain_sequrity.local import LocalServer
-
-
-            class City(BaseModel):
-                name: str
-
-
-            with LocalServer() as server:
-                model = SequrityMessages("any/model", base_url=server.base_url)
-                city = model.with_structured_output(City).invoke("The city is 'Oslo'.")
-                assert isinstance(city, City)
-            ```
-        """
-        if method == "json_mode" and schema is not None:
-            method = "json_schema"
-        return super().with_structured_output(
-            schema, method=method, include_raw=include_raw, strict=strict, **kwargs
-        )

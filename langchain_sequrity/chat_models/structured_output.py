@@ -117,19 +117,17 @@ class _StreamedReply:
 
     Args:
         parser: Parses the reply.
-        shows_partial: Whether to show a value before it is finished.
     """
 
-    def __init__(self, parser: "_WholeReplyParser", *, shows_partial: bool) -> None:
+    def __init__(self, parser: "_WholeReplyParser") -> None:
         self._parser = parser
-        self._shows_partial = shows_partial
         self._message: Any = None
         self._last_value: Any = None
 
     def add(self, message: Any) -> Iterator[Any]:
         """Add a chunk of the reply."""
         self._message = message if self._message is None else self._message + message
-        if self._shows_partial:
+        if self._parser.shows_partial:
             yield from self._new_value(partial=True)
 
     def end(self) -> Iterator[Any]:
@@ -148,17 +146,18 @@ class _WholeReplyParser(BaseCumulativeTransformOutputParser[Any]):
     """Base of the parsers: a stream is parsed at its end as a whole reply is."""
 
     shows_partial: ClassVar[bool] = True
+    """Whether a stream shows a value before it is finished."""
 
     @override
     def _transform(self, input: Iterator[Any]) -> Iterator[Any]:
-        reply = _StreamedReply(self, shows_partial=self.shows_partial)
+        reply = _StreamedReply(self)
         for message in input:
             yield from reply.add(message)
         yield from reply.end()
 
     @override
     async def _atransform(self, input: AsyncIterator[Any]) -> AsyncIterator[Any]:
-        reply = _StreamedReply(self, shows_partial=self.shows_partial)
+        reply = _StreamedReply(self)
         async for message in input:
             for value in reply.add(message):
                 yield value

@@ -128,7 +128,8 @@ class ThreadMemory:
         run = graph_run(configurable)
         thread_id = thread_id or thread_in(configurable)
         self._on_lost = on_lost
-        self._agent = _agent(run.namespace)
+        # The names of the nodes around the model, without the ids of their tasks.
+        self._agent = "|".join(part.partition(":")[0] for part in run.namespace.split("|"))
         self._task = (id(run.control), run.namespace.rpartition("|")[0])
         self._thread_id = thread_id
         self._store, self._checkpoint = run.store, run.step
@@ -183,8 +184,15 @@ class ThreadMemory:
                 session = ThreadSession(**fields, is_waiting=is_gap, has_failed=is_gap)
                 thread.sessions.setdefault(session.session_id, session)
         if self._checkpointer is not None and not (thread.sessions or session_of_messages):
+            options = {"configurable": {"thread_id": self._thread_id}}
+            ask = partial(call, self._checkpointer, is_async=is_async)
             try:
-                await self._search_checkpoints(messages, session_in, is_async=is_async)
+                checkpoints = await ask("list", options, limit=_CHECKPOINTS_READ)
+                self._recalled = next(filter(None, map(session_in, checkpoints)), None)
+                is_first = self._recalled is None and not has_earlier_turns(messages)
+                if is_first and self._checkpoint:
+                    self._has_earlier_runs = await self._earlier_runs(ask, is_async=is_async)
+                    thread.is_new = not self._has_earlier_runs
             except Exception as error:
                 msg = (
                     "The policy has rules on the session, but the thread's checkpointer cannot be "
@@ -194,25 +202,11 @@ class ThreadMemory:
                 )
                 raise UsageError(msg) from error
 
-    async def _search_checkpoints(
-        self, messages: Sequence[BaseMessage], session_in: SessionIn, *, is_async: bool
-    ) -> None:
-        thread = {"configurable": {"thread_id": self._thread_id}}
-        checkpoints = await call(
-            self._checkpointer, "list", thread, limit=_CHECKPOINTS_READ, is_async=is_async
-        )
-        self._recalled = next(filter(None, map(session_in, checkpoints)), None)
-        is_first = self._recalled is None and not has_earlier_turns(messages)
-        if is_first and self._checkpoint:
-            self._has_earlier_runs = await self._earlier_runs(is_async=is_async)
-            self._thread.is_new = not self._has_earlier_runs
-
-    async def _earlier_runs(self, *, is_async: bool) -> bool:
+    async def _earlier_runs(self, ask: Callable[..., Any], *, is_async: bool) -> bool:
         """Whether the thread had a run before this one, judged by its checkpoints.
 
         With `durability="exit"` LangGraph stores none before the end of a run.
         """
-        ask = partial(call, self._checkpointer, is_async=is_async)
         options = {"thread_id": self._thread_id, "checkpoint_ns": ""}
         thread = {"configurable": options}
         current = {"configurable": {**options, "checkpoint_id": self._checkpoint}}
@@ -367,8 +361,7 @@ class ThreadMemory:
         is_missing = sessions and not self._thread.is_stored
         if is_missing and self._store is not None and self._thread_id is not None:
             entries = [{name: getattr(session, name) for name in _STORED} for session in sessions]
-            value = {"sessions": entries}
-            entry = (_STORE_NAMESPACE, self._thread_id, value)
+            entry = (_STORE_NAMESPACE, self._thread_id, {"sessions": entries})
             try:
                 await call(self._store, "put", *entry, index=False, is_async=is_async)
             except Exception as error:  # noqa: BLE001 - the reply counts; the next call tries again
@@ -383,12 +376,6 @@ class ThreadMemory:
         if self._is_starting:
             self._is_starting = False
             self._thread.starting -= 1
-
-
-def _agent(checkpoint_ns: str | None) -> str:
-    """The names of the nodes around a model, without the ids of their tasks."""
-    parts = (checkpoint_ns or "").split("|")
-    return "|".join(part.partition(":")[0] for part in parts)
 
 
 def _thread(thread_id: str, owner: str, checkpointer: object) -> Thread:

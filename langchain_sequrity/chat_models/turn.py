@@ -4,14 +4,14 @@ Nothing here does I/O. The four methods of a model send `Turn.call` and pass the
 `Turn.read`, or its events to a reader of `Turn.new_reader`.
 """
 
-import functools
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from typing import Any, Literal, Self, TypeVar
 
 import orjson
+from langchain_core.exceptions import OutputParserException
 from langchain_core.messages import (
     AIMessage,
     AIMessageChunk,
@@ -22,11 +22,6 @@ from langchain_core.messages import (
 )
 from langchain_core.outputs import ChatGeneration, ChatResult
 
-from langchain_sequrity.chat_models.required_form import (
-    check_form,
-    requires_call,
-    requires_object,
-)
 from langchain_sequrity.chat_models.session_ids import (
     REPLACES_EARLIER,
     WITHOUT_TOOLS,
@@ -40,6 +35,7 @@ from langchain_sequrity.chat_models.session_ids import (
 from langchain_sequrity.chat_models.threads import ThreadMemory, session_in_checkpoint
 from langchain_sequrity.connection import Connection
 from langchain_sequrity.errors import (
+    ForcedToolMissing,
     PolicyDenied,
     SessionExpired,
     SessionLost,
@@ -49,8 +45,9 @@ from langchain_sequrity.errors import (
 )
 from langchain_sequrity.headers import ConfigHeader
 from langchain_sequrity.on_denied import OnDeniedTurn
-from langchain_sequrity.strict_json import dumps
+from langchain_sequrity.strict_json import dumps, loads
 from langchain_sequrity.sync_or_async import run_to_end
+from langchain_sequrity.wire.denials import refusal_of
 from langchain_sequrity.wire.dual_llm import (
     HISTORY_MISMATCH,
     may_be_dual,
@@ -71,7 +68,7 @@ from langchain_sequrity.wire.refused_calls import with_refusal_sentences
 from langchain_sequrity.wire.stream_buffering import DenialReader, EnvelopeReader, Judge
 from langchain_sequrity.wire.stream_reader import as_chunk
 from langchain_sequrity.wire.tool_results import results_as_values
-from langchain_sequrity.wire.tools import arguments_text
+from langchain_sequrity.wire.tools import arguments_text, name_of
 
 OnSessionExpired = Literal["raise", "restart"]
 M = TypeVar("M", bound=AIMessage)
@@ -221,11 +218,6 @@ class Turn:
             await memory.close(is_async=is_async)
             raise
 
-    def _prepare(self) -> None:
-        self.dual_llm = self.connection.dual_llm
-        self._is_mid_turn = _is_mid_turn(self.messages)
-        self.call = self._write(self.extra_headers)
-
     def _session_for(self, message_session: str | None, seal: Seal) -> str | None:
         """The session to resume, or `None`: the caller's, the thread's, that of the messages."""
         session_id, memory = self.session_id, self.memory
@@ -247,9 +239,11 @@ class Turn:
             memory.begin(replaces=True)
         return None
 
-    def _write(self, headers: Mapping[str, str] | None) -> ServiceCall:
+    def _prepare(self) -> None:
         """Choose the session, replace the ids of all others in the history, and write the call."""
-        seal = functools.cache(self._seal)  # a hundred messages often have one foreign session
+        self.dual_llm = self.connection.dual_llm
+        self._is_mid_turn = _is_mid_turn(self.messages)
+        seal = cache(self._seal)  # a hundred messages often have one foreign session
         message_session, resumed_index = last_own_session(
             self.messages, seal, of_tools=self.memory is not None
         )
@@ -265,6 +259,7 @@ class Turn:
         only_new = self.settings.only_new_messages and not self.continues
         if only_new and resumed_index is not None and resumed == message_session:
             messages, params = self._after(resumed_index, messages)
+        headers = self.extra_headers
         if self.continues and self._mismatch_policy is None:
             config = self.connection.sent_config or ConfigHeader()
             config = config.with_mismatch_policy("continue")
@@ -278,7 +273,7 @@ class Turn:
             messages = with_refusal_sentences(messages)
         self._body = self.settings.wire.write_request(messages, params, dual_llm=dual_llm)
         has_run_tools = any(map(_holds_results, self.messages))
-        return self.connection.call(
+        self.call = self.connection.call(
             _dumps(self._body),
             session_id=resumed,
             resend=resumed is None and not has_run_tools,
@@ -403,7 +398,7 @@ class Turn:
         session_id = self.call.session_id
         if session_id is None or error.inside_reply:
             raise error
-        if _is_mismatch(error):
+        if isinstance(error.body, Mapping) and error.body.get("type") == HISTORY_MISMATCH:
             self._after_mismatch(error, session_id)
             return
         if not is_session_gone(error, session_id):
@@ -428,21 +423,18 @@ class Turn:
     def _after_mismatch(self, error: StatusError, session_id: str) -> None:
         if (self._stays or self.memory is not None) and self._may_continue:
             step, self.continues = "asking the session to accept it", True
+        elif self._stays:
+            error.args = (f"{error} {_STAYS}",)
+            raise error
+        elif self.session_id is not None or self._mismatch_policy == "reject":
+            raise error
         else:
-            self._leave_session(error, session_id)
+            if self.memory is not None:
+                self.memory.lose(_NOT_ACCEPTED, session_id)
+            self.session_id, self.forked_from = NEW_SESSION, session_id
             step = "continuing in a new session"
         _logger.warning("The history differs from that of session %s; %s.", session_id, step)
         self._prepare()
-
-    def _leave_session(self, error: StatusError, session_id: str) -> None:
-        if self._stays:
-            error.args = (f"{error} {_STAYS}",)
-            raise error
-        if self.session_id is not None or self._mismatch_policy == "reject":
-            raise error
-        if self.memory is not None:
-            self.memory.lose(_NOT_ACCEPTED, session_id)
-        self.session_id, self.forked_from = NEW_SESSION, session_id
 
     @property
     def _stays(self) -> bool:
@@ -523,7 +515,7 @@ class Turn:
         try:
             return read(message)
         except PolicyDenied as error:
-            has_form = "response_format" in self.params or requires_call(self.params)
+            has_form = "response_format" in self.params or _requires_call(self.params)
             is_shown = self.settings.on_denied == "message" and not has_form
             if is_shown and error.message is not None:
                 return error.message
@@ -540,15 +532,14 @@ class Turn:
     @property
     def requires_form(self) -> bool:
         """Whether `check_form` has something to check."""
-        return requires_call(self.params) or (not self.is_parsed and requires_object(self.params))
+        return _requires_call(self.params) or (not self.is_parsed and _requires_object(self.params))
 
     def check_form(self, message: AIMessage) -> None:
         """Raise if a whole reply does not have the form that the request requires."""
-        try:
-            check_form(self.params, message)
-        except Exception:
+        error = _error_of_form(self.params, message)
+        if error is not None:
             self._note_failure()  # the caller's history will not have the reply
-            raise
+            raise error
 
     def note_reply(self, *, has_calls: bool) -> None:
         """Remember whether the session waits for results."""
@@ -590,6 +581,95 @@ class _SessionReader(DenialReader):
         return chunks
 
 
+# The form that a request requires of its answer: a call of a tool, or JSON that fits a schema
+#
+# LangChain's agents end without an error if a reply has no call, also if they need one for their
+# structured response. For a JSON Schema they accept any JSON, also `null`. So what the request
+# requires is checked here (`docs/behaviour.md`, P4).
+
+# Blocks of calls that the client makes; other blocks with these endings ran at the provider.
+_CALLS_OF_CLIENT = ("function_call", "tool_use")
+_CALLS = ("_call", "tool_use")
+
+
+def _requires_call(params: Mapping[str, Any]) -> bool:
+    """Whether a request requires a call of any of its tools.
+
+    Args:
+        params: All fields of the body except the messages.
+    """
+    choice = params.get("tool_choice")
+    return (choice.get("type") if isinstance(choice, Mapping) else choice) in ("required", "any")
+
+
+def _requires_object(params: Mapping[str, Any]) -> bool:
+    """Whether a request requires JSON that is an object; arguments as above."""
+    shape: Any = params.get("response_format")
+    for key in ("json_schema", "schema"):
+        shape = shape.get(key) if isinstance(shape, Mapping) else None
+    return isinstance(shape, Mapping) and shape.get("type") == "object"
+
+
+def _error_of_form(params: Mapping[str, Any], message: AIMessage) -> Exception | None:
+    """The error of a reply that does not have the form that its request requires.
+
+    Args:
+        params: All fields of the body except the messages.
+        message: The whole reply.
+
+    Returns:
+        `ForcedToolMissing` if it has no call, and the request requires one. LangChain's
+        `OutputParserException` if it is other JSON, and the request requires an object.
+    """
+    if message.tool_calls:
+        return None
+    if _requires_call(params):
+        return None if _has_run_at_provider(message) else _missing_call(params, message)
+    if _requires_object(params) and _is_other_json(text := str(message.text).strip()):
+        msg = f"The reply is JSON, but not an object as the schema requires: {text}. Ask again."
+        return OutputParserException(msg, llm_output=text)
+    return None
+
+
+def _is_other_json(text: str) -> bool:
+    """Whether a text is a JSON value other than an object; a parser refuses what is no JSON."""
+    if text.startswith("{"):
+        return False
+    try:
+        loads(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _has_run_at_provider(message: AIMessage) -> bool:
+    blocks = message.content if isinstance(message.content, list) else ()
+    types = [str(block.get("type")) for block in blocks if isinstance(block, dict)]
+    return any(name.endswith(_CALLS) and name not in _CALLS_OF_CLIENT for name in types)
+
+
+def _missing_call(params: Mapping[str, Any], message: AIMessage) -> ForcedToolMissing:
+    tools = params.get("tools")
+    definitions = [tool for tool in tools or () if isinstance(tool, dict)]
+    names = [name_of(tool) or str(tool.get("type")) for tool in definitions]
+    if refusal := refusal_of(message):
+        fault = f"is a refusal ({refusal.rstrip('.')})"
+    elif message.invalid_tool_calls:
+        call = message.invalid_tool_calls[0]
+        reason = (call["error"] or "They are not a whole JSON object.").rstrip(".")
+        fault = f"calls `{call['name']}` with arguments that cannot be used ({reason})"
+    else:
+        fault = "has no call"
+    listed = ", ".join(f"`{name}`" for name in names)
+    msg = (
+        f"The reply {fault}, but `tool_choice` requires a call of one of the tools: {listed}. The "
+        "planner or the service may ignore `tool_choice`. Ask again, say in the request when to "
+        "call the tool, or leave `tool_choice` out. For structured output, use the schema of the "
+        'answer instead: `ProviderStrategy`, or `method="json_schema"`.'
+    )
+    return ForcedToolMissing(msg, tool=", ".join(names), message=message)
+
+
 def _has_its_calls(message: AIMessage) -> bool:
     """Whether the calls of a Responses message are still those that its content shows."""
     content_calls = [
@@ -605,11 +685,6 @@ def _has_its_calls(message: AIMessage) -> bool:
         and arguments_text(call, {str(call_id): str(arguments)}) == arguments
         for (call_id, name, arguments), call in zip(content_calls, calls, strict=True)
     )
-
-
-def _is_mismatch(error: StatusError) -> bool:
-    body = error.body
-    return isinstance(body, Mapping) and body.get("type") == HISTORY_MISMATCH
 
 
 def _dumps(body: dict[str, Any]) -> bytes:

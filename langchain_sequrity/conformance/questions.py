@@ -24,8 +24,8 @@ from langchain_sequrity.conformance.client import (
 )
 from langchain_sequrity.conformance.readers import Answer, acceptance, outcome, status
 from langchain_sequrity.wire import denials
+from langchain_sequrity.wire.dual_llm import has_two_models
 from langchain_sequrity.wire.error_body import error_text
-from langchain_sequrity.wire.planner_worker import has_two_models
 from langchain_sequrity.wire.policy_generation import variant_of
 from langchain_sequrity.wire.routes import VALIDATE_HEADERS_PATH, policy_route
 

@@ -10,8 +10,7 @@ from langchain_sequrity.conformance.client import ProbeReply, Unanswered
 from langchain_sequrity.denials import Denial
 from langchain_sequrity.labels import Labels
 from langchain_sequrity.wire import denials
-from langchain_sequrity.wire.dual_llm import denial_in, read_envelope
-from langchain_sequrity.wire.planner_worker import has_two_models
+from langchain_sequrity.wire.dual_llm import denial_in, has_two_models, read_envelope
 
 _UUID = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 _ID_FORMS = {

@@ -9,8 +9,8 @@ from langchain_core.messages import AIMessageChunk, HumanMessage, SystemMessage
 from langchain_core.messages.ai import UsageMetadata, add_usage
 
 from langchain_sequrity.local.backends import Backend, BackendContext, join_chunks
+from langchain_sequrity.wire.dual_llm import split_models
 from langchain_sequrity.wire.exchange import ChatRequest
-from langchain_sequrity.wire.planner_worker import split_models
 
 _INSTRUCTIONS = """\
 You are the classifier `{name}`. Score the text from 0 (nothing of what the classifier is named for)

@@ -4,6 +4,7 @@ import asyncio
 import json
 import logging
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from inspect import iscoroutinefunction
@@ -160,7 +161,9 @@ def _trace(config: Mapping[str, Any], event: PolicyEvent) -> None:
     if not getattr(callbacks, "handlers", callbacks):  # a manager is expensive to make
         return
     manager = get_callback_manager_for_config(cast("Any", config))
-    if _is_in_loop():  # this code blocks the loop, so asynchronous handlers would never finish
+    with suppress(RuntimeError):
+        asyncio.get_running_loop()  # raises an error if there is none
+        # This code blocks the loop, so asynchronous handlers would never finish.
         manager.handlers = [
             handler for handler in manager.handlers if not isinstance(handler, AsyncCallbackHandler)
         ]
@@ -169,11 +172,3 @@ def _trace(config: Mapping[str, Any], event: PolicyEvent) -> None:
         event.labels, event.session,
     )  # fmt: skip
     trace_checks(manager, [check])
-
-
-def _is_in_loop() -> bool:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True

@@ -32,18 +32,6 @@ class Origin(NamedTuple):
     step: str
 
 
-class _Unfinished(NamedTuple):
-    """Calls of an agent that will change the session when they end.
-
-    Attributes:
-        step: The step of the outermost graph in which the agent runs.
-        tools: The tools by the ids of their calls.
-    """
-
-    step: str
-    tools: dict[str, str]
-
-
 class LiveSession:
     """A session as this process knows it. All agents that belong to it use the same object.
 
@@ -66,7 +54,9 @@ class LiveSession:
         self.is_partial = is_partial
         self.is_from_elsewhere = False
         self._running: set[tuple[str, str, str]] = set()
-        self._unfinished: dict[str, _Unfinished] = {}
+        # By the agent: its step of the outermost graph, and its calls that will change the session
+        # when they end, as names of tools by the ids of the calls.
+        self._unfinished: dict[str, tuple[str, dict[str, str]]] = {}
         self._ended: OrderedDict[tuple[str, str, str], None] = OrderedDict()
         self._changes: OrderedDict[int, Origin] = OrderedDict()
         self._oldest = 0  # the revision after which all changes are known
@@ -135,7 +125,7 @@ class LiveSession:
         with self.lock:
             self._unfinished.pop(agent, None)
             if tools:
-                self._unfinished[agent] = _Unfinished(step, dict(tools))
+                self._unfinished[agent] = step, dict(tools)
 
     def start(self, call_id: str, origin: Origin) -> bool:
         """Whether a call does not run yet: other middleware may make it twice."""
@@ -155,8 +145,8 @@ class LiveSession:
         """A call no longer runs."""
         with self.lock:
             self._running.discard((origin.agent, origin.message, call_id))
-            if origin.agent in self._unfinished:
-                self._unfinished[origin.agent].tools.pop(call_id, None)
+            _, tools = self._unfinished.get(origin.agent, ("", {}))
+            tools.pop(call_id, None)
 
     def unfinished_tool(self, step: str, agents: Iterable[str]) -> str:
         """A tool whose call will change the session when it ends, or an empty text.
@@ -169,7 +159,7 @@ class LiveSession:
             agents: The agent that asks, and those inside whose calls it runs.
         """
         own_agents = set(agents)
-        for agent, calls in self._unfinished.items():
-            if agent not in own_agents and calls.step == step and calls.tools:
-                return next(iter(calls.tools.values()))
+        for agent, (agent_step, tools) in self._unfinished.items():
+            if agent not in own_agents and agent_step == step and tools:
+                return next(iter(tools.values()))
         return ""

@@ -12,7 +12,6 @@ from collections.abc import (
     Awaitable,
     Callable,
     Collection,
-    Iterable,
     Iterator,
     Mapping,
     Sequence,
@@ -46,11 +45,7 @@ from langchain_sequrity.labels import GatheredLabels, Labels, labels_given
 from langchain_sequrity.middleware.audit import Audit, EventOutcome, OnEvent
 from langchain_sequrity.middleware.denials import denial_error, hard_denial
 from langchain_sequrity.middleware.live_session import LiveSession
-from langchain_sequrity.middleware.sessions import (
-    SessionLaw,
-    is_inside_a_graph,
-    origin_of,
-)
+from langchain_sequrity.middleware.sessions import SessionLaw, origin_of
 from langchain_sequrity.middleware.state import (
     CheckedCall,
     CheckedMessage,
@@ -86,7 +81,7 @@ from langchain_sequrity.middleware.tool_call import (
 )
 from langchain_sequrity.middleware.verdict import AgentPolicy, CheckResult, Labelling, Tool
 from langchain_sequrity.on_denied import OnDenied, check_on_denied
-from langchain_sequrity.session_memory import OnSessionLost
+from langchain_sequrity.session_memory import OnSessionLost, graph_run
 from langchain_sequrity.sync_or_async import run_to_end
 
 _compat.check_agents()
@@ -333,8 +328,9 @@ class PolicyMiddleware(AgentMiddleware[AgentState[ResponseT], ContextT, Response
         vars(middleware).update(_guard=guard, _inspected={})
         return middleware
 
-    def _inspect(self, tools: Iterable[object]) -> None:
-        """Warn, once for each tool, of agents that it runs without a policy."""
+    def _inspect(self, tools: Sequence[Any]) -> None:
+        """Learn the tools' defaults, and warn, once for each tool, of agents without a policy."""
+        self._guard.policy.learn_defaults(tools)
         for tool in tools:
             if not isinstance(tool, BaseTool) or self._inspected.get(id(tool)) is tool:
                 continue
@@ -362,7 +358,6 @@ class PolicyMiddleware(AgentMiddleware[AgentState[ResponseT], ContextT, Response
         handler: Callable[[ModelRequest[ContextT]], ModelResponse[Any]],
     ) -> ModelResponse[Any]:
         """Inspect the tools of the model."""
-        self._guard.policy.learn_defaults(request.tools)
         self._inspect(request.tools)
         return handler(request)
 
@@ -372,7 +367,6 @@ class PolicyMiddleware(AgentMiddleware[AgentState[ResponseT], ContextT, Response
         handler: Callable[[ModelRequest[ContextT]], Awaitable[ModelResponse[Any]]],
     ) -> ModelResponse[Any]:
         """Inspect the tools of the model."""
-        self._guard.policy.learn_defaults(request.tools)
         self._inspect(request.tools)
         return await handler(request)
 
@@ -526,7 +520,7 @@ class PolicyMiddleware(AgentMiddleware[AgentState[ResponseT], ContextT, Response
         return thread_update(
             session=session.record() if is_new else session.newer_than(thread.session.revision),
             seen=outer.seen if outer is not None else None,
-            agent=uuid4().hex if is_inside_a_graph(config) else None,
+            agent=uuid4().hex if graph_run(config["configurable"]).is_inside else None,
             is_raised=thread.pending is not None,
         )
 

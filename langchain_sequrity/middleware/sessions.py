@@ -45,11 +45,6 @@ def origin_of(agent: str, message: str, config: Mapping[str, Any]) -> Origin:
     return Origin(agent, message, graph_run(config["configurable"]).step)
 
 
-def is_inside_a_graph(config: Mapping[str, Any]) -> bool:
-    """Whether an agent runs inside another graph."""
-    return graph_run(config["configurable"]).is_inside
-
-
 class _Beginning(NamedTuple):
     """Where this process met a session first: the session, a checkpoint of that time, a run.
 
@@ -83,13 +78,13 @@ class _Sessions:
     def get(self, session_id: str) -> LiveSession:
         with self.lock:
             session = self._by_id.pop(session_id, None) or LiveSession(session_id)
-            self._add(session)
+            _put(self._by_id, session.id, session, _MAX_SESSIONS)
         return session
 
     def begin(self, run: GraphRun, *, is_partial: bool, is_shared: bool) -> LiveSession:
         session = LiveSession(uuid4().hex, is_partial=is_partial)
         with self.lock:
-            self._add(session)
+            _put(self._by_id, session.id, session, _MAX_SESSIONS)
             if is_shared or not run.is_inside or self.beginning(run) is None:
                 self.continue_in(run, session)
         return session
@@ -125,9 +120,6 @@ class _Sessions:
             self._by_thread[key] = OrderedDict()
             finalize(checkpointer, self._by_thread.pop, key, None).atexit = False
         return self._by_thread[key]
-
-    def _add(self, session: LiveSession) -> None:
-        _put(self._by_id, session.id, session, _MAX_SESSIONS)
 
 
 def _put(entries: OrderedDict[Any, Any], key: object, value: object, max_entries: int) -> None:
@@ -178,48 +170,40 @@ class SessionLaw:
             SessionLost: If the conversation has earlier turns whose state is lost.
             UsageError: If the state is shared, and the graph around the agent does not pass it.
         """
+        run = graph_run(config["configurable"])
         with _SESSIONS.lock:  # agents may begin at the same time
-            return self._session_of(thread, messages, graph_run(config["configurable"]), stored)
-
-    def _session_of(
-        self,
-        thread: ThreadState,
-        messages: Sequence[AnyMessage],
-        run: GraphRun,
-        stored: SessionRecord | None,
-    ) -> LiveSession:
-        outer = outer_call()
-        is_shared = self.is_shared and run.is_inside
-        has_conversation = is_shared or not run.is_inside
-        newest = stored or NO_SESSION
-        if outer is not None:
-            session = outer.session
-            if thread.session.id not in ("", session.id):  # an agent with a memory of its own
-                labels = session.labels.join(thread.session.labels)
-                session.set_labels(labels, Origin(thread.agent, "", run.step))
-        elif is_shared and not thread.is_passed:
-            raise UsageError(_NOT_PASSED)
-        elif thread.session.id or (newest.id and has_conversation):
-            session = _SESSIONS.get(thread.session.id or newest.id)
-            for record in (thread.session, newest):
-                if record.id == session.id:
-                    session.catch_up(record)
-            if has_conversation:
+            outer = outer_call()
+            is_shared = self.is_shared and run.is_inside
+            has_conversation = is_shared or not run.is_inside
+            newest = stored or NO_SESSION
+            if outer is not None:
+                session = outer.session
+                if thread.session.id not in ("", session.id):  # an agent with a memory of its own
+                    labels = session.labels.join(thread.session.labels)
+                    session.set_labels(labels, Origin(thread.agent, "", run.step))
+            elif is_shared and not thread.is_passed:
+                raise UsageError(_NOT_PASSED)
+            elif thread.session.id or (newest.id and has_conversation):
+                session = _SESSIONS.get(thread.session.id or newest.id)
+                for record in (thread.session, newest):
+                    if record.id == session.id:
+                        session.catch_up(record)
+                if has_conversation:
+                    _SESSIONS.continue_in(run, session)
+            elif (is_shared or (self.uses_session and not run.is_inside)) and (
+                beginning := _SESSIONS.beginning(run)
+            ) is not None:
+                session = beginning.session
                 _SESSIONS.continue_in(run, session)
-        elif (is_shared or (self.uses_session and not run.is_inside)) and (
-            beginning := _SESSIONS.beginning(run)
-        ) is not None:
-            session = beginning.session
-            _SESSIONS.continue_in(run, session)
-        else:
-            past = _before_this_turn(messages) if is_shared else messages
-            return self._begin(thread, past, run, stored)
-        if session.is_partial and self.uses_session:
-            self._lose(_PARTIAL)
-            revision = session.revision + 1
-            session = _SESSIONS.begin(run, is_partial=False, is_shared=is_shared)
-            session.catch_up(SessionRecord(session.id, revision))
-        return session
+            else:
+                past = _before_this_turn(messages) if is_shared else messages
+                return self._begin(thread, past, run, stored)
+            if session.is_partial and self.uses_session:
+                self._lose(_PARTIAL)
+                revision = session.revision + 1
+                session = _SESSIONS.begin(run, is_partial=False, is_shared=is_shared)
+                session.catch_up(SessionRecord(session.id, revision))
+            return session
 
     def _begin(
         self,

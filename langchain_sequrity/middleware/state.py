@@ -24,12 +24,7 @@ FIELD = "sequrity_policy"
 _LOG = logging.getLogger("langchain_sequrity.middleware")
 _EMPTY = b"{}"
 _OF_SESSION = ("session", "session_id", "revision", "is_partial")
-_FIELDS = frozenset(
-    {
-        "session", "session_id", "revision", "is_partial",
-        "agent", "seen", "plan", "refused", "labelled",
-    }
-)  # fmt: skip
+_FIELDS = {*_OF_SESSION, "agent", "seen", "plan", "refused", "labelled"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,7 +42,6 @@ from langchain_sequrity.wire.exchange import (
     check_json,
 )
 from langchain_sequrity.wire.media import THOUGHTS
-from langchain_sequrity.wire.planner_worker import has_two_models
 from langchain_sequrity.wire.tools import CUT_OFF, finish_reason
 
 M = TypeVar("M", bound=AIMessage)
@@ -54,6 +53,31 @@ HISTORY_MISMATCH = "history_mismatch"
 _OF_TEXT = ("text", "citations", "annotations", "logprobs")
 # An absent list is empty (`docs/protocol.md`, Dual-LLM content).
 _NO_NAMES = Labels(consumers=frozenset())
+
+
+# `"planner,worker"`: the field `model`, which names one model or two (`docs/protocol.md`)
+#
+# The planner writes programs. The worker reads data, and one name alone is for both.
+
+
+def split_models(model: str) -> tuple[str, str]:
+    """The names of planner and worker."""
+    planner, _, worker = model.partition(",")
+    planner = planner.strip()
+    return planner, worker.strip() or planner
+
+
+def join_models(planner: str, worker: str) -> str:
+    """Both names, in the form of replies."""
+    return f"{planner},{worker}"
+
+
+def has_two_models(model: object) -> bool:
+    """Whether the field names two models; in a reply this marks a dual-LLM session."""
+    return "," in str(model)
+
+
+# Envelopes
 
 
 @dataclass(frozen=True, slots=True)

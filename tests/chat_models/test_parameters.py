@@ -320,7 +320,7 @@ def test_a_pickle_contains_no_key_and_unpickling_reads_it_from_the_environment(
         pickle.loads(data).invoke("x")
     monkeypatch.setenv("SEQURITY_API_KEY", KEY)
     restored = pickle.loads(data)
-    assert restored._ready().settings.connection == model._ready().settings.connection
+    assert restored._ready.settings.connection == model._ready.settings.connection
 
 
 def test_fields_that_a_pickle_dropped_must_be_given_again(
@@ -408,7 +408,7 @@ def test_dumps_and_loads_restore_the_same_model(
         for restored in (loads(text, **allowed), load(dumpd(model), **allowed)):
             assert type(restored) is ChatSequrity
             assert dumpd(restored) == dumpd(model)
-            assert restored._ready().settings.connection == model._ready().settings.connection
+            assert restored._ready.settings.connection == model._ready.settings.connection
     assert dumpd(make_model(policy=POLICY)) != dumpd(make_model())
 
 
