@@ -15,7 +15,6 @@ import re
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, replace
-from functools import reduce
 from typing import Any
 
 from langchain_core.runnables import RunnableConfig
@@ -38,14 +37,14 @@ from langchain_sequrity.graph.journal import (
     Journal,
     JournalEntry,
     ProgramRun,
-    digest_of,
 )
 from langchain_sequrity.graph.program import ABSENT, GraphProgram
 from langchain_sequrity.interrupts import ask_about_call
-from langchain_sequrity.labels import Labels
+from langchain_sequrity.labels import Combine, Labels
 from langchain_sequrity.on_denied import STATE
 from langchain_sequrity.sqrt import Argument, Call, Engine
 from langchain_sequrity.sqrt.coerce import INTERNAL_TOOLS
+from langchain_sequrity.sqrt.gate import Gate, ToolReturn, call_digest
 from langchain_sequrity.strict_json import dumps, loads
 from langchain_sequrity.wire.denials import (
     checked_tool,
@@ -283,8 +282,8 @@ class DenialHandler:
         raise NotApprovable(msg)
 
     def _digest(self, index: int, denial: Denial) -> str:
-        call = [denial.tool, denial.arguments, denial.labels]
-        return digest_of([self._policy, self._program.text, index, *call])
+        within = [self._policy, self._program.text, index]
+        return call_digest(denial.tool, denial.arguments, denial.labels, within=within)
 
     def labels_after(self, tool: str, value: Any, labels: Labels) -> Labels:
         """The labels of a result after the policy's rules on results.
@@ -307,7 +306,8 @@ class DenialHandler:
                 f"their results are unknown: {reason}. Finish the step first."
             )
             raise UsageError(msg) from None
-        return engine.after(Call(tool, {}), Argument(value, labels), Labels())[0]
+        returned = ToolReturn(value, labels)
+        return Gate((engine,)).result_labels(Call(tool, {}), returned, Labels())[0]
 
     # Decisions
 
@@ -382,15 +382,14 @@ class DenialHandler:
         """A result with the labels that the service would have given it."""
         value = loads(entry["result"])
         arguments = {
-            name: Argument(one, Labels.from_wire(denial.labels[name]))
-            for name, one in denial.arguments.items()
+            name: Argument(argument, Labels.from_wire(denial.labels[name]))
+            for name, argument in denial.arguments.items()
         }
-        labels = reduce(Labels.join, (one.labels for one in arguments.values()), Labels())
-        if entry["combine"] != "ignore":
-            # The service decides whether a tool may replace labels. Joining them is safe.
-            labels = labels.join(Labels.from_wire(entry["labels"]))
-        call = Call(denial.tool, arguments)
-        labels, _ = self._engine().after(call, Argument(value, labels), Labels())
+        # The service decides whether a tool may replace labels. Joining them is safe.
+        combine: Combine = "ignore" if entry["combine"] == "ignore" else "merge"
+        returned = ToolReturn(value, Labels.from_wire(entry["labels"]), combine)
+        call, gate = Call(denial.tool, arguments), Gate((self._engine(),))
+        labels, _ = gate.result_labels(call, returned, Labels())
         return {"value": value, "meta": labels.to_wire()}
 
 

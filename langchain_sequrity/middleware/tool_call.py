@@ -51,7 +51,7 @@ from langchain_sequrity.middleware.state import (
 )
 from langchain_sequrity.middleware.subagents import agents_around, outer_call
 from langchain_sequrity.middleware.verdict import AgentPolicy, CheckResult
-from langchain_sequrity.sqrt import Argument
+from langchain_sequrity.sqrt.gate import ToolReturn
 from langchain_sequrity.strict_json import loads
 from langchain_sequrity.wire.tool_results import refuse_lost_labels
 
@@ -597,8 +597,8 @@ def label_result(guard: CallGuard, allowed: AllowedCall, result: Any, inner: Lab
     is_read = guard.policy.engine.looks_at_results(call["name"])
     value = _value_of(replies[0]) if replies and is_read else None
     try:
-        given = _given_labels(messages)
-        labels = _labels(guard, allowed, value, given, inner)
+        returned = _tool_return(value, messages)
+        labels = _labels(guard, allowed, returned, inner)
     except Exception as error:  # noqa: BLE001 - a result without its labels is not passed on
         return _withheld_reply(guard, allowed, value, error, inner)
     if outer_call() is not None and labels != Labels():
@@ -607,7 +607,7 @@ def label_result(guard: CallGuard, allowed: AllowedCall, result: Any, inner: Lab
     guard.result_labels.add(allowed, labels)
     change = {}
     # The mark shows that the state has the effects of the call's end; see `_foresee`.
-    is_marked = given.labels is not None or guard.policy.engine.ends_in_session(call["name"])
+    is_marked = returned.labels is not None or guard.policy.engine.ends_in_session(call["name"])
     if labels != Labels() or newer is not None or is_marked:
         change = thread_update(seen=labels, session=newer, labelled=call["id"])
     return _with_update(_for_parent(guard, allowed, result, change), change)
@@ -642,17 +642,16 @@ def labels_seen(policy: AgentPolicy, messages: Sequence[AnyMessage], thread: Thr
                 continue
             call = calls.get(message.tool_call_id, {})
             tool = call.get("name") or message.name or "tool"
-            added = _given_labels([message]).joined(Labels())
-            if policy.engine.looks_at_results(tool):
-                result = Argument(_value_of(message), added)
-                added, _ = policy.label(
-                    tool,
-                    call.get("args", {}),
-                    thread.seen,
-                    result,
-                    thread.session.labels,
-                    is_error=_is_error([message]),
-                )
+            is_read = policy.engine.looks_at_results(tool)
+            returned = _tool_return(_value_of(message) if is_read else None, [message])
+            added, _ = policy.label(
+                tool,
+                call.get("args", {}),
+                thread.seen,
+                returned,
+                thread.session.labels,
+                inputs=NO_LABELS,
+            )
             seen = seen.join(added)
     return seen
 
@@ -675,34 +674,8 @@ def _is_denial_text(message: ToolMessage) -> bool:
     return denial is not None and message.content == denial_text(denial)
 
 
-@dataclass(frozen=True, slots=True)
-class _GivenLabels:
-    """Labels that a tool gave to its result.
-
-    Attributes:
-        labels: The labels, or `None`.
-        replaces: Whether they replace the labels of the arguments. Those of an error do not: its
-            text may quote the arguments.
-        is_error: Whether the tool failed.
-    """
-
-    labels: Labels | None = None
-    replaces: bool = False
-    is_error: bool = False
-
-    def joined(self, initial: Labels) -> Labels:
-        """Labels of the result before the rules.
-
-        Args:
-            initial: The join of the labels of the arguments.
-        """
-        if self.labels is None:
-            return initial
-        return self.labels if self.replaces else initial.join(self.labels)
-
-
-def _given_labels(messages: Sequence[ToolMessage]) -> _GivenLabels:
-    """Read the labels that `labeled_tool_result` gave to messages.
+def _tool_return(value: Any, messages: Sequence[ToolMessage]) -> ToolReturn:
+    """What a tool returned, with the labels that `labeled_tool_result` gave to its messages.
 
     Raises:
         UsageError: For labels that it did not make, and for labels in a message's text.
@@ -714,26 +687,19 @@ def _given_labels(messages: Sequence[ToolMessage]) -> _GivenLabels:
     for own, combine in found:
         if combine != "ignore":
             labels = own if labels is None else labels.join(own)
-    is_alone, is_error = len(messages) == len(found) == 1, _is_error(messages)
-    replaces = is_alone and found[0][1] == "replace"
-    return _GivenLabels(labels, replaces and not is_error, is_error)
+    is_alone = len(messages) == len(found) == 1
+    is_error = any(message.status == "error" for message in messages)
+    return ToolReturn(value, labels, found[0][1] if is_alone else "merge", is_error)
 
 
-def _is_error(messages: Sequence[ToolMessage]) -> bool:
-    return any(message.status == "error" for message in messages)
-
-
-def _labels(
-    guard: CallGuard, allowed: AllowedCall, value: Any, given: _GivenLabels, inner: Labels
-) -> Labels:
+def _labels(guard: CallGuard, allowed: AllowedCall, returned: ToolReturn, inner: Labels) -> Labels:
     """The labels of a result. The session gets its labels after the call."""
     call, seen, session = allowed.request.tool_call, allowed.thread.seen, allowed.session
-    initial = guard.policy.argument_labels(seen) if call["args"] else Labels()
-    result = Argument(value, given.joined(initial.join(inner)))
+    inputs = guard.policy.argument_labels(seen).join(inner) if call["args"] else inner
     with session.lock:
         allowed.change.make(session)
         labels, after = guard.policy.label(
-            call["name"], allowed.args, seen, result, session.labels, is_error=given.is_error
+            call["name"], allowed.args, seen, returned, session.labels, inputs=inputs
         )
         session.set_labels(after, allowed.origin)
         session.end(allowed.call_id, allowed.origin)
@@ -768,7 +734,7 @@ def _withheld_reply(
     """The reply for a call that was made, but whose result is not shown."""
     call, session, thread = allowed.request.tool_call, allowed.session, allowed.thread
     try:
-        _labels(guard, allowed, value, _GivenLabels(is_error=True), inner)
+        _labels(guard, allowed, ToolReturn(value, is_error=True), inner)
         # The texts of `UsageError` contain no values; other texts may.
         reason = str(error) if isinstance(error, UsageError) else type(error).__name__
     except Exception as another:  # noqa: BLE001 - as in `label_result`

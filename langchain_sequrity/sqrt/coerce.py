@@ -7,7 +7,6 @@ A tool is a name, a definition, a LangChain tool, a function or a class.
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, get_args
@@ -16,7 +15,6 @@ from langchain_sequrity.display import plain
 from langchain_sequrity.errors import PolicySyntaxError, UsageError
 from langchain_sequrity.sqrt import nodes
 from langchain_sequrity.sqrt.compaction import compacted
-from langchain_sequrity.sqrt.context import Argument, Call, similar_arguments
 from langchain_sequrity.sqrt.engine import PARSE_WITH_AI, Engine, compile_policy
 from langchain_sequrity.sqrt.nodes import Policy
 from langchain_sequrity.sqrt.parser import parse
@@ -243,30 +241,6 @@ def may_label_results(tool: object) -> bool | None:
 
 
 _MAY_BE_MESSAGE = re.compile(r"\b(?:Any|object|\w*Message|Command)\b")
-
-
-def with_defaults(call: Call, tools: Mapping[str, ToolArguments]) -> Call:
-    """A call as its tool gets it: with the defaults of the schema for omitted arguments.
-
-    Args:
-        call: The call.
-        tools: The arguments of the tools, by name of tool.
-
-    Returns:
-        The call, with the names that the schema declares if they matter; defaults have the labels
-        of what decided that the call is made.
-    """
-    known = tools.get(call.tool)
-    if known is None:
-        return call
-    left_out = {
-        name: Argument(default, call.decided_by)
-        for name, default in known.defaults.items()
-        if name not in call.arguments
-    }
-    if not (left_out or similar_arguments(call)):
-        return call
-    return replace(call, arguments={**call.arguments, **left_out}, declared=known.names)
 
 
 def arguments_of_sent_tools(tools: Iterable[Mapping[str, Any]]) -> dict[str, ToolArguments]:

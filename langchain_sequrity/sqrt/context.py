@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 
 from langchain_sequrity.display import plain
 from langchain_sequrity.errors import UsageError
-from langchain_sequrity.labels import ALL, NO_LABELS, Combine, Labeled, Labels
+from langchain_sequrity.labels import ALL, NO_LABELS, Labeled, Labels
 from langchain_sequrity.sqrt.matchers import MatchBudget, Truth, unanimous
 from langchain_sequrity.sqrt.nodes import Field, Meta, MetaTest, Operator
 
@@ -284,23 +284,6 @@ def _undistinguished(call: Call) -> Mapping[str, Collection[str]]:
         return _NO_NAMES
     declared = frozenset(call.declared)
     return {name: group for group in groups if not declared.issuperset(group) for name in group}
-
-
-def result_labels(
-    call: Call, own: Labels | None, combine: Combine = "merge", *, is_error: bool = False
-) -> Labels:
-    """Labels of a result before the rules run (`docs/protocol.md`).
-
-    Args:
-        call: The call that was made.
-        own: Labels that the tool returned with its result, if any.
-        combine: How they combine with the labels of the arguments.
-        is_error: Whether the result is the text of an error. It may quote the arguments, so it
-            keeps their labels.
-    """
-    if own is None or combine == "ignore":
-        return call.labels
-    return own if combine == "replace" and not is_error else call.labels.join(own)
 
 
 _ERROR = re.compile(r"\A\W*(error|exception|traceback|failed|failure)\b", re.IGNORECASE)

@@ -17,18 +17,13 @@ from langchain_sequrity.display import plain
 from langchain_sequrity.display.tables import Cell, Row, Table, TableMixin, Tone
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.labels import NO_LABELS, Combine, Labels, make_labels
-from langchain_sequrity.sqrt.coerce import (
-    AnyTool,
-    ToolArguments,
-    arguments_of,
-    engine_of,
-    with_defaults,
-)
+from langchain_sequrity.sqrt.coerce import AnyTool, ToolArguments, arguments_of, engine_of
 from langchain_sequrity.sqrt.compiler import CompiledStep
-from langchain_sequrity.sqrt.context import Argument, Call, EvaluationContext, result_labels
+from langchain_sequrity.sqrt.context import Argument, Call, EvaluationContext
 from langchain_sequrity.sqrt.diagnostics import SpellingIndex
 from langchain_sequrity.sqrt.engine import Engine
 from langchain_sequrity.sqrt.explanation import json_fields, place, short_text, tool_name
+from langchain_sequrity.sqrt.gate import Gate, ToolReturn
 from langchain_sequrity.sqrt.matchers import MatchBudget, Truth
 from langchain_sequrity.sqrt.nodes import (
     CheckRule,
@@ -618,35 +613,29 @@ def decisions(
             'Write `Labels(tags=frozenset({"name"}))`.'
         )
         raise UsageError(msg)
-    return [tuple(_run(engine, trials, session, known)) for engine in engines]
+    return [tuple(_run(Gate((engine,), known), trials, session)) for engine in engines]
 
 
-def _run(
-    engine: Engine, trials: Iterable[Trial], session: Labels, tools: Mapping[str, ToolArguments]
-) -> Iterator[Decision]:
+def _run(gate: Gate, trials: Iterable[Trial], session: Labels) -> Iterator[Decision]:
     results: dict[str, Labels] = {}
     for number, trial in enumerate(trials, 1):
-        decision = _decide_trial(engine, _pending_decision(number, trial, results, session), tools)
+        decision = _decide_trial(gate, _pending_decision(number, trial, results, session))
         session = decision.session_after
         if trial.id and decision.result_labels is not None:
             results[trial.id] = decision.result_labels
         yield decision
 
 
-def _decide_trial(engine: Engine, made: Decision, tools: Mapping[str, ToolArguments]) -> Decision:
-    """Decide one call, in the order of `local/policy_gate.py`."""
-    if made.waits_for:
-        return made
-    call, trial = with_defaults(made.call, tools), made.trial
-    session = engine.before(call, made.session_before)
-    verdict = engine.decide(call, session)
+def _decide_trial(gate: Gate, pending: Decision) -> Decision:
+    if pending.waits_for:
+        return pending
+    begun, trial = gate.begin(pending.call, pending.session_before), pending.trial
+    session, verdict = begun.session, gate.verdict(begun)
     if not verdict.allowed:
-        return replace(made, verdict=verdict, session_after=session)
-    is_error = trial.is_error
-    labels = result_labels(call, trial.result_labels, trial.combine, is_error=is_error)
-    result = Argument(trial.result, labels)
-    labels, session = engine.after(call, result, session, is_error=is_error)
-    return replace(made, verdict=verdict, session_after=session, result_labels=labels)
+        return replace(pending, verdict=verdict, session_after=session)
+    returned = ToolReturn(trial.result, trial.result_labels, trial.combine, trial.is_error)
+    labels, session = gate.result_labels(pending.call, returned, session)
+    return replace(pending, verdict=verdict, session_after=session, result_labels=labels)
 
 
 def _pending_decision(

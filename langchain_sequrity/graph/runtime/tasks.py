@@ -25,7 +25,6 @@ from langchain_sequrity.graph.journal import (
     OBJECTS,
     JournalEntry,
     ProgramCall,
-    digest_of,
     result_entry,
 )
 from langchain_sequrity.graph.program import (
@@ -45,6 +44,7 @@ from langchain_sequrity.labels import (
     labels_given,
     labels_of_error,
 )
+from langchain_sequrity.strict_json import digest_of
 from langchain_sequrity.sync_or_async import run_to_end
 
 
