@@ -1,8 +1,7 @@
-"""One tool call under policy: the check before it, the labels of its result, and the report.
+"""One tool call on the server: the gate with blockers and classifiers, and the report of a check.
 
-The order is M5 of `docs/behaviour.md`. Before the call: blockers and classifiers, session-before
-updates, checks on exactly the arguments that will be sent. After the call: labels of the arguments,
-labels of the result itself, blockers and classifiers, result rules, session-after updates.
+The order is M5 of `docs/behaviour.md`. Blockers and classifiers come before the gate's checks,
+which see exactly the arguments that will be sent, and before its rules on a result.
 
 The service does not publish the form of reports; this form is the local server's own
 (`docs/local-server.md`). Messages of denials begin like the recorded ones of the service.
@@ -138,7 +137,8 @@ class ScreenedGate(Gate):
             The result that the program or the model may see.
         """
         screened = self._screen.screen(returned.value, ask=self._ask)
-        returned = replace(returned, value=screened.value)
+        if screened.value is not returned.value:
+            returned = replace(returned, value=screened.value)
         labels, session = self.result_labels(call, returned, session)
         return CheckedResult(Argument(screened.value, labels), session, screened.findings)
 

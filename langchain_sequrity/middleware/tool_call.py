@@ -644,14 +644,8 @@ def labels_seen(policy: AgentPolicy, messages: Sequence[AnyMessage], thread: Thr
             tool = call.get("name") or message.name or "tool"
             is_read = policy.engine.looks_at_results(tool)
             returned = _tool_return(_value_of(message) if is_read else None, [message])
-            added, _ = policy.label(
-                tool,
-                call.get("args", {}),
-                thread.seen,
-                returned,
-                thread.session.labels,
-                inputs=NO_LABELS,
-            )
+            args, session = call.get("args", {}), thread.session.labels
+            added, _ = policy.label(tool, args, thread.seen, returned, session, inputs=NO_LABELS)
             seen = seen.join(added)
     return seen
 

@@ -100,9 +100,8 @@ class AgentPolicy:
         self.header = header
         self._labelling = labelling
         self._allow_uncertain = allow_uncertain
-        options = [header.to_header(), labelling, allow_uncertain]
-        self._identity = digest_of(options, _canonical_bytes)
-        self._way = WAYS["middleware"] if labelling == "conversation" else UNLABELLED_MIDDLEWARE
+        self._identity = digest_of([header.to_header(), labelling, allow_uncertain], _encoded)
+        self._usage = WAYS["middleware"] if labelling == "conversation" else UNLABELLED_MIDDLEWARE
         self._tool_labels = tuple(labels)
         self._is_strict = is_strict
         self._looks_at_agent = tools == "agent"
@@ -164,17 +163,17 @@ class AgentPolicy:
             UsageError: If it does not fit the tools; with `is_strict`, instead of a warning.
         """
         labels = self._tool_labels
-        of_policy, texts = problems(self.header, self._way, labels=labels), []
+        of_policy, texts = problems(self.header, self._usage, labels=labels), []
         if not self._is_compared:
             texts.append(missing_rules(self.header, here=True))
-            texts.append(describe(of_policy, self._way))
+            texts.append(describe(of_policy, self._usage))
             self._is_compared = True
         if tools is not None:
-            of_tools = problems(self.header, self._way, tools, labels=labels)
+            of_tools = problems(self.header, self._usage, tools, labels=labels)
             new = [finding for finding in of_tools if finding not in of_policy]
             text = describe(
                 new,
-                self._way,
+                self._usage,
                 "The policy does not fit the tools, so it would not protect them",
                 "Correct it, or pass the tools of all its agents: `PolicyMiddleware(tools=[…])`.",
             )
@@ -222,8 +221,7 @@ class AgentPolicy:
         labels = self.argument_labels(seen).to_wire()
         try:
             within = [self._identity, message, call["id"]]
-            encode = _canonical_bytes
-            return call_digest(call["name"], call["args"], labels, within=within, encode=encode)
+            return call_digest(call["name"], call["args"], labels, within=within, encode=_encoded)
         except (RecursionError, TypeError, ValueError):
             return ""
 
@@ -310,6 +308,6 @@ class AgentPolicy:
         return Call(tool, {name: Argument(value, labels) for name, value in args.items()})
 
 
-def _canonical_bytes(value: Any) -> bytes:
+def _encoded(value: Any) -> bytes:
     """The form of digests in stored threads and open questions, also of values beyond JSON."""
     return canonical_json(value).encode()

@@ -5,7 +5,7 @@ they report, what they screen, and what follows an error or doubt.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -95,8 +95,9 @@ class Gate:
             session: The session's labels.
             is_checked: Whether they are those after the check of the call.
         """
-        begun = BegunCall(self._with_defaults(call), session)
-        return self._engine.foreseen(*(begun if is_checked else self.begin(call, session)))
+        call = self._with_defaults(call)
+        before = session if is_checked else self._engine.before(call, session)
+        return self._engine.foreseen(call, before)
 
     def result_labels(
         self, call: Call, returned: ToolReturn, session: Labels, inputs: Labels | None = None
@@ -110,10 +111,10 @@ class Gate:
             inputs: The labels of what the result was made from; those of the call by default.
         """
         labels = call.labels if inputs is None else inputs
-        own, is_error = returned.labels, returned.is_error
-        if own is not None and returned.combine != "ignore":
-            replaces = returned.combine == "replace" and not is_error
-            labels = own if replaces else labels.join(own)
+        combine, is_error = returned.combine, returned.is_error
+        if returned.labels is not None and combine != "ignore":
+            is_replaced = combine == "replace" and not is_error
+            labels = returned.labels if is_replaced else labels.join(returned.labels)
         result = Argument(returned.value, labels)
         call = self._with_defaults(call)
         return self._engine.after(call, result, session, is_error=is_error)
@@ -154,7 +155,7 @@ class Gate:
         }
         if not (omitted or similar_arguments(call)):
             return call
-        return replace(call, arguments={**call.arguments, **omitted}, declared=tool.names)
+        return Call(call.tool, {**call.arguments, **omitted}, call.decided_by, tool.names)
 
 
 def _is_hard_denial(verdict: Verdict) -> bool:

@@ -20,13 +20,7 @@ from langchain_sequrity.graph.analysis.reads_and_writes import field_router_of
 from langchain_sequrity.graph.analysis.spec import Branch, GraphSpec, NodeSpec
 from langchain_sequrity.graph.codec.values import current_objects
 from langchain_sequrity.graph.dispatch import Arguments, ClientTools, NodeResult
-from langchain_sequrity.graph.journal import (
-    EARLY,
-    OBJECTS,
-    JournalEntry,
-    ProgramCall,
-    result_entry,
-)
+from langchain_sequrity.graph.journal import EARLY, OBJECTS, JournalEntry, ProgramCall, result_entry
 from langchain_sequrity.graph.program import (
     DRIVER,
     HANDLE,

@@ -22,12 +22,7 @@ from langchain_sequrity.local.dual_llm.runs import AnyRun
 from langchain_sequrity.local.dual_llm.state import DualState, MadeCall, OpenTurn, WaitingCall
 from langchain_sequrity.local.interpreter import Labeled, ToolCall, ToolFailure
 from langchain_sequrity.local.interpreter.static_types import has_unknown_type
-from langchain_sequrity.local.policy_gate import (
-    CheckedResult,
-    GatedCall,
-    ScreenedGate,
-    check_entry,
-)
+from langchain_sequrity.local.policy_gate import CheckedResult, GatedCall, ScreenedGate, check_entry
 from langchain_sequrity.local.services import TurnInputs
 from langchain_sequrity.local.tool_results import (
     AskWhetherError,
@@ -253,25 +248,25 @@ class TurnCalls:
             return read
         return replace(read, returned=replace(read.returned, value=read.failure))
 
-    def restore(self, done: Sequence[BaseMessage], waiting: WaitingCall | None) -> None:
+    def restore(self, history: Sequence[BaseMessage], waiting: WaitingCall | None) -> None:
         """Take over calls that were made for this turn before it was restarted.
 
         Args:
-            done: The messages of the history after the user's message that begins the turn. Their
+            history: The messages after the user's message that begins the turn. Their
                 calls have no labels; a program that repeats one supplies the labels.
             waiting: The open call of the restarted turn, if there is one.
         """
         calls = [waiting] if waiting is not None else []
-        for message in done:
+        for message in history:
             if isinstance(message, AIMessage):
                 calls += map(self._restored_call, message.tool_calls)
-        results = {m.tool_call_id: m for m in done if isinstance(m, ToolMessage)}
-        made_calls = {made.call.id: made for made in self._turn.made}
+        results = {m.tool_call_id: m for m in history if isinstance(m, ToolMessage)}
+        calls_made = {call.call.id: call for call in self._turn.made}
         for call in calls:
             if call.id in results:  # the history decides
-                first = made_calls[call.id].call if call.id in made_calls else call
-                made_calls[call.id] = self._restored_result(first, results[call.id])
-        self._turn.made = [*made_calls.values()]
+                first = calls_made[call.id].call if call.id in calls_made else call
+                calls_made[call.id] = self._restored_result(first, results[call.id])
+        self._turn.made = [*calls_made.values()]
 
     def _restored_call(self, call: MessageCall) -> WaitingCall:
         arguments = {name: Labeled(value) for name, value in call["args"].items()}
@@ -286,11 +281,9 @@ class TurnCalls:
         return _made_call(call, message, read, self._turn.steps)
 
     def _screened_gate(self) -> ScreenedGate:
-        added = map(_added_engine, self._state.policies)
-        engines = (self._configuration.engine, *added)
-        return ScreenedGate(
-            engines, self._configuration.screen, self._context.models.score, self._tools
-        )
+        engines = (self._configuration.engine, *map(_added_engine, self._state.policies))
+        score = self._context.models.score
+        return ScreenedGate(engines, self._configuration.screen, score, self._tools)
 
     def _is_error(self, text: str) -> bool:
         try:
