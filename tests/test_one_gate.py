@@ -31,12 +31,15 @@ from tests.graph.test_approval import APPROVE, request_of
 from tests.sqrt.agreement import TOOLS, can_be_sent
 
 # Each of these policies is about one step of a call, so that a front without it gives other verdicts
-# or other labels.
+# or other labels. A condition on an argument without its default would be in doubt, and add labels.
 POLICIES = {
-    "defaults": 'tool r"" { must deny when b2.value == 7; should allow when _x.value == "x"; }',
-    "defaults in rules on results": """
-        tool r"" { result { when b2.value == 7 { @tags |= {"seven"}; } }
-                   session after { when _x.value == "x" { @tags |= {"omitted"}; } } }
+    "defaults": 'tool r"^.*$" { must deny when b2.value == 7; should allow when _x.value == "x"; }',
+    "defaults in updates": """
+        tool r"^.*$" {
+            session before { when b2.value == 8 { @tags |= {"before"}; } }
+            result { when _x.value == "y" { @tags |= {"result"}; } }
+            session after { when _x.value == "y" { @tags |= {"after"}; } }
+        }
     """,
     "order before the check": """
         tool "lend" { session before { @tags |= {"lent"}; } must deny when "lent" in @session.tags; }
@@ -52,7 +55,7 @@ POLICIES = {
         tool "scan" { result { @tags |= {"scan"}; } }
         tool r"^(lend|android)$" { must deny when "scan" in @args.tags; }
     """,
-    "errors": 'tool r"" { result { @tags = {"clean"}; @producers -= {"x", "é"}; } }',
+    "errors": 'tool r"^.*$" { result { @tags = {"clean"}; @producers -= {"x", "é"}; } }',
 }
 SCENARIOS = [*scenarios(POLICIES.values(), 12)]
 

@@ -48,9 +48,7 @@ class SingleState:
 
     def copy(self) -> "SingleState":
         """A working copy: a request that fails changes nothing."""
-        return replace(
-            self, results={call_id: [*contents] for call_id, contents in self.results.items()}
-        )
+        return replace(self, results={i: [*contents] for i, contents in self.results.items()})
 
 
 class SingleAnswer:

@@ -75,12 +75,13 @@ def test_tools_that_are_known_later_count_and_unknown_ones_have_no_defaults() ->
 def test_the_updates_before_a_call_count_in_its_check_and_stay_if_it_is_denied() -> None:
     once = gate(
         'tool "send" { must deny when "sent" in @session.tags; '
-        'session before { when to.value == "ada" { @tags |= {"sent"}; } } }'
+        'session before { when to.value == "bo" { @tags |= {"sent"}; } } }'
     )
-    begun = once.begin(send(), Labels())
+    begun = once.begin(send(to="bo"), Labels())
     assert begun.session == labels({"sent"})
     assert not once.verdict(begun).allowed
-    assert once.verdict(once.begin(send(to="bo"), Labels())).allowed
+    assert once.begin(send(), Labels()).session == Labels()  # its default is known here, too
+    assert not once.verdict(once.begin(send(), begun.session)).allowed
 
 
 ALLOWS, SOFT, HARD = "", 'tool "send" { should deny always; }', 'tool "send" { must deny always; }'
@@ -172,11 +173,13 @@ def test_a_refused_call_has_the_labels_of_its_arguments_and_of_the_preset() -> N
 def test_labels_are_foreseen_with_the_updates_before_an_unchecked_call() -> None:
     policy = (
         'tool "send" { session before { @tags |= {"b"}; } '
-        'session after { when to.value == "ada" { @tags |= {"a"}; } } }'
+        'session after { when to.value == "bo" { @tags |= {"a"}; } } }'
     )
     old = labels({"old"})
-    assert gate(policy).foreseen(send(), old) == labels({"old", "a"})
-    assert gate(policy).foreseen(send(), old, is_checked=False) == labels({"old", "a", "b"})
+    for to, added in (({}, set[str]()), ({"to": "bo"}, {"a"})):
+        call = send(**to)
+        assert gate(policy).foreseen(call, old) == labels({"old", *added})
+        assert gate(policy).foreseen(call, old, is_checked=False) == labels({"old", "b", *added})
 
 
 def test_a_session_may_copy_labels_of_a_result() -> None:
