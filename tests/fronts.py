@@ -10,6 +10,7 @@ import json
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import product
 from typing import Any, NamedTuple
 
 import httpx
@@ -156,7 +157,7 @@ def by_simulation(policy: PolicyHeader, calls: Sequence[Trial]) -> list[Step]:
             decision.verdict.final_verdict,
             decision.verdict.certain,
             {name: one.labels.to_wire() for name, one in decision.call.arguments.items()},
-            decision.result_labels and decision.result_labels.to_wire(),
+            None if decision.result_labels is None else decision.result_labels.to_wire(),
             decision.session_after.to_wire(),
         )
         for decision in simulate(engine, calls, tools=DEFINITIONS)
@@ -232,11 +233,10 @@ def scenarios(policies: Iterable[str], count: int) -> Iterator[tuple[PolicyHeade
 
     They are without the tag of dual-LLM results, which the middleware does not set.
     """
-    options: Json
-    for text in policies:
-        for number, options in enumerate(({}, {"default_allow": False}, {"fail_fast": False})):
-            policy = PolicyHeader.from_sqrt(text, enable_non_executable_memory=False, **options)
-            yield policy.compacted(), Writer((text, number)).scenario().trials
+    options: tuple[Any, ...] = ({}, {"default_allow": False}, {"fail_fast": False})
+    for text, (number, option) in product(policies, enumerate(options)):
+        policy = PolicyHeader.from_sqrt(text, enable_non_executable_memory=False, **option)
+        yield policy.compacted(), Writer((text, number)).scenario().trials
     for number in range(count):
         scenario = Writer(("front", number)).scenario()
         fields = json.loads(scenario.policy.to_header())

@@ -48,7 +48,8 @@ _CONFIG = {
     "fsm": {"detect_tool_errors": "none"},  # a program goes on after an error
 }
 DEFAULTS: Mapping[str, Any] = {"b2": 7, "_x": "x"}
-_PROPERTIES = {name: {} for name in ARGUMENTS} | {n: {"default": v} for n, v in DEFAULTS.items()}
+_PROPERTIES: Json = {name: {} for name in ARGUMENTS}
+_PROPERTIES |= {name: {"default": default} for name, default in DEFAULTS.items()}
 SCHEMA = {"type": "object", "properties": _PROPERTIES}
 DEFINITIONS = [
     {"type": "function", "function": {"name": tool, "parameters": SCHEMA}} for tool in TOOLS
