@@ -204,20 +204,27 @@ def _message(number: int, trial: Trial) -> AIMessage:
 
 
 def _tool(name: str, calls: Sequence[Trial], events: Sequence[PolicyEvent]) -> BaseTool:
+    # Made here, because labels that are made while a tool runs count as read by it.
+    messages = [_tool_message(str(number), trial) for number, trial in enumerate(calls)]
+
     def run(**arguments: Any) -> ToolMessage:
-        call_id = events[-1].call_id
-        trial = calls[int(call_id)]
-        assert arguments == trial.arguments
-        labels = trial.result_labels
-        _, artifact = labeled_tool_result(
-            "", producers=labels.producers, consumers=labels.consumers, tags=labels.tags,
-            combine=trial.combine,
-        )  # fmt: skip
-        status: Any = "error" if trial.is_error else "success"
-        text = json.dumps(trial.result)
-        return ToolMessage(text, tool_call_id=call_id, name=name, artifact=artifact, status=status)
+        number = int(events[-1].call_id)
+        assert arguments == calls[number].arguments
+        return messages[number]
 
     return StructuredTool(name=name, description="A tool.", args_schema=SCHEMA, func=run)
+
+
+def _tool_message(call_id: str, trial: Trial) -> ToolMessage:
+    labels = trial.result_labels
+    _, artifact = labeled_tool_result(
+        "", producers=labels.producers, consumers=labels.consumers, tags=labels.tags,
+        combine=trial.combine,
+    )  # fmt: skip
+    return ToolMessage(
+        json.dumps(trial.result), tool_call_id=call_id, name=trial.tool, artifact=artifact,
+        status="error" if trial.is_error else "success",
+    )  # fmt: skip
 
 
 # Digests
@@ -233,7 +240,11 @@ def scenarios(policies: Iterable[str], count: int) -> Iterator[tuple[PolicyHeade
 
     They are without the tag of dual-LLM results, which the middleware does not set.
     """
-    options: tuple[Any, ...] = ({}, {"default_allow": False}, {"fail_fast": False})
+    options: tuple[Any, ...] = (
+        {},
+        {"fail_fast": False},
+        {"default_allow_enforcement_level": "hard"},
+    )
     for text, (number, option) in product(policies, enumerate(options)):
         policy = PolicyHeader.from_sqrt(text, enable_non_executable_memory=False, **option)
         yield policy.compacted(), Writer((text, number)).scenario().trials

@@ -56,6 +56,10 @@ POLICIES = {
         tool r"^(lend|android)$" { must deny when "scan" in @args.tags; }
     """,
     "errors": 'tool r"^.*$" { result { @tags = {"clean"}; @producers -= {"x", "é"}; } }',
+    "values of results": """
+        tool r"^.*$" { result { when @result.value == "x" { @tags |= {"x"}; }
+                                when @result.value == 7 { @tags |= {"seven"}; } } }
+    """,
 }
 SCENARIOS = [*scenarios(POLICIES.values(), 12)]
 

@@ -170,7 +170,7 @@ class Writer:
         )
         return Trial(
             pick.choice(TOOLS[:2] * 3 + TOOLS), arguments, labels, uses, f"r{number}",
-            pick.choice(VALUES), brought, combine, pick.random() < 0.15,
+            pick.choice(VALUES), brought, combine, pick.random() < 0.25,
         )  # fmt: skip
 
     def _labels(self) -> Labels:
