@@ -56,6 +56,7 @@ POLICIES = {
         tool r"^(lend|android)$" { must deny when "scan" in @args.tags; }
     """,
     "errors": 'tool r"^.*$" { result { @tags = {"clean"}; @producers -= {"x", "é"}; } }',
+    "labels of results": 'tool "lend" { session after { @tags |= @result.tags; } }',
     "values of results": """
         tool r"^.*$" { result { when @result.value == "x" { @tags |= {"x"}; }
                                 when @result.value == 7 { @tags |= {"seven"}; } } }
