@@ -7,10 +7,11 @@ The service writes with Python's `json.dumps`, which knows NaN and infinities. W
 text, an envelope or the arguments of a call, is read with them (`docs/protocol.md`).
 """
 
+import hashlib
 import json
 import math
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any, NoReturn
 
@@ -193,6 +194,29 @@ def dumps_like_service(value: Any, *, constants: bool = False) -> str:
         return json.dumps(loads(dumps(value, constants=constants), constants=constants))
     except RecursionError:
         raise ValueError(_TOO_DEEP) from None
+
+
+Encoder = Callable[[Any], bytes]
+"""Writes JSON in a canonical form: one text for values that differ only in the order of keys."""
+
+
+def sorted_json(value: Any) -> bytes:
+    """Write JSON with sorted keys. Digests in stored runs are of exactly these bytes."""
+    try:
+        return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+    except TypeError:  # integers beyond 64 bits, or lone surrogates
+        return dumps(_sorted(value)).encode("utf-8", "surrogatepass")
+
+
+def _sorted(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _sorted(value[key]) for key in sorted(value)}
+    return [*map(_sorted, value)] if isinstance(value, list | tuple) else value
+
+
+def digest_of(value: Any, encode: Encoder = sorted_json) -> str:
+    """SHA-256 of a JSON value in a canonical form."""
+    return hashlib.sha256(encode(value)).hexdigest()
 
 
 _TOO_DEEP = "The value is nested too deeply."

@@ -17,7 +17,8 @@ from langchain_sequrity.errors import PolicyDenied
 from langchain_sequrity.local import LocalServer
 from langchain_sequrity.middleware import PolicyMiddleware
 from langchain_sequrity.sqrt import Argument, Call, compile_policy, simulate
-from langchain_sequrity.sqrt.coerce import arguments_of, with_defaults
+from langchain_sequrity.sqrt.coerce import arguments_of
+from langchain_sequrity.sqrt.gate import Gate
 from tests.graph.apps.scripted import ScriptedModel, calling
 
 TAGGED = Labels(tags=frozenset({"bad"}), consumers=frozenset({"ann"}))
@@ -117,11 +118,11 @@ def test_a_tool_that_declares_both_names_tells_them_apart() -> None:
     call = Call("send", {"a": Argument(1), "A": Argument(2)})
     engine = compile_policy('tool "send" { must allow when a.value == 1; }')
     for names, is_allowed in ((("a", "A"), True), (("a",), False), (("A",), False), ((), False)):
-        judged = with_defaults(call, arguments_of([definition(*names)]))
-        assert engine.decide(judged, Labels()).allowed is is_allowed
+        gate = Gate((engine,), arguments_of([definition(*names)]))
+        assert gate.verdict(gate.begin(call, Labels())).allowed is is_allowed
     three = Call("send", {**call.arguments, "\uff41": Argument(3)})
-    judged = with_defaults(three, arguments_of([definition("a", "A")]))
-    assert not engine.decide(judged, Labels()).allowed
+    gate = Gate((engine,), arguments_of([definition("a", "A")]))
+    assert not gate.verdict(gate.begin(three, Labels())).allowed
 
 
 def test_a_default_does_not_hide_another_spelling() -> None:

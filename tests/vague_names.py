@@ -64,7 +64,8 @@ def main() -> int:
     ]
     if vague > MOST * count:
         faults.append(f"{vague} of {count} bound names are vague; at most {MOST:.0%} may be.")
-    print("\n".join(faults) or f"{vague} of {count} bound names are vague, each with a reason.")
+    report = "\n".join(faults) or f"{vague} of {count} bound names are vague, each with a reason."
+    sys.stdout.write(f"{report}\n")
     return bool(faults)
 
 

@@ -15,7 +15,6 @@ import re
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, replace
-from functools import reduce
 from typing import Any
 
 from langchain_core.runnables import RunnableConfig
@@ -33,19 +32,14 @@ from langchain_sequrity.errors import (
 )
 from langchain_sequrity.graph.analysis.spec import GraphSpec
 from langchain_sequrity.graph.codegen.tools import RESERVED_NAMES, Namespace
-from langchain_sequrity.graph.journal import (
-    CallResult,
-    DeniedCall,
-    Journal,
-    ProgramRun,
-    digest_of,
-)
+from langchain_sequrity.graph.journal import CallResult, DeniedCall, Journal, ProgramRun
 from langchain_sequrity.graph.program import ABSENT, GraphProgram
 from langchain_sequrity.interrupts import ask_about_call
-from langchain_sequrity.labels import Labels
+from langchain_sequrity.labels import Combine, Labels
 from langchain_sequrity.on_denied import STATE
 from langchain_sequrity.sqrt import Argument, Call, Engine
 from langchain_sequrity.sqrt.coerce import INTERNAL_TOOLS
+from langchain_sequrity.sqrt.gate import Gate, ToolReturn, call_digest
 from langchain_sequrity.strict_json import dumps, loads
 from langchain_sequrity.wire.denials import (
     checked_tool,
@@ -69,11 +63,11 @@ def _with_approved(
         the calls of this tool.
     """
     tree = ast.parse(text)
-    taken = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
-    names = Namespace(RESERVED_NAMES | taken)
+    used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    names = Namespace(RESERVED_NAMES | used)
     variables = {
-        (one.tool, one.index): names.unique_name(f"approved_{one.tool}_{one.index}")
-        for one in approved
+        (call.tool, call.index): names.unique_name(f"approved_{call.tool}_{call.index}")
+        for call in approved
     }
     tools = dict.fromkeys(tool for tool, _ in variables)
     counters = {tool: names.unique_name(f"calls_of_{tool}") for tool in tools}
@@ -86,9 +80,11 @@ def _with_approved(
             and node.value.func.id in counters
         ):
             tool, target = node.value.func.id, ast.unparse(node.targets[0])
-            results = {number: name for (of, number), name in variables.items() if of == tool}
-            line, indent = lines[node.lineno - 1], " " * node.col_offset
-            lines[node.lineno - 1] = _call(line.strip(), target, indent, counters[tool], results)
+            results = {
+                number: name for (called, number), name in variables.items() if called == tool
+            }
+            line, indent = lines[node.lineno - 1].strip(), " " * node.col_offset
+            lines[node.lineno - 1] = _numbered(line, target, indent, counters[tool], results)
     start = tree.body[0].lineno - 1
     lines[start:start] = [
         "# Calls that a human approved have been made: their results are in variables.",
@@ -97,14 +93,15 @@ def _with_approved(
     return "\n".join([*lines, ""]), variables
 
 
-def _call(line: str, target: str, indent: str, counter: str, results: Mapping[int, str]) -> str:
-    written = [f"{counter} = {counter} + 1"]
+def _numbered(line: str, target: str, indent: str, counter: str, results: Mapping[int, str]) -> str:
+    """A call that is counted, and not made if its result is in a variable."""
+    lines = [f"{counter} = {counter} + 1"]
     keyword = "if"
     for number, name in results.items():
-        written += [f"{keyword} {counter} == {number}:", f"  {target} = {name}"]
+        lines += [f"{keyword} {counter} == {number}:", f"  {target} = {name}"]
         keyword = "elif"
-    written += ["else:", f"  {line}"]
-    return "\n".join(f"{indent}{one}" for one in written)
+    lines += ["else:", f"  {line}"]
+    return "\n".join(f"{indent}{line}" for line in lines)
 
 
 def with_graph_facts(error: TurnFailed, program: GraphProgram) -> TurnFailed:
@@ -123,23 +120,23 @@ def with_graph_facts(error: TurnFailed, program: GraphProgram) -> TurnFailed:
         "session_id": error.session_id,
         "result": error.result,
     }
-    told = error
+    reported = error
     if isinstance(error, PolicyDenied) and error.node is None:
         denial = with_node(error.denial, program)
         facts["program"] = error.program or program.text
-        told = PolicyDenied(denial=denial, checks=error.checks, **facts)
+        reported = PolicyDenied(denial=denial, checks=error.checks, **facts)
     elif isinstance(error, ProgramFailed):
-        said = error.result and without_values(error.result.error_message or "")
+        cause = error.result and without_values(error.result.error_message or "")
         text = (
-            f"The program of the graph failed: {plain(said or NOT_REPORTED)} (code "
+            f"The program of the graph failed: {plain(cause or NOT_REPORTED)} (code "
             f"`{plain(error.code or NOT_REPORTED)}`). The run gives no state."
         )
         facts["program"] = program.text
-        told = ProgramFailed(text, code=error.code, line=error.line, **facts)
-    if told is not error:
+        reported = ProgramFailed(text, code=error.code, line=error.line, **facts)
+    if reported is not error:
         for note in getattr(error, "__notes__", ()):
-            told.add_note(note)
-    return ordinary(told)
+            reported.add_note(note)
+    return ordinary(reported)
 
 
 def with_node(denial: Denial, program: GraphProgram) -> Denial:
@@ -245,9 +242,9 @@ class DenialHandler:
         if not before and (calls or not error.checks):  # none are reported, or only denials
             self._check_unseen()
             return
-        told = [checked_tool(one) if isinstance(one, Mapping) else None for one in before]
-        if len(told) != len(calls) or any(
-            name not in (None, tool) for name, tool in zip(told, calls, strict=True)
+        checked = [checked_tool(check) if isinstance(check, Mapping) else None for check in before]
+        if len(checked) != len(calls) or any(
+            name not in (None, tool) for name, tool in zip(checked, calls, strict=True)
         ):
             msg = "the service has not checked the calls of the journal and no others before it"
             raise NotApprovable(msg)
@@ -283,8 +280,8 @@ class DenialHandler:
         raise NotApprovable(msg)
 
     def _digest(self, index: int, denial: Denial) -> str:
-        call = [denial.tool, denial.arguments, denial.labels]
-        return digest_of([self._policy, self._program.text, index, *call])
+        within = [self._policy, self._program.text, index]
+        return call_digest(denial.tool, denial.arguments, denial.labels, within=within)
 
     def labels_after(self, tool: str, value: Any, labels: Labels) -> Labels:
         """The labels of a result after the policy's rules on results.
@@ -307,7 +304,8 @@ class DenialHandler:
                 f"their results are unknown: {reason}. Finish the step first."
             )
             raise UsageError(msg) from None
-        return engine.after(Call(tool, {}), Argument(value, labels), Labels())[0]
+        returned = ToolReturn(value, labels)
+        return Gate((engine,)).result_labels(Call(tool, {}), returned, Labels())[0]
 
     # Decisions
 
@@ -328,7 +326,7 @@ class DenialHandler:
             UsageError: If policy or program have changed since the denial, or the answer is late.
         """
         self.check_approval(offered)
-        arguments = {name: one for name, one in offered.arguments.items() if one != ABSENT}
+        arguments = {name: value for name, value in offered.arguments.items() if value != ABSENT}
         denial = replace(offered.denial, labels={name: offered.labels[name] for name in arguments})
         with set_config_context(config) as context:  # `get_config` looks for it there
             decision = context.run(
@@ -372,25 +370,24 @@ class DenialHandler:
         """
         text, names = _with_approved(text, approved)
         variables = {
-            names[one.tool, one.index]: self._variable(one, one.result)
-            for one in approved
-            if one.result is not None
+            names[call.tool, call.index]: self._variable(call, call.result)
+            for call in approved
+            if call.result is not None
         }
         return text, variables
 
-    def _variable(self, denial: DeniedCall, result: CallResult) -> dict[str, Any]:
+    def _variable(self, approved: DeniedCall, result: CallResult) -> dict[str, Any]:
         """A result with the labels that the service would have given it."""
         value = loads(result.value)
         arguments = {
-            name: Argument(one, Labels.from_wire(denial.labels[name]))
-            for name, one in denial.arguments.items()
+            name: Argument(argument, Labels.from_wire(approved.labels[name]))
+            for name, argument in approved.arguments.items()
         }
-        labels = reduce(Labels.join, (one.labels for one in arguments.values()), Labels())
-        if result.combine != "ignore":
-            # The service decides whether a tool may replace labels. Joining them is safe.
-            labels = labels.join(Labels.from_wire(result.labels))
-        call = Call(denial.tool, arguments)
-        labels, _ = self._engine().after(call, Argument(value, labels), Labels())
+        # The service decides whether a tool may replace labels. Joining them is safe.
+        combine: Combine = "ignore" if result.combine == "ignore" else "merge"
+        returned = ToolReturn(value, Labels.from_wire(result.labels), combine)
+        call, gate = Call(approved.tool, arguments), Gate((self._engine(),))
+        labels, _ = gate.result_labels(call, returned, Labels())
         return {"value": value, "meta": labels.to_wire()}
 
 
@@ -410,7 +407,7 @@ def _with_its_call(error: PolicyDenied, run: ProgramRun, journal: Journal) -> De
 
 def _may_have_labels(run: ProgramRun, journal: Journal) -> bool:
     """Whether some data of the run has a key `meta`, like a value with its labels."""
-    values = [dumps(one["value"]) for one in loads(run.variables).values()]
+    values = [dumps(variable["value"]) for variable in loads(run.variables).values()]
     results = [result.value for _, result in journal.answered]
     return any(_META in text for text in (*values, *results))
 

@@ -22,7 +22,6 @@ call ties a result to its call. Threads of earlier versions have these objects t
 needs a default (`tests/graph/durability/stored_runs.py`).
 """
 
-import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import Field, dataclass, field, fields, replace
@@ -30,13 +29,13 @@ from functools import cache
 from typing import Any, Self, cast
 from uuid import uuid4
 
-import orjson
 from typing_extensions import override
 
 from langchain_sequrity.denials import Denial
 from langchain_sequrity.errors import BadReply
 from langchain_sequrity.graph.program import HANDLE, BeginsAt
 from langchain_sequrity.labels import Combine, Labels
+from langchain_sequrity.sqrt.gate import call_digest
 from langchain_sequrity.strict_json import dumps
 from langchain_sequrity.wire.tool_results import write_labeled
 
@@ -65,22 +64,7 @@ class ProgramCall:
     @property
     def digest(self) -> str:
         """Hash of tool and arguments."""
-        return digest_of([self.tool, self.arguments])
-
-
-def digest_of(value: Any) -> str:
-    """SHA-256 of a JSON value, whatever the order of its keys."""
-    try:
-        text = orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
-    except TypeError:  # integers beyond 64 bits
-        text = dumps(_sorted(value)).encode()
-    return hashlib.sha256(text).hexdigest()
-
-
-def _sorted(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _sorted(value[key]) for key in sorted(value)}
-    return [_sorted(item) for item in value] if isinstance(value, list | tuple) else value
+        return call_digest(self.tool, self.arguments)
 
 
 # Records

@@ -1,8 +1,7 @@
-"""One tool call under policy: the check before it, the labels of its result, and the report.
+"""One tool call on the server: the gate with blockers and classifiers, and the report of a check.
 
-The order is M5 of `docs/behaviour.md`. Before the call: blockers and classifiers, session-before
-updates, checks on exactly the arguments that will be sent. After the call: labels of the arguments,
-labels of the result itself, blockers and classifiers, result rules, session-after updates.
+The order is M5 of `docs/behaviour.md`. Blockers and classifiers come before the gate's checks,
+which see exactly the arguments that will be sent, and before its rules on a result.
 
 The service does not publish the form of reports; this form is the local server's own
 (`docs/local-server.md`). Messages of denials begin like the recorded ones of the service.
@@ -14,12 +13,11 @@ from typing import Any
 
 from langchain_sequrity.denials import Denial
 from langchain_sequrity.display import plain
-from langchain_sequrity.labels import NO_LABELS, Combine, Labels
+from langchain_sequrity.labels import NO_LABELS, Labels
 from langchain_sequrity.local.screening import Ask, Detection, Screen
 from langchain_sequrity.sqrt import Argument, Call, Engine, Reason, Verdict
-from langchain_sequrity.sqrt.coerce import ToolArguments, with_defaults
-from langchain_sequrity.sqrt.context import result_labels
-from langchain_sequrity.sqrt.engine import NON_EXECUTABLE
+from langchain_sequrity.sqrt.coerce import ToolArguments
+from langchain_sequrity.sqrt.gate import Gate, ToolReturn
 from langchain_sequrity.sqrt.verdict import call_facts, denial_of
 
 
@@ -48,23 +46,6 @@ class GatedCall:
 
 
 @dataclass(frozen=True, slots=True)
-class ToolReturn:
-    """What a tool returned: a value, and its own labels if it has any.
-
-    Attributes:
-        value: The value.
-        labels: Its own labels.
-        combine: How they combine with the labels of the arguments.
-        is_error: Whether the tool failed, so that the value is the text of an error.
-    """
-
-    value: Any
-    labels: Labels | None = None
-    combine: Combine = "merge"
-    is_error: bool = False
-
-
-@dataclass(frozen=True, slots=True)
 class CheckedResult:
     """A result that the program or the model may see.
 
@@ -79,16 +60,17 @@ class CheckedResult:
     findings: tuple[Detection, ...] = ()
 
 
-class PolicyGate:
-    """Checks calls and labels results.
+class ScreenedGate(Gate):
+    """A gate with blockers and classifiers.
 
     Args:
-        engines: The policies. A call needs the permission of all; only the first changes labels.
+        engines: As for `Gate`.
         screen: Blockers and classifiers.
         ask: Scores a text for a classifier.
-        tools: Arguments of the tools by name. A policy judges the defaults of omitted arguments,
-            because the tool gets them.
+        tools: As for `Gate`.
     """
+
+    __slots__ = ("_ask", "_rules", "_screen")
 
     def __init__(
         self,
@@ -97,8 +79,7 @@ class PolicyGate:
         ask: Ask,
         tools: Mapping[str, ToolArguments],
     ) -> None:
-        self._engines = engines
-        self._tools = tools
+        super().__init__(engines, tools)
         self._screen = screen
         self._rules = replace(screen, classifiers=())
         self._ask = ask
@@ -113,33 +94,22 @@ class PolicyGate:
         Returns:
             Whether it may be made, and the new labels of the session.
         """
-        names, values = list(call.arguments), [one.value for one in call.arguments.values()]
+        names = list(call.arguments)
+        values = [argument.value for argument in call.arguments.values()]
         # Data can choose a name, as in `f(**{text: 1})`. A tool cannot use a redacted name.
-        if found := self._rules.screen(names, ask=self._ask).findings:
-            denied = replace(found[0], kind=f"{found[0].kind} as the name of an argument", path=())
+        if findings := self._rules.screen(names, ask=self._ask).findings:
+            first = findings[0]
+            denied = replace(first, kind=f"{first.kind} as the name of an argument", path=())
             return GatedCall(replace(call, arguments={}), session, None, (denied,), denied)
-        seen = self._screen.screen(values, ask=self._ask)
-        findings = tuple(_with_argument_name(finding, names) for finding in seen.findings)
-        if seen.denied is not None:
-            withheld = _with_values(call, [seen.value] * len(values))
-            return GatedCall(withheld, session, None, findings, seen.denied)
+        screened = self._screen.screen(values, ask=self._ask)
+        findings = tuple(_with_argument_name(finding, names) for finding in screened.findings)
+        if screened.denied is not None:
+            withheld = _with_values(call, [screened.value] * len(values))
+            return GatedCall(withheld, session, None, findings, screened.denied)
         if findings:
-            call = _with_values(call, seen.value)
-        judged = with_defaults(call, self._tools)
-        session = self._engines[0].before(judged, session)
-        verdict = self._decide(judged, session)
-        return GatedCall(call, session, verdict, findings)
-
-    def _decide(self, call: Call, session: Labels) -> Verdict:
-        """The verdict of all policies: the strongest denial, or else the first policy's verdict."""
-        verdict = self._engines[0].decide(call, session)
-        for engine in self._engines[1:]:
-            if _is_hard_denial(verdict):
-                break
-            further = engine.decide(call, session)
-            if _is_hard_denial(further) or (verdict.allowed and not further.allowed):
-                verdict = further
-        return verdict
+            call = _with_values(call, screened.value)
+        begun = self.begin(call, session)
+        return GatedCall(call, begun.session, self.verdict(begun), findings)
 
     def check_in_parallel(self, checked: GatedCall, session: Labels) -> tuple[GatedCall, Labels]:
         """Check a call as if the parallel calls before it had already returned.
@@ -151,18 +121,9 @@ class PolicyGate:
         Returns:
             The check, and the session's labels as if this call had returned, too.
         """
-        judged = with_defaults(checked.call, self._tools)
-        session = self._engines[0].before(judged, session)
-        beside = replace(checked, session=session, verdict=self._decide(judged, session))
-        return beside, self.foreseen(checked.call, session)
-
-    def foreseen(self, call: Call, session: Labels) -> Labels:
-        """The labels that the session may have after a call whose result is not known."""
-        return self._engines[0].foreseen(with_defaults(call, self._tools), session)
-
-    def copies_result_labels(self, tool: str) -> bool:
-        """Whether the session may get labels that only a result of the tool has."""
-        return self._engines[0].copies_result_labels(tool)
+        begun = self.begin(checked.call, session)
+        beside = replace(checked, session=begun.session, verdict=self.verdict(begun))
+        return beside, self.foreseen(checked.call, begun.session)
 
     def label_result(self, call: Call, returned: ToolReturn, session: Labels) -> CheckedResult:
         """Label a result.
@@ -175,36 +136,23 @@ class PolicyGate:
         Returns:
             The result that the program or the model may see.
         """
-        is_error = returned.is_error
-        labels = result_labels(call, returned.labels, returned.combine, is_error=is_error)
-        seen = self._screen.screen(returned.value, ask=self._ask)
-        result = Argument(seen.value, labels)
-        judged = with_defaults(call, self._tools)
-        labels, session = self._engines[0].after(judged, result, session, is_error=is_error)
-        return CheckedResult(replace(result, labels=labels), session, seen.findings)
+        screened = self._screen.screen(returned.value, ask=self._ask)
+        if screened.value is not returned.value:
+            returned = replace(returned, value=screened.value)
+        labels, session = self.result_labels(call, returned, session)
+        return CheckedResult(Argument(screened.value, labels), session, screened.findings)
 
     def label_refusal(self, call: Call, reason: str, session: Labels) -> CheckedResult:
         """Label the text that a refused call gets in place of a result.
 
-        The tool did not run, so neither its own labels nor the rules on its results apply.
-
         Args:
             call: The call that was not made.
-            reason: The text; it may quote the arguments.
-            session: The session's labels.
-
-        Returns:
-            The text with the labels of the arguments; the session's labels stay.
+            reason: The text.
+            session: The session's labels, which stay.
         """
-        seen = self._screen.screen(reason, ask=self._ask)
-        labels = call.labels
-        if self._engines[0].presets.non_executable_memory:
-            labels = labels.join(Labels(tags=frozenset({NON_EXECUTABLE})))
-        return CheckedResult(Argument(seen.value, labels), session, seen.findings)
-
-
-def _is_hard_denial(verdict: Verdict) -> bool:
-    return not verdict.allowed and verdict.strength == "hard"
+        screened = self._screen.screen(reason, ask=self._ask)
+        result = Argument(screened.value, self.refusal_labels(call))
+        return CheckedResult(result, session, screened.findings)
 
 
 def _with_argument_name(finding: Detection, names: Sequence[str]) -> Detection:
@@ -245,49 +193,49 @@ def check_entry(checked: GatedCall, line: int | None = None) -> dict[str, Any]:
         "certain": verdict.certain if verdict else True,
         "n_allowed": verdict.n_allowed if verdict else 0,
         "n_denied": verdict.n_denied if verdict else 1,
-        "arguments": {name: one.labels.to_wire() for name, one in call.arguments.items()},
+        "arguments": {name: a.labels.to_wire() for name, a in call.arguments.items()},
         "allowed": [],
         "denied": [],
     }
     if call.decided_by != NO_LABELS:
         entry["decided_by"] = call.decided_by.to_wire()
-    reasons = [_reason(one) for one in verdict.reasons] if verdict else []
-    if (found := checked.denied) is not None:
-        reasons = [{"rule": found.name, "reason": str(found), "enforcement_level": "hard"}]
+    reasons = [*map(_reason, verdict.reasons)] if verdict else []
+    if (finding := checked.denied) is not None:
+        reasons = [{"rule": finding.name, "reason": str(finding), "enforcement_level": "hard"}]
     if checked.allowed:
         entry["allowed"] = reasons
     else:
         values = {
-            name: {"value": one.value, "meta": one.labels.to_wire()}
-            for name, one in call.arguments.items()
+            name: {"value": argument.value, "meta": argument.labels.to_wire()}
+            for name, argument in call.arguments.items()
         }
-        entry["denied"] = [{"tool": call.tool, "arguments": values, **one} for one in reasons]
+        entry["denied"] = [{"tool": call.tool, "arguments": values, **reason} for reason in reasons]
     if checked.findings:
-        entry["findings"] = [str(one) for one in checked.findings]
+        entry["findings"] = [*map(str, checked.findings)]
     return entry
 
 
 def _reason(reason: Reason) -> dict[str, Any]:
-    found: dict[str, Any] = {
+    written: dict[str, Any] = {
         "rule": " ".join(reason.rule.split()),
         "enforcement_level": reason.strength,
         "certain": reason.certain,
     }
     if reason.at is not None:
-        found["policy_line"], found["policy_column"] = reason.at
+        written["policy_line"], written["policy_column"] = reason.at
     if reason.doubt:
-        found["in_doubt_because"] = reason.doubt
+        written["in_doubt_because"] = reason.doubt
     if reason.description:
-        found["checker_description"] = found["reason"] = reason.description
-    return found
+        written["checker_description"] = written["reason"] = reason.description
+    return written
 
 
 def _denial(checked: GatedCall) -> Denial:
     if checked.verdict is not None:
         return denial_of(checked.verdict, checked.call)
-    found = checked.denied
+    finding = checked.denied
     denial = Denial(checked.call.tool, "content", "hard", certain=True, **call_facts(checked.call))
-    return denial if found is None else replace(denial, rule=found.name, reason=str(found))
+    return denial if finding is None else replace(denial, rule=finding.name, reason=str(finding))
 
 
 def denial_message(checked: GatedCall) -> str:

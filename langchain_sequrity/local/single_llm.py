@@ -17,7 +17,7 @@ from langchain_sequrity.labels import Labels
 from langchain_sequrity.local.backends import Backend, BackendContext, join_chunks, message_as_chunk
 from langchain_sequrity.local.classifiers import Classifiers
 from langchain_sequrity.local.conversation import text_of, this_turn, whole_conversation
-from langchain_sequrity.local.policy_gate import PolicyGate, check_entry, denial_message
+from langchain_sequrity.local.policy_gate import ScreenedGate, check_entry, denial_message
 from langchain_sequrity.local.refusals import refuse
 from langchain_sequrity.local.services import TurnInputs
 from langchain_sequrity.local.tool_results import BadResult, read_result
@@ -48,7 +48,7 @@ class SingleState:
 
     def copy(self) -> "SingleState":
         """A working copy: a request that fails changes nothing."""
-        return replace(self, results={key: [*shown] for key, shown in self.results.items()})
+        return replace(self, results={i: [*contents] for i, contents in self.results.items()})
 
 
 class SingleAnswer:
@@ -73,20 +73,20 @@ class SingleAnswer:
         self._backend = services.backend
         self._context = BackendContext(endpoint_type=inputs.endpoint_type)
         self._new_call_id = inputs.new_call_id
-        self._checked: _CheckedRequest | None = None
+        self._calls: _TurnCalls | None = None
         if inputs.configuration.is_guarded:
-            found = session.state
-            state = found.copy() if isinstance(found, SingleState) else SingleState()
-            self._checked = _CheckedRequest(state, inputs)
+            earlier = session.state
+            state = earlier.copy() if isinstance(earlier, SingleState) else SingleState()
+            self._calls = _TurnCalls(state, inputs)
 
     def chunks(self) -> Iterator[AIMessageChunk]:
         """The model's chunks, with tool call ids of the session."""
         named = set[int | None]()
-        if self._checked is None:
+        if self._calls is None:
             plain = replace(self.request, messages=_without_wrappers(self.request.messages))
             chunks = self._backend.stream(plain, self._context)
         else:
-            chunks = self._checked.stream(self.request, self._backend, self._context)
+            chunks = self._calls.stream(self.request, self._backend, self._context)
         for chunk in chunks:
             calls = chunk.tool_call_chunks
             chunk.tool_call_chunks = [self._with_own_id(call, named) for call in calls]
@@ -104,15 +104,15 @@ class SingleAnswer:
         session = self._session
         session.messages = [*self.request.messages, message]
         session.turns += not (message.tool_calls or message.invalid_tool_calls)
-        if self._checked is not None:
-            self._checked.state.open_calls = message.tool_calls
-            session.state = self._checked.state
+        if self._calls is not None:
+            self._calls.state.open_calls = message.tool_calls
+            session.state = self._calls.state
 
     def close(self) -> None:
         """Nothing has to be released."""
 
 
-class _CheckedRequest:
+class _TurnCalls:
     """Checks the calls of one request, and takes the results in it.
 
     Args:
@@ -126,7 +126,8 @@ class _CheckedRequest:
         tools = arguments_of_sent_tools(inputs.request.tools)
         self.state = state
         self._fsm = configuration.fsm
-        self._gate = PolicyGate((configuration.engine,), configuration.screen, models.score, tools)
+        engines = (configuration.engine,)
+        self._gate = ScreenedGate(engines, configuration.screen, models.score, tools)
         self._replacing_tools = services.replacing_tools
 
     def stream(
@@ -160,25 +161,24 @@ class _CheckedRequest:
         """The conversation as the model sees it; new results are taken."""
         calls: dict[str | None, Mapping[str, Any]] = {}
         times = Counter[str]()
-        shown: list[BaseMessage] = []
+        visible: list[BaseMessage] = []
         for message in messages:
             if isinstance(message, AIMessage):
                 calls |= {call["id"]: call for call in message.tool_calls}
             if isinstance(message, ToolMessage):
                 call_id = message.tool_call_id
-                shown.append(self._result(message, calls.get(call_id) or {}, times[call_id]))
+                visible.append(self._result(message, calls.get(call_id) or {}, times[call_id]))
                 times[call_id] += 1
             else:
-                shown.append(message)
-        return shown
+                visible.append(message)
+        return visible
 
     def _result(self, message: ToolMessage, call: Mapping[str, Any], time: int) -> ToolMessage:
         """The result of a call, for the given use of its id."""
-        known = self.state.results.setdefault(message.tool_call_id, [])
-        if time == len(known):
-            known.append(self._label_result(message, call))
-        shown: ToolMessage = message.model_copy(update={"content": known[time]})
-        return shown
+        contents = self.state.results.setdefault(message.tool_call_id, [])
+        if time == len(contents):
+            contents.append(self._label_result(message, call))
+        return _with_content(message, contents[time])
 
     def _label_result(self, message: ToolMessage, call: Mapping[str, Any]) -> Any:
         name = call.get("name") or message.name or "tool"
@@ -187,11 +187,11 @@ class _CheckedRequest:
         except BadResult as problem:
             refuse(400, f"The result of `{name}` cannot be used. {problem}")
         returned = read.returned
-        made = Call(name, _arguments(call.get("args") or {}))
-        taken = self._gate.label_result(made, returned, self.state.labels)
-        self.state.labels = taken.session
-        is_as_sent = returned.labels is None and taken.result.value == returned.value
-        return message.content if is_as_sent else as_text(taken.result.value)
+        answered = Call(name, _arguments(call.get("args") or {}))
+        checked = self._gate.label_result(answered, returned, self.state.labels)
+        self.state.labels = checked.session
+        is_as_sent = returned.labels is None and checked.result.value == returned.value
+        return message.content if is_as_sent else as_text(checked.result.value)
 
     def _cancel_open_calls(self, messages: Sequence[BaseMessage]) -> None:
         """Give the session the labels that calls may have given it whose results did not come.
@@ -221,18 +221,18 @@ class _CheckedRequest:
         for broken in message.invalid_tool_calls:
             name = broken["name"]
             return f"Tool call to '{name}' is denied: its arguments are not a JSON object.", None
-        for place, call in enumerate(message.tool_calls):
-            made = Call(call["name"], _arguments(call["args"]))
-            checked = self._gate.check(made, self.state.labels)
+        for number, call in enumerate(message.tool_calls, 1):
+            asked_for = Call(call["name"], _arguments(call["args"]))
+            checked = self._gate.check(asked_for, self.state.labels)
             self.state.labels = checked.session
             if checked.allowed and len(message.tool_calls) > 1:
                 beside, returned = self._gate.check_in_parallel(checked, returned)
                 checked = checked if beside.allowed else beside
             if not checked.allowed:
                 return denial_message(checked), check_entry(checked)
-            call["args"] = {name: one.value for name, one in checked.call.arguments.items()}
+            call["args"] = {name: a.value for name, a in checked.call.arguments.items()}
             if self._gate.copies_result_labels(call["name"]):
-                message.tool_calls = message.tool_calls[: place + 1]
+                message.tool_calls = message.tool_calls[:number]
                 break
         return None
 
@@ -262,8 +262,12 @@ def _unwrapped(message: ToolMessage) -> ToolMessage:
         return message
     if returned.labels is None:
         return message
-    shown: ToolMessage = message.model_copy(update={"content": as_text(returned.value)})
-    return shown
+    return _with_content(message, as_text(returned.value))
+
+
+def _with_content(message: ToolMessage, content: Any) -> ToolMessage:
+    copied: ToolMessage = message.model_copy(update={"content": content})
+    return copied
 
 
 def _refusal(message: AIMessage, reason: str, check: Mapping[str, Any] | None) -> AIMessageChunk:

@@ -18,9 +18,9 @@ from langchain_sequrity.headers import FsmConfig
 from langchain_sequrity.labels import BadLabels, Combine, Labels, make_labels
 from langchain_sequrity.local import limits
 from langchain_sequrity.local.conversation import text_of
-from langchain_sequrity.local.policy_gate import ToolReturn
 from langchain_sequrity.patterns import Pattern, TimeBudget
 from langchain_sequrity.sqrt.context import looks_like_error
+from langchain_sequrity.sqrt.gate import ToolReturn
 from langchain_sequrity.strict_json import TooDeep, as_text, loads, nests_deeper
 from langchain_sequrity.wire.refused_calls import refusal_sentence
 from langchain_sequrity.wire.tool_results import MARK

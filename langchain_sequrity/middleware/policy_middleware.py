@@ -105,7 +105,7 @@ class _MessageResult:
 
 
 def _check_message(
-    guard: Enforcer,
+    enforcer: Enforcer,
     message: str,
     calls: Sequence[ToolCall],
     seen: Labels,
@@ -116,7 +116,7 @@ def _check_message(
     """Check the calls of a message in their order.
 
     Args:
-        guard: The policy and its options. If denials are raised, one denial stops all calls.
+        enforcer: The policy and its options. If denials are raised, one denial stops all calls.
         message: The message's id.
         calls: Its calls without a result.
         seen: The join of the labels of all results that the model has seen.
@@ -124,7 +124,7 @@ def _check_message(
         running: A tool that another agent of the session has called, and whose call will change the
             session when it ends.
     """
-    policy = guard.policy
+    policy = enforcer.policy
     id_counts = Counter(call["id"] for call in calls)
     decided: dict[str, CheckedCall] = {}
     checks: list[tuple[ToolCall, CheckResult]] = []
@@ -146,9 +146,9 @@ def _check_message(
         session, denial = result.session, result.denial
         checks.append((call, result))
         decided[call_id] = CheckedCall(digest, denial)
-        if guard.raises and pending is None and denial is not None and denial.kind != "waits":
+        if enforcer.raises and pending is None and denial is not None and denial.kind != "waits":
             pending = PendingDenial(message, call_id, denial)
-        if guard.may_run(denial):
+        if enforcer.may_run(denial):
             if policy.engine.ends_in_session(tool):
                 closing = tool
             if policy.runs_agents(tool):  # the calls of these agents change the session too
@@ -314,7 +314,7 @@ class PolicyMiddleware(AgentMiddleware[AgentState[ResponseT], ContextT, Response
         )
         if shared_session:
             self.state_schema = SharedPolicyState
-        self._guard = Enforcer(
+        self._enforcer = Enforcer(
             rules, law, audit, asks=on_denied == "interrupt", raises=on_denied == "raise"
         )
         self._is_strict = strict_policy
@@ -323,14 +323,14 @@ class PolicyMiddleware(AgentMiddleware[AgentState[ResponseT], ContextT, Response
     def for_other_tools(self) -> Self:
         """The same policy for an agent that may have fewer tools; see `guarded_subagents`."""
         middleware = copy.copy(self)
-        policy = self._guard.policy.for_other_tools()
-        guard = replace(self._guard, policy=policy, result_labels=ResultLabels())
-        vars(middleware).update(_guard=guard, _inspected={})
+        policy = self._enforcer.policy.for_other_tools()
+        enforcer = replace(self._enforcer, policy=policy, result_labels=ResultLabels())
+        vars(middleware).update(_enforcer=enforcer, _inspected={})
         return middleware
 
     def _inspect(self, tools: Sequence[Any]) -> None:
         """Learn the tools' defaults, and warn, once for each tool, of agents without a policy."""
-        self._guard.policy.learn_defaults(tools)
+        self._enforcer.policy.learn_defaults(tools)
         for tool in tools:
             if not isinstance(tool, BaseTool) or self._inspected.get(id(tool)) is tool:
                 continue
@@ -347,7 +347,7 @@ class PolicyMiddleware(AgentMiddleware[AgentState[ResponseT], ContextT, Response
                 )
                 warn_of_policy(text, is_strict=self._is_strict)
             if any(map(is_guarded, agents)):
-                self._guard.policy.nesting.add(tool.name)
+                self._enforcer.policy.nesting.add(tool.name)
             self._inspected[id(tool)] = tool  # keeps the tool alive, so that its id is not reused
 
     # Before the model is called: the defaults of its tools are needed to complete calls.
@@ -383,8 +383,8 @@ class PolicyMiddleware(AgentMiddleware[AgentState[ResponseT], ContextT, Response
         if not calls:  # for example structured output, which runs no tool
             return None
         before = messages[:index]
-        session = self._guard.law.session_of(thread, before, get_config())
-        seen = labels_seen(self._guard.policy, before, thread)
+        session = self._enforcer.law.session_of(thread, before, get_config())
+        seen = labels_seen(self._enforcer.policy, before, thread)
         if seen != thread.seen:
             thread = replace(thread, seen=seen)
         if outer_call() is not None:
@@ -399,20 +399,20 @@ class PolicyMiddleware(AgentMiddleware[AgentState[ResponseT], ContextT, Response
         self, message: str, calls: Sequence[ToolCall], thread: ThreadState, session: LiveSession
     ) -> _MessageResult:
         origin = origin_of(thread.agent, message, get_config())
-        ends_in_session = self._guard.policy.engine.ends_in_session
+        ends_in_session = self._enforcer.policy.engine.ends_in_session
         if (outer := outer_call()) is not None:
             outer.nesting.add(outer.tool)
         with session.lock:  # agents that run at the same time are checked one after the other
             running = session.unfinished_tool(origin.step, agents_around(thread.agent))
             result = _check_message(
-                self._guard, message, calls, thread.seen, session.labels, running=running
+                self._enforcer, message, calls, thread.seen, session.labels, running=running
             )
             session.set_labels(result.session, origin)
             may_run = {
                 call["id"] or "": call["name"]
                 for call in calls
                 if ends_in_session(call["name"])
-                and self._guard.may_run(result.checked.calls[call["id"] or ""].denial)
+                and self._enforcer.may_run(result.checked.calls[call["id"] or ""].denial)
             }
             session.expect(thread.agent, origin.step, may_run)
         return result
@@ -422,13 +422,13 @@ class PolicyMiddleware(AgentMiddleware[AgentState[ResponseT], ContextT, Response
         return self.after_model(state, runtime)
 
     def _report(self, result: _MessageResult, thread: ThreadState) -> None:
-        config, labels = get_config(), self._guard.policy.argument_labels(thread.seen)
+        config, labels = get_config(), self._enforcer.policy.argument_labels(thread.seen)
         for call, check in result.checks:
             outcome: EventOutcome = "allowed"
             if check.denial is not None:
-                is_asked = self._guard.asks and check.denial.may_be_approved
+                is_asked = self._enforcer.asks and check.denial.may_be_approved
                 outcome = "asked" if is_asked else "denied"
-            self._guard.audit.report("call", outcome, call, check, labels=labels, config=config)
+            self._enforcer.audit.report("call", outcome, call, check, labels=labels, config=config)
 
     # When a call runs: only as it was checked, and its result is labelled.
 
@@ -448,20 +448,20 @@ class PolicyMiddleware(AgentMiddleware[AgentState[ResponseT], ContextT, Response
         self, request: ToolCallRequest, handler: Callable[..., Any], *, is_async: bool
     ) -> ToolReply:
         _check_position(self.name, request.runtime.config, handler)
-        allowed = await check_call(self._guard, request, is_async=is_async)
+        allowed = await check_call(self._enforcer, request, is_async=is_async)
         if not isinstance(allowed, AllowedCall):
             return allowed
-        if (denied := start_call(self._guard, allowed)) is not None:
+        if (denied := start_call(self._enforcer, allowed)) is not None:
             return denied
         try:
             with self._running(allowed) as inner, suppress(ArgumentsDenied):
                 result = handler(allowed.request)
                 if is_async:
                     result = await result
-            if (reply := reply_if_denied(self._guard, allowed)) is not None:
+            if (reply := reply_if_denied(self._enforcer, allowed)) is not None:
                 return reply
             labels = inner.labels or Labels()
-            return cast("ToolReply", label_result(self._guard, allowed, result, labels))
+            return cast("ToolReply", label_result(self._enforcer, allowed, result, labels))
         finally:
             allowed.session.finish(allowed.origin, allowed.call_id)
 
@@ -473,7 +473,7 @@ class PolicyMiddleware(AgentMiddleware[AgentState[ResponseT], ContextT, Response
             allowed.thread.seen,
             allowed.session,
             agents_around(allowed.thread.agent),
-            self._guard.policy.nesting,
+            self._enforcer.policy.nesting,
         )
         gathered = GatheredLabels()
         try:
@@ -484,17 +484,17 @@ class PolicyMiddleware(AgentMiddleware[AgentState[ResponseT], ContextT, Response
         except BaseException:
             # Other middleware may replace the result.
             allowed.change.make(allowed.session)
-            self._guard.result_labels.add(allowed, gathered.labels)
+            self._enforcer.result_labels.add(allowed, gathered.labels)
             raise
 
     def _unsaved(self, thread: ThreadState, messages: Sequence[AnyMessage]) -> Update:
         """What calls have changed, if other middleware dropped it from their results."""
-        config, law, session = get_config(), self._guard.law, None
+        config, law, session = get_config(), self._enforcer.law, None
         if law.uses_session and thread.session.id:
             live = law.session_of(thread, messages, config)
             session = live.newer_than(thread.session.revision)
         recent = messages_since(messages, thread.checked.message)
-        labels = self._guard.result_labels.for_messages(recent, config, forget=True)
+        labels = self._enforcer.result_labels.for_messages(recent, config, forget=True)
         is_known = thread.seen.join(labels) == thread.seen
         return thread_update(session=session, seen=None if is_known else labels) or None
 
@@ -511,9 +511,9 @@ class PolicyMiddleware(AgentMiddleware[AgentState[ResponseT], ContextT, Response
 
     async def _begin_run(self, state: State, *, is_async: bool) -> Update:
         config, outer, thread = get_config(), outer_call(), read_thread(state)
-        if self._guard.asks:
+        if self._enforcer.asks:
             check_can_ask(config)
-        session = await self._guard.continued_session(
+        session = await self._enforcer.continued_session(
             thread, state["messages"], config, is_async=is_async
         )
         is_new = session.id != thread.session.id
@@ -530,7 +530,7 @@ class PolicyMiddleware(AgentMiddleware[AgentState[ResponseT], ContextT, Response
         if thread.pending is None:
             return self._unsaved(thread, state["messages"])
         arguments = _arguments(state["messages"], thread.pending.message, thread.pending.call_id)
-        labels = self._guard.policy.argument_labels(thread.seen)
+        labels = self._enforcer.policy.argument_labels(thread.seen)
         raise denial_error(thread.pending.denial, arguments, labels)
 
     async def abefore_model(self, state: State, runtime: Runtime[ContextT]) -> Update:
@@ -542,7 +542,7 @@ class PolicyMiddleware(AgentMiddleware[AgentState[ResponseT], ContextT, Response
         update = self.before_model(state, runtime)
         if outer_call() is not None:
             thread, messages = read_thread(state), state["messages"]
-            labels_given(labels_seen(self._guard.policy, messages, thread))
+            labels_given(labels_seen(self._enforcer.policy, messages, thread))
         return update
 
     async def aafter_agent(self, state: State, runtime: Runtime[ContextT]) -> Update:

@@ -49,7 +49,7 @@ from langchain_sequrity.middleware.state import (
 )
 from langchain_sequrity.middleware.subagents import agents_around, outer_call
 from langchain_sequrity.middleware.verdict import AgentPolicy, CheckResult
-from langchain_sequrity.sqrt import Argument
+from langchain_sequrity.sqrt.gate import ToolReturn
 from langchain_sequrity.strict_json import loads
 from langchain_sequrity.wire.tool_results import refuse_lost_labels
 
@@ -267,12 +267,12 @@ class Enforcer:
 
 
 async def check_call(
-    guard: Enforcer, request: ToolCallRequest, *, is_async: bool
+    enforcer: Enforcer, request: ToolCallRequest, *, is_async: bool
 ) -> AllowedCall | ToolReply:
     """Allow a call, or return the reply that replaces its result.
 
     Args:
-        guard: The policy and its options.
+        enforcer: The policy and its options.
         request: The call that is about to run.
         is_async: Whether the run is in an event loop.
 
@@ -288,23 +288,23 @@ async def check_call(
     if not request.tool_call["id"]:
         msg = "A tool call has no id, so its result could not be matched to it."
         raise UsageError(msg)
-    guard.policy.check_agent(getattr(request.runtime, "tools", None))
-    guard.policy.learn_defaults([request.tool])
-    late = guard.asks and await is_late(config, is_async=is_async)
+    enforcer.policy.check_agent(getattr(request.runtime, "tools", None))
+    enforcer.policy.learn_defaults([request.tool])
+    late = enforcer.asks and await is_late(config, is_async=is_async)
     state = _compat.state_of_task(config, "messages", FIELD)
     messages: Sequence[AnyMessage] = state.get("messages") or []
     thread = read_thread(state)
     index, last, answered = last_message(messages)
     before = messages[:index]
     if last is not None and last.id and last.id == thread.checked.message:
-        session = guard.law.session_of(thread, before, config)
+        session = enforcer.law.session_of(thread, before, config)
     else:  # the hooks that come before each call have not run: another middleware has jumped
-        session = await guard.continued_session(thread, before, config, is_async=is_async)
-        seen = labels_seen(guard.policy, before, thread)
-        seen = seen.join(guard.result_labels.for_messages(before, config, forget=False))
+        session = await enforcer.continued_session(thread, before, config, is_async=is_async)
+        seen = labels_seen(enforcer.policy, before, thread)
+        seen = seen.join(enforcer.result_labels.for_messages(before, config, forget=False))
         thread = replace(thread, seen=seen, checked=CheckedMessage())
     pending = PendingCalls(thread, state.get(FIELD, b""), session, last, answered)
-    return _CallCheck(guard, request, pending, is_late=late).run()
+    return _CallCheck(enforcer, request, pending, is_late=late).run()
 
 
 @dataclass(frozen=True, slots=True)
@@ -335,10 +335,10 @@ class _CallCheck:
     """The check of one call before it runs."""
 
     def __init__(
-        self, guard: Enforcer, request: ToolCallRequest, pending: PendingCalls, *, is_late: bool
+        self, enforcer: Enforcer, request: ToolCallRequest, pending: PendingCalls, *, is_late: bool
     ) -> None:
-        self._guard = guard
-        self._policy = guard.policy
+        self._enforcer = enforcer
+        self._policy = enforcer.policy
         self._request = request
         self._is_late = is_late
         self._call_id = request.tool_call["id"] or ""
@@ -365,7 +365,7 @@ class _CallCheck:
             return self._check_changed(checked)
         if checked.denial is None:
             return self._allow(self._request, self._checked.base)
-        if self._guard.asks and checked.denial.may_be_approved:
+        if self._enforcer.asks and checked.denial.may_be_approved:
             return self._ask_once(digest, checked.denial)
         return self._denied(checked.denial)
 
@@ -380,7 +380,7 @@ class _CallCheck:
         return None
 
     def _is_decided_again(self, checked: CheckedCall) -> bool:
-        if checked.denial is not None or not self._guard.law.uses_session:
+        if checked.denial is not None or not self._enforcer.law.uses_session:
             return False
         revision = self._thread.session.revision
         return self._session.is_decided_again(self._call_id, self._origin, revision)
@@ -528,14 +528,14 @@ class _CallCheck:
     def _denied(self, denial: Denial) -> ToolReply:
         pending = PendingDenial(self._message, self._call_id, denial)
         self._change.make(self._session)
-        return self._guard.denied(pending, self._thread, self._session)
+        return self._enforcer.denied(pending, self._thread, self._session)
 
     def _report(
         self, stage: Stage, outcome: EventOutcome, call: ToolCall, result: CheckResult
     ) -> None:
         labels = self._policy.argument_labels(self._thread.seen)
         config = self._request.runtime.config
-        self._guard.audit.report(stage, outcome, call, result, labels=labels, config=config)
+        self._enforcer.audit.report(stage, outcome, call, result, labels=labels, config=config)
 
 
 def _unreadable(tool: str, error: Exception) -> Denial:
@@ -565,11 +565,11 @@ def last_message(messages: Sequence[AnyMessage]) -> tuple[int, AIMessage | None,
 # After the call
 
 
-def label_result(guard: Enforcer, allowed: AllowedCall, result: Any, inner: Labels) -> Any:
+def label_result(enforcer: Enforcer, allowed: AllowedCall, result: Any, inner: Labels) -> Any:
     """Label the result of a tool.
 
     Args:
-        guard: The policy and its options.
+        enforcer: The policy and its options.
         allowed: The call.
         result: Its result.
         inner: The labels that were given while it ran.
@@ -583,23 +583,23 @@ def label_result(guard: Enforcer, allowed: AllowedCall, result: Any, inner: Labe
     call, thread, session = allowed.request.tool_call, allowed.thread, allowed.session
     messages = list(_tool_messages(result, session.id))
     replies = [message for message in messages if message.tool_call_id == call["id"]]
-    is_read = guard.policy.engine.looks_at_results(call["name"])
+    is_read = enforcer.policy.engine.looks_at_results(call["name"])
     value = _value_of(replies[0]) if replies and is_read else None
     try:
-        given = _given_labels(messages)
-        labels = _labels(guard, allowed, value, given, inner)
+        returned = _tool_return(value, messages)
+        labels = _labels(enforcer, allowed, returned, inner)
     except Exception as error:  # noqa: BLE001 - a result without its labels is not passed on
-        return _withheld_reply(guard, allowed, value, error, inner)
+        return _withheld_reply(enforcer, allowed, value, error, inner)
     if outer_call() is not None and labels != Labels():
         labels_given(labels)
     newer = session.newer_than(thread.session.revision)
-    guard.result_labels.add(allowed, labels)
+    enforcer.result_labels.add(allowed, labels)
     change = {}
     # The mark shows that the state has the effects of the call's end; see `_foresee`.
-    is_marked = given.labels is not None or guard.policy.engine.ends_in_session(call["name"])
+    is_marked = returned.labels is not None or enforcer.policy.engine.ends_in_session(call["name"])
     if labels != Labels() or newer is not None or is_marked:
         change = thread_update(seen=labels, session=newer, labelled=call["id"])
-    return _with_update(_for_parent(guard, allowed, result, change), change)
+    return _with_update(_for_parent(enforcer, allowed, result, change), change)
 
 
 def labels_seen(policy: AgentPolicy, messages: Sequence[AnyMessage], thread: ThreadState) -> Labels:
@@ -631,17 +631,10 @@ def labels_seen(policy: AgentPolicy, messages: Sequence[AnyMessage], thread: Thr
                 continue
             call = calls.get(message.tool_call_id, {})
             tool = call.get("name") or message.name or "tool"
-            added = _given_labels([message]).joined(Labels())
-            if policy.engine.looks_at_results(tool):
-                result = Argument(_value_of(message), added)
-                added, _ = policy.label(
-                    tool,
-                    call.get("args", {}),
-                    thread.seen,
-                    result,
-                    thread.session.labels,
-                    is_error=_is_error([message]),
-                )
+            is_read = policy.engine.looks_at_results(tool)
+            returned = _tool_return(_value_of(message) if is_read else None, [message])
+            args, session = call.get("args", {}), thread.session.labels
+            added, _ = policy.label(tool, args, thread.seen, returned, session, inputs=NO_LABELS)
             seen = seen.join(added)
     return seen
 
@@ -664,34 +657,8 @@ def _is_denial_text(message: ToolMessage) -> bool:
     return denial is not None and message.content == denial_text(denial)
 
 
-@dataclass(frozen=True, slots=True)
-class _GivenLabels:
-    """Labels that a tool gave to its result.
-
-    Attributes:
-        labels: The labels, or `None`.
-        replaces: Whether they replace the labels of the arguments. Those of an error do not: its
-            text may quote the arguments.
-        is_error: Whether the tool failed.
-    """
-
-    labels: Labels | None = None
-    replaces: bool = False
-    is_error: bool = False
-
-    def joined(self, initial: Labels) -> Labels:
-        """Labels of the result before the rules.
-
-        Args:
-            initial: The join of the labels of the arguments.
-        """
-        if self.labels is None:
-            return initial
-        return self.labels if self.replaces else initial.join(self.labels)
-
-
-def _given_labels(messages: Sequence[ToolMessage]) -> _GivenLabels:
-    """Read the labels that `labeled_tool_result` gave to messages.
+def _tool_return(value: Any, messages: Sequence[ToolMessage]) -> ToolReturn:
+    """What a tool returned, with the labels that `labeled_tool_result` gave to its messages.
 
     Raises:
         UsageError: For labels that it did not make, and for labels in a message's text.
@@ -703,71 +670,66 @@ def _given_labels(messages: Sequence[ToolMessage]) -> _GivenLabels:
     for own, combine in found:
         if combine != "ignore":
             labels = own if labels is None else labels.join(own)
-    is_alone, is_error = len(messages) == len(found) == 1, _is_error(messages)
-    replaces = is_alone and found[0][1] == "replace"
-    return _GivenLabels(labels, replaces and not is_error, is_error)
-
-
-def _is_error(messages: Sequence[ToolMessage]) -> bool:
-    return any(message.status == "error" for message in messages)
+    is_alone = len(messages) == len(found) == 1
+    is_error = any(message.status == "error" for message in messages)
+    return ToolReturn(value, labels, found[0][1] if is_alone else "merge", is_error)
 
 
 def _labels(
-    guard: Enforcer, allowed: AllowedCall, value: Any, given: _GivenLabels, inner: Labels
+    enforcer: Enforcer, allowed: AllowedCall, returned: ToolReturn, inner: Labels
 ) -> Labels:
     """The labels of a result. The session gets its labels after the call."""
     call, seen, session = allowed.request.tool_call, allowed.thread.seen, allowed.session
-    initial = guard.policy.argument_labels(seen) if call["args"] else Labels()
-    result = Argument(value, given.joined(initial.join(inner)))
+    inputs = enforcer.policy.argument_labels(seen).join(inner) if call["args"] else inner
     with session.lock:
         allowed.change.make(session)
-        labels, after = guard.policy.label(
-            call["name"], allowed.args, seen, result, session.labels, is_error=given.is_error
+        labels, after = enforcer.policy.label(
+            call["name"], allowed.args, seen, returned, session.labels, inputs=inputs
         )
         session.set_labels(after, allowed.origin)
         session.end(allowed.call_id, allowed.origin)
     return labels
 
 
-def start_call(guard: Enforcer, allowed: AllowedCall) -> ToolReply | None:
+def start_call(enforcer: Enforcer, allowed: AllowedCall) -> ToolReply | None:
     """Start a call, or return the reply if the session cannot count it: it runs already."""
     tool = allowed.request.tool_call["name"]
     is_new = allowed.session.start(allowed.call_id, allowed.origin)
-    if is_new or not guard.policy.touches_session(tool):
+    if is_new or not enforcer.policy.touches_session(tool):
         return None
     denial = hard_denial(
         tool, "failed", "it runs already, and the policy has to count each attempt"
     )
     pending = PendingDenial(allowed.origin.message, allowed.call_id, denial)
-    return guard.denied(pending, allowed.thread, allowed.session)
+    return enforcer.denied(pending, allowed.thread, allowed.session)
 
 
-def reply_if_denied(guard: Enforcer, allowed: AllowedCall) -> ToolReply | None:
+def reply_if_denied(enforcer: Enforcer, allowed: AllowedCall) -> ToolReply | None:
     """The reply for a call that was stopped because of the arguments of its tool's function."""
     if allowed.denial is None:
         return None
     allowed.change.make(allowed.session)
     pending = PendingDenial(allowed.origin.message, allowed.call_id, allowed.denial)
-    return guard.denied(pending, allowed.thread, allowed.session)
+    return enforcer.denied(pending, allowed.thread, allowed.session)
 
 
 def _withheld_reply(
-    guard: Enforcer, allowed: AllowedCall, value: Any, error: Exception, inner: Labels
+    enforcer: Enforcer, allowed: AllowedCall, value: Any, error: Exception, inner: Labels
 ) -> ToolReply:
     """The reply for a call that was made, but whose result is not shown."""
     call, session, thread = allowed.request.tool_call, allowed.session, allowed.thread
     try:
-        _labels(guard, allowed, value, _GivenLabels(is_error=True), inner)
+        _labels(enforcer, allowed, ToolReturn(value, is_error=True), inner)
         # The texts of `UsageError` contain no values; other texts may.
         reason = str(error) if isinstance(error, UsageError) else type(error).__name__
     except Exception as another:  # noqa: BLE001 - as in `label_result`
         reason = type(another).__name__
     denial = hard_denial(call["name"], "withheld", reason)
     check, config = CheckResult(session.labels, None, denial), allowed.request.runtime.config
-    labels = guard.policy.argument_labels(thread.seen)
-    guard.audit.report("result", "denied", call, check, labels=labels, config=config)
+    labels = enforcer.policy.argument_labels(thread.seen)
+    enforcer.audit.report("result", "denied", call, check, labels=labels, config=config)
     pending = PendingDenial(allowed.origin.message, call["id"] or "", denial)
-    return guard.denied(pending, thread, session)
+    return enforcer.denied(pending, thread, session)
 
 
 def _value_of(message: ToolMessage) -> Any:
@@ -820,15 +782,15 @@ def _updates(update: Any) -> Iterable[tuple[str, Any]]:
 
 
 def _for_parent(
-    guard: Enforcer, allowed: AllowedCall, result: Any, change: Mapping[str, Any]
+    enforcer: Enforcer, allowed: AllowedCall, result: Any, change: Mapping[str, Any]
 ) -> Any:
     """The result of a call, in which each command for another graph has the whole state.
 
     Such a command ends the agent, and only the command's update reaches the graph around it.
     """
     if isinstance(result, list):
-        return [_for_parent(guard, allowed, part, change) for part in result]
-    if not guard.law.is_shared or not isinstance(result, Command) or result.graph is None:
+        return [_for_parent(enforcer, allowed, part, change) for part in result]
+    if not enforcer.law.is_shared or not isinstance(result, Command) or result.graph is None:
         return result
     update = {name: value for name, value in _updates(result.update) if name != FIELD}
     whole = merge_updates(allowed.field, change.get(FIELD, b""))

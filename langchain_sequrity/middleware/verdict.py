@@ -6,7 +6,6 @@ function gets. Any error during a check denies the call.
 """
 
 import copy
-import hashlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Self, get_args
@@ -31,10 +30,12 @@ from langchain_sequrity.middleware.arguments import (
 )
 from langchain_sequrity.middleware.denials import hard_denial
 from langchain_sequrity.sqrt import Argument, Call, Verdict
-from langchain_sequrity.sqrt.coerce import ToolArguments, with_defaults
+from langchain_sequrity.sqrt.coerce import ToolArguments
+from langchain_sequrity.sqrt.gate import Gate, ToolReturn, call_digest
 from langchain_sequrity.sqrt.lint import check_labels
 from langchain_sequrity.sqrt.lint.ways import UNLABELLED_MIDDLEWARE, WAYS
 from langchain_sequrity.sqrt.verdict import denial_of as denial_of_verdict
+from langchain_sequrity.strict_json import digest_of
 
 Labelling = Literal["conversation", "none"]
 Tool = BaseTool | Mapping[str, Any] | str
@@ -99,14 +100,15 @@ class AgentPolicy:
         self.header = header
         self._labelling = labelling
         self._allow_uncertain = allow_uncertain
-        self._identity = _digest_of([header.to_header(), labelling, allow_uncertain])
-        self._way = WAYS["middleware"] if labelling == "conversation" else UNLABELLED_MIDDLEWARE
+        self._identity = digest_of([header.to_header(), labelling, allow_uncertain], _encoded)
+        self._usage = WAYS["middleware"] if labelling == "conversation" else UNLABELLED_MIDDLEWARE
         self._tool_labels = tuple(labels)
         self._is_strict = is_strict
         self._looks_at_agent = tools == "agent"
         self._fitting: dict[tuple[int, ...], list[BaseTool]] = {}
         self._learned: dict[int, BaseTool] = {}
         self._tools: dict[str, ToolArguments] = {}
+        self._gate = Gate((self.engine,), self._tools)
         self.nesting: set[str] = set()
         self._is_compared = False
         if isinstance(tools, str) and tools != "agent":
@@ -147,11 +149,11 @@ class AgentPolicy:
                 self._learned.clear()
             self._learned[id(tool)] = tool  # keeps the tool alive, so that its id is not reused
             try:
-                found = arguments_of_tool(tool)
+                arguments = arguments_of_tool(tool)
             except Exception:  # noqa: BLE001 - a schema without a JSON form raises anything
-                found = ToolArguments()
-            known = self._tools.setdefault(tool.name, found)
-            if canonical_json(known.defaults) != canonical_json(found.defaults):
+                arguments = ToolArguments()
+            first = self._tools.setdefault(tool.name, arguments)
+            if canonical_json(first.defaults) != canonical_json(arguments.defaults):
                 self._tools[tool.name] = ToolArguments()
 
     def _warn(self, tools: Sequence[Tool] | None) -> None:
@@ -161,17 +163,17 @@ class AgentPolicy:
             UsageError: If it does not fit the tools; with `is_strict`, instead of a warning.
         """
         labels = self._tool_labels
-        of_policy, texts = problems(self.header, self._way, labels=labels), []
+        of_policy, texts = problems(self.header, self._usage, labels=labels), []
         if not self._is_compared:
             texts.append(missing_rules(self.header, in_process=True))
-            texts.append(describe(of_policy, self._way))
+            texts.append(describe(of_policy, self._usage))
             self._is_compared = True
         if tools is not None:
-            of_tools = problems(self.header, self._way, tools, labels=labels)
+            of_tools = problems(self.header, self._usage, tools, labels=labels)
             new = [finding for finding in of_tools if finding not in of_policy]
             text = describe(
                 new,
-                self._way,
+                self._usage,
                 "The policy does not fit the tools, so it would not protect them",
                 "Correct it, or pass the tools of all its agents: `PolicyMiddleware(tools=[…])`.",
             )
@@ -195,8 +197,9 @@ class AgentPolicy:
     def for_other_tools(self) -> Self:
         """The same policy, without the check against the tools of an agent."""
         other = copy.copy(self)
-        known: dict[str, Any] = {"_fitting": {}, "_learned": {}, "_tools": {}, "nesting": set()}
-        vars(other).update(_looks_at_agent=False, **known)
+        tools: dict[str, ToolArguments] = {}
+        vars(other).update(_looks_at_agent=False, _fitting={}, _learned={}, nesting=set())
+        vars(other).update(_tools=tools, _gate=Gate((self.engine,), tools))
         return other
 
     def argument_labels(self, seen: Labels) -> Labels:
@@ -217,9 +220,8 @@ class AgentPolicy:
         """
         labels = self.argument_labels(seen).to_wire()
         try:
-            return _digest_of(
-                [self._identity, message, call["id"], call["name"], call["args"], labels]
-            )
+            within = [self._identity, message, call["id"]]
+            return call_digest(call["name"], call["args"], labels, within=within, encode=_encoded)
         except (RecursionError, TypeError, ValueError):
             return ""
 
@@ -233,9 +235,9 @@ class AgentPolicy:
             session: The session's labels.
         """
         try:
-            call = self._call(tool, args, seen)
-            session = self.engine.before(call, session)
-            verdict = self.engine.decide(call, session)
+            begun = self._gate.begin(self._labelled_call(tool, args, seen), session)
+            session = begun.session
+            verdict = self._gate.verdict(begun)
         except Exception as error:  # noqa: BLE001 - after any error the call is denied
             reason = f"checking it raised {type(error).__name__}"
             return CheckResult(session, None, hard_denial(tool, "failed", reason))
@@ -248,14 +250,14 @@ class AgentPolicy:
         tool: str,
         args: Args,
         seen: Labels,
-        result: Argument,
+        returned: ToolReturn,
         session: Labels,
         *,
-        is_error: bool,
+        inputs: Labels,
     ) -> tuple[Labels, Labels]:
         """The labels of a result, or of an error's text, and the new labels of the session."""
-        call = self._call(tool, args, seen)
-        return self.engine.after(call, result, session, is_error=is_error)
+        call = self._labelled_call(tool, args, seen)
+        return self._gate.result_labels(call, returned, session, inputs)
 
     def foreseen(
         self, tool: str, args: Args, seen: Labels, session: Labels, *, is_checked: bool
@@ -269,9 +271,8 @@ class AgentPolicy:
             session: The session's labels.
             is_checked: Whether they are those after the check of the call.
         """
-        call = self._call(tool, args, seen)
-        before = session if is_checked else self.engine.before(call, session)
-        return self.engine.foreseen(call, before)
+        call = self._labelled_call(tool, args, seen)
+        return self._gate.foreseen(call, session, is_checked=is_checked)
 
     def changed_arguments(self, tool: str, args: str, bound: BoundArguments) -> Args | None:
         """The arguments that a tool's function gets, if they differ from those of the model.
@@ -302,11 +303,11 @@ class AgentPolicy:
         ]
         return self.engine.may_read(names)
 
-    def _call(self, tool: str, args: Args, seen: Labels) -> Call:
+    def _labelled_call(self, tool: str, args: Args, seen: Labels) -> Call:
         labels = self.argument_labels(seen)
-        call = Call(tool, {name: Argument(value, labels) for name, value in args.items()})
-        return with_defaults(call, self._tools)
+        return Call(tool, {name: Argument(value, labels) for name, value in args.items()})
 
 
-def _digest_of(facts: Sequence[Any]) -> str:
-    return hashlib.sha256(canonical_json(facts).encode("utf-8", "surrogatepass")).hexdigest()
+def _encoded(value: Any) -> bytes:
+    """The form of digests in stored threads and open questions, also of values beyond JSON."""
+    return canonical_json(value).encode()

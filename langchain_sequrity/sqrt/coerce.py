@@ -7,7 +7,7 @@ A tool is a name, a definition, a LangChain tool, a function or a class.
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from contextlib import suppress
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, get_args
@@ -16,7 +16,6 @@ from langchain_sequrity.display import plain
 from langchain_sequrity.errors import PolicySyntaxError, UsageError
 from langchain_sequrity.sqrt import nodes
 from langchain_sequrity.sqrt.compaction import compacted
-from langchain_sequrity.sqrt.context import Argument, Call, similar_arguments
 from langchain_sequrity.sqrt.engine import PARSE_WITH_AI, Engine, compile_policy
 from langchain_sequrity.sqrt.nodes import Policy
 from langchain_sequrity.sqrt.parser import parse
@@ -214,15 +213,15 @@ def arguments_of(
     Raises:
         UsageError: If `tools` is not a list, or an item is not a tool.
     """
-    is_one = isinstance(tools, str | bytes | Mapping) or hasattr(tools, "args_schema")
-    if is_one or not isinstance(tools, Iterable):
-        msg = f"`tools` must be a list of tools; got {_shown(tools)}. Write `[…]` around it."
+    is_single = isinstance(tools, str | bytes | Mapping) or hasattr(tools, "args_schema")
+    if is_single or not isinstance(tools, Iterable):
+        msg = f"`tools` must be a list of tools; got {_short_repr(tools)}. Write `[…]` around it."
         raise UsageError(msg)
-    known = dict(map(_name_and_arguments, tools))
+    by_tool = dict(map(_name_and_arguments, tools))
     for name, arguments in INTERNAL_ARGUMENTS.items() if service_tools else ():
         is_open = name in OPEN_TOOLS
-        known.setdefault(name, ToolArguments(arguments, is_open, may_label=False))
-    return known
+        by_tool.setdefault(name, ToolArguments(arguments, is_open, may_label=False))
+    return by_tool
 
 
 def may_label_results(tool: object) -> bool | None:
@@ -245,40 +244,14 @@ def may_label_results(tool: object) -> bool | None:
 _MAY_BE_MESSAGE = re.compile(r"\b(?:Any|object|\w*Message|Command)\b")
 
 
-def with_defaults(call: Call, tools: Mapping[str, ToolArguments]) -> Call:
-    """A call as its tool gets it: with the defaults of the schema for omitted arguments.
-
-    Args:
-        call: The call.
-        tools: The arguments of the tools, by name of tool.
-
-    Returns:
-        The call, with the names that the schema declares if they matter; defaults have the labels
-        of what decided that the call is made.
-    """
-    known = tools.get(call.tool)
-    if known is None:
-        return call
-    left_out = {
-        name: Argument(default, call.decided_by)
-        for name, default in known.defaults.items()
-        if name not in call.arguments
-    }
-    if not (left_out or similar_arguments(call)):
-        return call
-    return replace(call, arguments={**call.arguments, **left_out}, declared=known.names)
-
-
 def arguments_of_sent_tools(tools: Iterable[Mapping[str, Any]]) -> dict[str, ToolArguments]:
     """The arguments of the tools in a request, without tools that cannot be read."""
-    found = {}
+    by_tool = {}
     for tool in tools:
-        try:
+        with suppress(UsageError):
             name, arguments = _name_and_arguments(tool)
-        except UsageError:
-            continue
-        found[name] = arguments
-    return found
+            by_tool[name] = arguments
+    return by_tool
 
 
 def _name_and_arguments(tool: AnyTool) -> tuple[str, ToolArguments]:
@@ -299,15 +272,15 @@ def _name_and_arguments(tool: AnyTool) -> tuple[str, ToolArguments]:
         name = plain(inner["name"], limit=80)
         msg = (
             f"`properties` of the tool `{name}` must be an object with its arguments; got "
-            f"{_shown(properties)}."
+            f"{_short_repr(properties)}."
         )
         raise UsageError(msg)
-    others = schema.get("additionalProperties", False)
-    is_open = others is not False or any(key in schema for key in _ELSEWHERE)
+    additional = schema.get("additionalProperties", False)
+    is_open = additional is not False or any(key in schema for key in _ELSEWHERE)
     schemas = {
-        str(name): _resolved(one, schema)
-        for name, one in properties.items()
-        if isinstance(one, Mapping)
+        str(name): _resolved(argument, schema)
+        for name, argument in properties.items()
+        if isinstance(argument, Mapping)
     }
     required = schema.get("required")
     needed = frozenset(map(str, required)) if isinstance(required, list | tuple) else None
@@ -334,11 +307,11 @@ def _resolved(schema: Mapping[str, Any], root: Mapping[str, Any]) -> Mapping[str
     """A schema merged with the definition in its `$ref`, as for an enum or a model."""
     name = schema.get("$ref")
     for key in ("$defs", "definitions"):
-        known = root.get(key)
-        if isinstance(name, str) and isinstance(known, Mapping):
-            found = known.get(name.removeprefix(f"#/{key}/"))
-            if isinstance(found, Mapping):
-                return {**found, **schema}
+        definitions = root.get(key)
+        if isinstance(name, str) and isinstance(definitions, Mapping):
+            definition = definitions.get(name.removeprefix(f"#/{key}/"))
+            if isinstance(definition, Mapping):
+                return {**definition, **schema}
     return schema
 
 
@@ -362,9 +335,9 @@ def _of_langchain(tool: Any) -> tuple[str, ToolArguments]:
 def _not_a_tool(tool: Any) -> UsageError:
     return UsageError(
         "`tools` takes names of tools, definitions, LangChain tools, functions and pydantic "
-        f"classes; got {_shown(tool)}."
+        f"classes; got {_short_repr(tool)}."
     )
 
 
-def _shown(value: Any) -> str:
+def _short_repr(value: Any) -> str:
     return plain(repr(value), limit=80)

@@ -16,8 +16,8 @@ from langchain_sequrity.sqrt.lint.checked_policy import shape_of
 from langchain_sequrity.sqrt.nodes import CheckRule, PolicyItem, Position, items_of
 from langchain_sequrity.sqrt.policy_forms import AnyPolicy
 from langchain_sequrity.sqrt.simulation import (
+    AnyTrial,
     Decision,
-    Given,
     decisions,
     rules_cell,
     verdict_json,
@@ -134,7 +134,7 @@ def _rule_row(rule: ExplainedRule, *, is_new: bool) -> Row:
 def diff(
     old: AnyPolicy,
     new: AnyPolicy,
-    calls: Iterable[Given] = (),
+    calls: Iterable[AnyTrial] = (),
     *,
     session: Labels = NO_LABELS,
     tools: Iterable[AnyTool] | None = None,

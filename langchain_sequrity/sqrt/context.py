@@ -9,12 +9,13 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, reduce
+from itertools import product
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 from langchain_sequrity.display import plain
 from langchain_sequrity.errors import UsageError
-from langchain_sequrity.labels import ALL, NO_LABELS, Combine, Labeled, Labels
+from langchain_sequrity.labels import ALL, NO_LABELS, Labeled, Labels
 from langchain_sequrity.sqrt.matchers import MatchBudget, Truth, unanimous
 from langchain_sequrity.sqrt.nodes import Field, Meta, MetaTest, Operator
 
@@ -34,7 +35,7 @@ class AllBut(frozenset[str]):
     excluded: frozenset[str]
 
     @classmethod
-    def of(cls, excluded: frozenset[str]) -> "AllBut":
+    def excluding(cls, excluded: frozenset[str]) -> "AllBut":
         """Make one; the result is equal to `frozenset()`."""
         empty = cls()
         empty.excluded = excluded
@@ -63,7 +64,7 @@ class LabelSet(NamedTuple):
         """The set as a part of `Labels`, where "all but X" is empty."""
         if not self.negated:
             return self.items
-        return AllBut.of(self.items) if self.items else _EVERYONE
+        return AllBut.excluding(self.items) if self.items else _EVERYONE
 
     @property
     def universal(self) -> bool:
@@ -180,9 +181,7 @@ def compare_labels(test: MetaTest, left: LabelSet, right: LabelSet = EMPTY) -> T
     decide = _TESTS[test]
     if not (left.negated and left.items) and not (right.negated and right.items):
         return decide(left, right)
-    return unanimous(
-        decide(one, two) for one in _possible_sets(left) for two in _possible_sets(right)
-    )
+    return unanimous(decide(*pair) for pair in product(_possible_sets(left), _possible_sets(right)))
 
 
 def _possible_sets(names: LabelSet) -> tuple[LabelSet, ...]:
@@ -286,23 +285,6 @@ def _undistinguished(call: Call) -> Mapping[str, Collection[str]]:
     return {name: group for group in groups if not declared.issuperset(group) for name in group}
 
 
-def result_labels(
-    call: Call, own: Labels | None, combine: Combine = "merge", *, is_error: bool = False
-) -> Labels:
-    """Labels of a result before the rules run (`docs/protocol.md`).
-
-    Args:
-        call: The call that was made.
-        own: Labels that the tool returned with its result, if any.
-        combine: How they combine with the labels of the arguments.
-        is_error: Whether the result is the text of an error. It may quote the arguments, so it
-            keeps their labels.
-    """
-    if own is None or combine == "ignore":
-        return call.labels
-    return own if combine == "replace" and not is_error else call.labels.join(own)
-
-
 _ERROR = re.compile(r"\A\W*(error|exception|traceback|failed|failure)\b", re.IGNORECASE)
 
 
@@ -360,14 +342,12 @@ class EvaluationContext:
 
     def argument_labels(self) -> Iterator[Labels]:
         """The current labels of all arguments."""
-        return (
-            self._labels.get(("arg", name), given.labels) for name, given in self.arguments.items()
-        )
+        return (self._labels.get(("arg", name), a.labels) for name, a in self.arguments.items())
 
-    def value(self, argument: str) -> Any:
+    def value(self, name: str) -> Any:
         """The value of an argument; `MISSING` if the call has none, or several similar ones."""
-        found = self.arguments.get(argument)
-        return MISSING if found is None or argument in self.similar else found.value
+        argument = self.arguments.get(name)
+        return MISSING if argument is None or name in self.similar else argument.value
 
     def names(self, meta: Meta) -> LabelSet | None:
         """The set of an expression such as `a.tags`; `None` if it is not known here."""
@@ -389,16 +369,16 @@ class EvaluationContext:
         return LabelSet.read(getattr(self._absent, meta.field)) if self._lenient else None
 
     def _labels_of(self, scope: str, argument: str) -> Labels | None:
-        found = self._labels.get((scope, argument))
-        if found is None and scope == "arg" and argument in self.arguments:
+        labels = self._labels.get((scope, argument))
+        if labels is None and scope == "arg" and argument in self.arguments:
             return self.arguments[argument].labels
-        return found
+        return labels
 
     def _of_all_arguments(self, meta: Meta) -> LabelSet:
-        found = [LabelSet.read(getattr(labels, meta.field)) for labels in self.argument_labels()]
-        if not found:
+        sets = [LabelSet.read(getattr(labels, meta.field)) for labels in self.argument_labels()]
+        if not sets:
             return LabelSet.read(getattr(self._absent, meta.field))
-        return reduce(intersection if meta.intersect else widest, found)
+        return reduce(intersection if meta.intersect else widest, sets)
 
     def as_if_arguments_given(
         self, names: "Callable[[EvaluationContext], LabelSet | None]"
@@ -409,10 +389,10 @@ class EvaluationContext:
         """
         self._lenient = True
         self.memo.clear()
-        found = names(self)
+        label_set = names(self)
         self._lenient = False
         self.memo.clear()
-        return found
+        return label_set
 
     def write(self, meta: Meta, names: LabelSet) -> None:
         """Replace one set of labels, unless it belongs to a missing argument."""

@@ -7,7 +7,7 @@ If a verdict is in doubt, its single tests run again to find out which of them i
 reasons then say why, without showing a value of the call.
 """
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import islice
@@ -137,8 +137,8 @@ class Engine:
             The verdict. An error in a rule never raises: it makes the rule unknown, which denies.
         """
         if self.parts:
-            seen = self._with_added_labels(call, session)
-            return joined_verdict([part.decide(seen, session) for part in self.parts])
+            call = self._with_added_labels(call, session)
+            return joined_verdict([part.decide(call, session) for part in self.parts])
         presets = self.presets
         asks_model = call.tool == PARSE_WITH_AI and presets.non_executable_memory
         verdict = decide_by_votes(call.tool, self.votes(call, session), presets, int(asks_model))
@@ -325,7 +325,7 @@ class Engine:
             [check.node for entry in self.tools for check in entry.checks],
             [step.condition for step in steps],
             [update.set for step in steps for update in step.updates],
-            [one for one in self.declarations if isinstance(one, nodes.Binding)],
+            [node for node in self.declarations if isinstance(node, nodes.Binding)],
         )
         return any(
             isinstance(node, nodes.Meta) and node.scope != "session"
@@ -463,16 +463,16 @@ def _writes_session(step: CompiledStep) -> bool:
 
 def _only_adds(step: nodes.UpdateStep) -> bool:
     return step.condition is None and all(
-        isinstance(one.set, nodes.SetLiteral)
-        and one.target.scope in ("short", "result")
-        and one.assignment == ("&=" if one.target.field == "consumers" else "|=")
-        for one in step.updates
+        isinstance(update.set, nodes.SetLiteral)
+        and update.target.scope in ("short", "result")
+        and update.assignment == ("&=" if update.target.field == "consumers" else "|=")
+        for update in step.updates
     )
 
 
-def _missing_arguments(check: CompiledCheck, given: Mapping[str, Argument]) -> tuple[str, ...]:
+def _missing_arguments(check: CompiledCheck, arguments: Collection[str]) -> tuple[str, ...]:
     """The arguments in a rule that the call does not have."""
-    return tuple(name for name in check.arguments if name not in given)
+    return tuple(name for name in check.arguments if name not in arguments)
 
 
 def _condition(step: CompiledStep, context: EvaluationContext) -> Truth:
@@ -493,19 +493,19 @@ def apply_update(update: CompiledUpdate, context: EvaluationContext, *, certain:
     old = context.current_names(target)
     if old is None:  # labels of a missing argument
         return
-    given = update.set.names(context)
-    if given is None:
-        given, certain = context.as_if_arguments_given(update.set.names), False
-    if given is not None:
-        new = assignment_result(update.node, old, given)
+    operand = update.set.names(context)
+    if operand is None:
+        operand, certain = context.as_if_arguments_given(update.set.names), False
+    if operand is not None:
+        new = assignment_result(update.node, old, operand)
         context.write(target, new if certain else _uncertain_update(target.field, old, new))
 
 
-def assignment_result(node: nodes.Update, old: LabelSet, given: LabelSet) -> LabelSet:
+def assignment_result(node: nodes.Update, old: LabelSet, operand: LabelSet) -> LabelSet:
     """The labels after an update."""
     if node.assignment == "=":
-        return given
-    return OPERATIONS[cast("nodes.Operator", node.assignment[0])](old, given)
+        return operand
+    return OPERATIONS[cast("nodes.Operator", node.assignment[0])](old, operand)
 
 
 def _uncertain_update(field: nodes.Field, old: LabelSet, new: LabelSet) -> LabelSet:
@@ -555,7 +555,7 @@ def error_raiser(text: str, *, skip_regexes: bool = False) -> Reporter:
 _MOST_TESTS = 1_000
 _MOST_NAMES = 5
 _MOST_CAUSES = 2
-_KINDS = {
+_TYPES = {
     bool: "true or false",
     int: "a whole number",
     float: "a float",
@@ -581,19 +581,21 @@ def _cause(check: CompiledCheck, applies: Truth, context: EvaluationContext) -> 
     if applies is None:
         causes.append("its regex matches only a part of the tool's name")
     if absent := _missing_arguments(check, context.arguments):
-        shown = [f"`{plain(name, limit=80)}`" for name in absent[:_MOST_NAMES]]
-        causes.append(f"the call has no argument {' and '.join(shown)}")
+        causes.append(f"the call has no argument {_quoted(absent)}")
     elif similar := [name for name in check.arguments if name in context.similar]:
-        shown = [f"`{plain(name, limit=80)}`" for name in similar[:_MOST_NAMES]]
-        causes.append(f"the call has several arguments that may be read as {' and '.join(shown)}")
+        causes.append(f"the call has several arguments that may be read as {_quoted(similar)}")
     else:
-        found: dict[str, None] = {}
+        doubtful: dict[str, None] = {}
         tests = nodes.tests_of(check.node.condition, check.parts.bindings, passes=True)
         for node, _ in islice(tests, _MOST_TESTS):
-            if len(found) < _MOST_CAUSES and check.parts.tests[node.at](context) is None:
-                found.setdefault(_cause_of_test(node, check.parts, context))
-        causes += found
+            if len(doubtful) < _MOST_CAUSES and check.parts.tests[node.at](context) is None:
+                doubtful.setdefault(_cause_of_test(node, check.parts, context))
+        causes += doubtful
     return ", and ".join(causes) or "readings of the rule differ"
+
+
+def _quoted(names: Sequence[str]) -> str:
+    return " and ".join(f"`{plain(name, limit=80)}`" for name in names[:_MOST_NAMES])
 
 
 def _cause_of_test(  # noqa: PLR0911 - one per cause
@@ -605,15 +607,15 @@ def _cause_of_test(  # noqa: PLR0911 - one per cause
     values = [side for side in sides if isinstance(side, nodes.ValueRef)]
     if not values:
         return _cause_of_labels(node.set if isinstance(node, nodes.Membership) else None)
-    read = [_value(one, context) for one in values]
+    compared = [_value(value, context) for value in values]
     name = _name(values[0])
-    if MISSING in read:
+    if MISSING in compared:
         return f"the value of {name} is not known"
-    value = read[0]
+    value = compared[0]
     if len(values) > 1:
-        return f"{name} is {_kind(value)}, and {_name(values[1])} is {_kind(read[1])}"
+        return f"{name} is {_type_of(value)}, and {_name(values[1])} is {_type_of(compared[1])}"
     if not isinstance(value, SCALARS):
-        return f"{name} is {_kind(value)}, which no rule can search"
+        return f"{name} is {_type_of(value)}, which no rule can search"
     elements = (
         nodes.elements_of(node.set, parts.bindings) if isinstance(node, nodes.Membership) else sides
     )
@@ -634,8 +636,8 @@ def _name(node: nodes.ValueRef) -> str:
     return f"`{plain(node.argument or f'@{node.scope}.value', limit=80)}`"
 
 
-def _kind(value: Any) -> str:
-    return _KINDS.get(type(value), "a value")
+def _type_of(value: Any) -> str:
+    return _TYPES.get(type(value), "a value")
 
 
 def _cause_of_element(name: str, value: Any, element: object) -> str:
@@ -643,18 +645,18 @@ def _cause_of_element(name: str, value: Any, element: object) -> str:
         case nodes.NumberDomain(kind=kind):
             meant = f"`{kind}`"
         case nodes.NumberLiteral(value=number):
-            meant = _kind(number)
+            meant = _type_of(number)
         case nodes.BoolDomain() | nodes.BooleanLiteral():
             meant = "true or false"
         case nodes.TimeLiteral() | nodes.TimeDomain():
             if not isinstance(value, str):
-                return f"{name} is {_kind(value)}, which may count seconds or milliseconds"
+                return f"{name} is {_type_of(value)}, which may count seconds or milliseconds"
             return f"{name} is written in another form than `2027-01-31T10:00:00Z`"
         case nodes.TextLiteral() | nodes.TextDomain() if isinstance(value, str):
             return _cause_of_text(name, value, element)
         case _:
             meant = "a text"
-    return f"{name} is {_kind(value)}, and the rule means {meant}"
+    return f"{name} is {_type_of(value)}, and the rule means {meant}"
 
 
 def _cause_of_text(name: str, value: str, element: nodes.TextLiteral | nodes.TextDomain) -> str:

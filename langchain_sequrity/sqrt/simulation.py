@@ -17,18 +17,13 @@ from langchain_sequrity.display import plain
 from langchain_sequrity.display.tables import Cell, Row, Table, TableMixin, Tone
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.labels import NO_LABELS, Combine, Labels, make_labels
-from langchain_sequrity.sqrt.coerce import (
-    AnyTool,
-    ToolArguments,
-    arguments_of,
-    engine_of,
-    with_defaults,
-)
+from langchain_sequrity.sqrt.coerce import AnyTool, ToolArguments, arguments_of, engine_of
 from langchain_sequrity.sqrt.compiler import CompiledStep
-from langchain_sequrity.sqrt.context import Argument, Call, EvaluationContext, result_labels
+from langchain_sequrity.sqrt.context import Argument, Call, EvaluationContext
 from langchain_sequrity.sqrt.diagnostics import SpellingIndex
 from langchain_sequrity.sqrt.engine import Engine
 from langchain_sequrity.sqrt.explanation import json_fields, line_cell, short_text, tool_name
+from langchain_sequrity.sqrt.gate import Gate, ToolReturn
 from langchain_sequrity.sqrt.matchers import MatchBudget, Truth
 from langchain_sequrity.sqrt.nodes import (
     CheckRule,
@@ -43,7 +38,7 @@ from langchain_sequrity.sqrt.verdict import Reason, Verdict, Vote
 from langchain_sequrity.suggestions import did_you_mean, suggest
 
 NOT_REACHED = "not reached"
-_SHOWN = 3
+_MOST_LINES = 3
 
 
 def verdict_word(verdict: Verdict | None) -> str:
@@ -69,7 +64,7 @@ def verdict_json(verdict: Verdict | None) -> dict[str, Any]:
     return {
         "verdict": "not_reached" if verdict is None else verdict.final_verdict,
         **{name: getattr(verdict, name, None) for name in names},
-        "reasons": [] if verdict is None else [reason_json(one) for one in verdict.reasons],
+        "reasons": [] if verdict is None else [reason_json(reason) for reason in verdict.reasons],
     }
 
 
@@ -89,14 +84,14 @@ def reason_json(reason: Reason) -> dict[str, Any]:
 def _rule(reason: Reason) -> str:
     text = " ".join(reason.rule.split())
     unmet = "not met: " if reason.unmet else ""
-    place = f"line {reason.at.line}" if reason.at else "preset"
+    position = f"line {reason.at.line}" if reason.at else "preset"
     policy = f" of {reason.policy}" if reason.policy else ""
-    return f"{unmet}{text} ({place}{policy})"
+    return f"{unmet}{text} ({position}{policy})"
 
 
 def _shortened(lines: list[str]) -> Cell:
-    if (more := len(lines) - _SHOWN) > 0:
-        return (*lines[:_SHOWN], f"and {more} more")
+    if (omitted := len(lines) - _MOST_LINES) > 0:
+        return (*lines[:_MOST_LINES], f"and {omitted} more")
     return tuple(lines) or ("",)
 
 
@@ -130,7 +125,7 @@ class Trial:
         '''
         read = Trial("read", id="a")
         send = Trial("send", {"text": "Hi"}, uses={"text": ["a"]})
-        assert [one.allowed for one in simulate(policy, [read, send])] == [True, False]
+        assert [decision.allowed for decision in simulate(policy, [read, send])] == [True, False]
         ```
     """
 
@@ -145,13 +140,13 @@ class Trial:
     is_error: bool = False
 
 
-Given = Trial | Call | Mapping[str, Any]
+AnyTrial = Trial | Call | Mapping[str, Any]
 """A call to try: a `Trial`, the same as a mapping, or a `Call` whose labels are final."""
 
-_KEYS = tuple(one.name for one in fields(Trial))
+_KEYS = tuple(entry.name for entry in fields(Trial))
 
 
-def _read_trials(calls: Iterable[Given]) -> list[Trial]:
+def _read_trials(calls: Iterable[AnyTrial]) -> list[Trial]:
     """Read and check calls to try.
 
     Args:
@@ -162,16 +157,16 @@ def _read_trials(calls: Iterable[Given]) -> list[Trial]:
     """
     if isinstance(calls, str | bytes | Mapping | Trial | Call) or not isinstance(calls, Iterable):
         msg = (
-            f"Expected a list of calls to try, got {_kind(calls)}. "
+            f"Expected a list of calls to try, got {_type_of(calls)}. "
             'Write `[Trial("tool", {"argument": value}), …]`.'
         )
         raise UsageError(msg)
     trials: list[Trial] = []
-    known: dict[str, int] = {}
-    for number, given in enumerate(calls, 1):
-        trial = _TrialReader(number).read(given, known)
+    numbers: dict[str, int] = {}
+    for number, call in enumerate(calls, 1):
+        trial = _TrialReader(number).read(call, numbers)
         if trial.id:
-            known[trial.id] = number
+            numbers[trial.id] = number
         trials.append(trial)
     return trials
 
@@ -187,68 +182,68 @@ class _TrialReader:
         self._number = number
         self._where = f"Call {number}"
 
-    def read(self, given: Any, known: Mapping[str, int]) -> Trial:
+    def read(self, call: Any, numbers: Mapping[str, int]) -> Trial:
         """Read and check it.
 
         Args:
-            given: The call.
-            known: The ids of earlier calls, with their numbers.
+            call: The call.
+            numbers: The ids of earlier calls, with their numbers.
         """
-        if isinstance(given, Call):
-            self._name(given.tool)
-            values = {name: one.value for name, one in given.arguments.items()}
-            labels = {name: one.labels for name, one in given.arguments.items()}
-            return Trial(given.tool, self._arguments(values), labels)
-        if isinstance(given, Mapping):
-            given = self._from_json(given)
-        if not isinstance(given, Trial):
+        if isinstance(call, Call):
+            self._name(call.tool)
+            values = {name: argument.value for name, argument in call.arguments.items()}
+            labels = {name: argument.labels for name, argument in call.arguments.items()}
+            return Trial(call.tool, self._arguments(values), labels)
+        if isinstance(call, Mapping):
+            call = self._from_json(call)
+        if not isinstance(call, Trial):
             self._fail(
-                f"expected a `Trial`, a `Call` or a mapping, got {_kind(given)}",
+                f"expected a `Trial`, a `Call` or a mapping, got {_type_of(call)}",
                 'Write `Trial("tool", {"argument": value})`',
             )
-        trial = self._checked(given)
-        self._check_ids(trial, known)
+        trial = self._checked(call)
+        self._check_ids(trial, numbers)
         return trial
 
-    def _from_json(self, given: Mapping[str, Any]) -> Trial:
-        for key in given:
+    def _from_json(self, call: Mapping[str, Any]) -> Trial:
+        for key in call:
             if key not in _KEYS:
-                keys = ", ".join(f"`{one}`" for one in _KEYS)
+                keys = ", ".join(f"`{name}`" for name in _KEYS)
                 advice = suggest(str(key), _KEYS) or f"Keys are {keys}"
-                self._fail(f"unknown key {_shown(key)}", advice)
-        if "tool" not in given:
+                self._fail(f"unknown key {_quoted(key)}", advice)
+        if "tool" not in call:
             self._fail("`tool` is missing", 'Write `{"tool": "name", "arguments": {…}}`')
-        return Trial(**given)
+        return Trial(**call)
 
     def _checked(self, trial: Trial) -> Trial:
         self._name(trial.tool)
         arguments = self._arguments(trial.arguments)
         labels = self._mapping("labels", trial.labels)
         uses = self._mapping("uses", trial.uses)
-        for what, named in (("labels", labels), ("uses", uses)):
-            for name in named:
+        for key, by_argument in (("labels", labels), ("uses", uses)):
+            for name in by_argument:
                 if name not in arguments:
                     self._fail(
-                        f"`{what}` names {_shown(name)}, which is not one of `arguments`",
+                        f"`{key}` names {_quoted(name)}, which is not one of `arguments`",
                         suggest(name, arguments) or "Name one of `arguments`",
                     )
         if not isinstance(trial.id, str):
-            self._fail(f"expected a text as `id`, got {_kind(trial.id)}", 'Write `"mail"`')
+            self._fail(f"expected a text as `id`, got {_type_of(trial.id)}", 'Write `"mail"`')
         if trial.combine not in get_args(Combine):
             self._fail(
-                f"`combine` must be `merge`, `replace` or `ignore`; got {_shown(trial.combine)}",
+                f"`combine` must be `merge`, `replace` or `ignore`; got {_quoted(trial.combine)}",
                 "Leave it out to merge",
             )
         self._json("`result`", trial.result)
         if not isinstance(trial.is_error, bool):
             self._fail(
-                f"`is_error` must be true or false; got {_shown(trial.is_error)}",
+                f"`is_error` must be true or false; got {_quoted(trial.is_error)}",
                 "Leave it out for a tool that does not fail",
             )
         return Trial(
             trial.tool,
             arguments,
-            {name: self._labels(f"labels of {_shown(name)}", one) for name, one in labels.items()},
+            {name: self._labels(f"labels of {_quoted(name)}", raw) for name, raw in labels.items()},
             {name: self._ids(name, ids) for name, ids in uses.items()},
             trial.id,
             trial.result,
@@ -257,73 +252,73 @@ class _TrialReader:
             trial.is_error,
         )
 
-    def _check_ids(self, trial: Trial, known: Mapping[str, int]) -> None:
+    def _check_ids(self, trial: Trial, numbers: Mapping[str, int]) -> None:
         """Check that its id is unique, and that the results that it uses come before it."""
-        if trial.id in known:
+        if trial.id in numbers:
             self._fail(
-                f"call {known[trial.id]} already has the id {_shown(trial.id)}",
+                f"call {numbers[trial.id]} already has the id {_quoted(trial.id)}",
                 "Give each call its own id, or no id",
             )
         for name, ids in trial.uses.items():
-            for one in ids:
-                if one not in known:
+            for call_id in ids:
+                if call_id not in numbers:
                     self._fail(
-                        f"`uses` of {_shown(name)} names {_shown(one)}, but no earlier call "
+                        f"`uses` of {_quoted(name)} names {_quoted(call_id)}, but no earlier call "
                         "has this id",
-                        suggest(one, known) or "Give this id to an earlier call",
+                        suggest(call_id, numbers) or "Give this id to an earlier call",
                     )
 
     def _name(self, tool: Any) -> None:
         if not isinstance(tool, str) or not tool:
-            what = _kind(tool) if tool != "" else "an empty one"
-            self._fail(f"expected the name of a tool, got {what}", 'Write `"tool": "send_mail"`')
+            passed = _type_of(tool) if tool != "" else "an empty one"
+            self._fail(f"expected the name of a tool, got {passed}", 'Write `"tool": "send_mail"`')
         self._where = f"Call {self._number} (`{plain(tool, limit=80)}`)"
 
-    def _arguments(self, given: Any) -> dict[str, Any]:
-        arguments = self._mapping("arguments", given)
+    def _arguments(self, raw: Any) -> dict[str, Any]:
+        arguments = self._mapping("arguments", raw)
         for name, value in arguments.items():
-            self._json(f"argument {_shown(name)}", value)
+            self._json(f"argument {_quoted(name)}", value)
         return arguments
 
-    def _mapping(self, what: str, given: Any) -> dict[str, Any]:
-        if not isinstance(given, Mapping) or not all(isinstance(name, str) for name in given):
+    def _mapping(self, key: str, raw: Any) -> dict[str, Any]:
+        if not isinstance(raw, Mapping) or not all(isinstance(name, str) for name in raw):
             self._fail(
-                f"expected `{what}` by name of argument, got {_kind(given)}",
-                f'Write `{what}` as `{{"name": …}}`',
+                f"expected `{key}` by name of argument, got {_type_of(raw)}",
+                f'Write `{key}` as `{{"name": …}}`',
             )
-        return dict(given)
+        return dict(raw)
 
-    def _ids(self, name: str, given: Any) -> tuple[str, ...]:
+    def _ids(self, name: str, raw: Any) -> tuple[str, ...]:
         """Ids of calls. A text is refused, because iterating over it would yield its letters."""
-        is_list = isinstance(given, Iterable) and not isinstance(given, str | bytes | Mapping)
-        ids = tuple(given) if is_list else ()
-        if not is_list or not all(isinstance(one, str) and one for one in ids):
+        is_list = isinstance(raw, Iterable) and not isinstance(raw, str | bytes | Mapping)
+        ids = tuple(raw) if is_list else ()
+        if not is_list or not all(isinstance(call_id, str) and call_id for call_id in ids):
             self._fail(
-                f"`uses` of {_shown(name)}: expected a list of ids of calls, got {_shown(given)}",
+                f"`uses` of {_quoted(name)}: expected a list of ids of calls, got {_quoted(raw)}",
                 'Write `{"name": ["id"]}`',
             )
         return ids
 
-    def _labels(self, what: str, given: Any) -> Labels:
+    def _labels(self, subject: str, raw: Any) -> Labels:
         """Labels from a caller, who may not use the service's own names."""
         try:
-            found = given if isinstance(given, Labels) else Labels(**given)
-            return make_labels(found.producers, found.consumers, found.tags)
+            labels = raw if isinstance(raw, Labels) else Labels(**raw)
+            return make_labels(labels.producers, labels.consumers, labels.tags)
         except UsageError as error:
-            msg = f"{self._where}: {what}: {plain(str(error))}"
+            msg = f"{self._where}: {subject}: {plain(str(error))}"
             raise UsageError(msg) from None
         except TypeError:
-            self._fail(f"{what}: expected lists of names", 'Write `{"tags": ["web"]}`')
+            self._fail(f"{subject}: expected lists of names", 'Write `{"tags": ["web"]}`')
 
-    def _json(self, what: str, value: Any) -> None:
+    def _json(self, subject: str, value: Any) -> None:
         if fault := _not_json(value, _MAX_DEPTH):
             self._fail(
-                f"{what}: expected plain JSON data, got {fault}",
+                f"{subject}: expected plain JSON data, got {fault}",
                 "Pass the data that a model would send",
             )
 
-    def _fail(self, what: str, advice: str) -> NoReturn:
-        msg = f"{self._where}: {what}. {advice}{'' if advice.endswith('?') else '.'}"
+    def _fail(self, problem: str, advice: str) -> NoReturn:
+        msg = f"{self._where}: {problem}. {advice}{'' if advice.endswith('?') else '.'}"
         raise UsageError(msg)
 
 
@@ -334,22 +329,22 @@ def _not_json(value: Any, depth: int) -> str:
     if isinstance(value, float):
         return "" if math.isfinite(value) else f"the number {value}"
     if not isinstance(value, list | dict):
-        return _kind(value)
+        return _type_of(value)
     if not depth:
         return f"data nested deeper than {_MAX_DEPTH} levels"
     if isinstance(value, dict):
         for key in value:
             if not isinstance(key, str):
-                return f"a key that is {_kind(key)}"
+                return f"a key that is {_type_of(key)}"
     inside = value.values() if isinstance(value, dict) else value
-    return next(filter(None, (_not_json(one, depth - 1) for one in inside)), "")
+    return next(filter(None, (_not_json(element, depth - 1) for element in inside)), "")
 
 
-def _kind(value: Any) -> str:
+def _type_of(value: Any) -> str:
     return f"a value of type `{type(value).__name__}`"
 
 
-def _shown(value: Any) -> str:
+def _quoted(value: Any) -> str:
     return f"`{plain(value if isinstance(value, str) else repr(value), limit=80)}`"
 
 
@@ -370,26 +365,26 @@ def _check_names(
         UsageError: For a call of a tool, or with an argument, that is not among `tools`. Without
             `tools`, for a tool without rules whose name is one slip away from a tool with rules.
     """
-    known = {} if tools is None else arguments_of(tools)
-    faults = _misspelt(trials, engines) if tools is None else _unknown(trials, known)
+    arguments = {} if tools is None else arguments_of(tools)
+    faults = _misspelt(trials, engines) if tools is None else _unknown(trials, arguments)
     for number, trial, fault in faults:
         msg = f"Call {number} (`{plain(trial.tool, limit=80)}`): {fault}"
         raise UsageError(msg)
-    return known
+    return arguments
 
 
 _Faults = Iterator[tuple[int, Trial, str]]
 
 
-def _unknown(trials: Iterable[Trial], known: Mapping[str, ToolArguments]) -> _Faults:
+def _unknown(trials: Iterable[Trial], tools: Mapping[str, ToolArguments]) -> _Faults:
     for number, trial in enumerate(trials, 1):
-        if trial.tool not in known:
-            advice = suggest(trial.tool, known) or "Add it to the tools."
+        if trial.tool not in tools:
+            advice = suggest(trial.tool, tools) or "Add it to the tools."
             yield number, trial, f"there is no such tool. {advice}"
             continue
-        arguments = known[trial.tool]
-        for name in filter(arguments.lack, trial.arguments):
-            advice = suggest(name, arguments.names) or "Leave it out."
+        tool = tools[trial.tool]
+        for name in filter(tool.lack, trial.arguments):
+            advice = suggest(name, tool.names) or "Leave it out."
             yield number, trial, f"it has no argument `{plain(name, limit=80)}`. {advice}"
 
 
@@ -401,9 +396,9 @@ def _misspelt(trials: Iterable[Trial], engines: Sequence[Engine]) -> _Faults:
     for name in names:
         spellings.add(name)
     for number, trial in enumerate(trials, 1):
-        other = "" if trial.tool in names else spellings.near(trial.tool)
-        if other and all(entry.matches(trial.tool, budget) is False for entry in entries):
-            advice = f"{did_you_mean(other)} If not, give all tools"
+        similar = "" if trial.tool in names else spellings.near(trial.tool)
+        if similar and all(entry.matches(trial.tool, budget) is False for entry in entries):
+            advice = f"{did_you_mean(similar)} If not, give all tools"
             yield number, trial, f"no rule is for this tool. {advice} as `tools`."
 
 
@@ -449,14 +444,14 @@ class Decision:
         return f"The call of `{tool}` is {NOT_REACHED}: {self._waiting()}."
 
     def _waiting(self) -> str:
-        ids = ", ".join(f"`{plain(one, limit=80)}`" for one in self.waits_for)
+        ids = ", ".join(f"`{plain(call_id, limit=80)}`" for call_id in self.waits_for)
         return f"no result of {ids}"
 
     def row(self) -> Row:
         """The decision as a row of the simulation's table."""
         tool, id_, verdict = self.call.tool, self.trial.id, self.verdict
         reasons = verdict.reasons if verdict else ()
-        doubts = (one.doubt for one in reasons if one.doubt)
+        doubts = (reason.doubt for reason in reasons if reason.doubt)
         sure = f"uncertain: {next(doubts, 'the service may see this differently')}"
         if verdict is None or verdict.certain:
             sure = "certain" if verdict else ""
@@ -466,7 +461,7 @@ class Decision:
             (verdict_word(verdict),),
             (sure,),
             rules_cell(verdict) if verdict else (self._waiting(),),
-            _shortened([*dict.fromkeys(one.description for one in reasons if one.description)]),
+            _shortened([*dict.fromkeys(r.description for r in reasons if r.description)]),
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -475,7 +470,7 @@ class Decision:
             "number": self.number,
             "id": self.trial.id,
             "tool": self.call.tool,
-            "labels": {name: one.labels.to_wire() for name, one in self.call.arguments.items()},
+            "labels": {name: a.labels.to_wire() for name, a in self.call.arguments.items()},
             **verdict_json(self.verdict),
             "waits_for": list(self.waits_for),
             "session_before": self.session_before.to_wire(),
@@ -499,17 +494,17 @@ class Simulation(Sequence[Decision], TableMixin):
     @property
     def allowed(self) -> tuple[Decision, ...]:
         """The calls that are allowed."""
-        return tuple(one for one in self if one.allowed)
+        return tuple(decision for decision in self if decision.allowed)
 
     @property
     def denied(self) -> tuple[Decision, ...]:
         """The calls that are denied."""
-        return tuple(one for one in self if one.denied)
+        return tuple(decision for decision in self if decision.denied)
 
     @property
     def not_reached(self) -> tuple[Decision, ...]:
         """The calls that use the result of a call that returned none."""
-        return tuple(one for one in self if one.verdict is None)
+        return tuple(decision for decision in self if decision.verdict is None)
 
     @overload
     def __getitem__(self, index: int) -> Decision: ...
@@ -519,8 +514,8 @@ class Simulation(Sequence[Decision], TableMixin):
 
     @override
     def __getitem__(self, index: int | slice) -> "Decision | Simulation":
-        found = self.decisions[index]
-        return found if isinstance(found, Decision) else Simulation(found)
+        selected = self.decisions[index]
+        return selected if isinstance(selected, Decision) else Simulation(selected)
 
     @override
     def __len__(self) -> int:
@@ -528,7 +523,7 @@ class Simulation(Sequence[Decision], TableMixin):
 
     def to_json(self) -> list[dict[str, Any]]:
         """Plain data, ready for JSON; equal for equal calls and policies."""
-        return [one.to_json() for one in self]
+        return [decision.to_json() for decision in self]
 
     @override
     def table(self) -> Table:
@@ -536,21 +531,21 @@ class Simulation(Sequence[Decision], TableMixin):
         return Table(
             self._title(),
             ("#", "Call", "Verdict", "Certain", "Because of", "Why"),
-            tuple(one.row() for one in self),
-            tones=tuple(verdict_tone(one.verdict) for one in self),
+            tuple(decision.row() for decision in self),
+            tones=tuple(verdict_tone(decision.verdict) for decision in self),
         )
 
     def _title(self) -> str:
         counts = [("allowed", self.allowed), ("denied", self.denied)]
         if self.not_reached:
             counts.append((NOT_REACHED, self.not_reached))
-        shown = ", ".join(f"{len(found)} {word}" for word, found in counts)
-        return f"{len(self)} call{'' if len(self) == 1 else 's'}: {shown}"
+        counted = ", ".join(f"{len(group)} {word}" for word, group in counts)
+        return f"{len(self)} call{'' if len(self) == 1 else 's'}: {counted}"
 
 
 def simulate(
     policy: AnyPolicy,
-    calls: Iterable[Given],
+    calls: Iterable[AnyTrial],
     *,
     session: Labels = NO_LABELS,
     tools: Iterable[AnyTool] | None = None,
@@ -602,51 +597,45 @@ def simulate(
         assert pay.verdict.reasons[0].description == "mails do not move money"
         ```
     """
-    (found,) = decisions(calls, session, tools, engine_of(policy))
-    return Simulation(found)
+    (decided,) = decisions(calls, session, tools, engine_of(policy))
+    return Simulation(decided)
 
 
 def decisions(
-    calls: Iterable[Given], session: Labels, tools: Iterable[AnyTool] | None, *engines: Engine
+    calls: Iterable[AnyTrial], session: Labels, tools: Iterable[AnyTool] | None, *engines: Engine
 ) -> list[tuple[Decision, ...]]:
     """The decisions of each engine on the same calls, each in a session of its own."""
     trials = _read_trials(calls)
-    known = _check_names(trials, tools, *engines)
+    arguments = _check_names(trials, tools, *engines)
     if not isinstance(session, Labels):
         msg = (
-            f"Expected `Labels` as `session`, got {_kind(session)}. "
+            f"Expected `Labels` as `session`, got {_type_of(session)}. "
             'Write `Labels(tags=frozenset({"name"}))`.'
         )
         raise UsageError(msg)
-    return [tuple(_run(engine, trials, session, known)) for engine in engines]
+    return [tuple(_run(Gate((engine,), arguments), trials, session)) for engine in engines]
 
 
-def _run(
-    engine: Engine, trials: Iterable[Trial], session: Labels, tools: Mapping[str, ToolArguments]
-) -> Iterator[Decision]:
+def _run(gate: Gate, trials: Iterable[Trial], session: Labels) -> Iterator[Decision]:
     results: dict[str, Labels] = {}
     for number, trial in enumerate(trials, 1):
-        decision = _decide_trial(engine, _pending_decision(number, trial, results, session), tools)
+        decision = _decide_trial(gate, _pending_decision(number, trial, results, session))
         session = decision.session_after
         if trial.id and decision.result_labels is not None:
             results[trial.id] = decision.result_labels
         yield decision
 
 
-def _decide_trial(engine: Engine, made: Decision, tools: Mapping[str, ToolArguments]) -> Decision:
-    """Decide one call, in the order of `local/policy_gate.py`."""
-    if made.waits_for:
-        return made
-    call, trial = with_defaults(made.call, tools), made.trial
-    session = engine.before(call, made.session_before)
-    verdict = engine.decide(call, session)
+def _decide_trial(gate: Gate, pending: Decision) -> Decision:
+    if pending.waits_for:
+        return pending
+    begun, trial = gate.begin(pending.call, pending.session_before), pending.trial
+    session, verdict = begun.session, gate.verdict(begun)
     if not verdict.allowed:
-        return replace(made, verdict=verdict, session_after=session)
-    is_error = trial.is_error
-    labels = result_labels(call, trial.result_labels, trial.combine, is_error=is_error)
-    result = Argument(trial.result, labels)
-    labels, session = engine.after(call, result, session, is_error=is_error)
-    return replace(made, verdict=verdict, session_after=session, result_labels=labels)
+        return replace(pending, verdict=verdict, session_after=session)
+    returned = ToolReturn(trial.result, trial.result_labels, trial.combine, trial.is_error)
+    labels, session = gate.result_labels(pending.call, returned, session)
+    return replace(pending, verdict=verdict, session_after=session, result_labels=labels)
 
 
 def _pending_decision(
@@ -657,10 +646,10 @@ def _pending_decision(
     arguments = {}
     for name, value in trial.arguments.items():
         labels = trial.labels.get(name, NO_LABELS)
-        for one in used[name]:
-            labels = labels.join(results.get(one, NO_LABELS))
+        for call_id in used[name]:
+            labels = labels.join(results.get(call_id, NO_LABELS))
         arguments[name] = Argument(value, labels)
-    missing = dict.fromkeys(one for ids in used.values() for one in ids if one not in results)
+    missing = dict.fromkeys(i for ids in used.values() for i in ids if i not in results)
     call = Call(trial.tool, arguments)
     return Decision(number, trial, call, None, session, session, waits_for=tuple(missing))
 
@@ -749,8 +738,8 @@ class Coverage(TableMixin):
     @property
     def by_default(self) -> int:
         """Calls that no written rule decided."""
-        verdicts = [one.verdict for one in self.simulation]
-        return sum(one is not None and not any(r.at for r in one.reasons) for one in verdicts)
+        verdicts = [decision.verdict for decision in self.simulation]
+        return sum(v is not None and not any(r.at for r in v.reasons) for v in verdicts)
 
     def to_json(self) -> dict[str, Any]:
         """Plain data, ready for JSON."""
@@ -808,7 +797,7 @@ def _row(rule: CoveredRule) -> Row:
 
 def coverage(
     policy: AnyPolicy,
-    calls: Iterable[Given],
+    calls: Iterable[AnyTrial],
     *,
     session: Labels = NO_LABELS,
     tools: Iterable[AnyTool] | None = None,
@@ -840,14 +829,14 @@ def coverage(
                 must deny when to.value == "eve";
             }
         '''
-        found = coverage(policy, [{"tool": "pay", "arguments": {"amount": 200, "to": "eve"}}])
-        assert [rule.status for rule in found.rules] == ["decided", "passed over"]
-        assert found.share == 0.5
+        covered = coverage(policy, [{"tool": "pay", "arguments": {"amount": 200, "to": "eve"}}])
+        assert [rule.status for rule in covered.rules] == ["decided", "passed over"]
+        assert covered.share == 0.5
         ```
     """
     engine = _CountingEngine(engine_of(policy))
-    (found,) = decisions(calls, session, tools, engine)
-    return Coverage(tuple(engine.covered_rules()), Simulation(found))
+    (decided,) = decisions(calls, session, tools, engine)
+    return Coverage(tuple(engine.covered_rules()), Simulation(decided))
 
 
 class _CountingEngine(Engine):
@@ -862,7 +851,7 @@ class _CountingEngine(Engine):
             tuple(map(_CountingEngine, engine.parts)),
         )
         self._counts: defaultdict[Position, Counter[str]] = defaultdict(Counter)
-        self._taken: list[Vote] = []
+        self._votes_cast: list[Vote] = []
 
     def covered_rules(self, policy: str = "") -> Iterator[CoveredRule]:
         """The rules and label changes, with their counts; for combined policies, those of each."""
@@ -871,35 +860,35 @@ class _CountingEngine(Engine):
         declarations = () if self.parts else self.policy.declarations
         for item in (item for node in declarations for item in items_of(node)):
             if isinstance(item.node, CheckRule | UpdateStep):
-                words = tool_name(item.tool), item.kind, short_text(item)
+                texts = tool_name(item.tool), item.kind, short_text(item)
                 counts: Mapping[str, Any] = self._counts[item.at]
-                yield CoveredRule(*item.at, *words, **counts, policy=policy)
+                yield CoveredRule(*item.at, *texts, **counts, policy=policy)
 
     @override
     def votes(self, call: Call, session: Labels) -> Iterator[Vote]:
         for vote in super().votes(call, session):
-            self._taken.append(vote)
+            self._votes_cast.append(vote)
             yield vote
 
     @override
     def decide(self, call: Call, session: Labels) -> Verdict:
-        self._taken = []
+        self._votes_cast = []
         verdict = super().decide(call, session)
         if self.parts:
             return verdict
         decided = {reason.at for reason in verdict.reasons}
-        left = {check.reason.at for check, _ in self._rules_for(call.tool).checks}
-        for vote in self._taken:
-            at = vote.reason.at
-            left.discard(at)
-            if at is not None:  # only presets have no position
-                self._count(at, vote, decided=at in decided)
-        for at in filter(None, left):
-            self._counts[at]["passed_over"] += 1
+        unevaluated = {check.reason.at for check, _ in self._rules_for(call.tool).checks}
+        for vote in self._votes_cast:
+            position = vote.reason.at
+            unevaluated.discard(position)
+            if position is not None:  # only presets have no position
+                self._count(position, vote, decided=position in decided)
+        for position in filter(None, unevaluated):
+            self._counts[position]["passed_over"] += 1
         return verdict
 
-    def _count(self, at: Position, vote: Vote, *, decided: bool) -> None:
-        counts = self._counts[at]
+    def _count(self, position: Position, vote: Vote, *, decided: bool) -> None:
+        counts = self._counts[position]
         # A rule in doubt denies and never allows (V2).
         holds = vote.holds if vote.reason.verdict == "allow" else vote.holds is not False
         in_doubt = vote.holds is None or vote.fails is None

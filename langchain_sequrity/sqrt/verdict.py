@@ -121,15 +121,15 @@ class Verdict:
             columns: Whether places have columns. In a compacted policy only line and column
                 together give the place in the author's text.
         """
-        done = "allowed" if self.allowed else "denied"
+        outcome = "allowed" if self.allowed else "denied"
         doubt = "" if self.certain else " The service may see this differently."
         because = "; ".join(
             _words(reason, columns=columns) for reason in self.reasons[:REASONS_SHOWN]
         )
-        if (more := len(self.reasons) - REASONS_SHOWN) > 0:
-            because = f"{because}; and {more} more"
+        if (omitted := len(self.reasons) - REASONS_SHOWN) > 0:
+            because = f"{because}; and {omitted} more"
         tool = plain(self.tool, limit=80)
-        return f"The call of `{tool}` is {done} ({self.strength}): {because}.{doubt}"
+        return f"The call of `{tool}` is {outcome} ({self.strength}): {because}.{doubt}"
 
 
 def _words(reason: Reason, *, columns: bool) -> str:
@@ -333,6 +333,6 @@ def denial_of(verdict: Verdict, call: Call | None = None) -> Denial:
 def call_facts(call: Call) -> Mapping[str, Any]:
     """The fields of a denial about the call."""
     return {
-        "arguments": {name: one.value for name, one in call.arguments.items()},
-        "labels": {name: one.labels.to_wire() for name, one in call.arguments.items()},
+        "arguments": {name: a.value for name, a in call.arguments.items()},
+        "labels": {name: a.labels.to_wire() for name, a in call.arguments.items()},
     }

@@ -44,10 +44,16 @@ _CONFIG = {
         "strip_response_content": False,
         "include_policy_check_history": True,
         "include_namespace_snapshot": True,
-    }
+    },
+    "fsm": {"detect_tool_errors": "none"},  # a program goes on after an error
 }
-_TAKES = {"type": "object", "properties": {name: {} for name in ARGUMENTS}}
-_TOOLS = [{"type": "function", "function": {"name": one, "parameters": _TAKES}} for one in TOOLS]
+DEFAULTS: Mapping[str, Any] = {"b2": 7, "_x": "x"}
+_PROPERTIES: Json = {name: {} for name in ARGUMENTS}
+_PROPERTIES |= {name: {"default": default} for name, default in DEFAULTS.items()}
+SCHEMA = {"type": "object", "properties": _PROPERTIES}
+DEFINITIONS = [
+    {"type": "function", "function": {"name": tool, "parameters": SCHEMA}} for tool in TOOLS
+]
 
 
 class Policies(Generator):
@@ -116,8 +122,8 @@ class Writer:
         """A policy that compiles, and calls whose results can be sent with a later turn."""
         while True:
             scenario = self._any_scenario()
-            labels = [one.result_labels for one in simulate(scenario.policy, scenario.trials)]
-            if all(map(_can_be_sent, labels)):
+            told = simulate(scenario.policy, scenario.trials, tools=DEFINITIONS)
+            if all(can_be_sent(one.result_labels) for one in told):
                 return scenario
 
     def _any_scenario(self) -> Scenario:
@@ -164,7 +170,7 @@ class Writer:
         )
         return Trial(
             pick.choice(TOOLS[:2] * 3 + TOOLS), arguments, labels, uses, f"r{number}",
-            pick.choice(VALUES), brought, combine,
+            pick.choice(VALUES), brought, combine, pick.random() < 0.25,
         )  # fmt: skip
 
     def _labels(self) -> Labels:
@@ -175,7 +181,7 @@ class Writer:
         return Labels(some(), consumers, some())
 
 
-def _can_be_sent(labels: Labels | None) -> bool:
+def can_be_sent(labels: Labels | None) -> bool:
     """Whether a client may send them. A policy can add `*` or an empty name; a client cannot."""
     if labels is None:
         return True
@@ -189,7 +195,7 @@ def _can_be_sent(labels: Labels | None) -> bool:
 
 def offline(scenario: Scenario) -> list[Told | None]:
     """The reports of `simulate`."""
-    return [_told(one) for one in simulate(scenario.policy, scenario.trials)]
+    return [_told(one) for one in simulate(scenario.policy, scenario.trials, tools=DEFINITIONS)]
 
 
 def _told(one: Decision) -> Told | None:
@@ -257,11 +263,11 @@ class Session:
             assert call["function"]["name"] == trial.tool
             assert json.loads(call["function"]["arguments"]) == trial.arguments
             content = {"role": "tool", "tool_call_id": call["id"], "content": _result(trial)}
-            reply = self._post(content)
+            reply = self._post({**content, **({"is_error": True} if trial.is_error else {})})
         self._note(calls, json.loads(reply["choices"][0]["message"]["content"]))
 
     def _post(self, message: Json, **fields: Any) -> Json:
-        body = {"model": "any/model", "tools": _TOOLS, "messages": [message], **fields}
+        body = {"model": "any/model", "tools": DEFINITIONS, "messages": [message], **fields}
         reply = self._http.post(PATH, json=body, headers=self._headers)
         assert reply.status_code == 200, reply.text
         self._headers["X-Session-ID"] = reply.headers["x-session-id"]

@@ -52,7 +52,6 @@ from langchain_sequrity.graph.journal import (
     ProgramRun,
     Refusal,
     ReplayMismatch,
-    digest_of,
     read_journal,
     read_record,
     records_of_session,
@@ -63,7 +62,7 @@ from langchain_sequrity.headers import ConfigHeader
 from langchain_sequrity.headers.config import ResponseFormatConfig
 from langchain_sequrity.labels import BadLabels, Labels
 from langchain_sequrity.session_memory import OnSessionLost
-from langchain_sequrity.strict_json import dumps, loads
+from langchain_sequrity.strict_json import digest_of, dumps, loads
 from langchain_sequrity.wire.chat_completions.client import read_calls
 from langchain_sequrity.wire.dual_llm import DualLLMResult, dual_llm_result, unwrap_envelope
 from langchain_sequrity.wire.error_body import is_session_gone

@@ -20,7 +20,7 @@ from langchain_sequrity.graph.analysis.reads_and_writes import field_router_of
 from langchain_sequrity.graph.analysis.spec import Branch, GraphSpec, NodeSpec
 from langchain_sequrity.graph.codec.values import current_objects
 from langchain_sequrity.graph.dispatch import Arguments, ClientTools, NodeResult
-from langchain_sequrity.graph.journal import CallResult, ProgramCall, digest_of
+from langchain_sequrity.graph.journal import CallResult, ProgramCall
 from langchain_sequrity.graph.program import (
     DRIVER,
     JOURNAL,
@@ -37,6 +37,7 @@ from langchain_sequrity.labels import (
     labels_given,
     labels_of_error,
 )
+from langchain_sequrity.strict_json import digest_of
 from langchain_sequrity.sync_or_async import run_to_end
 
 

@@ -4,7 +4,6 @@ The server runs the internal tools itself: a data model that reads and judges, a
 They are subject to the policy like any tool. The data model sees its query alone and has no tools.
 """
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -23,13 +22,7 @@ from langchain_sequrity.local.dual_llm.prompts import type_and_size
 from langchain_sequrity.local.dual_llm.state import DualState, MadeCall, OpenTurn, WaitingCall
 from langchain_sequrity.local.interpreter import Labeled, ToolCall, ToolFailure
 from langchain_sequrity.local.interpreter.static_types import has_unknown_type
-from langchain_sequrity.local.policy_gate import (
-    CheckedResult,
-    GatedCall,
-    PolicyGate,
-    ToolReturn,
-    check_entry,
-)
+from langchain_sequrity.local.policy_gate import CheckedResult, GatedCall, ScreenedGate, check_entry
 from langchain_sequrity.local.program_runs import AnyRun
 from langchain_sequrity.local.services import TurnInputs
 from langchain_sequrity.local.tool_results import (
@@ -45,8 +38,8 @@ from langchain_sequrity.sqrt.coerce import (
     INTERNAL_TOOLS,
     arguments_of_sent_tools,
     has_enough_flag,
-    with_defaults,
 )
+from langchain_sequrity.sqrt.gate import ToolReturn
 from langchain_sequrity.sqrt.nodes import Binding, ToolBlock
 from langchain_sequrity.strict_json import as_text, dumps
 
@@ -112,11 +105,12 @@ class TurnCalls:
         self._configuration = context.configuration
         self._turn = turn
         self.own_failures: set[tuple[int, str]] = set()
-        self._own_names = {called: own for own, called in names.items()}
+        self._own_names = {called: name for name, called in names.items()}
         self._tools = arguments_of_sent_tools(turn.tools)
+        self._gate = self._screened_gate()
         functions = [tool["function"] for tool in turn.tools]
         self.ignored_refusal: Labeled | ToolFailure | None = None
-        self._with_output_schema = {one["name"] for one in functions if one.get("output_schema")}
+        self._with_output_schema = {f["name"] for f in functions if f.get("output_schema")}
 
     def make(
         self, step: ToolCall
@@ -137,7 +131,7 @@ class TurnCalls:
         if step.tool not in self._own_names:
             checked = self._checked(call, step.line, self._state.labels)
             return self._internal(checked.call, step.line) if checked.allowed else checked
-        digest = _digest(with_defaults(call, self._tools))
+        digest = self._gate.digest(call)
         session = self._state.labels
         earlier = self._turn.reuse_call(digest) or self._turn.refused_call(digest)
         if earlier is not None:
@@ -147,9 +141,9 @@ class TurnCalls:
         if not checked.allowed:
             return checked
         call, is_cached = checked.call, self._is_cached(call.tool)
-        if is_cached and (known := self._state.cache.get(_digest(call))) is not None:
-            # The cache replaces the tool, not the policy on its results.
-            return self._wrap_result(self._label_result(call, known, failed=False))
+        cached = self._state.cache.get(self._gate.digest(call)) if is_cached else None
+        if cached is not None:  # it replaces the tool, not the policy on its results
+            return self._wrap_result(self._label_result(call, cached, failed=False))
         call_id = self._context.inputs.new_call_id()
         values = dict(call.arguments)
         return WaitingCall(call_id, call.tool, values, digest, session, step.line, is_cached)
@@ -168,9 +162,9 @@ class TurnCalls:
     def _checked(
         self, call: Call, line: int, session: Labels, *, is_repeated: bool = False
     ) -> GatedCall:
-        checked = self._gate().check(call, session)
-        known = self._state.labels
-        self._state.labels = known.join(checked.session) if is_repeated else checked.session
+        checked = self._gate.check(call, session)
+        current = self._state.labels
+        self._state.labels = current.join(checked.session) if is_repeated else checked.session
         entry = check_entry(checked, line)
         if self._turn.has_steps:
             entry = {"step": self._turn.steps, **entry}
@@ -192,9 +186,9 @@ class TurnCalls:
         if not checked.allowed:
             return checked
         returned = self._read(call.tool, earlier.result).returned
-        taken = self._gate().label_result(checked.call, returned, checked.session)
-        session = self._state.labels.join(taken.session)
-        return self._wrap_result(self._store_result(taken, session, failed=False))
+        labelled = self._gate.label_result(checked.call, returned, checked.session)
+        session = self._state.labels.join(labelled.session)
+        return self._wrap_result(self._store_result(labelled, session, failed=False))
 
     def _refused_before(self, call: Call, _: int, refused: MadeCall) -> Labeled | ToolFailure:
         """Answer a call that was refused in this turn: nobody is asked, and nothing is checked."""
@@ -221,13 +215,13 @@ class TurnCalls:
         returned, failed = read.returned, read.failure is not None
         checked_call = self._call(call.tool, call.arguments)
         if call.is_cached and not failed and not read.refusal:
-            self._state.cache[_digest(checked_call)] = returned
+            self._state.cache[self._gate.digest(checked_call)] = returned
         self._turn.made.append(_made_call(call, message, read, self._turn.steps))
         if read.refusal:
             self._turn.checks[-1] = {**self._turn.checks[-1], "refused": read.refusal}
         if read.refusal == "certain":
-            taken = self._gate().label_refusal(checked_call, returned.value, self._state.labels)
-            result = self._store_result(taken, taken.session, failed=failed)
+            refusal = self._gate.label_refusal(checked_call, returned.value, self._state.labels)
+            result = self._store_result(refusal, refusal.session, failed=failed)
         else:
             result = self._label_result(checked_call, returned, failed=failed)
         remember_labels(message, result.labels)
@@ -239,7 +233,7 @@ class TurnCalls:
         No result came, but the call was handed out, so it may have run.
         """
         checked_call = self._call(call.tool, call.arguments)
-        self._state.labels = self._gate().foreseen(checked_call, self._state.labels)
+        self._state.labels = self._gate.foreseen(checked_call, self._state.labels)
 
     def _read(
         self, tool: str, message: ToolMessage, is_error: AskWhetherError | None = None
@@ -255,29 +249,29 @@ class TurnCalls:
             return read
         return replace(read, returned=replace(read.returned, value=read.failure))
 
-    def restore(self, done: Sequence[BaseMessage], waiting: WaitingCall | None) -> None:
+    def restore(self, history: Sequence[BaseMessage], waiting: WaitingCall | None) -> None:
         """Take over calls that were made for this turn before it was restarted.
 
         Args:
-            done: The messages of the history after the user's message that begins the turn. Their
+            history: The messages after the user's message that begins the turn. Their
                 calls have no labels; a program that repeats one supplies the labels.
             waiting: The open call of the restarted turn, if there is one.
         """
         calls = [waiting] if waiting is not None else []
-        for message in done:
+        for message in history:
             if isinstance(message, AIMessage):
                 calls += map(self._restored_call, message.tool_calls)
-        results = {one.tool_call_id: one for one in done if isinstance(one, ToolMessage)}
-        made = {one.call.id: one for one in self._turn.made}
+        results = {m.tool_call_id: m for m in history if isinstance(m, ToolMessage)}
+        calls_made = {call.call.id: call for call in self._turn.made}
         for call in calls:
             if call.id in results:  # the history decides
-                known = made[call.id].call if call.id in made else call
-                made[call.id] = self._restored_result(known, results[call.id])
-        self._turn.made = [*made.values()]
+                first = calls_made[call.id].call if call.id in calls_made else call
+                calls_made[call.id] = self._restored_result(first, results[call.id])
+        self._turn.made = [*calls_made.values()]
 
     def _restored_call(self, call: MessageCall) -> WaitingCall:
         arguments = {name: Labeled(value) for name, value in call["args"].items()}
-        digest = _digest(with_defaults(Call(call["name"], arguments), self._tools))
+        digest = self._gate.digest(Call(call["name"], arguments))
         return WaitingCall(call["id"] or "", call["name"], arguments, digest, self._state.labels, 0)
 
     def _restored_result(self, call: WaitingCall, message: ToolMessage) -> MadeCall:
@@ -287,12 +281,10 @@ class TurnCalls:
             return MadeCall(call, message, "")
         return _made_call(call, message, read, self._turn.steps)
 
-    def _gate(self) -> PolicyGate:
-        added = map(_added_engine, self._state.policies)
-        engines = (self._configuration.engine, *added)
-        return PolicyGate(
-            engines, self._configuration.screen, self._context.models.score, self._tools
-        )
+    def _screened_gate(self) -> ScreenedGate:
+        engines = (self._configuration.engine, *map(_added_engine, self._state.policies))
+        score = self._context.models.score
+        return ScreenedGate(engines, self._configuration.screen, score, self._tools)
 
     def _is_error(self, text: str) -> bool:
         try:
@@ -303,19 +295,18 @@ class TurnCalls:
     def _label_result(
         self, call: Call, returned: ToolReturn, *, failed: bool
     ) -> Labeled | ToolFailure:
-        taken = self._gate().label_result(call, returned, self._state.labels)
-        return self._store_result(taken, taken.session, failed=failed)
+        labelled = self._gate.label_result(call, returned, self._state.labels)
+        return self._store_result(labelled, labelled.session, failed=failed)
 
     def _store_result(
-        self, taken: CheckedResult, session: Labels, *, failed: bool
+        self, labelled: CheckedResult, session: Labels, *, failed: bool
     ) -> Labeled | ToolFailure:
         self._state.labels = session
-        self._state.data_labels = self._state.data_labels.join(taken.result.labels)
-        if taken.findings:
-            found = [str(one) for one in taken.findings]
+        self._state.data_labels = self._state.data_labels.join(labelled.result.labels)
+        if labelled.findings:
             checks = self._turn.checks
-            checks[-1] = {**checks[-1], "result_findings": found}
-        result = taken.result
+            checks[-1] = {**checks[-1], "result_findings": [*map(str, labelled.findings)]}
+        result = labelled.result
         return ToolFailure(str(result.value), result.labels) if failed else result
 
     def _wrap_result(self, result: Labeled | ToolFailure) -> Labeled | ToolFailure:
@@ -329,7 +320,7 @@ class TurnCalls:
     # -- internal tools
 
     def _internal(self, call: Call, line: int) -> Labeled | ToolFailure | TurnCompleted:
-        values = {name: one.value for name, one in call.arguments.items()}
+        values = {name: argument.value for name, argument in call.arguments.items()}
         if call.tool == _COMPLETE_TURN:
             return TurnCompleted(call.arguments.get("value", Labeled(None)))
         models = self._context.models
@@ -358,8 +349,9 @@ class TurnCalls:
             ):
                 msg = "A policy of a program may have check rules only, no updates."
                 raise UnusableAnswer(msg)
-        _added_engine(text)
+        _added_engine(text)  # raises for a policy that does not compile
         self._state.policies.append(text)
+        self._gate = self._screened_gate()
 
     def _is_cached(self, tool: str) -> bool:
         """Whether results of a tool are cached; in doubt they are not, and the call is made."""
@@ -376,25 +368,6 @@ def _made_call(call: WaitingCall, message: ToolMessage, read: ReadResult, step: 
 def _is_unicode(name: str) -> bool:
     """Whether UTF-8 can encode a name; data can choose one, as in `f(**{text: 1})`."""
     return not any("\ud800" <= char <= "\udfff" for char in name)
-
-
-def _digest(call: Call) -> str:
-    """A digest that is the same for calls of a tool with the same arguments."""
-    values = {name: one.value for name, one in call.arguments.items()}
-    text = dumps([call.tool, _canonical(values)])
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
-
-
-def _canonical(value: Any) -> Any:
-    """One form for all values that are equal in JSON: 5 is 5.0, and keys have no order."""
-    match value:
-        case dict():
-            return {name: _canonical(value[name]) for name in sorted(value)}
-        case list():
-            return [*map(_canonical, value)]
-        case float() if value.is_integer():
-            return int(value)
-    return value
 
 
 @lru_cache(maxsize=_REMEMBERED)

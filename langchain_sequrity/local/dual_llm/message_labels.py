@@ -15,8 +15,8 @@ from langchain_sequrity.local.refusals import refuse
 from langchain_sequrity.local.services import TurnInputs
 from langchain_sequrity.local.tool_results import BadResult, read_result
 from langchain_sequrity.sqrt import Argument, Call
-from langchain_sequrity.sqrt.coerce import ToolArguments, arguments_of_sent_tools, with_defaults
-from langchain_sequrity.sqrt.context import result_labels
+from langchain_sequrity.sqrt.coerce import arguments_of_sent_tools
+from langchain_sequrity.sqrt.gate import Gate
 
 _KEY = "data_labels"
 
@@ -84,8 +84,8 @@ class MessageLabels:
         }
 
     @cached_property
-    def _tools(self) -> Mapping[str, ToolArguments]:
-        return arguments_of_sent_tools(self._request.tools)
+    def _gate(self) -> Gate:
+        return Gate((self._configuration.engine,), arguments_of_sent_tools(self._request.tools))
 
     def _of_result(self, message: ToolMessage, call: MessageCall) -> Labels | None:
         try:
@@ -95,10 +95,5 @@ class MessageLabels:
         arguments: Mapping[str, Argument] = {
             name: Argument(value) for name, value in call["args"].items()
         }
-        author_call = Call(call["name"], arguments)
-        is_error = returned.is_error
-        labels = result_labels(author_call, returned.labels, returned.combine, is_error=is_error)
-        result = Argument(returned.value, labels)
-        judged = with_defaults(author_call, self._tools)
-        engine = self._configuration.engine
-        return engine.after(judged, result, self._session, is_error=is_error)[0]
+        answered = Call(call["name"], arguments)
+        return self._gate.result_labels(answered, returned, self._session)[0]

@@ -9,8 +9,8 @@ from langchain_core.messages import BaseMessage, ToolMessage
 
 from langchain_sequrity.labels import NO_LABELS, Labels
 from langchain_sequrity.local.interpreter import Labeled
-from langchain_sequrity.local.policy_gate import ToolReturn
 from langchain_sequrity.local.tool_results import Refusal
+from langchain_sequrity.sqrt.gate import ToolReturn
 
 Json = dict[str, Any]
 S = TypeVar("S", "OpenTurn", "DualState")

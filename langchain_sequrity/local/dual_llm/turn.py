@@ -29,9 +29,8 @@ from langchain_sequrity.local.interpreter import Labeled
 from langchain_sequrity.local.refusals import refuse
 from langchain_sequrity.local.services import TurnInputs
 from langchain_sequrity.strict_json import dumps_like_service
-from langchain_sequrity.wire.dual_llm import Envelope
+from langchain_sequrity.wire.dual_llm import Envelope, join_models
 from langchain_sequrity.wire.exchange import ChatRequest
-from langchain_sequrity.wire.planner_worker import join_models
 
 PROGRAM, VARIABLES = "user_provided_program", "context_vars"
 

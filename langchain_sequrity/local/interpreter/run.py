@@ -9,8 +9,6 @@ then read from it, in a live run and in a replay, so that the two cannot differ.
 log of another run starts again and compares each call with the log.
 """
 
-import hashlib
-import json
 import sys
 import threading
 import weakref
@@ -68,6 +66,7 @@ from langchain_sequrity.local.interpreter.values import (
     type_name,
     unbox,
 )
+from langchain_sequrity.strict_json import digest_of
 
 FailureKind = Literal["exception", "budget", "branch", "exit", "value"]
 
@@ -176,7 +175,7 @@ _EXPECTED_ANSWERS: dict[type, tuple[Any, str]] = {
 }
 
 
-ENGINE = 2
+ENGINE = 3
 """Version of the engine in logs: a log of another version is not replayed."""
 _EVENT_SIZE = 260  # bytes of an event without its value
 _LIST_FACTOR = 5  # a list of numbers takes 5 times as much as the list itself
@@ -207,11 +206,6 @@ def checked_event(event: LogEvent) -> LogEvent:
     return checked
 
 
-def _digest(data: Any) -> str:
-    text = json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
 def labeled_to_json(labeled: Labeled) -> list[Any]:
     """Write a value with its labels."""
     return [labeled.value, labeled.labels.to_wire()]
@@ -224,7 +218,7 @@ def named_to_json(values: Mapping[str, Labeled]) -> dict[str, Any]:
 
 def call_digest(call: ToolCall) -> str:
     """The digest that identifies a call in the log."""
-    return _digest([call.tool, named_to_json(call.arguments)])
+    return digest_of([call.tool, named_to_json(call.arguments)])
 
 
 def answer_event(answer: Answer, call: str) -> LogEvent:
@@ -483,7 +477,7 @@ class Job:
 
     def start(self) -> None:
         """Log or compare the initial state of the run; then bind the variables."""
-        digest = _digest([self.program.digest, named_to_json(self.variables), self.is_strict])
+        digest = digest_of([self.program.digest, named_to_json(self.variables), self.is_strict])
         if not self.log:
             self.log.append({"event": "start", "engine": ENGINE, "digest": digest})
         event = self.next_event("start")
