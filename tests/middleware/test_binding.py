@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import pydantic.v1
 import pytest
-from langchain.agents.middleware import wrap_tool_call
+from langchain.agents.middleware import AgentMiddleware, wrap_tool_call
 from langchain.tools import InjectedState, ToolRuntime, tool
 from langchain_core.messages import ToolMessage
 from langchain_core.tools import BaseTool, StructuredTool
@@ -673,6 +673,51 @@ def test_a_call_beside_others_waits_only_if_a_rule_reads_what_the_schema_changes
     call = ("pay", {"to": "ada", "note": "Hello "})
     run = agent(rules, [pay], calling(call, call), policy_tools=None)
     assert kinds(run.invoke(ask())) == made
+
+
+MARKS_EVE = """
+    tool "pay" { session before { when to.value == "eve" { @tags |= {"seen"}; } } }
+    tool "send" { must deny when "seen" in @session.tags; }
+"""
+
+
+@pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
+@pytest.mark.parametrize("end", ["made", "raises", "policy"])
+@pytest.mark.parametrize("to", [" Eve ", "Ada"])
+async def test_a_session_changes_by_the_validated_arguments_however_the_call_ends(
+    to: str, end: str, is_async: bool
+) -> None:
+    @tool(args_schema=Validated)
+    def pay(to: str) -> str:
+        """Pay."""
+        if end == "raises":
+            raise ConnectionError(to)
+        return "paid"
+
+    def send() -> str:
+        """Send."""
+        return "sent"
+
+    class Catches(AgentMiddleware[Any]):
+        def wrap_tool_call(self, request: Any, handler: Any) -> Any:
+            try:
+                return handler(request)
+            except ConnectionError as error:
+                return ToolMessage(repr(error), tool_call_id=request.tool_call["id"])
+
+        async def awrap_tool_call(self, request: Any, handler: Any) -> Any:
+            try:
+                return await handler(request)
+            except ConnectionError as error:
+                return ToolMessage(repr(error), tool_call_id=request.tool_call["id"])
+
+    rules = f"{MARKS_EVE}\n{NOT_EVE}" if end == "policy" else MARKS_EVE
+    calls = calling(("pay", {"to": to})), calling(("send", {}))
+    run = agent(rules, [pay, send], *calls, middleware=[Catches()], policy_tools=None)
+    state = await run.ainvoke(ask()) if is_async else run.invoke(ask())
+    is_eve = to == " Eve "
+    first = "policy" if is_eve and end == "policy" else "made"
+    assert kinds(state) == [first, "policy" if is_eve else "made"]
 
 
 @pytest.mark.parametrize("written", ["user_id", "userId"])
