@@ -34,7 +34,7 @@ from pydantic import (
 from pydantic.alias_generators import to_camel
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 
-from langchain_sequrity.middleware import denial_of
+from langchain_sequrity.middleware import PolicyEvent, denial_of
 from tests.middleware.agents import NO_RULES, Till, agent, ask, calling, kinds, results
 from tests.middleware.derived_arguments import Person, tried
 
@@ -426,6 +426,26 @@ def test_a_value_with_attributes_is_more_than_the_text_that_it_looks_like(
     state = agent(policy, [pay], calling(("pay", {"to": value}))).invoke(ask())
     assert kinds(state) == ["policy"]
     assert got == []
+
+
+class Account(BaseModel):
+    to: str
+    _bank: str = PrivateAttr("")
+
+    def model_post_init(self, _: Any) -> None:
+        self._bank = "eve"
+
+
+def test_the_policy_sees_the_private_attributes_of_a_model() -> None:
+    @tool(args_schema=create_model("Schema", account=(Account, ...)))
+    def pay(account: Any) -> str:
+        """Pay."""
+        return f"paid {account.to}"
+
+    events: list[PolicyEvent] = []
+    call = calling(("pay", {"account": {"to": "ada"}}))
+    agent(NO_RULES, [pay], call, on_event=events.append, log_arguments=True).invoke(ask())
+    assert events[-1].arguments == {"account": {"to": "ada", "_bank": "eve"}}
 
 
 def test_values_that_have_no_attributes_are_compared_as_the_model_writes_them() -> None:
