@@ -409,17 +409,22 @@ def _writes_of(config: RunnableConfig) -> deque[tuple[str, Any]]:
     return writes
 
 
-def write_first(config: RunnableConfig, new: tuple[str, Any]) -> None:
+def write_first(config: RunnableConfig, new: tuple[str, Any]) -> bool:
     """Write to a channel before the other channels of a task.
 
     A checkpointer stores the writes of a task by their number, and keeps the older one of two. If a
     task runs again and writes more, its writes must keep their numbers.
+
+    Returns:
+        Whether it was written: an attempt that has timed out writes nothing.
     """
     config["configurable"][CONFIG_KEY_SEND]([new])
     writes = _writes_of(config)
-    if writes and writes[-1] is new:  # an attempt that has timed out writes nothing
-        writes.pop()
-        writes.insert(sum(channel == new[0] for channel, _ in writes), new)
+    if not writes or writes[-1] is not new:
+        return False
+    writes.pop()
+    writes.insert(sum(channel == new[0] for channel, _ in writes), new)
+    return True
 
 
 def task_writes(config: RunnableConfig) -> list[tuple[str, Any]]:

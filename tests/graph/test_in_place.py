@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, TypedDict
 
 import pytest
+from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.messages import AIMessage, AnyMessage
 from langchain_core.tools import tool
 from langgraph.cache.memory import InMemoryCache
@@ -533,6 +534,39 @@ def test_parallel_nodes_may_not_share_an_object_that_one_of_them_changes(
     doc = Doc()
     with pytest.raises(UsageError, match=r"in place"):
         secured(_beside(first, other), model).invoke({"doc": doc, "same": doc, "note": []})
+
+
+@pytest.mark.parametrize("shared", [0, 1])
+def test_parallel_nodes_may_not_share_any_of_several_objects_that_one_of_them_changes(
+    model: ChatSequrity, shared: int
+) -> None:
+    has_begun, has_read = threading.Event(), threading.Event()
+
+    def change_all(state: Two) -> dict[str, Any]:
+        has_begun.set()
+        has_read.wait(10)
+        for doc in state["doc"]:
+            doc.title = "changed"
+        return {}
+
+    def read(state: Two) -> dict[str, Any]:
+        has_begun.wait(10)
+        return {"note": [str(state["same"])]}
+
+    class End(BaseCallbackHandler):
+        def on_chain_start(self, *_: Any, run_id: Any, name: str = "", **__: Any) -> None:
+            self.run_id = run_id if name == "read" else getattr(self, "run_id", None)
+
+        def on_chain_end(self, *_: Any, run_id: Any, **__: Any) -> None:
+            if run_id == getattr(self, "run_id", None):
+                has_read.set()
+
+    docs = [Doc(), Doc()]
+    values: Any = {"doc": docs, "same": docs[shared], "note": []}
+    message = "Node `change_all` changed a `Doc` in place, and node `read`"
+    with pytest.raises(UsageError, match=message):
+        secured(_beside(change_all, read), model).invoke(values, {"callbacks": [End()]})
+    assert has_read.is_set()
 
 
 def test_an_object_that_changed_under_another_field_is_not_given_to_a_node(

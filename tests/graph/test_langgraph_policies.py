@@ -3,6 +3,7 @@
 import asyncio
 import operator
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Annotated, Any, TypedDict
 
 import pytest
@@ -198,6 +199,43 @@ async def test_a_node_that_takes_too_long_is_stopped(limit: Any, model: ChatSequ
     ]
     assert secure == plain
     assert secure[1] is NodeTimeoutError
+
+
+def _ignoring_its_timeout() -> Any:
+    """The first attempt goes on after its timeout, until the second one has written its output."""
+    attempts, has_written, has_ended = list[int](), asyncio.Event(), asyncio.Event()
+
+    async def work(_: State) -> dict[str, Any]:
+        attempts.append(len(attempts))
+        number = len(attempts)
+        if number == 1:
+            with suppress(asyncio.CancelledError):
+                await asyncio.sleep(30)
+            await has_written.wait()
+        return {"text": str(number), "log": [f"work {number}"]}
+
+    async def route(_: State) -> str:
+        if has_written.is_set():  # the first attempt
+            has_ended.set()
+        else:
+            has_written.set()
+            await has_ended.wait()
+            await asyncio.sleep(0.05)  # the end of the first attempt must change nothing
+        return "last"
+
+    graph: Any = StateGraph(State)
+    policy = RetryPolicy(initial_interval=0.001, jitter=False, retry_on=NodeTimeoutError)
+    graph.add_node("work", work, timeout=TimeoutPolicy(run_timeout=0.5), retry_policy=policy)
+    graph.add_node("last", last).add_edge(START, "work")
+    return graph.add_conditional_edges("work", route, ["last"])
+
+
+async def test_an_attempt_that_ignores_its_timeout_writes_nothing(model: ChatSequrity) -> None:
+    plain, secure = [
+        await graph.ainvoke({"text": "a"}) for graph in Twins(_ignoring_its_timeout, model).of()
+    ]
+    assert secure == plain
+    assert secure["log"] == ["work 2", "last 2"]
 
 
 # Error handlers

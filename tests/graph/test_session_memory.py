@@ -13,7 +13,7 @@ from langgraph.types import Command
 
 from langchain_sequrity import LangGraphExecutor
 from langchain_sequrity.chat_models.threads import forget_threads
-from langchain_sequrity.errors import PolicyDenied, SessionLost
+from langchain_sequrity.errors import PolicyDenied, ProgramFailed, SessionLost
 from langchain_sequrity.local import LocalServer
 
 POLICY = """
@@ -181,6 +181,29 @@ def test_an_executor_within_a_node_does_not_begin_a_session_of_its_own(
     plain = pair.add_edge(START, "first").add_edge("first", "again").compile()
     with pytest.raises(PolicyDenied):  # two runs of one plain run share their session
         plain.invoke({"messages": [HumanMessage("read_mail")]})
+    assert office.ran == ["read_mail"]
+
+
+def test_a_run_that_failed_does_not_keep_the_session_from_the_next_one(
+    base_url: str, office: Office
+) -> None:
+    config = {"fsm": {"max_tool_calls_per_step": 3}}
+    inner = office.executor(base_url, None, session_config=config)
+    texts = ["read_mail read_mail read_mail", "send"]
+
+    def ask(_: MessagesState) -> dict[str, Any]:
+        try:
+            inner.invoke({"messages": [HumanMessage(texts.pop(0))]})
+        except ProgramFailed as error:
+            return {"messages": [AIMessage(str(error.code))]}
+        return {"messages": [AIMessage("done")]}
+
+    team: Any = StateGraph(MessagesState).add_node("ask", ask).add_edge(START, "ask")
+    graph: Any = StateGraph(MessagesState).add_node("team", team.compile())
+    graph.add_edge(START, "team")
+    graph.add_conditional_edges("team", lambda _: "team" if texts else END, ["team", END])
+    with pytest.raises(PolicyDenied):
+        graph.compile().invoke({"messages": [HumanMessage("Go")]})
     assert office.ran == ["read_mail"]
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import pydantic.v1
 import pytest
-from langchain.agents.middleware import wrap_tool_call
+from langchain.agents.middleware import AgentMiddleware, wrap_tool_call
 from langchain.tools import InjectedState, ToolRuntime, tool
 from langchain_core.messages import ToolMessage
 from langchain_core.tools import BaseTool, StructuredTool
@@ -34,7 +34,7 @@ from pydantic import (
 from pydantic.alias_generators import to_camel
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 
-from langchain_sequrity.middleware import denial_of
+from langchain_sequrity.middleware import PolicyEvent, denial_of
 from tests.middleware.agents import NO_RULES, Till, agent, ask, calling, kinds, results
 from tests.middleware.derived_arguments import Person, tried
 
@@ -428,6 +428,26 @@ def test_a_value_with_attributes_is_more_than_the_text_that_it_looks_like(
     assert got == []
 
 
+class Account(BaseModel):
+    to: str
+    _bank: str = PrivateAttr("")
+
+    def model_post_init(self, _: Any) -> None:
+        self._bank = "eve"
+
+
+def test_the_policy_sees_the_private_attributes_of_a_model() -> None:
+    @tool(args_schema=create_model("Schema", account=(Account, ...)))
+    def pay(account: Any) -> str:
+        """Pay."""
+        return f"paid {account.to}"
+
+    events: list[PolicyEvent] = []
+    call = calling(("pay", {"account": {"to": "ada"}}))
+    agent(NO_RULES, [pay], call, on_event=events.append, log_arguments=True).invoke(ask())
+    assert events[-1].arguments == {"account": {"to": "ada", "_bank": "eve"}}
+
+
 def test_values_that_have_no_attributes_are_compared_as_the_model_writes_them() -> None:
     class Plain(str):
         __slots__ = ()
@@ -673,6 +693,51 @@ def test_a_call_beside_others_waits_only_if_a_rule_reads_what_the_schema_changes
     call = ("pay", {"to": "ada", "note": "Hello "})
     run = agent(rules, [pay], calling(call, call), policy_tools=None)
     assert kinds(run.invoke(ask())) == made
+
+
+MARKS_EVE = """
+    tool "pay" { session before { when to.value == "eve" { @tags |= {"seen"}; } } }
+    tool "send" { must deny when "seen" in @session.tags; }
+"""
+
+
+@pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
+@pytest.mark.parametrize("end", ["made", "raises", "policy"])
+@pytest.mark.parametrize("to", [" Eve ", "Ada"])
+async def test_a_session_changes_by_the_validated_arguments_however_the_call_ends(
+    to: str, end: str, is_async: bool
+) -> None:
+    @tool(args_schema=Validated)
+    def pay(to: str) -> str:
+        """Pay."""
+        if end == "raises":
+            raise ConnectionError(to)
+        return "paid"
+
+    def send() -> str:
+        """Send."""
+        return "sent"
+
+    class Catches(AgentMiddleware[Any]):
+        def wrap_tool_call(self, request: Any, handler: Any) -> Any:
+            try:
+                return handler(request)
+            except ConnectionError as error:
+                return ToolMessage(repr(error), tool_call_id=request.tool_call["id"])
+
+        async def awrap_tool_call(self, request: Any, handler: Any) -> Any:
+            try:
+                return await handler(request)
+            except ConnectionError as error:
+                return ToolMessage(repr(error), tool_call_id=request.tool_call["id"])
+
+    rules = f"{MARKS_EVE}\n{NOT_EVE}" if end == "policy" else MARKS_EVE
+    calls = calling(("pay", {"to": to})), calling(("send", {}))
+    run = agent(rules, [pay, send], *calls, middleware=[Catches()], policy_tools=None)
+    state = await run.ainvoke(ask()) if is_async else run.invoke(ask())
+    is_eve = to == " Eve "
+    first = "policy" if is_eve and end == "policy" else "made"
+    assert kinds(state) == [first, "policy" if is_eve else "made"]
 
 
 @pytest.mark.parametrize("written", ["user_id", "userId"])

@@ -51,6 +51,7 @@ DOUBTS: list[tuple[str, str, dict[str, Argument]]] = [
     ("a bracket in a wildcard", 'a.value in {w"[ab]*"}', {"a": given("ac")}),
     ("a backslash in a wildcard", 'a.value in {w"a\\*"}', {"a": given("a*")}),
     ("a time without zone near one with a zone", 'a.value == d"2027-01-01T00:00:00Z"', {"a": given("2027-01-01T05:00:00")}),
+    ("a time of the first zone of a day", 'a.value == d"2027-01-01T00:00:00Z"', {"a": given("2027-01-01T14:00:00")}),
     ("a bound without zone", 'a.value in {datetime d"2027-01-01"..}', {"a": given("2027-01-01T05:00:00Z")}),
     ("a text that is no time", 'a.value in {datetime d"2027-01-01"..}', {"a": given("next week")}),
     ("seconds where texts are usual", "a.value in {datetime 5}", {"a": given(5)}),

@@ -286,6 +286,23 @@ def test_a_verdict_is_certain_only_if_all_readings_agree(count: int) -> None:
     law()
 
 
+def test_a_soft_rule_in_doubt_may_decide_between_a_hard_rule_and_a_hard_default() -> None:
+    hard, soft = "must allow always;", 'should allow when "x" in who.tags;'
+    presets = Presets(default_allow_hard=True)
+    readings = {
+        (verdict.allowed, verdict.strength)
+        for text in (f'tool "lend" {{ {hard} }}', f'tool "other" {{ {hard} }}')
+        for tags in (set[str](), {"x"})
+        for verdict in [
+            decide(f'{text} tool "lend" {{ {soft} }}', presets=presets, who=given(tags=tags))
+        ]
+    }
+    assert readings == {(True, "hard"), (True, "soft")}
+
+    # Whether the regex of a tool must match the whole name is unknown.
+    assert not decide(f'tool r"len" {{ {hard} }} tool "lend" {{ {soft} }}', presets=presets).certain
+
+
 @settings(max_examples=500, derandomize=True)
 @generated(BLOCKS.map(lambda rules: [rule for rule in rules if rule.condition != "who"]), PRESETS)
 def test_the_counters_are_the_numbers_of_votes(rules: list[Rule], presets: Presets) -> None:

@@ -412,6 +412,21 @@ def test_a_connection_that_was_idle_for_too_long_is_closed_with_all_older_ones()
     assert [one.is_closed for one in connections] == [True, True, False]
 
 
+def test_a_connection_that_is_idle_for_too_long_is_closed_while_another_is_in_use() -> None:
+    time = FakeTime()
+    origin: Any = pool.OriginPool(threading.BoundedSemaphore(2), 2, time.clock.now)
+    unused, used = Connection(), Connection()
+    assert idle(origin, unused, used) == [False, False]
+
+    for _ in range(2):
+        assert not unused.is_closed
+        assert origin.acquire() is used
+        time.passes(pool.KEEPALIVE / 2 + 0.1)
+        assert idle(origin, used) == [False]
+
+    assert unused.is_closed
+
+
 def test_a_connection_that_the_server_closed_is_not_used_again(serve: Serve, way: Way) -> None:
     server = serve(answer_then_close(way))
     transport = Transport(server.url, retry=ONCE)

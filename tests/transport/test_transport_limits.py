@@ -24,6 +24,7 @@ from tests.transport.transport_helpers import (
     STREAM,
     STREAM_END,
     STREAM_HEAD,
+    STREAMS,
     WAIT,
     WORKS,
     FakeTime,
@@ -165,6 +166,18 @@ def test_a_slow_consumer_does_not_count_towards_the_silence_limit(
         pieces.append(piece)
 
     assert pieces == ["a", "b"]
+
+
+def test_the_silence_limit_of_an_attempt_does_not_end_the_next_one(
+    serve: Callable[..., RawServer], streaming: Way, time: FakeTime
+) -> None:
+    server = serve(says(STREAM_HEAD, keep=False), STREAMS)
+    retry = RetryPolicy(first_wait=150, longest_wait=150, random=lambda: 1.0)
+    limits = quick(silence=100, total=None)
+    transport = Transport(server.url, timeouts=limits, retry=retry, clock=time.clock)
+
+    assert streaming.call(transport) == ["a", "b"]
+    assert time.waits == [150]
 
 
 def test_a_slow_consumer_counts_towards_the_total_limit(

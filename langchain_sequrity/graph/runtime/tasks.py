@@ -323,7 +323,6 @@ class _ResultWriter(Runnable[Any, Any]):
         self._driver.results.check_shared(
             self._task, self._state, self._state.changed_objects, "changed"
         )
-        self._driver.results.by_task[self._task] = result
         _compat.write(config, result.writes)
         if self._asks_routers:
             await self._store_output(result, config)
@@ -342,16 +341,21 @@ class _ResultWriter(Runnable[Any, Any]):
 
     async def _store_output(self, result: NodeResult, config: RunnableConfig) -> None:
         """Store the output, so that the node does not run again if a router does not finish."""
-        self._write_result(result, config)
+        if not self._write_result(result, config):
+            return
         output = self._node.stored_output(_compat.task_writes(config), result)
         await self._driver.store_output(self._task, output)
 
-    def _write_result(self, result: NodeResult, config: RunnableConfig) -> None:
+    def _write_result(self, result: NodeResult, config: RunnableConfig) -> bool:
+        """Write the entry of the call. `False` in an attempt that has timed out, which has none."""
         driver, handle = self._driver, self._driver.tasks.get(self._task).handle
         session = driver.log.session
         record = self._node.call_result(self.call, result, self._gathered, session, handle)
+        if not _compat.write_first(config, (JOURNAL, [record.stored()])):
+            return False
+        driver.results.by_task[self._task] = result
         driver.record(self._task, self._node.tool, record)
-        _compat.write_first(config, (JOURNAL, [record.stored()]))
+        return True
 
 
 class _RouterTask(Runnable[Any, Any]):
@@ -448,8 +452,8 @@ class _RouterTask(Runnable[Any, Any]):
         facts: dict[str, Any] = {"session": driver.log.session, "objects": _new_objects()}
         facts["early_id"] = call.id if is_early else ""
         result = CallResult.for_value(call, wire, gathered.labels or Labels(), **facts)
-        driver.record(task, tool, result)
-        _compat.write_first(config, (JOURNAL, [result.stored()]))
+        if _compat.write_first(config, (JOURNAL, [result.stored()])):
+            driver.record(task, tool, result)
 
 
 def _driver_and_task(config: RunnableConfig) -> tuple[Driver, str]:
