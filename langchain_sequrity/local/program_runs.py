@@ -47,11 +47,11 @@ class InProcess:
     - an escape from the interpreter: it reaches the server's keys, sessions and files.
     """
 
-    def check(self, source: str, *, owner: str = "", known: Collection[str] = ()) -> None:
+    def check(self, source: str, *, owner: str = "", variables: Collection[str] = ()) -> None:
         """Check a program, as `WorkerPool.check` does."""
         del owner
-        if known:
-            parse(source, known=known)
+        if variables:
+            parse(source, variables=variables)
         else:
             _parsed(source)
 
@@ -111,18 +111,18 @@ class ProgramRunner:
             with suppress(UsageError):  # the first program raises it
                 self._open_pool().prepare()
 
-    def check(self, source: str, owner: str, known: Collection[str] = ()) -> None:
+    def check(self, source: str, owner: str, variables: Collection[str] = ()) -> None:
         """Check that a program uses nothing but the language.
 
         Args:
             source: Its text.
             owner: Its owner: programs of different owners never share a process.
-            known: Variables that exist before it.
+            variables: Variables that exist before it.
 
         Raises:
             ProgramRefused: With line, column and a suggestion.
         """
-        self._executor_ready().check(source, owner=owner, known=known)
+        self._executor_ready().check(source, owner=owner, variables=variables)
 
     def run(self, source: str, owner: str, **options: Any) -> AnyRun:
         """Make a run of a program; `options` are those of `Run`. Raises like `check`."""

@@ -95,9 +95,9 @@ def _pattern(text: Any) -> Pattern:
     try:
         return Pattern(text)
     except PatternError as error:
-        shown = plain(text, limit=_SHOWN_PATTERN)
+        pattern = plain(text, limit=_SHOWN_PATTERN)
         _invalid(
-            "regex", f"Input should be a regular expression, and `{shown}` is not one: {error}"
+            "regex", f"Input should be a regular expression, and `{pattern}` is not one: {error}"
         )
 
 

@@ -319,8 +319,8 @@ def _described_verb(description: str) -> str:
     """The word of a description that shows that the tool acts, or an empty text."""
     verbs = ((_SENTENCE, _ACTS | _ALSO_NOUNS), (_JOINED, _ACTS), (_INFLECTED, _STRONG))
     words_found = (
-        _first_of(map(str.lower, place.findall(description)), vocabulary)
-        for place, vocabulary in verbs
+        _first_of(map(str.lower, position.findall(description)), vocabulary)
+        for position, vocabulary in verbs
     )
     return next(filter(None, words_found), "")
 

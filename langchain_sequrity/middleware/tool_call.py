@@ -663,16 +663,16 @@ def _tool_return(value: Any, messages: Sequence[ToolMessage]) -> ToolReturn:
     Raises:
         UsageError: For labels that it did not make, and for labels in a message's text.
     """
-    found = [one for message in messages if (one := read_artifact(message.artifact)) is not None]
+    artifacts = list(filter(None, (read_artifact(message.artifact) for message in messages)))
     for message in messages:
         refuse_lost_labels(str(message.text))
     labels: Labels | None = None
-    for own, combine in found:
+    for message_labels, combine in artifacts:
         if combine != "ignore":
-            labels = own if labels is None else labels.join(own)
-    is_alone = len(messages) == len(found) == 1
+            labels = message_labels if labels is None else labels.join(message_labels)
+    is_alone = len(messages) == len(artifacts) == 1
     is_error = any(message.status == "error" for message in messages)
-    return ToolReturn(value, labels, found[0][1] if is_alone else "merge", is_error)
+    return ToolReturn(value, labels, artifacts[0][1] if is_alone else "merge", is_error)
 
 
 def _labels(

@@ -13,7 +13,6 @@ from langchain_sequrity.display import plain, rich_text
 from langchain_sequrity.errors import PolicySyntaxError
 from langchain_sequrity.sqrt.diagnostics import not_a_text
 from langchain_sequrity.sqrt.lexer import COMMENT, MAX_CHARACTERS, Token, tokens
-from langchain_sequrity.sqrt.nodes import FIELDS
 
 if TYPE_CHECKING:
     import rich.text
@@ -36,6 +35,7 @@ _COLOURS: dict[Tone, str] = {
     "comment": "#808080",
     "mistake": "#e5484d",
 }
+_LABEL_FIELDS = {"tags", "producers", "consumers"}  # `nodes`, which shows policies in colour
 _WORDS: dict[str, Tone] = {
     **dict.fromkeys([
         "let", "tool", "must", "hard", "should", "soft", "always", "when", "priority",
@@ -147,6 +147,6 @@ def _tone(all_tokens: Sequence[Token], index: int) -> Tone:
 
 def _word_tone(before: str, word: str, after: str) -> Tone:
     """The colour of a word. No word is reserved, so its neighbours tell a keyword from a name."""
-    if before in {".", "@"} and word in FIELDS:
+    if before in {".", "@"} and word in _LABEL_FIELDS:
         return "labels"
     return "" if before == "let" or after in _NAMED else _WORDS.get(word, "")

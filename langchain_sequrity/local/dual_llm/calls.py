@@ -216,7 +216,7 @@ class TurnCalls:
         checked_call = self._call(call.tool, call.arguments)
         if call.is_cached and not failed and not read.refusal:
             self._state.cache[self._gate.digest(checked_call)] = returned
-        self._turn.made.append(_made_call(call, message, read, self._turn.steps))
+        self._turn.calls_made.append(_made_call(call, message, read, self._turn.steps))
         if read.refusal:
             self._turn.checks[-1] = {**self._turn.checks[-1], "refused": read.refusal}
         if read.refusal == "certain":
@@ -262,12 +262,12 @@ class TurnCalls:
             if isinstance(message, AIMessage):
                 calls += map(self._restored_call, message.tool_calls)
         results = {m.tool_call_id: m for m in history if isinstance(m, ToolMessage)}
-        calls_made = {call.call.id: call for call in self._turn.made}
+        calls_made = {call.call.id: call for call in self._turn.calls_made}
         for call in calls:
             if call.id in results:  # the history decides
                 first = calls_made[call.id].call if call.id in calls_made else call
                 calls_made[call.id] = self._restored_result(first, results[call.id])
-        self._turn.made = [*calls_made.values()]
+        self._turn.calls_made = [*calls_made.values()]
 
     def _restored_call(self, call: MessageCall) -> WaitingCall:
         arguments = {name: Labeled(value) for name, value in call["args"].items()}

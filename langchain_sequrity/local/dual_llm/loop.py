@@ -426,7 +426,7 @@ class ProgramLoop:
         turn, choice = self._turn, self._context.inputs.request.tool_choice
         if not turn.is_planned or not self._makes_reply:
             return None
-        called = {made_call.call.tool for made_call in (*turn.made, *turn.settled)}
+        called = {made_call.call.tool for made_call in (*turn.calls_made, *turn.settled)}
         if isinstance(choice, dict) and choice["name"] not in called:
             required = [choice["name"]]
         elif choice == "required":
@@ -482,7 +482,7 @@ class ProgramLoop:
         """The calls that the program and failed ones before it have made, and those refused."""
         lists = []
         for head, refusal in _CALLS_BEFORE.items():
-            calls = (m.call.tool for m in self._turn.made if m.refusal == refusal)
+            calls = (m.call.tool for m in self._turn.calls_made if m.refusal == refusal)
             if names := ", ".join(dict.fromkeys(f"`{tool}`" for tool in calls)):
                 lists.append(f"{head}: {names}.")
         return f" ({' '.join(lists)})" if lists else ""

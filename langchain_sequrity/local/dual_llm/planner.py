@@ -104,7 +104,7 @@ def _messages(
     # The lists of variables in the prompt, one before each program of the turn.
     lists = ["" if is_pruned else step.variables for step in turn.attempts]
     first, *later = [*lists, turn.context]
-    calls = prompts.made_calls_text(turn.made, names, configuration.planner)
+    calls = prompts.made_calls_text(turn.calls_made, names, configuration.planner)
     for section in (first, "" if later else calls):
         if section:
             instructions = f"{instructions}\n{section}\n"

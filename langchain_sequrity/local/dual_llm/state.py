@@ -142,7 +142,7 @@ class OpenTurn:
         steps: Number of programs.
         failed_steps: Number of failed programs.
         calls: Number of tool calls of this program.
-        made: Calls that were made or refused for this program and for failed programs before it.
+        calls_made: Calls that this program and failed ones before it made, or that were refused.
         settled: Calls that were made for successful steps.
         asked_for: How often this program has made each call, by the call's digest.
         checks: One report for each checked call of the turn.
@@ -172,7 +172,7 @@ class OpenTurn:
     steps: int = 0
     failed_steps: int = 0
     calls: int = 0
-    made: list[MadeCall] = field(default_factory=list)
+    calls_made: list[MadeCall] = field(default_factory=list)
     settled: list[MadeCall] = field(default_factory=list)
     asked_for: dict[str, int] = field(default_factory=dict)
     checks: list[Json] = field(default_factory=list)
@@ -196,24 +196,24 @@ class OpenTurn:
         """
         number = self.asked_for[digest] = self.asked_for.get(digest, 0) + 1
         # A failed call has no result; a new program may try it again.
-        same = (m for m in self.made if m.call.digest == digest and not m.failed)
+        same = (m for m in self.calls_made if m.call.digest == digest and not m.failed)
         return next(islice(same, number - 1, None), None)
 
     def refused_call(self, digest: str) -> MadeCall | None:
         """The call of this turn that was refused, if there is one."""
-        return next((m for m in self.made if m.refusal and m.call.digest == digest), None)
+        return next((m for m in self.calls_made if m.refusal and m.call.digest == digest), None)
 
     def settle(self) -> None:
         """Put the calls of a successful step aside: a later step that repeats one is a new call."""
         unused, asked_for = [], dict(self.asked_for)
-        for made_call in self.made:
+        for made_call in self.calls_made:
             digest = made_call.call.digest
             if not made_call.failed and asked_for.get(digest, 0) > 0:
                 asked_for[digest] -= 1
                 self.settled.append(made_call)
             else:
                 unused.append(made_call)
-        self.made, self.asked_for = unused, {}
+        self.calls_made, self.asked_for = unused, {}
 
 
 @dataclass(slots=True)
@@ -229,7 +229,7 @@ class DualState:
         variables: Variables of earlier turns.
         past: Earlier turns.
         turn: The open turn.
-        made: Calls of the last turn: a client may go back to it, as in LangGraph's time travel.
+        calls_made: Calls of the last turn, to which a client may go back.
         cache: Cached tool results.
         policies: Policies that programs added.
     """
@@ -240,7 +240,7 @@ class DualState:
     variables: dict[str, Labeled] = field(default_factory=dict)
     past: list[PastTurn] = field(default_factory=list)
     turn: OpenTurn | None = None
-    made: list[MadeCall] = field(default_factory=list)
+    calls_made: list[MadeCall] = field(default_factory=list)
     cache: dict[str, ToolReturn] = field(default_factory=dict)
     policies: list[str] = field(default_factory=list)
 

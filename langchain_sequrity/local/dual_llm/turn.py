@@ -144,7 +144,7 @@ class DualAnswer:
         is_same = diff.done or (restarted is not None and restarted.query == turn.query)
         if diff.mismatch and is_same:
             # Somebody who goes back may decide otherwise, unless the history has the refusal.
-            turn.made = [call for call in state.made if call.refusal is None]
+            turn.calls_made = [call for call in state.calls_made if call.refusal is None]
         loop = ProgramLoop(self._context, turn)
         loop.calls.restore(diff.done, restarted.waiting if restarted is not None else None)
         return loop.run_caller_program(program) if program is not None else (yield from loop.plan())
@@ -162,7 +162,7 @@ class DualAnswer:
         """Close the open turn, and cancel its waiting call."""
         self.close()
         if self._state.turn is not None:
-            self._state.made = [*self._state.turn.settled, *self._state.turn.made]
+            self._state.calls_made = [*self._state.turn.settled, *self._state.turn.calls_made]
             self._state.turn = None
             self._ended_turns += counts
 

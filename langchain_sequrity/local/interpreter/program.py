@@ -340,13 +340,15 @@ def _is_literal(node: ast.expr) -> bool:
     return all(isinstance(part, _LITERALS) for part in ast.walk(node))
 
 
-def parse(source: str, limits: Limits = DEFAULT_LIMITS, *, known: Collection[str] = ()) -> Program:
+def parse(
+    source: str, limits: Limits = DEFAULT_LIMITS, *, variables: Collection[str] = ()
+) -> Program:
     """Parse a program and check that it uses only what the language supports.
 
     Args:
         source: Python text.
         limits: Limits of its size and nesting.
-        known: Names of variables that exist before it.
+        variables: Names of variables that exist before it.
 
     Returns:
         The program.
@@ -365,7 +367,7 @@ def parse(source: str, limits: Limits = DEFAULT_LIMITS, *, known: Collection[str
     try:
         check_placement(tree)
         # This also refuses what only the compiler finds, such as a field of an unknown type.
-        compile_module(Machine(limits=limits), tree, variables=known)
+        compile_module(Machine(limits=limits), tree, variables=variables)
     except (RecursionError, OutOfBudget) as error:
         too_deep = isinstance(error, RecursionError)
         raise ProgramRefused(TOO_DEEP if too_deep else str(error)) from None

@@ -314,7 +314,9 @@ class Job:
             variable_names = [*self.machine.names]
 
             def read(text: str) -> Program:
-                return self.checked(parse(text, self.limits, known=variable_names), variable_names)
+                return self.checked(
+                    parse(text, self.limits, variables=variable_names), variable_names
+                )
 
             self.parsed_next = _read_with_corrections(read, source)
         return self.parsed_next

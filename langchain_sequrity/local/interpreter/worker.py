@@ -243,7 +243,7 @@ class _WorkerLoop:
             # A replay repeats the work before each result of the log.
             self._set_time_limit(sum(event["event"] != "read" for event in request["log"]) or 1)
             if request["do"] == "check":
-                parse(request["source"], self._limits, known=request["known"])
+                parse(request["source"], self._limits, variables=request["known"])
                 return {}
             return self._run(request)
         except ProgramRefused as refused:

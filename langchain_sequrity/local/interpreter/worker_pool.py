@@ -402,13 +402,13 @@ class WorkerPool:
         with self._lock:
             self._idle.append(worker)
 
-    def check(self, source: str, *, owner: str = "", known: Collection[str] = ()) -> None:
+    def check(self, source: str, *, owner: str = "", variables: Collection[str] = ()) -> None:
         """Check that a program uses only what the language supports, as `parse` does.
 
         Args:
             source: Its text.
             owner: Its owner.
-            known: Variables that exist before it.
+            variables: Variables that exist before it.
 
         Raises:
             ProgramRefused: With line, column and what to write instead; and if checking it takes
@@ -417,7 +417,7 @@ class WorkerPool:
         """
         worker = self.acquire(owner)
         try:
-            request = {"do": "check", "source": source, "known": [*known], "log": []}
+            request = {"do": "check", "source": source, "known": [*variables], "log": []}
             self.exchange(worker, request)
         except WorkerLost as lost:
             raise ProgramRefused(str(lost)) from None
