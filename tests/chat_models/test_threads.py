@@ -574,6 +574,16 @@ class BrokenStore(InMemoryStore):
         raise ConnectionError
 
 
+@pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
+async def test_a_call_that_cannot_be_written_leaves_the_thread_free(
+    base_url: str, office: Office, is_async: bool
+) -> None:
+    model = make_model(base_url).bind_tools(office.tools)
+    for text, error in (("\ud800", UsageError), ("send to nobody", PolicyDenied)):
+        with pytest.raises(error):
+            await model.ainvoke(text, THREAD) if is_async else model.invoke(text, THREAD)
+
+
 def test_a_store_that_fails_loses_no_reply_and_hides_no_denial(
     base_url: str, office: Office, caplog: pytest.LogCaptureFixture
 ) -> None:

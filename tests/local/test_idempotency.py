@@ -12,7 +12,14 @@ import pytest
 
 from langchain_sequrity.errors import InvalidRequest
 from langchain_sequrity.local import MemorySessions
-from langchain_sequrity.local.idempotency import MAX_AGE_SECONDS, MAX_REPLIES, Replies, StoredReply
+from langchain_sequrity.local.idempotency import (
+    MAX_AGE_SECONDS,
+    MAX_REPLIES,
+    Replies,
+    ReplyCopy,
+    StoredReply,
+)
+from langchain_sequrity.local.limits import REPLY, Charge, MemoryBudget
 from tests.local.api import WAIT, Api, Gate, Speaker, detail, said, session_of, streamed_text
 from tests.local.conftest import Serve
 
@@ -49,6 +56,26 @@ def test_a_request_with_the_same_key_gets_the_stored_reply_and_changes_nothing(
     assert again.headers["x-request-id"] != first.headers["x-request-id"]
     assert sessions[session].turns == 2
     assert len(sessions) == 1
+
+
+@pytest.mark.parametrize(
+    ("sizes", "budget", "is_kept"),
+    [
+        ([5, 5], 10, True),
+        ([5, 6], 10, False),
+        ([11, 1], 10, False),
+        ([REPLY - 1, 1], 2 * REPLY, True),
+        ([REPLY, 1, 1], 2 * REPLY, False),
+    ],
+)
+def test_a_stream_is_copied_as_a_whole_or_not_at_all(
+    sizes: list[int], budget: int, is_kept: bool
+) -> None:
+    copied = ReplyCopy(Charge(MemoryBudget(budget)))
+    pieces = [bytes([65 + number]) * size for number, size in enumerate(sizes)]
+    for piece in pieces:
+        copied.add(piece)
+    assert copied.body == (b"".join(pieces) if is_kept else None)
 
 
 def test_a_first_turn_sent_twice_starts_one_session(counted: Api, sessions: MemorySessions) -> None:

@@ -99,6 +99,12 @@ def _any(arguments: dict[str, Argument]) -> dict[str, Any]:
     return dict(arguments)
 
 
+def test_the_short_form_in_a_check_is_in_doubt_whatever_runs_before_the_check() -> None:
+    for update in ("", 'session before { a.tags |= {"y"}; }'):
+        verdict = decide(f'tool "lend" {{ {update} must deny when "x" in @tags; }}', a=given())
+        assert (verdict.allowed, verdict.certain) == (False, False)
+
+
 @pytest.mark.parametrize(
     ("predicate", "arguments", "known"),
     [

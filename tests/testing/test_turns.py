@@ -165,6 +165,18 @@ def test_a_successful_turn_is_allowed_by_the_rules_of_its_calls(till: LocalServe
     assert_allowed(lambda: ask(agent(till, "dual-llm"), "small"), tool="pay")
 
 
+def test_the_last_denial_in_the_history_of_checks_has_the_rules_of_a_denied_turn() -> None:
+    checks = [
+        {"tool": "pay", "verdict": "soft_denied", "denied": [{"tool": "pay", "rule": "repaired"}]},
+        {"tool": "pay", "verdict": "hard_denied", "denied": [{"tool": "pay", "rule": "decided"}]},
+        {"tool": "pay", "verdict": "soft_allowed", "denied": []},
+    ]
+    denied = PolicyDenied(denial=Denial("pay"), checks=checks)
+    assert_denied(denied, rule="decided")
+    with pytest.raises(AssertionError, match="the rule is `decided`"):
+        assert_denied(denied, rule="repaired")
+
+
 def test_a_failure_says_that_a_detail_is_not_reported() -> None:
     bare = PolicyDenied()
     assert_denied(bare)

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import cycle
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import pytest
@@ -252,3 +252,19 @@ def test_no_program_waits_after_the_planner_has_failed(waiting: Waiting, begin: 
     assert dialog.post(late, words("Go on")).status_code == 500
     assert waiting.becomes(0)
     assert value(dialog.send(late, words("Go on"))) == "done"
+
+
+def test_the_oldest_run_is_closed_when_there_are_too_many() -> None:
+    class Waits:
+        is_closed = False
+
+        def close(self) -> None:
+            self.is_closed = True
+
+    runs, waiting = PendingRuns(max_live=2), [Waits() for _ in range(4)]
+    for number, run in enumerate(waiting):
+        runs.put(str(number), cast("Any", run))
+    assert [run.is_closed for run in waiting] == [True, True, False, False]
+    assert (runs.pop("0"), runs.pop("3")) == (None, waiting[3])
+    runs.close()
+    assert [run.is_closed for run in waiting] == [True, True, True, False]
