@@ -19,7 +19,8 @@ from langchain_sequrity.local.idempotency import (
     ReplyCopy,
     StoredReply,
 )
-from langchain_sequrity.local.limits import REPLY, Charge, MemoryBudget
+from langchain_sequrity.local.limits import REPLY as MOST_BYTES
+from langchain_sequrity.local.limits import Charge, MemoryBudget
 from tests.local.api import WAIT, Api, Gate, Speaker, detail, said, session_of, streamed_text
 from tests.local.conftest import Serve
 
@@ -64,8 +65,8 @@ def test_a_request_with_the_same_key_gets_the_stored_reply_and_changes_nothing(
         ([5, 5], 10, True),
         ([5, 6], 10, False),
         ([11, 1], 10, False),
-        ([REPLY - 1, 1], 2 * REPLY, True),
-        ([REPLY, 1, 1], 2 * REPLY, False),
+        ([MOST_BYTES - 1, 1], 2 * MOST_BYTES, True),
+        ([MOST_BYTES, 1, 1], 2 * MOST_BYTES, False),
     ],
 )
 def test_a_stream_is_copied_as_a_whole_or_not_at_all(

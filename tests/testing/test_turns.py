@@ -171,7 +171,7 @@ def test_the_last_denial_in_the_history_of_checks_has_the_rules_of_a_denied_turn
         {"tool": "pay", "verdict": "hard_denied", "denied": [{"tool": "pay", "rule": "decided"}]},
         {"tool": "pay", "verdict": "soft_allowed", "denied": []},
     ]
-    denied = PolicyDenied(denial=Denial("pay"), checks=checks)
+    denied = PolicyDenied(denial=Denial("pay"), checks=tuple(checks))
     assert_denied(denied, rule="decided")
     with pytest.raises(AssertionError, match="the rule is `decided`"):
         assert_denied(denied, rule="repaired")
