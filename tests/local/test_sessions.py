@@ -10,8 +10,9 @@ from uuid import UUID, uuid4
 import httpx
 import pytest
 
+from langchain_sequrity.errors import NotFound
 from langchain_sequrity.local import LocalServer, MemorySessions, Session
-from langchain_sequrity.local.sessions import bearer_digest
+from langchain_sequrity.local.sessions import bearer_digest, resume_session
 from langchain_sequrity.wire.exchange import ChatRequest
 from tests.local.api import (
     WAIT,
@@ -434,6 +435,21 @@ def test_a_session_in_use_is_neither_evicted_nor_expired() -> None:
     sessions.release(busy.id)
     clock.now += 61
     assert sessions.find(busy.id) is None
+
+
+def test_a_request_that_also_names_a_session_of_somebody_else_finds_none() -> None:
+    sessions = MemorySessions()
+    own, second, foreign = (Session(bearer, "/path") for bearer in ("me", "me", "you"))
+    for session in (own, second, foreign):
+        sessions.save(session)
+
+    def resumed(*session_ids: str) -> Session | None:
+        return resume_session(sessions, {*session_ids}, bearer="me", path="/path")
+
+    for ids in ({own.id, foreign.id}, {own.id, second.id}, {own.id, "unknown"}, {foreign.id}):
+        with pytest.raises(NotFound, match="unknown or has expired, or the request names two"):
+            resumed(*ids)
+    assert resumed(own.id, own.short) is own
 
 
 # One request at a time
