@@ -198,8 +198,8 @@ def test_a_run_that_failed_does_not_keep_the_session_from_the_next_one(
             return {"messages": [AIMessage(str(error.code))]}
         return {"messages": [AIMessage("done")]}
 
-    team: Any = StateGraph(MessagesState).add_node("ask", ask).add_edge(START, "ask")
-    graph: Any = StateGraph(MessagesState).add_node("team", team.compile())
+    team: Any = StateGraph(MessagesState).add_sequence([("ask", ask)]).add_edge(START, "ask")
+    graph: Any = StateGraph(MessagesState).add_sequence([("team", team.compile())])
     graph.add_edge(START, "team")
     graph.add_conditional_edges("team", lambda _: "team" if texts else END, ["team", END])
     with pytest.raises(PolicyDenied):

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import cycle
-from typing import Any, cast
+from typing import Any
 
 import httpx
 import pytest
@@ -261,9 +261,10 @@ def test_the_oldest_run_is_closed_when_there_are_too_many() -> None:
         def close(self) -> None:
             self.is_closed = True
 
-    runs, waiting = PendingRuns(max_live=2), [Waits() for _ in range(4)]
+    runs = PendingRuns(max_live=2)
+    waiting: list[Any] = [Waits() for _ in range(4)]
     for number, run in enumerate(waiting):
-        runs.put(str(number), cast("Any", run))
+        runs.put(str(number), run)
     assert [run.is_closed for run in waiting] == [True, True, False, False]
     assert (runs.pop("0"), runs.pop("3")) == (None, waiting[3])
     runs.close()
