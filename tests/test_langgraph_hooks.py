@@ -109,7 +109,9 @@ def test_a_method_with_other_parameters_is_named(
 
 
 @pytest.mark.parametrize(
-    ("function", "parameters"), [*_compat._FUNCTIONS.items()], ids=lambda case: str(case)[:40]
+    ("function", "parameters"),
+    [*_compat._FUNCTIONS.items()],
+    ids=lambda case: getattr(case, "__qualname__", "parameters"),
 )
 def test_a_function_with_other_parameters_is_named(
     function: FunctionType, parameters: str, monkeypatch: Patch

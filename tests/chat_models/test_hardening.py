@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -17,6 +18,7 @@ from langchain_core.messages import (
 from langchain_core.runnables import RunnableLambda
 
 from langchain_sequrity import ChatSequrity, labeled_tool_result
+from langchain_sequrity.connection import Connection
 from langchain_sequrity.errors import (
     BadReply,
     NotFound,
@@ -25,6 +27,7 @@ from langchain_sequrity.errors import (
     ServerFailed,
     UsageError,
 )
+from langchain_sequrity.headers import FeaturesHeader
 from langchain_sequrity.labels import read_artifact
 from tests.chat_models.conftest import OTHER_SESSION, SESSION, Service, call_id, completion
 from tests.chat_models.test_dual_llm import DENIAL, DUAL, envelope, failure
@@ -502,3 +505,11 @@ def test_headers_on_messages_contain_no_cookies(service: Service, make_model: Ma
     headers = make_model(include_response_headers=True).invoke("x").response_metadata["headers"]
     assert "x-request-id" in headers
     assert "set-cookie" not in headers
+
+
+def test_the_digest_of_a_session_tells_where_each_part_of_its_connection_ends() -> None:
+    features = FeaturesHeader.single_llm()
+    plain = Connection("https://a.example", "key")
+    single = replace(plain, features=features)
+    written = f"m{features.to_header()}"
+    assert plain.session_digest(written, "s") != single.session_digest("m", "s")

@@ -481,6 +481,7 @@ def test_a_failed_turn_that_only_says_so_is_an_ended_session(
     [
         {"message": "ValueError: the session of the user has ended before the program began " * 4},
         {"message": "Session expired. Context: {'args': {}}"},
+        {"message": "The session has expired, " * 20 + "it is over."},
         {"message": "Session expired", "program": "x = 1"},
         {"message": "Session expired", "policy_check_history": [{"verdict": "soft_allowed"}]},
         {"message": "The program of the session has ended with an error."},

@@ -204,6 +204,23 @@ def test_what_a_node_changes_in_place_has_the_labels_of_what_it_read(
         executor.invoke({"doc": copy.deepcopy(doc), "secret": "", "other": ""}, _THREAD)
 
 
+class Letters(TypedDict):
+    secret: str
+    doc: list[AnyMessage]
+    other: str
+
+
+@pytest.mark.parametrize("field_name", ["content", "name", "note"])
+def test_what_a_node_changes_in_a_message_has_the_labels_of_what_it_read(
+    guarded: ChatSequrity, field_name: str
+) -> None:
+    graph = _leaking(lambda doc, text: setattr(doc[0], field_name, text), Letters)
+    with pytest.raises(PolicyDenied):
+        secured(graph, guarded).invoke(
+            {"doc": [AIMessage("x", note="")], "secret": "", "other": ""}
+        )
+
+
 @pytest.mark.parametrize(
     ("make", "change"),
     [

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from langchain_core.messages import AIMessage, HumanMessage
@@ -198,10 +198,9 @@ def test_a_run_that_failed_does_not_keep_the_session_from_the_next_one(
             return {"messages": [AIMessage(str(error.code))]}
         return {"messages": [AIMessage("done")]}
 
-    node: Any = ask
-    team: Any = StateGraph(MessagesState).add_node("ask", node).add_edge(START, "ask")
-    graph: Any = StateGraph(MessagesState).add_node("team", team.compile())
-    graph.add_edge(START, "team")
+    team, graph = (cast("Any", StateGraph(MessagesState)) for _ in range(2))
+    team.add_node("ask", ask).add_edge(START, "ask")
+    graph.add_node("team", team.compile()).add_edge(START, "team")
     graph.add_conditional_edges("team", lambda _: "team" if texts else END, ["team", END])
     with pytest.raises(PolicyDenied):
         graph.compile().invoke({"messages": [HumanMessage("Go")]})

@@ -218,3 +218,12 @@ def test_parsed_json_is_checked_by_the_same_rules() -> None:
     assert from_wire(ConfigHeader, {"fsm": {}}) == ConfigHeader(fsm=FsmConfig())
     with pytest.raises(UsageError, match="Unknown field `extra`"):
         from_wire(ConfigHeader, {"extra": {}})
+
+
+@pytest.mark.parametrize("code", [*range(0x20), 0x7F, *range(0x80, 0xA0)])
+def test_no_control_character_is_in_the_value_of_a_header(code: int) -> None:
+    config = ConfigHeader.model_validate({"extra": {"text": f"a{chr(code)}b"}})
+    value = config.to_header()
+    assert value.isascii()
+    assert value.isprintable()
+    assert ConfigHeader.from_header(value, unknown="keep") == config

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from langchain_sequrity.errors import InvalidRequest
-from langchain_sequrity.local import MemorySessions
+from langchain_sequrity.local import MemorySessions, limits
 from langchain_sequrity.local.idempotency import (
     MAX_AGE_SECONDS,
     MAX_REPLIES,
@@ -19,7 +19,6 @@ from langchain_sequrity.local.idempotency import (
     ReplyCopy,
     StoredReply,
 )
-from langchain_sequrity.local.limits import REPLY as MOST_BYTES
 from langchain_sequrity.local.limits import Charge, MemoryBudget
 from tests.local.api import WAIT, Api, Gate, Speaker, detail, said, session_of, streamed_text
 from tests.local.conftest import Serve
@@ -65,8 +64,8 @@ def test_a_request_with_the_same_key_gets_the_stored_reply_and_changes_nothing(
         ([5, 5], 10, True),
         ([5, 6], 10, False),
         ([11, 1], 10, False),
-        ([MOST_BYTES - 1, 1], 2 * MOST_BYTES, True),
-        ([MOST_BYTES, 1, 1], 2 * MOST_BYTES, False),
+        ([limits.REPLY - 1, 1], 2 * limits.REPLY, True),
+        ([limits.REPLY, 1, 1], 2 * limits.REPLY, False),
     ],
 )
 def test_a_stream_is_copied_as_a_whole_or_not_at_all(

@@ -1,17 +1,22 @@
 """Sessions: their owner, their history, their end, and one request at a time."""
 
+import gc
 import json
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 from uuid import UUID, uuid4
 
 import httpx
 import pytest
+from langchain_core.messages import BaseMessage, HumanMessage
 
+from langchain_sequrity.errors import NotFound, StatusError
 from langchain_sequrity.local import LocalServer, MemorySessions, Session
-from langchain_sequrity.local.sessions import bearer_digest
+from langchain_sequrity.local.sessions import bearer_digest, resume_session
 from langchain_sequrity.wire.exchange import ChatRequest
 from tests.local.api import (
     WAIT,
@@ -434,6 +439,36 @@ def test_a_session_in_use_is_neither_evicted_nor_expired() -> None:
     sessions.release(busy.id)
     clock.now += 61
     assert sessions.find(busy.id) is None
+
+
+def test_a_request_that_also_names_a_session_of_somebody_else_finds_none() -> None:
+    sessions = MemorySessions()
+    own, second, foreign = (Session(bearer, "/path") for bearer in ("me", "me", "you"))
+    for session in (own, second, foreign):
+        sessions.save(session)
+
+    def resumed(*session_ids: str) -> Session | None:
+        return resume_session(sessions, {*session_ids}, bearer="me", path="/path")
+
+    for ids in ({own.id, foreign.id}, {own.id, second.id}, {own.id, "unknown"}, {foreign.id}):
+        with pytest.raises(NotFound, match="unknown or has expired, or the request names two"):
+            resumed(*ids)
+    assert resumed(own.id, own.short) is own
+
+
+@pytest.mark.parametrize("is_stored", [False, True])
+def test_nothing_of_a_turn_that_makes_a_session_too_large_stays_in_memory(is_stored: bool) -> None:
+    sessions = MemorySessions(max_session_bytes=100_000)
+    session = Session("bearer", "/path")
+    if is_stored:
+        sessions.save(session)
+    messages: list[BaseMessage] = [HumanMessage("x" * 10_000) for _ in range(50)]
+    last = weakref.ref(messages[-1])
+    with pytest.raises(StatusError, match="more than 100000 bytes"):
+        sessions.save(replace(session, messages=messages))
+    del messages
+    gc.collect()
+    assert last() is None
 
 
 # One request at a time

@@ -1,6 +1,7 @@
 """The policy sees the arguments that the tool gets, whatever its schema does with them."""
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from datetime import date
 from decimal import Decimal
 from typing import Annotated, Any
@@ -738,6 +739,35 @@ async def test_a_session_changes_by_the_validated_arguments_however_the_call_end
     is_eve = to == " Eve "
     first = "policy" if is_eve and end == "policy" else "made"
     assert kinds(state) == [first, "policy" if is_eve else "made"]
+
+
+@pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
+async def test_a_call_that_raised_may_be_made_again_under_a_policy_on_the_session(
+    is_async: bool,
+) -> None:
+    failures = [ConnectionError()]
+
+    def pay(euros: int) -> str:
+        """Pay."""
+        if failures:
+            raise failures.pop()
+        return f"paid {euros}"
+
+    class Retries(AgentMiddleware[Any]):
+        def wrap_tool_call(self, request: Any, handler: Any) -> Any:
+            with suppress(ConnectionError):
+                return handler(request)
+            return handler(request)
+
+        async def awrap_tool_call(self, request: Any, handler: Any) -> Any:
+            with suppress(ConnectionError):
+                return await handler(request)
+            return await handler(request)
+
+    rules = 'tool "pay" { session before { @tags |= {"tried"}; } must deny when euros.value == 1; }'
+    run = agent(rules, [pay], calling(("pay", {"euros": 5})), middleware=[Retries()])
+    state = await run.ainvoke(ask()) if is_async else run.invoke(ask())
+    assert (kinds(state), results(state)[0].text) == (["made"], "paid 5")
 
 
 @pytest.mark.parametrize("written", ["user_id", "userId"])

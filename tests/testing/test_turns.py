@@ -166,7 +166,7 @@ def test_a_successful_turn_is_allowed_by_the_rules_of_its_calls(till: LocalServe
 
 
 def test_the_last_denial_in_the_history_of_checks_has_the_rules_of_a_denied_turn() -> None:
-    checks = [
+    checks: list[Any] = [
         {"tool": "pay", "verdict": "soft_denied", "denied": [{"tool": "pay", "rule": "repaired"}]},
         {"tool": "pay", "verdict": "hard_denied", "denied": [{"tool": "pay", "rule": "decided"}]},
         {"tool": "pay", "verdict": "soft_allowed", "denied": []},

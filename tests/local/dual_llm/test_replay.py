@@ -262,7 +262,7 @@ def test_the_oldest_run_is_closed_when_there_are_too_many() -> None:
             self.is_closed = True
 
     runs = PendingRuns(max_live=2)
-    waiting: Any = [Waits() for _ in range(4)]
+    waiting: list[Any] = [Waits() for _ in range(4)]
     for number, run in enumerate(waiting):
         runs.put(str(number), run)
     assert [run.is_closed for run in waiting] == [True, True, False, False]

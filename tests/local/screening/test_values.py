@@ -114,6 +114,14 @@ def test_keys_that_would_become_equal_are_numbered() -> None:
     }
 
 
+@pytest.mark.parametrize("count", [1, 2, 3, 20])
+def test_no_entry_of_an_object_is_lost_when_its_keys_are_redacted(count: int) -> None:
+    value = {f"user{number}@x.example": number for number in range(count)}
+    screened = redacted(ALL, value)
+    assert list(screened.values()) == list(range(count))
+    assert all(name.startswith("[E-MAIL ADDRESS REDACTED]") for name in screened)
+
+
 def test_a_finding_names_kind_path_and_number() -> None:
     outcome = looked_at({"mail": {"to": ["x", "a@x.example b@x.example http://x.example"]}})
     assert set(outcome.findings) == {
