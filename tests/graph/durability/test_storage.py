@@ -1,7 +1,7 @@
 """Checkpoints of a run are small, and a run can continue from any of them."""
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -11,13 +11,16 @@ from langgraph.checkpoint.base import CheckpointTuple
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.checkpoint.sqlite import SqliteSaver
 from langgraph.errors import InvalidUpdateError
+from langgraph.graph import START, StateGraph
 from langgraph.types import Command
 
 from langchain_sequrity import ChatSequrity, LangGraphExecutor
 from langchain_sequrity.errors import UsageError
-from tests.graph.durability.growth import chain, plain, secured
+from langchain_sequrity.local import LocalServer
+from tests.graph.durability.growth import State, chain, plain, secured
 from tests.graph.durability.killing import expected
 from tests.graph.durability.subject import GIVEN, Note, graph
+from tests.graph.services import noted
 
 _THREAD: RunnableConfig = {"configurable": {"thread_id": "1"}}
 
@@ -189,3 +192,28 @@ def test_a_crashed_run_can_be_updated_and_continues_as_in_langgraph(
             continue
         ended.append(runs.invoke(None, _THREAD))
     assert ended[1] == ended[0]
+
+
+@pytest.mark.parametrize("saver", SAVERS)
+def test_a_run_that_moved_within_a_step_continues_in_its_last_session(saver: str) -> None:
+    """Each service begins the run again, and the records of all sessions are in one step."""
+    broken = [True]
+
+    def step(state: State) -> State:
+        if broken:
+            raise RuntimeError
+        return {"text": state["text"].upper()}
+
+    made: Any = StateGraph(State).add_node("first", lambda state: {"text": f"{state['text']}!"})
+    made.add_node("second", step).add_edge(START, "first").add_edge("first", "second")
+    with ExitStack() as stack, SAVERS[saver]() as kept:
+        servers = [stack.enter_context(LocalServer()) for _ in range(4)]
+        services = [stack.enter_context(noted(server.base_url)) for server in servers]
+        runs = partial(LangGraphExecutor, made, checkpointer=kept)
+        for model, _ in services:
+            with pytest.raises(RuntimeError):
+                runs(model).invoke({"text": "a"} if model is services[0][0] else None, _THREAD)
+        broken.clear()
+        model, sent = services[-1]
+        assert runs(model).invoke(None, _THREAD) == {"text": "A!"}
+        assert sent.sessions().count(None) == 1

@@ -415,6 +415,17 @@ def test_a_program_that_failed_because_a_tool_did_may_run_a_second_time(begin: B
     assert len(dialog.planner.requests) == 2
 
 
+def test_a_program_whose_tool_fails_each_time_runs_twice_and_then_ends_the_turn(
+    begin: Begin,
+) -> None:
+    config = {"fsm": {"detect_tool_errors": "regex", "max_pllm_failed_steps": 9}}
+    dialog = begin({"text": "final_return_value = look_up(word='a')"}, config=config)
+    dialog.say()
+    assert calls(dialog.answer("Error: busy")) == [("look_up", {"word": "a"})]
+    _, message = error(dialog.answer("Error: busy"))
+    assert "The planner wrote the same program 3 times." in message
+
+
 # The prompt of a team
 
 
