@@ -15,6 +15,7 @@ from langchain_core.runnables import RunnableLambda
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.errors import GraphRecursionError, InvalidUpdateError, NodeError
 from langgraph.graph import START, StateGraph
+from langgraph.types import Command, Send
 
 from langchain_sequrity import ChatSequrity, SequrityMessages
 from langchain_sequrity.errors import PolicyDenied, ProgramFailed, SequrityError, UsageError
@@ -406,3 +407,38 @@ def test_any_reply_of_the_service_gives_the_state_in_it_or_a_typed_error(
 
 def _said(reply: Any) -> Any:
     return json.loads(reply["choices"][0]["message"]["content"])
+
+
+class _Bill(TypedDict, total=False):
+    note: str
+    paid: int
+
+
+def _read(state: _Bill) -> "Command[Any]":
+    return Command(goto=[Send("pay", {"due": len(state["note"])})])
+
+
+def _pay(packet: dict[str, Any]) -> _Bill:
+    return {"paid": packet["due"]}
+
+
+@pytest.mark.parametrize("changed", [None, "note", "paid"])
+def test_a_packet_keeps_labels_that_no_field_has_whatever_is_changed_from_outside(
+    changed: str | None,
+) -> None:
+    policy = """
+    tool "read" -> @tags |= {"mail"};
+    tool "pay" { must deny when @args.tags overlaps {"mail"}; }
+    """
+    graph: Any = StateGraph(_Bill)
+    graph.add_node("pay", _pay).add_edge(START, "read")
+    graph.add_node("read", _read, destinations=("pay",))
+    dual = {"agent_arch": "dual-llm"}
+    with LocalServer() as server:
+        model = ChatSequrity("any/model", base_url=server.base_url, policy=policy, features=dual)
+        runs = secured(graph, model, checkpointer=InMemorySaver())
+        runs.invoke({"note": "abc"}, thread(), interrupt_before=["pay"])
+        change: Any = None if changed is None else Command(update={changed: 1})
+        with pytest.raises(PolicyDenied) as denied:
+            runs.invoke(change, thread())
+    assert denied.value.tool == "pay"
