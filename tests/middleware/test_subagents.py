@@ -448,3 +448,25 @@ def test_the_state_keeps_only_labels_of_agents_inside_calls() -> None:
     assert kept["session"] == {"producers": [], "consumers": ["*"], "tags": ["sent"]}
     session = {"session", "session_id", "revision", "is_partial"}
     assert set(kept) <= session | {"seen", "plan", "labelled"}
+
+
+@pytest.mark.parametrize("had_sent", [False, True])
+def test_an_inner_agent_with_a_memory_brings_the_session_of_its_thread(*, had_sent: bool) -> None:
+    office = Office()
+    policy = PolicyMiddleware(ONCE)
+    inner: Any = create_agent(
+        Acts(), office.tools(), middleware=[policy], checkpointer=InMemorySaver(), name="inner"
+    )
+    memory: Any = {"configurable": {"thread_id": "of the inner agent"}}
+
+    @tool
+    def ask(question: str) -> str:
+        """Ask another agent."""
+        return str(inner.invoke({"messages": question}, memory)["messages"][-1].text)
+
+    inner.invoke({"messages": plan([SENDS] if had_sent else READS)}, memory)
+    outer: Any = create_agent(
+        Acts(), [ask, *office.tools()], middleware=[policy], checkpointer=InMemorySaver()
+    )
+    run(outer, [[("ask", {"question": plan([SENDS])})], SENDS])
+    assert office.sent == ["hello"]
