@@ -12,7 +12,7 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.checkpoint.sqlite import SqliteSaver
 from langgraph.errors import InvalidUpdateError
 from langgraph.graph import START, StateGraph
-from langgraph.types import Command
+from langgraph.types import Command, interrupt
 
 from langchain_sequrity import ChatSequrity, LangGraphExecutor
 from langchain_sequrity.errors import UsageError
@@ -217,3 +217,20 @@ def test_a_run_that_moved_within_a_step_continues_in_its_last_session(saver: str
         model, sent = services[-1]
         assert runs(model).invoke(None, _THREAD) == {"text": "A!"}
         assert sent.sessions().count(None) == 1
+
+
+def test_a_run_that_began_at_a_change_from_outside_is_not_begun_again_when_it_is_resumed(
+    model: ChatSequrity,
+) -> None:
+    def ask(state: State) -> State:
+        return {"text": f"{state['text']} {interrupt('Go on?')}"}
+
+    made: Any = StateGraph(State).add_node("first", lambda state: {"text": f"{state['text']}!"})
+    made.add_node("ask", ask).add_edge(START, "first").add_edge("first", "ask")
+    with noted(model.base_url) as (counted, sent):
+        runs = LangGraphExecutor(made, counted, checkpointer=InMemorySaver())
+        runs.invoke({"text": "a"}, _THREAD, interrupt_before=["ask"])
+        runs.invoke(Command(update={"text": "b"}), _THREAD)
+        begun = sent.sessions().count(None)
+        assert runs.invoke(Command(resume="yes"), _THREAD) == {"text": "b yes"}
+        assert sent.sessions().count(None) == begun
