@@ -234,3 +234,17 @@ def test_a_run_that_began_at_a_change_from_outside_is_not_begun_again_when_it_is
         begun = sent.sessions().count(None)
         assert runs.invoke(Command(resume="yes"), _THREAD) == {"text": "b yes"}
         assert sent.sessions().count(None) == begun
+
+
+@pytest.mark.parametrize("durability", ["sync", "async", "exit"])
+def test_a_thread_has_as_many_checkpoints_as_in_langgraph(
+    durability: Any, model: ChatSequrity
+) -> None:
+    counts = []
+    for make in (chain(3).compile, partial(LangGraphExecutor, chain(3), model)):
+        saver = InMemorySaver()
+        runs = make(checkpointer=saver)
+        for _ in range(2):
+            runs.invoke({"text": "abc"}, _THREAD, durability=durability)
+        counts.append(len(list(saver.list(_THREAD))))
+    assert counts[1] == counts[0]
