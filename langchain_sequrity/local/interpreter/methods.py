@@ -256,12 +256,12 @@ METHODS[str] = methods(
 def _listing(view: Callable[[Any], Iterable[Value]], size_of_each: int = 40) -> Implementation:
     """A method that makes a list of what is read of a list or dict."""
 
-    def call(machine: Machine, target: Value, /) -> Value:
+    def list_view(machine: Machine, target: Value, /) -> Value:
         inner, mark = split_labels(target)
         machine.pay_items(len(inner), size_of_each)
         return make_list(list(view(inner)), mark)
 
-    return precise(call)
+    return precise(list_view)
 
 
 def _list_append(machine: Machine, target: Value, item: Value, /) -> None:

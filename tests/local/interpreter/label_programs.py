@@ -209,8 +209,9 @@ PRECISE = {
     "builtins: precise(_type_of)": "type([s]) == list",
     "builtins: precise(_zip)": "list(zip([s, p], [s, p]))[1][0]",
     # methods of containers
-    "methods: precise(_list_copy)": "[s, p].copy()[1]",
-    "methods: precise(_dict_keys)": "{'a': s}.keys()[0]",
+    "methods: precise(list_view)": (
+        "d = {'a': s, 'b': p}\n[[s, p].copy()[1], d.keys()[0], d.values()[1], d.items()[1]]"
+    ),
     "methods: precise(_list_append)": "x = [p]\nx.append(s)\nlen(x)",
     "methods: precise(_list_extend)": "x = [p]\nx.extend([s])\nlen(x)",
     "methods: precise(_list_insert)": "x = [p]\nx.insert(0, s)\nlen(x)",
@@ -219,8 +220,6 @@ PRECISE = {
     "methods: precise(_list_reverse)": "x = [s, p]\nx.reverse()\nx[0]",
     "methods: precise(_list_sort)": "x = [[1, s], [0, p]]\nx.sort(key=lambda v: v[0])\nx[0][1]",
     "methods: precise(_dict_get)": "{'a': s, 'b': p}.get('b')",
-    "methods: precise(_dict_values)": "{'a': s, 'b': p}.values()[1]",
-    "methods: precise(_dict_items)": "{'a': s, 'b': p}.items()[1]",
     "methods: precise(_dict_pop)": "{'a': s, 'b': p}.pop('b')",
     "methods: precise(_dict_popitem)": "{'a': s, 'b': p}.popitem()",
     "methods: precise(_dict_setdefault)": "{'a': s}.setdefault('b', p)",
