@@ -23,7 +23,6 @@ needs a default (`tests/graph/durability/stored_runs.py`).
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import Field, dataclass, field, fields, replace
 from functools import cache
 from typing import Any, Self, cast
@@ -420,11 +419,15 @@ def read_record(stored: StoredRecord) -> JournalRecord:
     """
     for key, record_type in _RECORD_TYPES.items():
         if key in stored:
-            with suppress(KeyError, TypeError):
+            try:
                 record: JournalRecord = record_type.read(stored)
-                return record
-    msg = "The journal has a record that this version of the package does not know."
-    raise BadReply(msg)
+            except (KeyError, TypeError) as error:
+                raise BadReply(_UNKNOWN_RECORD) from error
+            return record
+    raise BadReply(_UNKNOWN_RECORD)
+
+
+_UNKNOWN_RECORD = "The journal has a record that this version of the package does not know."
 
 
 # The journal
