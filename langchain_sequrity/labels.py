@@ -47,6 +47,9 @@ KINDS = ("producers", "consumers", "tags")
 """The three lists of labels, as the protocol names and orders them."""
 Combine = Literal["merge", "replace", "ignore"]
 LABELS_KEY = "sequrity_labels"
+
+WireLabels = dict[str, list[str]]
+"""Labels as the protocol has them: producers, consumers, tags."""
 """Key of the labels in an artifact."""
 
 _SEAL_ENV = "SEQURITY_LABEL_KEY"
@@ -158,7 +161,7 @@ class Labels:
             raise BadLabels
         return cls(*[_read_names(meta, name, absent) for name in KINDS])
 
-    def to_wire(self) -> dict[str, list[str]]:
+    def to_wire(self) -> "WireLabels":
         """The `meta` object of the protocol. It is sorted, so equal labels give equal bytes."""
         return {
             "producers": sorted(self.producers),

@@ -49,7 +49,8 @@ from langchain_sequrity.graph.program import (
 )
 from langchain_sequrity.graph.runtime import loop
 from langchain_sequrity.graph.runtime.driver import Driver
-from langchain_sequrity.graph.runtime.requests import ExecutorParts, History, RunExchange
+from langchain_sequrity.graph.runtime.parts import ExecutorParts
+from langchain_sequrity.graph.runtime.requests import History, RunExchange
 from langchain_sequrity.graph.runtime.tasks import GraphTasks
 from langchain_sequrity.headers import ConfigHeader, FeaturesHeader
 from langchain_sequrity.headers.config import FsmConfig, ResponseFormatConfig

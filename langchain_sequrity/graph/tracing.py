@@ -20,8 +20,7 @@ from langchain_sequrity.denials import NOT_REPORTED
 from langchain_sequrity.display import plain
 from langchain_sequrity.display.tables import Cell, Row, Table
 from langchain_sequrity.graph.runtime.events import RunEvent
-from langchain_sequrity.graph.runtime.requests import WireLabels
-from langchain_sequrity.labels import ALL, RESERVED_PREFIX
+from langchain_sequrity.labels import ALL, RESERVED_PREFIX, WireLabels
 
 if TYPE_CHECKING:
     import rich.console

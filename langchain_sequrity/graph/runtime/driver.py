@@ -7,7 +7,8 @@ of the call, and writes its result to the journal. If LangGraph and the service 
 runs.
 
 A state that the service did not make starts a new run: a first input, an edited state, a thread of
-the plain graph. Its fields are context variables, with their known labels (`StateVariables`).
+the plain graph. Its fields are context variables, with their known labels (`StateVariables`,
+`StateLabels`).
 
 The states of a run in this process, and all ways from one to another:
 
@@ -64,37 +65,41 @@ from langchain_sequrity.graph.journal import (
 )
 from langchain_sequrity.graph.program import ACTIVE, JOURNAL, ToolSpec
 from langchain_sequrity.graph.runtime.events import RequestWatch
+from langchain_sequrity.graph.runtime.parts import ExecutorParts
 from langchain_sequrity.graph.runtime.program_calls import DueCall, StepMismatch
+from langchain_sequrity.graph.runtime.replay import replay
 from langchain_sequrity.graph.runtime.requests import (
-    NO_LABELS,
     CallsRequested,
-    Channels,
-    ExecutorParts,
-    FieldLabels,
     RunFinished,
     ServiceAnswer,
-    StateVariables,
-    WireLabels,
     Work,
-    check_whole,
     in_session_of,
+    send_request,
+    send_requests,
+)
+from langchain_sequrity.graph.runtime.run_log import RunLog
+from langchain_sequrity.graph.runtime.run_session import GONE, RunSession
+from langchain_sequrity.graph.runtime.state_labels import StateLabels
+from langchain_sequrity.graph.runtime.state_variables import (
+    NO_LABELS,
+    Channels,
+    FieldLabels,
+    StateVariables,
+)
+from langchain_sequrity.graph.runtime.step_results import StepResults
+from langchain_sequrity.graph.runtime.stored_run import (
+    check_whole,
     is_edited,
     is_only_begun,
     newest_version,
     records_of,
     records_of_step,
-    replay,
-    send_request,
-    send_requests,
     writes_from_outside,
 )
-from langchain_sequrity.graph.runtime.run_log import RunLog
-from langchain_sequrity.graph.runtime.run_session import GONE, RunSession
-from langchain_sequrity.graph.runtime.step_results import StepResults
 from langchain_sequrity.graph.runtime.task_calls import RunStopped, TaskCalls
 from langchain_sequrity.graph.runtime.waiting import Waiting
 from langchain_sequrity.interrupts import check_can_ask
-from langchain_sequrity.labels import Labels, labels_given
+from langchain_sequrity.labels import Labels, WireLabels, labels_given
 from langchain_sequrity.strict_json import dumps
 from langchain_sequrity.sync_or_async import run_to_end
 from langchain_sequrity.wire.error_body import is_session_busy, is_session_gone
@@ -166,6 +171,7 @@ class Driver:
         self.results = StepResults(parts, self.log, self.tasks)
         self.waiting = Waiting(self)
         self._variables = StateVariables(parts)
+        self._labels = StateLabels(parts, self._variables)
         self._session = RunSession(parts, self.log, self._variables)
         self.state = RunState.UNREAD
         self.failure: BaseException | None = None
@@ -306,7 +312,7 @@ class Driver:
         check_whole(loop, run)
         of_open_step = finished_steps(records_of_step(loop), run.session)
         records = [*records_of(loop, run.session), *of_open_step]
-        return (yield from self._variables.after(run, records))
+        return (yield from self._labels.after(run, records))
 
     def _begin_next_program(self, loop: _compat.PregelLoop) -> Work:
         """Continue with a new program after one has taken its highest number of steps."""
@@ -317,7 +323,7 @@ class Driver:
                     f"{_START_ANEW}"
                 )
                 raise StepMismatch(msg, session_id=answer.session_id)
-            labels = self._variables.reported(answer.result)
+            labels = self._labels.reported(answer.result)
             yield from self._begin(loop, labels, is_start=False)
             yield from self._send_known_results()
 
@@ -362,7 +368,7 @@ class Driver:
         if loop.durability != "exit" or self.log.record is None:
             return ()
         records = self.log.journal.records()
-        self.log.keep_labels(self._variables.all_labels(records, self.log.record))
+        self.log.keep_labels(self._labels.all_labels(records, self.log.record))
         self.log.store(loop)
         self.log.finish_step()
         return self.log.writes  # this driver writes nothing after them
@@ -388,7 +394,7 @@ class Driver:
         if self.state is RunState.AT_INPUT:  # nothing followed START
             if self._input_fields is not None:
                 labels, fields = self._labels_before_input, self._input_fields
-                self.log.keep_labels(self._variables.without_replaced(labels, fields))
+                self.log.keep_labels(self._labels.without_replaced(labels, fields))
             return
         is_known = False
         if not self.log.run.is_over:
@@ -426,7 +432,7 @@ class Driver:
             msg = "The service reports the final value of the run without its labels."
             raise BadReply(msg, session_id=answer.session_id)
         labels_given(labels.without_reserved())  # to an executor around this one
-        return self._variables.reported(answer.result)
+        return self._labels.reported(answer.result)
 
     def task_ended(self, loop: _compat.PregelLoop, task_id: str, channels: Sequence[str]) -> None:
         """Handle the end of a task: an error, a question, or success."""
@@ -598,10 +604,10 @@ class Driver:
         if is_routing:
             channels = self._with_input(loop)
         if is_start:
-            labels = self._variables.without_replaced(labels, self._input_fields or ())
+            labels = self._labels.without_replaced(labels, self._input_fields or ())
         variables = self._variables.variables(channels, labels)
         program, exchange = self.parts.program, self.parts.exchange
-        entry = self._variables.entry(loop, is_routing=is_routing)
+        entry = self._variables.entry(loop, self._labels.packet_labels, is_routing=is_routing)
         # A structured program can only begin at the targets of START's edges. An input that is a
         # `Command` may lead elsewhere.
         is_usual = is_start and self._variables.is_usual(entry)
@@ -705,7 +711,7 @@ class Driver:
             check_can_ask({"configurable": {_compat.CHECKPOINTER: loop.checkpointer}})
         record = self.log.read_thread(loop)
         if record is None:  # a first input, or a thread of the plain graph
-            labels = self._variables.with_other_sessions(records_of(loop, None), None, {})
+            labels = self._labels.with_other_sessions(records_of(loop, None), None, {})
             return (yield from self._begin_from_thread(loop, labels))
         if isinstance(record, FinishedRun):
             return (yield from self._continue_finished(loop, record))
@@ -717,18 +723,18 @@ class Driver:
                 yield from self._resume(loop, record, is_open=is_open)
                 return True
         labels = yield from self._labels_after(loop, record)
-        labels = self._variables.labels_after_edits(loop, labels, record.since)
+        labels = self._labels.labels_after_edits(loop, labels, record.since)
         return (yield from self._begin_from_thread(loop, labels))
 
     def _continue_finished(
         self, loop: _compat.PregelLoop, record: FinishedRun
     ) -> Generator[Any, Any, bool]:
         """Continue a thread whose last run has finished."""
-        labels = self._variables.without_replaced(record.labels, record.input_fields or ())
+        labels = self._labels.without_replaced(record.labels, record.input_fields or ())
         session = record.last_session
-        labels = self._variables.with_other_sessions(records_of(loop, session), session, labels)
+        labels = self._labels.with_other_sessions(records_of(loop, session), session, labels)
         if not self.tasks.is_start and (is_edited(loop) or record.input_fields is None):
-            labels = self._variables.labels_after_edits(loop, labels)
+            labels = self._labels.labels_after_edits(loop, labels)
             return (yield from self._begin_from_thread(loop, labels))
         self._expect_input(labels)
         return False

@@ -26,12 +26,8 @@ from langchain_sequrity.graph.journal import (
     read_thread_record,
 )
 from langchain_sequrity.graph.program import JOURNAL, RUN, STEP
-from langchain_sequrity.graph.runtime.requests import (
-    LOST,
-    FieldLabels,
-    records_of,
-    records_of_step,
-)
+from langchain_sequrity.graph.runtime.state_variables import FieldLabels
+from langchain_sequrity.graph.runtime.stored_run import LOST, records_of, records_of_step
 
 OWN_WRITES = str(uuid5(NAMESPACE_OID, "sequrity"))
 """The task id of the driver's own writes."""

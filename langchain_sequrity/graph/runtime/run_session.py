@@ -11,8 +11,9 @@ from langchain_sequrity.chat_models.threads import ELSEWHERE, ThreadMemory
 from langchain_sequrity.errors import StatusError
 from langchain_sequrity.graph.journal import ProgramRun, read_thread_record, session_id_of
 from langchain_sequrity.graph.program import RUN
-from langchain_sequrity.graph.runtime.requests import Channels, ExecutorParts, StateVariables
+from langchain_sequrity.graph.runtime.parts import ExecutorParts
 from langchain_sequrity.graph.runtime.run_log import RunLog
+from langchain_sequrity.graph.runtime.state_variables import Channels, StateVariables
 from langchain_sequrity.wire.error_body import is_session_gone
 
 GONE = "The service no longer knows the session of this thread."

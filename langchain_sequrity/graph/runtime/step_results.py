@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, cast
 from langchain_sequrity import _compat
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.graph.codec.channels import copy_ids
-from langchain_sequrity.graph.runtime.requests import ExecutorParts
+from langchain_sequrity.graph.runtime.parts import ExecutorParts
 from langchain_sequrity.graph.runtime.run_log import RunLog
 from langchain_sequrity.graph.runtime.task_calls import TaskCalls
 

@@ -21,6 +21,7 @@ from langchain_sequrity.graph.journal import (
     StoredRecord,
 )
 from langchain_sequrity.graph.program import HANDLE, JOURNAL, OUTPUT, BeginsAt, ToolSpec
+from langchain_sequrity.graph.runtime.parts import ExecutorParts
 from langchain_sequrity.graph.runtime.program_calls import (
     CHANGES,
     DueCall,
@@ -28,7 +29,6 @@ from langchain_sequrity.graph.runtime.program_calls import (
     StepMismatch,
     Task,
 )
-from langchain_sequrity.graph.runtime.requests import ExecutorParts
 from langchain_sequrity.graph.runtime.run_log import RunLog
 from langchain_sequrity.labels import Labels
 from langchain_sequrity.strict_json import dumps, loads

@@ -16,7 +16,7 @@ from langgraph.errors import GraphInterrupt
 from langchain_sequrity.errors import BadReply
 from langchain_sequrity.graph.journal import Approval, DeniedCall, ProgramCall, Rejection
 from langchain_sequrity.graph.program import ToolSpec
-from langchain_sequrity.graph.runtime.requests import ExecutorParts
+from langchain_sequrity.graph.runtime.parts import ExecutorParts
 from langchain_sequrity.graph.runtime.run_log import RunLog
 from langchain_sequrity.graph.runtime.task_calls import RunStopped, TaskCalls
 from langchain_sequrity.interrupts import drop_answer, is_late

@@ -1,0 +1,111 @@
+"""What a thread has stored of a run, and what was changed from outside since."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from langchain_sequrity import _compat
+from langchain_sequrity.errors import UsageError
+from langchain_sequrity.graph.journal import (
+    CallBatch,
+    DeniedCall,
+    JournalRecord,
+    ProgramRun,
+    Refusal,
+    read_record,
+    records_of_session,
+)
+from langchain_sequrity.graph.program import JOURNAL, RUN, STEP
+
+LOST = (
+    "The checkpointer gives back a run without its journal: it keeps only the newest checkpoint "
+    "of a thread. Use one that keeps all of them, as those for memory, SQLite and Postgres do. "
+    "Start a new run with another `thread_id`."
+)
+
+
+def is_edited(loop: _compat.PregelLoop, since: Any = None) -> bool:
+    """Whether the state was changed from outside since the last step of a run.
+
+    Args:
+        loop: LangGraph's loop.
+        since: See `ProgramRun`.
+    """
+    of_run = newest_of_run(loop.checkpoint["channel_versions"], since)
+    newest = newest_version(loop)
+    if of_run is None or (newest is not None and newest > of_run):
+        return True
+    return since is not None and writes_from_outside(loop) > since[1]
+
+
+def writes_from_outside(loop: _compat.PregelLoop) -> int:
+    """The number of writes that a `Command` has added to an open step; no version shows them."""
+    return sum(
+        task == _compat.NO_TASK and channel != _compat.ANSWER
+        for task, channel, _ in loop.checkpoint_pending_writes
+    )
+
+
+def newest_version(loop: _compat.PregelLoop) -> Any:
+    """The newest version of a channel, except the journal, which LangGraph may store again."""
+    versions: Mapping[str, Any] = loop.checkpoint["channel_versions"]
+    numbers = (version_number(version) for name, version in versions.items() if name != JOURNAL)
+    return max(numbers, default=None)
+
+
+def version_number(version: Any) -> Any:
+    """The version of a channel without the random part that some checkpointers add.
+
+    The writes of a `Command` are applied again each time that a run continues, under another random
+    part.
+    """
+    return version.partition(".")[0] if isinstance(version, str) else version
+
+
+def newest_of_run(versions: Mapping[str, Any], since: Any) -> Any:
+    """The newest version that a run has seen: at its start, or after its last step."""
+    seen = (versions.get(STEP), None if since is None else since[0])
+    return max((version_number(version) for version in seen if version is not None), default=None)
+
+
+def check_whole(loop: _compat.PregelLoop, run: ProgramRun) -> None:
+    """Check that the checkpointer gives back the whole journal of a run.
+
+    Raises:
+        UsageError: If it does not.
+    """
+    record = loop.channels[RUN]
+    if not record.is_available() or record.get().get("session") != run.session:
+        return  # it began in the step that is open
+    batches = [
+        record.number
+        for record in records_of(loop, run.session)
+        if record.session == run.session and isinstance(record, CallBatch)
+    ]
+    if len(set(batches)) < loop.channels[STEP].get():
+        raise UsageError(LOST)
+
+
+def is_only_begun(loop: _compat.PregelLoop, session: str | None) -> bool:
+    """Whether the journal of a session has its beginning, and no call or denial."""
+    records = [*records_of(loop, session), *records_of_step(loop)]
+    of_session = [record for record in records if record.session == session]
+    return bool(of_session) and not any(
+        isinstance(record, CallBatch | DeniedCall | Refusal) for record in of_session
+    )
+
+
+def records_of(loop: _compat.PregelLoop, session: str | None) -> list[JournalRecord]:
+    """The journal of a session after the last step."""
+    channel = loop.channels[JOURNAL]
+    return records_of_session(channel.get(), session) if channel.is_available() else []
+
+
+def records_of_step(loop: _compat.PregelLoop) -> list[JournalRecord]:
+    """The driver's journal records of the open step."""
+    pending = () if loop.is_replaying else loop.checkpoint_pending_writes
+    return [
+        read_record(record)
+        for task, channel, written in pending
+        if channel == JOURNAL and task not in loop.tasks
+        for record in written
+    ]
