@@ -476,6 +476,11 @@ class Journal:
                     self.calls_by_handle[result.given_handle] = call
                 return
 
+    def handle_of(self, call: ProgramCall) -> str:
+        """The handle that a call was first answered with; empty if there is none."""
+        answered = self.calls_by_handle.items()
+        return next((handle for handle, other in answered if other.id == call.id), "")
+
     def result_of_handle(self, call: ProgramCall, session: str | None) -> CallResult | None:
         """The result behind the handle that a call names, for that call; `None` if it is missing.
 
@@ -680,6 +685,10 @@ class ProgramRun(_Stored):
         is_over: Whether the program no longer has the state, because an input came beside it.
         number: Its number among the records of an open step, which checkpointers give back in any
             order.
+        portion: The packets that it takes of its only step, as first and end index, if other
+            programs take the rest of the step; otherwise it takes whole steps.
+        earlier_labels: The labels of the fields, and of the packets, after the earlier portions of
+            the step.
     """
 
     session: str | None
@@ -693,6 +702,8 @@ class ProgramRun(_Stored):
     since: Any = None
     is_over: bool = False
     number: int = 0
+    portion: Sequence[int] = ()
+    earlier_labels: Mapping[str, dict[str, list[str]]] | None = None
 
     @property
     def session_id(self) -> str | None:

@@ -1,17 +1,20 @@
 """Limits of a run, a program and a value.
 
 `recursion_limit` is LangGraph's own: its loop, which `runtime/loop.py` extends, counts the steps of
-a run and ends it. The limits of a program never end a run: when a program has taken
-`STEPS_PER_PROGRAM` steps, the driver starts a new one where it stopped.
+a run and ends it. The limits of a program never end a run: when a program has reached one, the
+driver starts a new one where it stopped. So neither a session nor a request grows with the run.
 """
 
-STEPS_PER_PROGRAM = 10_000
+STEPS_PER_PROGRAM = 200
 """How many steps one program takes at most."""
 
-ROUNDS_PER_LOOP = 22
-"""Rounds of each of a program's three nested loops: 22³ = 10,648 in all, more than its steps.
+PACKETS_PER_PROGRAM = 200
+"""How many packets of `Send` one program takes at most, in all its steps."""
 
-They are also more than LangGraph's default `recursion_limit` of 10,007.
+ROUNDS_PER_LOOP = 22
+"""Rounds of each of a program's three nested loops: 22³ = 10,648 in all.
+
+They are more than its steps, also than the 10,000 that programs of earlier versions could take.
 """
 
 PROGRAM_CHARACTERS = 80_000

@@ -284,6 +284,8 @@ class EntryVariables:
         packets: Packets that are due.
         came: Flags of joins that still wait, and of deferred nodes that no longer wait.
         stop_after: Highest number of steps.
+        most_packets: Highest number of packets in all steps. A first step that does not begin at
+            START is taken with any number.
     """
 
     begins: str
@@ -291,6 +293,7 @@ class EntryVariables:
     packets: str
     came: str
     stop_after: str
+    most_packets: str
 
 
 class Join(NamedTuple):
@@ -339,6 +342,7 @@ class GraphProgram:
         waiting: Nodes that the service calls, or whose routers it calls, only after it has results
             of other nodes of the step.
         parses: Whether a node is `parse_with_ai`, which reads the field `output_schema`.
+        may_stop: Whether a run may need several programs: its number of calls has no simple bound.
     """
 
     that_begins_at: Callable[[BeginsAt], ProgramText]
@@ -355,6 +359,7 @@ class GraphProgram:
     early: frozenset[str] = frozenset()
     waiting: frozenset[str] = frozenset()
     parses: bool = False
+    may_stop: bool = False
 
     @property
     def text(self) -> str:

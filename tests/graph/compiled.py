@@ -101,7 +101,12 @@ def run(
     variables = _variables(program, given or {})
     text = program.text if at is None else program.that_begins_at("state").text
     if at is not None or program.kind == "superstep":
-        start = {**entry_of(graph, program), **(at or {}), "stop_after": limit}
+        start = {
+            **entry_of(graph, program),
+            **(at or {}),
+            "stop_after": limit,
+            "most_packets": 1000,
+        }
         variables |= {getattr(program.entry, name): Labeled(one) for name, one in start.items()}
     tools = {name: tool.schema()["function"]["parameters"] for name, tool in program.tools.items()}
     one = Run(parse(text), tools=tools, variables=variables, is_strict=is_strict)

@@ -645,7 +645,7 @@ HOSTILE = [
     "x = 1\nimport os", "a\nfinal_return_value = 1", "it's", 'say "hi"', "back\\slash", "my node", "fetch-data", "2nd",
     "if", "class", "len", "print", "parse_with_ai", "final_return_value", "recursion_limit", "u", "r", "error", "steps",
     "active", "i", "j", "k", "sent", "packet", "packets", "gotos", "busy", "s_x", "in_x", "n_x", "go_a", "run_a", "t", "ta",
-    "begins", "start_at", "start_packets", "came", "stop_after", "wide", "some", "handle", "handles", "handle_a", "number",
+    "begins", "start_at", "start_packets", "came", "stop_after", "most_packets", "packet_count", "wide", "some", "handle", "handles", "handle_a", "number",
     "result_of", "took_edges", "tä", "节点", "\u202eevil", "\u200b", "#", "'''", "{}", "a" * 300, "a" * 299 + "b", "value",
 ]  # fmt: skip
 

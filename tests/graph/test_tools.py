@@ -118,7 +118,9 @@ class Made:
         self.tools = {tool.name: tool for tool in (self.node, self.router, *nodes)}
         program = GraphProgram(
             that_begins_at=lambda _: ProgramText("", self.tools),
-            entry=EntryVariables("begins", "start_at", "start_packets", "came", "stop_after"),
+            entry=EntryVariables(
+                "begins", "start_at", "start_packets", "came", "stop_after", "most_packets"
+            ),
             flags={},
             ready={},
             tools=self.tools,

@@ -113,6 +113,7 @@ def compile_graph(
         early=early,
         waiting=_waiting_nodes(wide, early),
         parses=any(option.internal_tool == PARSE_WITH_AI for option in options.values()),
+        may_stop=bool(graph.receivers) or graph.longest_run() is None,
     )
 
 

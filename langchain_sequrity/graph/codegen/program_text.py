@@ -102,6 +102,7 @@ class LocalVariables:
     handles: str
     number: str
     result_of: str
+    packet_count: str
     entry: EntryVariables = dataclasses.field(kw_only=True)
     rounds: tuple[str, str, str] = dataclasses.field(kw_only=True)
 
@@ -110,7 +111,9 @@ class LocalVariables:
         """Take them all."""
         variables = [f.name for f in dataclasses.fields(cls) if not f.kw_only]
         short_names = {"result": "u", "answer": "r"}
-        entry_names = ("begins", "start_at", "start_packets", "came", "stop_after")
+        entry_names = (
+            "begins", "start_at", "start_packets", "came", "stop_after", "most_packets"
+        )  # fmt: skip
         return cls(
             *(names.unique_name(short_names.get(name, name)) for name in variables),
             entry=EntryVariables(*map(names.unique_name, entry_names)),
@@ -383,12 +386,15 @@ class _SuperstepWriter(_ProgramWriter):
         if self.graph.has_undeclared_targets:
             text.add(f"{local.gotos} = []")
         if self.graph.receivers:
-            text.add(f"{local.packets} = {entry.packets}")
+            text.add(f"{local.packets} = {entry.packets}", f"{local.packet_count} = 0")
         if self.graph.start.routers:
             with text.block(f"if {entry.begins}:"):
                 self._routers(self.graph.start, self.graph.start.routers)
         self._loop()
-        self.end(f"{local.active} or {local.steps} == {entry.stop_after}")
+        stopped = f"{local.steps} == {entry.stop_after}"
+        if self.graph.receivers:
+            stopped += f" or {entry.most_packets} < {local.packet_count}"
+        self.end(f"{local.active} or {stopped}")
         return text
 
     def _loop(self) -> None:
@@ -432,8 +438,15 @@ class _SuperstepWriter(_ProgramWriter):
         if self.graph.has_undeclared_targets:
             text.add(f"{local.gotos} = []")
         due = [*self.run.values(), *([f"{local.packets} != []"] if self.graph.receivers else [])]
-        within_limit = f"{local.steps} < {local.entry.stop_after}"
-        text.add(f"{local.active} = ({any_of(due)}) and {within_limit}")
+        within_limits = f"{local.steps} < {local.entry.stop_after}"
+        if self.graph.receivers:
+            with text.block(f"for {local.packet} in {local.packets}:"):
+                text.add(f"{local.packet_count} = {local.packet_count} + 1")
+            many = f"{local.entry.most_packets} < {local.packet_count}"
+            within_limits += (
+                f" and (not {many} or ({local.steps} == 0 and not {local.entry.begins}))"
+            )
+        text.add(f"{local.active} = ({any_of(due)}) and {within_limits}")
 
     def _choose_deferred(self, immediate: list[str]) -> None:
         text, local, busy = self.text, self.local, self.local.busy

@@ -30,6 +30,8 @@ Where to look (`Driver`, if no other class is named):
 - A task waits for its call, and the first one that finds all results makes the requests: `Waiting`.
 - A denial stops the step, or is offered to a human: `_deny`.
 - A fork, an approved call or a lost session: a new session replays the program (`_replay`).
+- A program has reached a limit: the next one begins, at a step (`_begin_next_program`), or within
+  one (`_begin_next_portions`). The service has reached one: `_begin_smaller`.
 - LangGraph has a state that the program cannot have; the next step begins a run with it: `_leave`.
 - The graph ends, so the program must have ended: `finish`.
 """
@@ -84,6 +86,7 @@ from langchain_sequrity.graph.runtime.state_variables import (
     NO_LABELS,
     Channels,
     FieldLabels,
+    ProgramLimits,
     StateVariables,
 )
 from langchain_sequrity.graph.runtime.step_results import StepResults
@@ -141,6 +144,14 @@ _NEXT: dict[RunState, frozenset[RunState]] = {
 
 
 _START_ANEW = "Start a new run with another `thread_id`."
+_TOO_LARGE = 413
+_OUT_OF_BUDGET = "OutOfBudget"
+"""In the error of a program that needs more time or memory than `LocalServer` allows. The limits of
+`fsm` in `X-Config` have the same code, but a run does not pass them by."""
+_STEP_TOO_LARGE = (
+    "A program of one call needs more than the service allows. Store less in the fields that the "
+    "node reads or writes, or raise the limit if the service is yours."
+)
 
 
 class Driver:
@@ -180,6 +191,7 @@ class Driver:
         self._step_requests: Work | None = None
         self._labels_before_input: dict[str, WireLabels] = {}
         self._input_fields: list[str] | None = None
+        self._limits = ProgramLimits()
         self._watching: RequestWatch
 
     def _enter(self, state: RunState) -> None:
@@ -223,7 +235,9 @@ class Driver:
         self._loop = loop
         due = list(loop.tasks.values())
         waiting = self.parts.program.waiting
-        if len(due) > 1 and any(task.name in waiting for task in due):
+        sent = sum(map(_compat.is_packet, due))
+        is_split = bool(self._limits.portion(0, sent))
+        if is_split or (len(due) > 1 and any(task.name in waiting for task in due)):
             # LangGraph starts tasks in this order, and only as many as it has threads. The task
             # that the program calls first must be among them: the others wait for it.
             due.sort(key=lambda t: (True, "") if _compat.is_packet(t) else (False, t.name))
@@ -275,6 +289,7 @@ class Driver:
 
     def _request_due_calls(self, loop: _compat.PregelLoop) -> Work:
         yield from self._send_known_results()
+        yield from self._begin_next_portions()
         yield from self._begin_next_program(loop)
         if not self.log.is_refused:
             self.tasks.check_due()
@@ -314,18 +329,46 @@ class Driver:
         records = [*records_of(loop, run.session), *of_open_step]
         return (yield from self._labels.after(run, records))
 
+    def _begin_next_portions(self) -> Work:
+        """Continue with a program for the next packets of the step, after one has ended."""
+        while self.state is RunState.ENDED and self.tasks.has_unserved:
+            answer, run = self._final_answer, self.log.run
+            assert answer is not None  # noqa: S101 - the program has ended
+            earlier_labels = self._labels.after_portion(answer.result, run)
+            labels, self._labels.packet_labels = self._variables.labels_of(run)
+            yield from self._begin(self._loop, labels, is_start=False, earlier=earlier_labels)
+            yield from self._send_known_results()
+
     def _begin_next_program(self, loop: _compat.PregelLoop) -> Work:
-        """Continue with a new program after one has taken its highest number of steps."""
+        """Continue with a new program after one has reached a limit."""
+        if self.tasks.has_unserved:
+            return
         while self.state is RunState.ENDED and (answer := self._final_answer) is not None:
-            if not self._is_active(answer):
+            if not (self.log.takes_portion or self._is_active(answer)):
                 msg = (
                     "The program has ended, but LangGraph has tasks left. Its result is not used. "
                     f"{_START_ANEW}"
                 )
                 raise StepMismatch(msg, session_id=answer.session_id)
-            labels = self._labels.reported(answer.result)
+            labels = self._reported(answer)
             yield from self._begin(loop, labels, is_start=False)
             yield from self._send_known_results()
+            yield from self._begin_next_portions()
+
+    def _reported(self, answer: RunFinished) -> dict[str, WireLabels]:
+        return self._labels.reported(answer.result, self.log.run.earlier_labels)
+
+    def _begin_smaller(self, error: StatusError | ProgramFailed) -> Work:
+        """Continue with a program that takes less, after one has reached a limit of the service."""
+        packets = len([slot for slot in self.tasks.served if slot.is_packet])
+        if self.log.step > 1:
+            self._limits.steps = max(1, self.log.step // 2)
+        elif packets > 1:
+            self._limits.packets = packets // 2
+        else:
+            error.add_note(_STEP_TOO_LARGE)
+            raise error
+        yield from self._begin_from_state(self._loop)
 
     def after_step(self, loop: _compat.PregelLoop) -> None:
         """Add the results of the step to the journal, before LangGraph applies its writes."""
@@ -339,6 +382,9 @@ class Driver:
         self._read_results(loop)
         self.tasks.check_changes()
         self.results.copy_ids()
+        if self.log.takes_portion:  # the results of the earlier portions are in `earlier_labels`
+            for task in loop.tasks.values():
+                self.tasks.drop_earlier(task.writes)
         if starts and not self.tasks.is_start and self.log.record is not None:
             self._leave()  # an input beside tasks is applied together with their writes
         elif any(slot.has_lost for slot in self.tasks) and not self.log.is_refused:
@@ -409,6 +455,8 @@ class Driver:
             # A run from a state may have begun with a node whose router LangGraph no longer calls.
             may_disagree = self._may_disagree or self.log.run.begins_at != "start"
             is_known = not may_disagree or (answer is not None and not self._is_active(answer))
+            if self.log.takes_portion:
+                is_known = answer is not None
         if is_known:
             self.log.keep_labels(self._checked_end())
         else:
@@ -421,7 +469,8 @@ class Driver:
             BadReply: If it has not.
         """
         answer = self._final_answer
-        if answer is None or self._is_active(answer):
+        stops = self.log.takes_portion or self.log.step >= self._limits.steps
+        if answer is None or (self._is_active(answer) and not stops):
             msg = (
                 "The program has work left, but LangGraph has ended. Its result is not used. "
                 f"{_START_ANEW}"
@@ -432,13 +481,13 @@ class Driver:
             msg = "The service reports the final value of the run without its labels."
             raise BadReply(msg, session_id=answer.session_id)
         labels_given(labels.without_reserved())  # to an executor around this one
-        return self._labels.reported(answer.result)
+        return self._reported(answer)
 
     def task_ended(self, loop: _compat.PregelLoop, task_id: str, channels: Sequence[str]) -> None:
         """Handle the end of a task: an error, a question, or success."""
         slot = self.tasks.find(task_id)
         if slot is not None and _compat.was_interrupted_or_failed(channels):
-            slot.is_left = True
+            self.tasks.unfinished.add(task_id)
             if self.is_async:
                 loop.submit(self.waiting.wake_all)
             else:
@@ -495,6 +544,11 @@ class Driver:
     # For tasks that wait
 
     @property
+    def is_going(self) -> bool:
+        """Whether neither an error nor a denial has ended the run."""
+        return self.state not in (RunState.FAILED, RunState.REFUSED)
+
+    @property
     def has_ended(self) -> bool:
         """Whether the program has ended, so that no more calls come."""
         return self.state is RunState.ENDED
@@ -511,7 +565,9 @@ class Driver:
             return False
         if self.has_step_requests:
             return True
-        if self.state is RunState.ENDED or self.tasks.has_offered:
+        if self.state is RunState.ENDED:
+            return self.tasks.has_unserved
+        if self.tasks.has_offered:
             return False
         return all(self.tasks.result_for(call) is not None for call in self.log.waiting)
 
@@ -536,6 +592,7 @@ class Driver:
         if self.state is RunState.AT_INPUT:
             yield from self._begin(self._loop, self._labels_before_input, is_start=True)
         yield from self._send_known_results()
+        yield from self._begin_next_portions()
 
     # Requests
 
@@ -553,15 +610,26 @@ class Driver:
             call = self.parts.exchange.next(self.log.run, self.log.journal.batches)
             try:
                 answer = yield from send_request(call)
-            except StatusError as error:
-                if is_session_gone(error, self.log.session_id):
-                    yield from self._replay(GONE)
-                elif self._is_refused_again(error):
-                    yield from self._replay()
-                else:
-                    raise
+            except (StatusError, ProgramFailed) as error:
+                yield from self._recover(error)
             else:
                 self._handle_answer(answer, self._due_calls(answer))
+
+    def _recover(self, error: StatusError | ProgramFailed) -> Work:
+        """Continue after an error, if a new session or a smaller program can."""
+        if isinstance(error, ProgramFailed):
+            if error.code != "limit_reached" or _OUT_OF_BUDGET not in str(error):
+                raise error
+            self._session.answered(is_waiting=False)
+            yield from self._begin_smaller(error)
+        elif is_session_gone(error, self.log.session_id):
+            yield from self._replay(GONE)
+        elif self._is_refused_again(error):
+            yield from self._replay()
+        elif error.status_code == _TOO_LARGE:
+            yield from self._begin_smaller(error)
+        else:
+            raise error
 
     def _is_refused_again(self, error: StatusError) -> bool:
         """Whether the session cannot continue with what the thread has stored of it.
@@ -597,8 +665,22 @@ class Driver:
         for call, due in due_calls:
             self.tasks.assign(call, due)
 
-    def _begin(self, loop: _compat.PregelLoop, labels: FieldLabels, *, is_start: bool) -> Work:
-        """Start a run from LangGraph's state."""
+    def _begin(
+        self,
+        loop: _compat.PregelLoop,
+        labels: FieldLabels,
+        *,
+        is_start: bool,
+        earlier: FieldLabels | None = None,
+    ) -> Work:
+        """Start a run from LangGraph's state.
+
+        Args:
+            loop: LangGraph's loop.
+            labels: The labels of the fields.
+            is_start: Whether START was the last step.
+            earlier: See `ProgramRun.earlier_labels`; `None` if no packet of the step was taken.
+        """
         channels: Channels = loop.channels
         is_routing = self.tasks.is_start
         if is_routing:
@@ -607,7 +689,11 @@ class Driver:
             labels = self._labels.without_replaced(labels, self._input_fields or ())
         variables = self._variables.variables(channels, labels)
         program, exchange = self.parts.program, self.parts.exchange
-        entry = self._variables.entry(loop, self._labels.packet_labels, is_routing=is_routing)
+        first = 0 if earlier is None else self.tasks.portion[1]
+        portion = self._limits.portion(first, self.tasks.packet_count)
+        entry = self._variables.entry(
+            loop, self._labels.packet_labels, portion, self._limits, is_routing=is_routing
+        )
         # A structured program can only begin at the targets of START's edges. An input that is a
         # `Command` may lead elsewhere.
         is_usual = is_start and self._variables.is_usual(entry)
@@ -619,10 +705,12 @@ class Driver:
         run = ProgramRun(
             None,
             dumps(variables),
-            is_labelled=loop.checkpointer is not None,
+            is_labelled=loop.checkpointer is not None or program.may_stop,
             begins_at="start" if is_usual else self._variables.begins_at(entry),
             location=exchange.location,
             since=[newest_version(loop), writes_from_outside(loop)],
+            portion=portion,
+            earlier_labels=earlier,
         )
         session_id = self._session.to_begin_in(channels)
         try:
@@ -633,12 +721,12 @@ class Driver:
             answer = yield from send_request(exchange.first(run))
         self._enter(RunState.RUNNING)
         self._final_answer = None
-        self.tasks.begin(variables, run.begins_at)
+        self.tasks.begin(variables, run.begins_at, portion)
         due_calls = self._due_calls(answer)
         self.log.reset(0 if is_routing else 1)
         run = in_session_of(run, answer, continues=session_id is not None)
         self._session.continues_in(run)
-        self.log.start(run, [task.early for task in self.tasks])
+        self.log.start(run, [task.early for task in self.tasks.served])
         self._handle_answer(answer, due_calls)
 
     def _replay(self, reason: str = "") -> Work:

@@ -67,8 +67,8 @@ class Task:
         handle: The first answer to its call if it runs beside others.
         is_collected: Whether the service has asked for the result behind the handle.
         early: Results of its routers that precede their calls.
+        index: The index of its packet among those of the step.
         offered: The denied call of the task or of one of its routers, if a human may approve it.
-        is_left: Whether it failed or waits for an answer, so it gives no result now.
         is_done: Whether it ended in an earlier attempt of the step, so it does not run.
         has_lost: Whether LangGraph did not store all of its results.
     """
@@ -82,8 +82,8 @@ class Task:
     handle: str = ""
     is_collected: bool = False
     early: list[CallResult] = field(default_factory=list)
+    index: int = 0
     offered: DeniedCall | None = None
-    is_left: bool = False
     is_done: bool = False
     has_lost: bool = False
 

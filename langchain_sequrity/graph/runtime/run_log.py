@@ -72,6 +72,11 @@ class RunLog:
         return self.record
 
     @property
+    def takes_portion(self) -> bool:
+        """Whether the run takes a portion of a step; see `ProgramRun`."""
+        return self.record is not None and bool(self.record.portion)
+
+    @property
     def is_refused(self) -> bool:
         """Whether a denial ended the run."""
         return self.journal.refused is not None

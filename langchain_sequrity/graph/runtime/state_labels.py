@@ -20,6 +20,7 @@ from langchain_sequrity.graph.journal import (
     ReplayMismatch,
     read_journal,
 )
+from langchain_sequrity.graph.program import SEND
 from langchain_sequrity.graph.runtime.parts import ExecutorParts
 from langchain_sequrity.graph.runtime.replay import replay
 from langchain_sequrity.graph.runtime.requests import RunFinished, ServiceAnswer
@@ -82,7 +83,7 @@ class StateLabels:
         if not isinstance(answer, RunFinished):  # or LangGraph counts an unfinished step
             self._unsent_labels = self.all_labels(records, run)
             return self._unsent_labels
-        labels = self.reported(answer.result)
+        labels = self.reported(answer.result, run.earlier_labels if done else None)
         if journal.refused is not None:  # it quotes arguments
             labels[parts.denials.field] = _join_all(labels.values()).to_wire()
         self._unsent_labels = self._labels_of_unsent(journal, records, run, labels)
@@ -149,10 +150,16 @@ class StateLabels:
         written = {name for result in unsent for name in self._program.tools[result.tool].writes}
         return {name: meta for name, meta in joined.items() if name in written}
 
-    def reported(self, result: DualLLMResult) -> dict[str, WireLabels]:
+    def reported(
+        self, result: DualLLMResult, earlier: FieldLabels | None = None
+    ) -> dict[str, WireLabels]:
         """The labels of the fields, as a run reports them at its end.
 
         If the service does not report variables, each field has the labels of the whole value.
+
+        Args:
+            result: The end of the run.
+            earlier: See `ProgramRun.earlier_labels`.
         """
         whole = (result.labels or Labels()).to_wire()
         snapshot = result.namespace_snapshot or {}
@@ -162,8 +169,16 @@ class StateLabels:
         }
         packets = snapshot.get(self._program.packets)
         sent = whole if packets is None else _meta_of(packets, self._program.packets)
+        if earlier is not None:
+            sent = _join_all([sent, earlier[SEND]]).to_wire()
+            labels = {name: _join_all([labels[name], earlier[name]]).to_wire() for name in labels}
         self.packet_labels = _join_all([*labels.values(), sent])
         return labels
+
+    def after_portion(self, result: DualLLMResult, run: ProgramRun) -> dict[str, WireLabels]:
+        """The labels after a portion of a step; see `ProgramRun.earlier_labels`."""
+        labels = self.reported(result, run.earlier_labels)
+        return {**labels, SEND: self.packet_labels.to_wire()}
 
     def labels_after_edits(
         self, loop: _compat.PregelLoop, labels: FieldLabels, since: Any = None

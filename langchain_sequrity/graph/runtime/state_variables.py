@@ -4,8 +4,8 @@ A run begins with an input, or with a state that the service did not make: one t
 edited, or that an older run or the plain graph has left.
 """
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from langchain_core.messages import BaseMessage
@@ -14,7 +14,7 @@ from langgraph.graph import START
 
 from langchain_sequrity import _compat
 from langchain_sequrity.graph.journal import DeniedCall, ProgramRun
-from langchain_sequrity.graph.limits import STEPS_PER_PROGRAM
+from langchain_sequrity.graph.limits import PACKETS_PER_PROGRAM, STEPS_PER_PROGRAM
 from langchain_sequrity.graph.program import BeginsAt
 from langchain_sequrity.graph.runtime.parts import ExecutorParts
 from langchain_sequrity.labels import Labels, WireLabels
@@ -25,6 +25,32 @@ FieldLabels = Mapping[str, WireLabels]
 Channels = Mapping[str, BaseChannel[Any, Any, Any]]
 
 NO_LABELS = Labels().to_wire()
+
+_UNLIMITED = 10**9
+
+
+@dataclass(slots=True)
+class ProgramLimits:
+    """How much a program takes before the next one begins.
+
+    Attributes:
+        steps: Its highest number of steps.
+        packets: Its highest number of packets.
+    """
+
+    steps: int = STEPS_PER_PROGRAM
+    packets: int = PACKETS_PER_PROGRAM
+
+    def portion(self, first: int, packets: int) -> Sequence[int]:
+        """The packets that the next program takes, if it cannot take all packets of a step.
+
+        Args:
+            first: Index of the first packet that no program has taken.
+            packets: Number of packets of the step.
+        """
+        if packets <= self.packets:
+            return ()
+        return [first, min(first + self.packets, packets)]
 
 
 class StateVariables:
@@ -45,16 +71,16 @@ class StateVariables:
             run: The run. Its variables have no results of approved calls, or those of `approved`.
             approved: Calls that were approved and made.
         """
-        program, variables = None, run.variables
+        program, variables = None, self._complete(loads(run.variables), run.begins_at)
         if approved:
             base = self._program.that_begins_at(run.begins_at).text
             program, results = self._parts.denials.program_after(approved, base)
-            variables = dumps({**loads(variables), **results})
+            variables |= results
         return replace(
             run,
             session=None,
             program=program,
-            variables=variables,
+            variables=dumps(variables),
             approvals=len(approved),
             location=self._parts.exchange.location,
         )
@@ -80,22 +106,33 @@ class StateVariables:
         )
 
     def entry(
-        self, loop: _compat.PregelLoop, packet_labels: Labels, *, is_routing: bool
+        self,
+        loop: _compat.PregelLoop,
+        packet_labels: Labels,
+        portion: Sequence[int],
+        limits: ProgramLimits,
+        *,
+        is_routing: bool,
     ) -> dict[str, Any]:
-        """The variables with the start point of a run.
+        """The variables with the start point of a run, and where it stops.
 
         Args:
             loop: LangGraph's loop; its due tasks are the start point.
             packet_labels: The labels of the packets among them.
+            portion: See `ProgramRun`.
+            limits: The limits of the program.
             is_routing: Whether the routers of START decide it.
         """
         parts, entry = self._parts, self._program.entry
         tasks = [task for task in loop.tasks.values() if task.name in parts.spec.nodes]
         sent = [task for task in tasks if _compat.is_packet(task)]
-        packets = [parts.tools.pack(task.name, task.input) for task in sent]
+        pulled = [task.name for task in tasks if not _compat.is_packet(task)]
         waiting = _compat.waiting_nodes(loop.channels, parts.spec.nodes)
-        pulled = [task.name for task in tasks if task not in sent]
         names = dict.fromkeys((*pulled, *waiting))
+        if portion:
+            first, end = portion
+            sent, names = sent[first:end], {} if first else names
+        packets = [parts.tools.pack(task.name, task.input) for task in sent]
         tokens = [self._program.tokens[name] for name in names]
         came = {
             flag: _compat.join_source_has_finished(loop.channels, sources, target, source)
@@ -110,7 +147,8 @@ class StateVariables:
             entry.start_at: list(dict.fromkeys(tokens)),
             entry.packets: packets,
             entry.came: came,
-            entry.stop_after: STEPS_PER_PROGRAM,
+            entry.stop_after: 1 if portion else limits.steps,
+            entry.most_packets: limits.packets,
         }
         variables = {name: {"value": value, "meta": NO_LABELS} for name, value in values.items()}
         if packets:  # they were made from some fields, and it is unknown from which
@@ -139,13 +177,34 @@ class StateVariables:
         """The variables of a run, for a program that stops after a step."""
         # An older graph may have had fewer fields, and a structured program has no start point.
         variables = {**self.variables(self._parts.spec.channels, {}), **loads(run.variables)}
-        entry = self._program.entry
-        for name, value in (
-            (entry.begins, True),
-            (entry.start_at, self.first_tokens()),
-            (entry.packets, []),
-            (entry.came, {}),
-        ):
-            variables.setdefault(name, {"value": value, "meta": NO_LABELS})
-        variables[entry.stop_after] = {"value": done, "meta": NO_LABELS}
+        variables = self._complete(variables, "state")
+        variables[self._program.entry.stop_after] = {"value": done, "meta": NO_LABELS}
         return variables
+
+    def _complete(self, variables: dict[str, Any], begins_at: BeginsAt) -> dict[str, Any]:
+        """The variables with a start point, and those that a run of an earlier version lacks.
+
+        Args:
+            variables: The variables of a run.
+            begins_at: The start point of the program that gets them.
+        """
+        if self._program.kind == "structured" and begins_at == "start":
+            return variables
+        entry = self._program.entry
+        defaults = {
+            entry.begins: True,
+            entry.start_at: self.first_tokens(),
+            entry.packets: [],
+            entry.came: {},
+            entry.stop_after: _UNLIMITED,
+            entry.most_packets: _UNLIMITED,
+        }
+        unlabelled = {name: {"value": value, "meta": NO_LABELS} for name, value in defaults.items()}
+        return unlabelled | variables
+
+    def labels_of(self, run: ProgramRun) -> tuple[dict[str, WireLabels], Labels]:
+        """The labels of the fields and of the packets with which a run began."""
+        metas = {name: variable["meta"] for name, variable in loads(run.variables).items()}
+        fields = self._program.fields.variables.items()
+        labels = {name: metas[variable] for name, variable in fields if variable in metas}
+        return labels, Labels.from_wire(metas.get(self._program.entry.packets, NO_LABELS))

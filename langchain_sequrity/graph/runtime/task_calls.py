@@ -1,6 +1,6 @@
 """The tasks of a step of LangGraph, and which call of the service belongs to which task."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, MutableSequence, Sequence
 from dataclasses import replace
 from itertools import count
 from typing import Any, cast
@@ -57,13 +57,20 @@ class TaskCalls:
     Attributes:
         is_start: Whether START is the only task of the step.
         has_changed_state: Whether a node of the step has changed a field in place.
+        portion: See `ProgramRun`.
+        unfinished: The ids of tasks that failed or wait for an answer: they give no result now.
     """
 
     def __init__(self, parts: ExecutorParts, log: RunLog) -> None:
         self.is_start = False
         self.has_changed_state = False
         self._parts, self._log = parts, log
+        self.portion: Sequence[int] = ()
+        self.unfinished = set[str]()
         self._tasks: dict[str, Task] = {}
+        self._packets: list[Task] = []
+        self._served: list[Task] | None = None
+        self._handles = set[str]()
         self._of_step: Mapping[str, Any] = {}
         self._outputs: dict[str, Mapping[str, Any]] = {}
         self._calls = ProgramCalls(parts.program, log)
@@ -80,15 +87,48 @@ class TaskCalls:
     def clear(self) -> None:
         """Forget the tasks: the graph has ended."""
         self._tasks, self._of_step = {}, {}
+        self._packets, self._served = [], None
+
+    @property
+    def served(self) -> list[Task]:
+        """The tasks whose calls the running program makes, in its order."""
+        return list(self._tasks.values()) if self._served is None else self._served
+
+    @property
+    def packet_count(self) -> int:
+        """The number of packets of the step."""
+        return len(self._packets)
+
+    @property
+    def has_unserved(self) -> bool:
+        """Whether the step has packets for which another program begins."""
+        return bool(self.portion) and self.portion[1] < len(self._packets)
+
+    def is_soon(self, task_id: str) -> bool:
+        """Whether the running program makes the calls of a task, or the task begins the next."""
+        slot = self.find(self.origin(task_id))
+        if slot is None or not (self.portion and slot.is_packet):
+            return True
+        return slot.index <= self.portion[1]
+
+    def _serve(self, portion: Sequence[int]) -> None:
+        self.portion, self._served = portion, None
+        if portion:
+            first, end = portion
+            pulled = [] if first else [slot for slot in self if not slot.is_packet]
+            self._served = [*pulled, *self._packets[first:end]]
 
     def end_step(self) -> None:
         """End the step: the results of its tasks are known."""
         if not self._log.is_refused:  # otherwise no more calls follow
-            self._calls.end_step(list(self))
+            self._calls.end_step(self.served)
 
-    def begin(self, variables: Mapping[str, Any], begins_at: BeginsAt) -> None:
-        """Begin a program, of which the tasks of this step are the first."""
+    def begin(
+        self, variables: Mapping[str, Any], begins_at: BeginsAt, portion: Sequence[int]
+    ) -> None:
+        """Begin a program, of which the tasks of this step are the first; see `ProgramRun`."""
         self._calls.begin(variables, begins_at)
+        self._serve(portion)
 
     def forget_calls(self) -> None:
         """Drop the calls of all tasks; another session will ask for its own."""
@@ -124,6 +164,13 @@ class TaskCalls:
             slot.is_done = bool(task.writes)
             slot.has_lost = self._has_lost(slot, writes)
         self._tasks, self._of_step = tasks, loop.tasks
+        self._packets = [slot for slot in tasks.values() if slot.is_packet]
+        for index, slot in enumerate(self._packets):
+            slot.index = index
+        self.unfinished.clear()
+        self._handles.clear()
+        # A program that takes a portion of a step makes no call of the next one.
+        self.portion, self._served = (), [] if self._log.takes_portion else None
 
     def _order_of(self, task: Any) -> tuple[bool, int]:
         is_packet = _compat.is_packet(task)
@@ -174,12 +221,13 @@ class TaskCalls:
     @property
     def has_offered(self) -> bool:
         """Whether a human must first decide about a denied call."""
-        return any(slot.offered is not None for slot in self)
+        return any(slot.offered is not None for slot in self.served)
 
     @property
     def have_all_calls(self) -> bool:
         """Whether the service has asked for all results of this step."""
-        return all(slot.has_all_calls(self._log.journal) for slot in self)
+        has_all = all(slot.has_all_calls(self._log.journal) for slot in self.served)
+        return has_all and not self.has_unserved
 
     # One task
 
@@ -188,6 +236,14 @@ class TaskCalls:
         if task_id in self._tasks or task_id not in self._of_step:
             return task_id
         return _compat.handled_task(self._of_step[task_id], list(self._of_step.values()))
+
+    def drop_earlier(self, writes: MutableSequence[tuple[str, Any]]) -> None:
+        """Drop the results of other sessions from the writes of a task."""
+        session = self._log.session
+        for index, (channel, records) in enumerate(writes):
+            if channel == JOURNAL:
+                of_session = [record for record in records if record.get("in") == session]
+                writes[index] = (JOURNAL, of_session)
 
     def find(self, task_id: str) -> Task | None:
         """A task of this step; `None` for the handler of a task's error."""
@@ -282,7 +338,7 @@ class TaskCalls:
         """
         if self.is_start:
             self.get(START)
-        due_calls = self._calls.due(list(self))
+        due_calls = self._calls.due(self.served)
         return [self._as_due(call, next(due_calls, None)) for call in calls]
 
     def _as_due(self, call: ProgramCall, due: DueCall | None) -> tuple[ProgramCall, DueCall]:
@@ -321,20 +377,23 @@ class TaskCalls:
                 slot.router(tool.name).call = call
             return
         slot.call = call
-        handles = {c.id: handle for handle, c in self._log.journal.calls_by_handle.items()}
-        if call.id in handles or (self._calls.is_wide(list(self)) and not tool.not_split):
-            slot.handle = handles.get(call.id) or self._new_handle()
+        handle = self._log.journal.handle_of(call)
+        if handle or (self._calls.is_wide(self.served) and not tool.not_split):
+            slot.handle = handle or self._new_handle()
+            self._handles.add(slot.handle)
             self._take_over(slot, call)
 
     def assign_recorded(self) -> None:
         """Give the recorded calls of this step to their tasks."""
         self._calls.rebuild()
+        if self._log.run.portion and self._log.step == 1:
+            self._serve(self._log.run.portion)
         if self.is_start:
             self.get(START)
         for batch in self._log.journal.batches:
             waiting = batch.waiting
             for call in batch.calls if batch.step == self._log.step else ():
-                due = next(self._calls.due(list(self)), None)
+                due = next(self._calls.due(self.served), None)
                 is_waiting = call in waiting
                 if due is not None and due.tool.name == call.tool:
                     if is_waiting:  # another session may have asked for it
@@ -348,7 +407,7 @@ class TaskCalls:
         result = self.result_for(call)
         if result is None:
             return
-        if any(result is written for slot in self for written in slot.written):
+        if any(result is written for slot in self.served for written in slot.written):
             self._log.journal.add_result(result)
         else:
             self._log.add_result(result)
@@ -384,13 +443,13 @@ class TaskCalls:
     def _is_due(self, call: ProgramCall) -> bool:
         if self.tool(call.tool).role == "result":
             handle = call.arguments.get(HANDLE)
-            return any(slot.handle == handle for slot in self)
-        return any(call.id == task_call.id for slot in self for task_call in slot.calls)
+            return any(slot.handle == handle for slot in self.served)
+        return any(call.id == task_call.id for slot in self.served for task_call in slot.calls)
 
     def _new_handle(self) -> str:
-        used = {*self._log.journal.calls_by_handle, *(slot.handle for slot in self)}
-        handles = (f"{self._log.step}:{number}" for number in count())
-        return next(handle for handle in handles if handle not in used)
+        used = self._log.journal.calls_by_handle
+        handles = (f"{self._log.step}:{number}" for number in count(len(self._handles)))
+        return next(h for h in handles if not (h in used or h in self._handles))
 
     def _take_over(self, slot: Task, call: ProgramCall) -> None:
         """Use an earlier result of a task, for example from before an edit, for its new handle."""
@@ -406,7 +465,7 @@ class TaskCalls:
             return log.journal.result_of_handle(call, log.session)
         if (early := log.journal.result_of_router(call, log.session)) is not None:
             return early
-        for slot in self:
+        for slot in self.served:
             if slot.call is not None and slot.call.id == call.id:
                 if slot.handle:
                     value = {HANDLE: slot.handle}

@@ -336,7 +336,7 @@ class _ResultWriter(Runnable[Any, Any]):
             raise
         if not self._asks_routers:
             self._write_result(self.result, config)  # a fused router may have changed it
-        await self._driver.waiting.wake_all()
+        await self._driver.waiting.wake()
         return output
 
     async def _store_output(self, result: NodeResult, config: RunnableConfig) -> None:
@@ -417,7 +417,7 @@ class _RouterTask(Runnable[Any, Any]):
             router_input = self._calls.input_of(state, config)
             answer = await driver.call(path, router_input, state.config(config))
             self._finish(tool, router_call, answer, gathered, config, changes=state.changes())
-        await driver.waiting.wake_all()
+        await driver.waiting.wake()
         return answer
 
     async def _route_within(

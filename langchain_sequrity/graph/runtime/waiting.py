@@ -8,7 +8,7 @@ a result that does not come now is interrupted, and runs again when the graph is
 import asyncio
 import threading
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.errors import GraphInterrupt
@@ -25,8 +25,8 @@ from langchain_sequrity.interrupts import drop_answer, is_late
 class _ThreadCondition:
     """A condition of threads, used like `asyncio.Condition`. It blocks its thread and no loop."""
 
-    def __init__(self) -> None:
-        self._condition = threading.Condition()
+    def __init__(self, lock: Any = None) -> None:
+        self._condition = threading.Condition(lock)
         self.notify_all = self._condition.notify_all
 
     async def __aenter__(self) -> None:
@@ -47,6 +47,10 @@ class WaitedRun(Protocol):
     log: RunLog
     tasks: TaskCalls
     failure: BaseException | None
+
+    @property
+    def is_going(self) -> bool:
+        """Whether neither an error nor a denial has ended the run."""
 
     @property
     def has_ended(self) -> bool:
@@ -79,7 +83,11 @@ class Waiting:
 
     def __init__(self, run: WaitedRun) -> None:
         self._run, self._log, self._tasks = run, run.log, run.tasks
-        self._changed = asyncio.Condition() if run.is_async else _ThreadCondition()
+        # Tasks whose calls a later program makes have a condition of their own: waking them all for
+        # each result would cost the square of their number.
+        lock: Any = asyncio.Lock() if run.is_async else threading.RLock()
+        condition = asyncio.Condition if run.is_async else _ThreadCondition
+        self._changed, self._program_changed = condition(lock), condition(lock)
 
     async def for_step(self, task_id: str) -> None:
         """Wait until the calls of the step are requested.
@@ -127,22 +135,36 @@ class Waiting:
         await self._until(has_call, task_id)
         return await self._approved(router.call, slot.offered, config)
 
-    async def wake_all(self) -> None:
+    async def wake(self) -> None:
         """Wake the tasks that wait for the result of another one."""
         async with self._changed:
             self._changed.notify_all()
 
+    async def wake_all(self) -> None:
+        """Wake all tasks, because what they wait for may not come now."""
+        async with self._changed:
+            self._notify_all()
+
+    def _notify_all(self) -> None:
+        self._changed.notify_all()
+        self._program_changed.notify_all()
+
     async def _until(self, has_come: Callable[[], bool], task_id: str) -> None:
         async with self._changed:
             while not has_come():
-                if self._run.can_continue:
+                is_soon = self._tasks.is_soon(task_id)
+                if is_soon and self._run.can_continue:
+                    portion = self._tasks.portion
                     try:
                         await self._run.continue_run()
                     finally:
-                        self._changed.notify_all()
+                        if self._tasks.portion is portion and self._run.is_going:
+                            self._changed.notify_all()
+                        else:
+                            self._notify_all()
                 else:
                     self._check_can_wait(task_id)
-                    await self._changed.wait()
+                    await (self._changed if is_soon else self._program_changed).wait()
 
     def _check_can_wait(self, task_id: str) -> None:
         """Check that what a task waits for may come.
@@ -153,7 +175,7 @@ class Waiting:
         """
         if self._run.failure is not None:
             raise RunStopped(self._run.failure)
-        if any(slot.is_left for slot in self._tasks if slot.id != self._tasks.origin(task_id)):
+        if self._tasks.unfinished - {self._tasks.origin(task_id)}:
             raise GraphInterrupt(())
         if self._run.has_ended:
             msg = f"The program ended before the call of node `{self._tasks.get(task_id).node}`."
