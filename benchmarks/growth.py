@@ -1,4 +1,4 @@
-"""Growth of memory, file descriptors and objects after thousands of calls."""
+"""Growth of memory, file descriptors and objects after thousands of calls, and of long work."""
 
 import asyncio
 import gc
@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+from benchmarks import long_work
 from benchmarks.formats import CHAT_COMPLETIONS, OPENAI, UNSET
 from benchmarks.measure import Effort
 from benchmarks.peers import PROMPT
@@ -44,6 +45,7 @@ def measure(base_url: str, effort: Effort) -> list[Row]:
     return [
         *_rows(f"growth in {invokes} calls", grown),
         *_rows(f"growth in {loops} event loops", looped),
+        *long_work.measure(effort),
     ]
 
 

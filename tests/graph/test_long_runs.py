@@ -17,7 +17,7 @@ from langgraph.types import Command, Send, interrupt
 
 from langchain_sequrity import ChatSequrity
 from langchain_sequrity.errors import StatusError
-from langchain_sequrity.graph.journal import read_thread_record
+from langchain_sequrity.graph.journal import FinishedRun
 from langchain_sequrity.graph.program import RUN
 from langchain_sequrity.graph.runtime import driver
 from langchain_sequrity.graph.runtime.state_variables import ProgramLimits
@@ -90,7 +90,7 @@ def test_a_run_of_any_length_ends_as_in_langgraph(
     executor = secured(make(number), model, checkpointer=InMemorySaver() if saves else None)
     config: Any = {"configurable": {"thread_id": "1"}}
     for start in (0, 1):  # the second run continues the thread
-        state = {"count": start}
+        state: Any = {"count": start}
         assert executor.invoke(state, config) == plain.invoke(state, config)
 
 
@@ -140,7 +140,7 @@ def labels_after(executor: Any, config: Any) -> Any:
     """The labels that a thread keeps of its fields."""
     saved = executor.checkpointer.get_tuple(config)
     [stored] = [value for _, channel, value in saved.pending_writes if channel == RUN]
-    return read_thread_record(stored).labels
+    return FinishedRun.read(stored).labels
 
 
 @pytest.mark.parametrize("limits", LIMITS)
