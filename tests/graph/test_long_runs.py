@@ -217,15 +217,20 @@ def test_a_run_that_failed_between_two_programs_continues(
     assert len(calls) == 7  # the call that failed, again
 
 
-def test_a_run_continues_with_smaller_programs_when_a_session_is_too_large() -> None:
+@pytest.mark.long(sample=2)
+@pytest.mark.parametrize("most_bytes", range(300_000, 500_000, 25_000))
+def test_a_run_continues_with_smaller_programs_when_a_session_is_too_large(
+    most_bytes: int,
+) -> None:
     graph = StateGraph(State).add_node("step", lambda s: {"count": s["count"] + 1, "last": TEXT})
     graph.add_conditional_edges("step", lambda s: "step" if s["count"] < 40 else END)
     graph.add_edge(START, "step")
-    sessions = MemorySessions(max_session_bytes=400_000)
+    sessions = MemorySessions(max_session_bytes=most_bytes)
     with LocalServer(isolated_programs=False, store=sessions) as server:
         model = ChatSequrity("any/model", base_url=server.base_url)
         executor = secured(graph, model)
         assert executor.invoke({"count": 0})["count"] == 40
+        assert len(sessions) > 1
 
 
 TEXT = "x" * 20_000

@@ -327,7 +327,12 @@ class Driver:
         check_whole(loop, run)
         of_open_step = finished_steps(records_of_step(loop), run.session)
         records = [*records_of(loop, run.session), *of_open_step]
-        return (yield from self._labels.after(run, records))
+        try:
+            return (yield from self._labels.after(run, records))
+        except StatusError as error:
+            if error.status_code != _TOO_LARGE:
+                raise
+            return self._labels.all_labels(records, run)
 
     def _begin_next_portions(self) -> Work:
         """Continue with a program for the next packets of the step, after one has ended."""
@@ -454,9 +459,7 @@ class Driver:
                 return  # LangGraph has left this run: the due tasks were removed from outside
             # A run from a state may have begun with a node whose router LangGraph no longer calls.
             may_disagree = self._may_disagree or self.log.run.begins_at != "start"
-            is_known = not may_disagree or (answer is not None and not self._is_active(answer))
-            if self.log.takes_portion:
-                is_known = answer is not None
+            is_known = not may_disagree or (answer is not None and self._may_be_last(answer))
         if is_known:
             self.log.keep_labels(self._checked_end())
         else:
@@ -469,8 +472,7 @@ class Driver:
             BadReply: If it has not.
         """
         answer = self._final_answer
-        stops = self.log.takes_portion or self.log.step >= self._limits.steps
-        if answer is None or (self._is_active(answer) and not stops):
+        if answer is None or not self._may_be_last(answer):
             msg = (
                 "The program has work left, but LangGraph has ended. Its result is not used. "
                 f"{_START_ANEW}"
@@ -878,6 +880,11 @@ class Driver:
             channels[name] = channels[name].copy()
             channels[name].update([value for field, value in writes if field == name])
         return channels
+
+    def _may_be_last(self, answer: RunFinished) -> bool:
+        """Whether the graph may end with a program. At a limit, it does not know."""
+        is_limited = self.log.takes_portion or self.log.step >= self._limits.steps
+        return not self._is_active(answer) or is_limited
 
     def _is_active(self, answer: RunFinished) -> bool:
         value = answer.result.value
