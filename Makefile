@@ -8,6 +8,9 @@ JOBS ?= 2
 DEMO_VENV := .venv-demo
 VERSION_CHECK := import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=")
 
+# Without compiled modules, each process that a test starts would compile the package again.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help demo conformance serve test test-all long llm lint format cov notebooks bench lowest newest clean langgraph-suite
 
@@ -41,7 +44,6 @@ serve: $(READY)  ## Run the local server in the foreground
 
 test: $(READY)  ## Run the tests, except those that take long
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m "not long" $(ARGS)
-	$(BIN)/python -m pytest -n $(JOBS) -m "not long" -q --fidelity documented tests/graph/apps tests/graph/test_same_as_plain.py
 
 test-all: $(READY)  ## Run all tests, as .ci/run does
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)

@@ -2,7 +2,8 @@
 
 import gc
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import nullcontext
 from typing import Any
 from zlib import crc32
 
@@ -10,10 +11,11 @@ import pytest
 from hypothesis import settings
 
 from langchain_sequrity.local import LocalServer
+from langchain_sequrity.local.interpreter.worker_pool import CAN_ISOLATE, shared_pool
 
 # No time limit for an example of Hypothesis: a busy machine must not fail a test.
 settings.register_profile("untimed", deadline=None)
-settings.load_profile("untimed")
+settings.register_profile("sample", settings.get_profile("untimed"), max_examples=40)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -27,9 +29,21 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Set the default of `LocalServer`."""
+    """Set the defaults of `LocalServer` and, without the long tests, of Hypothesis."""
+    is_sample = "not long" in config.getoption("markexpr")
+    settings.load_profile("sample" if is_sample else "untimed")
     defaults: Any = LocalServer.__init__.__kwdefaults__
     defaults["fidelity"] = config.getoption("--fidelity")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Find the tests without garbage collection, which would look at all of them again and again."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -55,6 +69,13 @@ def _frozen() -> None:
     Such a pause may hit a program under test, which has only a second of its thread's time.
     """
     gc.freeze()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _workers() -> Iterator[None]:
+    """Let all servers share the process that forks workers, which takes half a second to start."""
+    with shared_pool() if CAN_ISOLATE else nullcontext():
+        yield
 
 
 @pytest.fixture(scope="session")

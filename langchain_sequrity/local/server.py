@@ -8,10 +8,12 @@ line feeds as line ends. So the server checks a head before h11 reads it. A refu
 request would begin.
 """
 
+import asyncio
 import re
 import socket
 import threading
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar, Self, get_args
 
@@ -350,6 +352,45 @@ def _name(model: BaseChatModel) -> str:
     return next((name for name in names if isinstance(name, str) and name), type(model).__name__)
 
 
+class StoppableServer(uvicorn.Server):
+    """uvicorn's server, which stops as soon as it can.
+
+    uvicorn looks ten times a second whether it should stop, and then waits a tenth of a second for
+    its connections, even if it has none.
+    """
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._stop_event = asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def stop(self) -> None:
+        """Stop, from any thread; does not wait for the end."""
+        self.should_exit = True
+        if self._loop is not None:
+            with suppress(RuntimeError):  # it has ended meanwhile
+                self._loop.call_soon_threadsafe(self._stop_event.set)
+
+    async def main_loop(self) -> None:
+        """Look once a second, or when `stop` is called."""
+        self._loop = asyncio.get_running_loop()
+        while not await self.on_tick(0):  # which also writes the `Date` of replies
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._stop_event.wait(), 1)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Close idle connections at once; only for unfinished replies, wait as uvicorn does."""
+        for server in self.servers:
+            server.close()
+        for connection in [*self.server_state.connections]:
+            connection.shutdown()
+        await asyncio.sleep(0)  # the event loop closes them
+        if self.server_state.connections or self.server_state.tasks:
+            await super().shutdown(sockets)
+        else:
+            await self.lifespan.shutdown()
+
+
 class _Running:
     """A running server: its socket, thread and port."""
 
@@ -370,7 +411,7 @@ class _Running:
             timeout_graceful_shutdown=_GRACE_SECONDS,
             timeout_keep_alive=_KEEP_ALIVE_SECONDS,
         )
-        self._server = uvicorn.Server(config)
+        self._server = StoppableServer(config)
         sockets = {"sockets": [self._socket]}
         self.thread = threading.Thread(
             target=self._server.run, kwargs=sockets, name="LocalServer", daemon=True
@@ -379,7 +420,7 @@ class _Running:
         self.thread.start()
 
     def stop(self) -> None:
-        self._server.should_exit = True
+        self._server.stop()
         # A backend that is still answering cannot be interrupted; its thread ends with its answer.
         self.thread.join(_STOP_SECONDS)
         self._socket.close()

@@ -36,6 +36,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from langchain_sequrity.local.server import StoppableServer
 from tests.field.recorded import HISTORIES, History, Message, recorded
 
 _PIECE = 7  # characters of a text in one event
@@ -106,7 +107,8 @@ class FieldServer:
         self.headers: list[Mapping[str, str]] = []
         self.passed = 0
         self.mismatches = 0
-        self._socket = socket.socket()
+        # asyncio disables Nagle's algorithm (40 ms per reply) only if the protocol is named.
+        self._socket = socket.socket(proto=socket.IPPROTO_TCP)
         self._socket.bind(("127.0.0.1", 0))
         self._socket.listen(64)  # earlier connections wait until the server has started
         app = Starlette(
@@ -121,7 +123,7 @@ class FieldServer:
             loop="asyncio",
             timeout_graceful_shutdown=1,
         )
-        self._server = uvicorn.Server(config)
+        self._server = StoppableServer(config)
         self._thread = threading.Thread(target=self._server.run, args=([self._socket],))
 
     @property
@@ -133,7 +135,7 @@ class FieldServer:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._server.should_exit = True
+        self._server.stop()
         self._thread.join()
         self._socket.close()
 

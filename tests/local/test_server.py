@@ -237,12 +237,16 @@ def test_stopping_does_not_wait_for_a_slow_backend() -> None:
 
 
 def test_stopping_does_not_wait_for_idle_connections() -> None:
-    server = LocalServer().start()
-    with httpx.Client(trust_env=False) as client:
-        client.get(server.base_url + "/health")
-        began = time.monotonic()
-        server.stop()
-        assert time.monotonic() - began < 3
+    seconds: list[float] = []
+    for _ in range(5):
+        server = LocalServer().start()
+        with httpx.Client(trust_env=False) as client:
+            client.get(server.base_url + "/health")
+            began = time.monotonic()
+            server.stop()
+            seconds.append(time.monotonic() - began)
+    assert max(seconds) < 3
+    assert min(seconds) < 0.1  # a server of uvicorn never stops sooner
 
 
 @pytest.mark.long(sample=1)

@@ -59,8 +59,11 @@ def text_of(header: PolicyHeader) -> str:
 # The law
 
 
-def test_random_combinations_deny_what_one_of_the_policies_denies_and_nothing_else() -> None:
-    outcome = compare(7, 200)
+@pytest.mark.parametrize("count", [60, pytest.param(200, marks=pytest.mark.long)])
+def test_random_combinations_deny_what_one_of_the_policies_denies_and_nothing_else(
+    count: int,
+) -> None:
+    outcome = compare(7, count)
     assert outcome.failures == []
     assert not outcome.is_poor
     assert outcome.layered > 5

@@ -119,10 +119,7 @@ class Teller:
 
 
 class Stage:
-    """One server for many tests; the first part of the model's name selects the tellers.
-
-    Tests share the server because stopping one takes longer than most tests.
-    """
+    """One server for many tests; the first part of the model's name selects the tellers."""
 
     def __init__(self, **options: Any) -> None:
         self._tellers: dict[tuple[str, str], Teller] = {}
