@@ -248,8 +248,9 @@ def test_middleware_of_langchain_uses_only_the_fields_of_its_own_state() -> None
     [
         (looks_around, "looks_around.before_model"), (wraps, "tools"), (Watching(), "model"),
         (HumanInTheLoopMiddleware({"plain": {"allowed_decisions": ["approve"], "description": lambda *_: "ask"}}), "HumanInTheLoopMiddleware.after_model"),
+        (HumanInTheLoopMiddleware({"plain": {"allowed_decisions": ["approve"], "when": lambda _: True}}), "HumanInTheLoopMiddleware.after_model"),
     ],
-    ids=["hook", "around tools", "around the model", "callback"],
+    ids=["hook", "around tools", "around the model", "callback", "condition"],
 )  # fmt: skip
 def test_middleware_of_the_user_counts_as_reading_everything(middleware: Any, node: str) -> None:
     with pytest.warns(UnknownAccess) as warned:

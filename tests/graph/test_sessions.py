@@ -745,3 +745,29 @@ def test_a_cached_result_of_a_node_can_answer_another_call(
     for n in (1, 2):
         assert executor.invoke({"n": n}) == plain.invoke({"n": n})
     assert ran == ["count", "count"]
+
+
+@pytest.mark.parametrize("histories", [("new", "whole"), ("whole", "new")])
+def test_a_request_with_another_part_of_the_history_has_another_idempotency_key(
+    local: LocalServer, histories: tuple[Any, Any]
+) -> None:
+    """A service refuses a key that it knows from another request."""
+    ran, saver = Ran(), InMemorySaver()
+
+    def lose(number: int, request: httpx.Request, _reply: httpx.Response) -> None:
+        if number == 3:
+            msg = "the line is dead"
+            raise httpx.ReadError(msg, request=request)
+
+    with on_the_way(local, lose) as (model, sent):
+        first, second = (
+            secured(ledger(ran), model, checkpointer=saver, history=history)
+            for history in histories
+        )
+        with pytest.raises(StreamInterrupted):
+            first.invoke({"due": [1, 2]}, thread())
+        assert second.invoke(None, thread()) == PLAIN
+    lost, again = sent.requests[2:4]
+    assert lost.content != again.content
+    assert lost.headers["idempotency-key"] != again.headers["idempotency-key"]
+    assert ran == ["read", "pay", "more", "pay", "more", "report"]

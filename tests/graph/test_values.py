@@ -6,6 +6,7 @@ import json
 import re
 import zoneinfo
 from collections import Counter, OrderedDict, defaultdict, deque
+from collections.abc import Callable
 from contextlib import nullcontext
 from decimal import Decimal
 from enum import Enum, IntEnum, StrEnum
@@ -88,6 +89,10 @@ class Renamed(BaseModel):
     user_name: str = Field(alias="userName")
 
 
+class Aliased(BaseModel):
+    user_name: str = Field(validation_alias="userName")
+
+
 class Open(BaseModel):
     model_config = ConfigDict(extra="allow", frozen=True)
     one: int = 1
@@ -107,6 +112,12 @@ class Leaf:
 @dataclasses.dataclass(frozen=True, slots=True)
 class Tree:
     leaves: tuple[Leaf, ...] = ()
+
+
+@dataclasses.dataclass
+class Later:
+    x: int
+    result: int = dataclasses.field(init=False)
 
 
 @dataclasses.dataclass
@@ -328,7 +339,8 @@ def test_any_messages_come_back(value: list[BaseMessage]) -> None:
         (Color, Color.BLUE), (list[Level], [Level.LOW]), (Word | None, Word.YES),
         (Literal[Color.RED], Color.RED), (Point, Point(1, Color.RED)),
         (dict[str, Plan], {"a": Plan(title="t", steps=[Point(1)], when=dt.datetime(2024, 1, 2))}),  # noqa: DTZ001
-        (Annotated[Renamed, "doc"], Renamed(userName="ann")), (Open, Open.model_validate({"one": 2, "two": (1,)})),
+        (Annotated[Renamed, "doc"], Renamed(userName="ann")), (Aliased, Aliased(userName="ann")),  # type: ignore[call-arg]
+        (Open, Open.model_validate({"one": 2, "two": (1,)})),
         (Names, Names(["a"])), (Tree, Tree((Leaf({"a"}, Tree()),))), (Leaf, DerivedLeaf({"a"}, extra=3)),
         (list[Document], [Document("text", metadata={"k": (1,)}, id="1")]),
         (list[AnyMessage | Plan], [AIMessage("x", additional_kwargs={"parsed": Plan(title="t")})]),
@@ -346,6 +358,18 @@ def test_unset_fields_of_a_model_stay_unset() -> None:
     assert back.model_dump(exclude_unset=True) == {"title": "t"}
 
 
+def test_a_default_that_was_changed_in_place_comes_back() -> None:
+    plan = Plan(title="t")
+    plan.steps.append(Point(1))
+    assert there_and_back(plan, allowed_types([Plan])).steps == [Point(1)]
+
+
+def test_a_field_that_is_not_set_yet_stays_unset() -> None:
+    back = there_and_back(Later(1), allowed_types([Later]))
+    assert type(back) is Later
+    assert not hasattr(back, "result")
+
+
 def test_fields_that_the_constructor_does_not_take_come_back() -> None:
     leaf = Leaf(set())
     leaf.made = 5
@@ -353,12 +377,21 @@ def test_fields_that_the_constructor_does_not_take_come_back() -> None:
 
 
 T = TypeVar("T", bound=Plan)
+Choice = TypeVar("Choice", Color, Built)
 Alias = NewType("Alias", Plan)
 
 
 class Holder(TypedDict):
     color: Color
     plan: T  # type: ignore[valid-type]
+
+
+class Unresolved(TypedDict):
+    plan: "Nobody"  # type: ignore[name-defined]  # noqa: F821 - that is the point
+
+
+class Nothing(Enum):
+    """An enum without members has no objects."""
 
 
 class Pair(BaseModel, Generic[T]):
@@ -373,6 +406,8 @@ class Pair(BaseModel, Generic[T]):
         (Holder, {Color, Plan, Point}, False), (Alias, {Plan, Point, Color}, False),
         (Tree, {Tree, Leaf}, False), (list[AnyMessage], set(), True), (BaseMessage, set(), True),
         (Point, {Point, Color}, False), (PromptTemplate | int, None, False),
+        (Choice, {Color, Built}, False), (Callable[[Built], Color], {Color, Built}, False),
+        (Unresolved, set(), False), (list[Unresolved] | Color, {Color}, False), (Nothing, set(), False),
     ],
     ids=shown,
 )  # fmt: skip
