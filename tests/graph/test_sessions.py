@@ -224,6 +224,20 @@ def test_a_policy_that_has_become_stricter_denies_a_replayed_call(
     assert ran == ["read", "pay", "more"]  # the next call is not made either
 
 
+def test_a_run_that_goes_back_before_a_denial_asks_the_policy_again(local: LocalServer) -> None:
+    ran, saver = Ran(), InMemorySaver()
+
+    def under(policy: str | None) -> Any:
+        model = ChatSequrity("any/model", base_url=local.base_url, policy=policy)
+        return secured(ledger(ran), model, checkpointer=saver, on_denied="state:denied")
+
+    denying = under('tool "report" { must deny always; }')
+    assert denying.invoke({"due": [1]}, thread())["denied"]["node"] == "report"
+    [before] = [one for one in denying.get_state_history(thread()) if one.next == ("report",)]
+    assert under(None).invoke(None, before.config)["note"] == "paid 1"
+    assert ran == ["read", "pay", "more", "report"]
+
+
 class _Way(httpx.HTTPTransport):
     """A transport that calls `happens` after each reply of the server."""
 

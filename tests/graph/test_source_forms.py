@@ -11,9 +11,10 @@ import textwrap
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Optional, TypedDict
+from typing import Annotated, Any, Literal, Optional, TypedDict
 
 import pytest
+from langchain_core.language_models import FakeListChatModel
 from langchain_core.runnables import RunnableLambda
 from langgraph.graph import END, START, StateGraph
 from langgraph.prebuilt import ToolNode, tools_condition
@@ -275,6 +276,7 @@ WRITES: dict[str, Any] = {
     "update = {'x': 1}\nfor update in helper(): pass\nreturn update": ALL,
     "update = {'x': 1}\nupdate = update\nreturn update": ALL,
     "update = other\nother = update\nreturn update": ALL,
+    "update = {'x': 1}\nupdate = {**update, 'y': 2}\nreturn update": ALL,
     "global update\nupdate = {'x': 1}\nhelper()\nreturn update": ALL,
     "update = {'x': 1}\ndef inner():\n  nonlocal update\nreturn update": ALL,
     "if helper(): update = {'x': 1}\nreturn update": sure("x"),  # else it is an error
@@ -407,6 +409,21 @@ def test_the_targets_of_a_router_are_those_of_its_returns(body: str) -> None:
     assert (tool.targets, tool.sends, tool.single, tool.may_end) == TARGETS[body]
 
 
+def test_a_router_names_one_target_if_all_its_functions_are_annotated_with_names() -> None:
+    def named(state: State) -> Literal["b", "c"]:
+        return state["x"]  # type: ignore[no-any-return]
+
+    async def also_named(state: State) -> Literal["b", "c"]:
+        return state["x"]  # type: ignore[no-any-return]
+
+    async def open_ended(state: State) -> Any:
+        return state["x"]
+
+    targets = ["b", "c"]
+    assert router_tool(RunnableLambda(named, afunc=also_named), targets).single
+    assert not router_tool(RunnableLambda(named, afunc=open_ended), targets).single
+
+
 def test_a_path_map_limits_the_packets_of_a_router_too() -> None:
     tool = router_tool(function_of("return helper()"), ["b"])
     assert tool.targets == tool.sends == frozenset({"b"})
@@ -441,6 +458,11 @@ def test_a_graph_within_may_command_its_parent_unless_its_source_shows_that_it_d
 def test_a_runnable_with_a_config_writes_what_its_function_writes() -> None:
     bound = RunnableLambda(function_of("return {'x': 1}")).with_config(tags=["tag"])
     assert node_tool(bound).writes == ("x",)
+
+
+def test_a_model_as_a_node_may_write_anything_and_goes_nowhere() -> None:
+    tool = node_tool(FakeListChatModel(responses=["hi"]))
+    assert (tool.writes, tool.targets, tool.sends) == (EVERYTHING, frozenset(), frozenset())
 
 
 class Narrow(TypedDict, total=False):
