@@ -124,6 +124,28 @@ def test_a_tool_inside_a_function_cannot_read_state_that_its_call_does_not_conta
         secured(graph, model).invoke(GIVEN)
 
 
+@tool
+def pry(runtime: ToolRuntime[Any, Any]) -> str:
+    """Look at the secret."""
+    return str(runtime.state["secret"])
+
+
+def behind(calls: Any) -> Any:
+    return ToolNode([pry], handle_tool_errors=False).invoke(calls)
+
+
+def test_a_tool_behind_a_function_reads_only_what_the_call_of_its_node_contains(
+    model: ChatSequrity,
+) -> None:
+    def node(state: Rooms) -> dict[str, Any]:
+        behind([{"name": "pry", "args": {}, "id": "1", "type": "tool_call"}])
+        return {"rooms": state["rooms"]}
+
+    graph: Any = StateGraph(Rooms).add_node("node", node).add_edge(START, "node")
+    with pytest.raises(UsageError, match=r"Node `node` reads `secret` of the state"):
+        secured(graph, model).invoke({**GIVEN, "rooms": 1})
+
+
 def test_a_tool_inside_a_function_may_run_if_it_reads_no_state(model: ChatSequrity) -> None:
     graph = calling(wait, within(wait))
     assert secured(graph, model).invoke(GIVEN)["messages"][-1].content == "waited"

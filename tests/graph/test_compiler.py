@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, TypedDict
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from langchain_core.runnables import RunnableLambda
 from langgraph.channels import EphemeralValue
 from langgraph.graph import END, START, StateGraph
 from langgraph.managed import IsLastStep, RemainingSteps
@@ -233,6 +234,13 @@ def test_a_field_router_with_an_unknown_field_or_target_is_refused(
     assert caught.value.edge == ("summarize", f"by_{router.field}")
 
 
+def test_a_field_router_with_a_path_map_is_refused() -> None:
+    graph = StateGraph(Mail).add_node(send).add_edge(START, "send")
+    graph.add_conditional_edges("send", FieldRouter("status", {"sent": END}), {END: END})
+    with pytest.raises(GraphNotSupported, match="the routes are the path map"):
+        program_of(graph)
+
+
 def test_a_field_router_on_a_reducer_is_refused() -> None:
     class Logged(TypedDict):
         seen: Annotated[list[int], lambda old, new: new]
@@ -256,6 +264,41 @@ def test_a_fused_router_runs_in_its_nodes_call() -> None:
     }
     ran = run(mail_graph(), answers, nodes=options)
     assert ran.calls == ["read_inbox", "summarize", "archive", "done"]
+
+
+@pytest.mark.parametrize(
+    ("node", "routers", "single"),
+    [(returns(), 1, True), (returns(), 2, False), (lambda _: Command(goto="b"), 1, False)],
+)
+def test_a_node_names_one_target_if_only_its_one_fused_router_names_any(
+    node: Any, routers: int, single: bool
+) -> None:
+    graph = StateGraph(State)
+    for name in "bc":
+        graph.add_node(name, returns())
+    graph.add_node("a", node).add_edge(START, "a")
+    for number in range(routers):
+        path = RunnableLambda(lambda _: "c", name=f"router {number}")
+        graph.add_conditional_edges("a", path, ["c"])
+    tool = program_of(graph, {"a": NodeOptions(fuse_router=True)}).offered["a"]
+    assert (len(tool.fused), tool.single) == (routers, single)
+
+
+def test_a_node_takes_the_reads_and_packets_of_a_fused_router_and_gets_only_its_own_reads() -> None:
+    graph = StateGraph(State).add_node("a", lambda state: {"x": state["x"]})
+    graph.add_node("w", returns()).add_edge(START, "a")
+    graph.add_conditional_edges("a", lambda state: [Send("w", state["y"])], ["w"])
+    program = program_of(graph, {"a": NodeOptions(fuse_router=True)})
+    tool = program.offered["a"]
+    assert (tool.reads, tool.own_reads, tool.sends) == (("x", "y"), {"x"}, {"w"})
+    assert program.receivers == {"w"}
+
+
+@pytest.mark.parametrize("is_fused", [False, True])
+def test_a_router_that_always_names_the_same_node_adds_no_branch(is_fused: bool) -> None:
+    graph = StateGraph(State).add_node("a", returns(x=1)).add_node("b", returns())
+    graph.add_edge(START, "a").add_conditional_edges("a", lambda _: "b", ["b"])
+    assert "if" not in program_of(graph, {"a": NodeOptions(fuse_router=is_fused)}).text
 
 
 def test_a_fused_router_has_a_call_of_its_own_if_a_send_started_its_node() -> None:

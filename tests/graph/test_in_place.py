@@ -137,6 +137,27 @@ class Numbers(list[int]):
         return None
 
 
+class Hushed:
+    """Its pickle leaves out what its slot has."""
+
+    __slots__ = ("title",)
+
+    def __init__(self) -> None:
+        self.title = ""
+
+    def __reduce__(self) -> Any:
+        return Hushed, ()
+
+
+class Draft:
+    def __init__(self) -> None:
+        self.title = ""
+
+
+class Letter(Draft):
+    pass
+
+
 class Failed(Exception):
     pass
 
@@ -226,6 +247,8 @@ def test_what_a_node_changes_in_a_message_has_the_labels_of_what_it_read(
     ("make", "change"),
     [
         (SlotBesideDict, _set_title),
+        (Hushed, _set_title),
+        (Draft, lambda doc, _: setattr(doc, "__class__", Letter)),
         (Picky, lambda doc, text: doc.lines.append(text)),
         (Reduced, lambda doc, text: doc.lines.append(text)),
         (Titles, _set_title),
@@ -491,6 +514,20 @@ def test_a_tool_may_change_the_state_that_it_gets(model: ChatSequrity) -> None:
     plain = graph().compile().invoke(state())
     ended = secured(graph(), model).invoke(state())
     assert ended["notes"] == plain["notes"] == ["hello", "read"]
+
+
+def test_a_list_may_be_changed_and_added_to_by_one_node(model: ChatSequrity) -> None:
+    class Added(TypedDict):
+        log: Annotated[list[str], operator.add]
+
+    def both(state: Added) -> dict[str, Any]:
+        state["log"].append("changed")
+        return {"log": ["returned"]}
+
+    graph = StateGraph(Added).add_node(both).add_edge(START, "both")
+    plain = graph.compile().invoke({"log": ["given"]})
+    assert secured(graph, model).invoke({"log": ["given"]}) == plain
+    assert plain == {"log": ["given", "changed", "returned"]}
 
 
 # What is refused

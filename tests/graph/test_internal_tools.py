@@ -123,6 +123,10 @@ def test_verify_hypothesis_accepts_other_fields_as_arguments(local: LocalServer)
     assert "verify_hypothesis(hypothesis=s_hypothesis, name=s_name)" in program
 
 
+def test_complete_turn_accepts_any_field_as_its_value(local: LocalServer) -> None:
+    assert "complete_turn(name=s_name)" in executor_of(local, "complete_turn", ["name"]).program
+
+
 GOOD: list[Any] = [
     Sender.model_json_schema(),
     Tree.model_json_schema(),
