@@ -192,8 +192,8 @@ def test_a_field_named_output_schema_is_not_checked_if_no_node_is_parse_with_ai(
 def test_an_internal_tool_to_which_a_router_may_send_packets_is_refused(
     local: LocalServer,
 ) -> None:
-    made: Any = StateGraph(State).add_node("ask", never).add_node("tell", tell)
-    made.add_edge(START, "tell")
+    made: Any = StateGraph(State)
+    made.add_node("ask", never).add_node("tell", tell).add_edge(START, "tell")
     made.add_conditional_edges("tell", lambda _: [Send("ask", {"query": "Who?"})], ["ask"])
     model = ChatSequrity("any/model", base_url=local.base_url)
     option = {"internal_tool": "parse_with_ai", "reads": ["query", "output_schema"]}

@@ -130,6 +130,11 @@ class Box(BaseModel):
     _secret: int = PrivateAttr(default=0)
 
 
+class Listed(BaseModel):
+    kept: int
+    _items: list[int] = PrivateAttr(default_factory=list)
+
+
 @dataclasses.dataclass
 class Built:
     total: int = dataclasses.field(init=False)
@@ -549,10 +554,14 @@ def test_a_handle_that_was_never_sent_is_a_bad_reply() -> None:
 @pytest.mark.parametrize(
     ("annotation", "make"),
     [
-        (Box, lambda: _with_secret(Box(kept=1))), (Built, lambda: Built([1, 2])),
+        (Box, lambda: _with_secret(Box(kept=1))), (Listed, lambda: Listed(kept=1)),
+        (Listed, lambda: _without_items(Listed(kept=1))), (Built, lambda: Built([1, 2])),
         (list[AnyMessage], lambda: type("Mine", (AIMessage,), {})("x")),
     ],
-    ids=["private data", "arguments that are no fields", "messages of other classes"],
+    ids=[
+        "private data", "a private list", "no private list", "arguments that are no fields",
+        "messages of other classes",
+    ],
 )  # fmt: skip
 def test_an_object_that_its_fields_do_not_describe_fully_stays_with_the_client(
     annotation: Any, make: Any
@@ -560,6 +569,11 @@ def test_an_object_that_its_fields_do_not_describe_fully_stays_with_the_client(
     value, kinds = make(), allowed_types([annotation])
     with ObjectHandles().in_use():
         assert decode(encode(value, WHERE, kinds), WHERE, kinds) is value
+
+
+def _without_items(box: Listed) -> Listed:
+    del box._items
+    return box
 
 
 def _with_secret(box: Box) -> Box:
