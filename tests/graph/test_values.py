@@ -433,10 +433,11 @@ def test_two_classes_with_the_same_name_are_not_confused() -> None:
         return Twin
 
     one, other = make(), make()
-    with ObjectHandles().in_use():
-        written = encode(one(1), WHERE, allowed_types([one | other]))
-        assert written["__type__"] == "kept"
-        assert type(decode(written, WHERE, allowed_types([one | other]))) is one
+    for cls in (one, other):
+        with ObjectHandles().in_use():
+            written = encode(cls(1), WHERE, allowed_types([one | other]))
+            assert written["__type__"] == "kept"
+            assert type(decode(written, WHERE, allowed_types([one | other]))) is cls
 
 
 @dataclasses.dataclass
