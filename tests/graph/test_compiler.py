@@ -721,13 +721,13 @@ def test_a_deferred_node_that_a_command_names_waits_too() -> None:
 
 
 def test_a_ready_node_runs_before_nodes_that_have_begun_to_wait_since() -> None:
-    graph = waiting("a>b", "b>c", "y>x", "x>y", f"{START}>z", deferred="yz")
+    graph = waiting("a>b", "b>c", "c>d", "y>x", "x>y", f"{START}>z", deferred="yz")
     program = program_of(graph)
     at = {"begins": False, "start_at": ["y:", "z:"], "came": {program.ready["y"]: True}}
     assert names_of(graph, at=at)[:3] == ["y", "x", "y"]
     at["start_at"] = ["a:", "y:"]
-    assert names_of(graph, at=at)[:7] == ["a", "y", "b", "x", "c", "y", "x"]
-    assert names_of(graph, at={**at, "came": {}})[:4] == ["a", "b", "c", "y"]
+    assert names_of(graph, at=at)[:7] == ["a", "y", "b", "x", "c", "d", "y"]
+    assert names_of(graph, at={**at, "came": {}})[:5] == ["a", "b", "c", "d", "y"]
 
 
 def test_packets_from_outside_run_before_a_waiting_node() -> None:

@@ -535,6 +535,19 @@ def test_an_object_that_was_changed_has_another_handle_and_not_its_old_one() -> 
                 decode(written)
 
 
+def test_an_object_of_an_earlier_process_that_was_changed_since_it_was_read_is_not_read_again() -> (
+    None
+):
+    with ObjectHandles().in_use() as objects:
+        written = encode(Plan(title="t"), WHERE)
+    later = ObjectHandles()
+    later.load(objects.fresh)
+    with later.in_use():
+        decode(written).title = "changed"
+        with pytest.raises(UsageError, match="other code has changed in place"):
+            decode(written)
+
+
 def test_an_object_is_stored_as_it_was_when_its_handle_was_made() -> None:
     here, plan = ObjectHandles(), Plan(title="t")
     here.serde = JsonPlusSerializer()

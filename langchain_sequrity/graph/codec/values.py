@@ -506,7 +506,7 @@ class ObjectHandles:
         digest, make_copy = self._digest_and_copier(value)
         content = content_digest(value)
         handle = self._handles.get((id(value), digest, content))
-        if handle is None or self.by_handle[handle] is not value:
+        if handle is None:  # the object of a handle lives, so no other one has its `id`
             handle = self._new_handle(digest)
             self._handles[id(value), digest, content] = handle
         if make_copy is not None and handle not in self._stored:
