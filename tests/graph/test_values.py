@@ -563,6 +563,9 @@ def test_a_handle_that_was_never_sent_is_a_bad_reply() -> None:
     for here in (ObjectHandles(), None):
         with here.in_use() if here else nullcontext(), pytest.raises(BadReply, match="never sent"):
             decode(written, WHERE)
+    for handle in (["x"], {}, 1, None):
+        with ObjectHandles().in_use(), pytest.raises(BadReply, match="Strange"):
+            decode({**written, "handle": handle}, WHERE)
 
 
 @pytest.mark.parametrize(
@@ -648,6 +651,7 @@ def test_a_value_that_no_client_can_write_is_a_bad_reply_that_names_the_field(
     assert str(caught.value).startswith("Field `x`")
     assert reason in str(caught.value)
     assert "\x1b" not in str(caught.value)
+    assert ("cannot be made" in str(caught.value)) == (caught.value.__cause__ is not None)
 
 
 @pytest.mark.parametrize("name", ["AIMessage", "HumanMessage", "ToolMessage", "RemoveMessage"])
