@@ -391,6 +391,14 @@ class Holder(TypedDict):
     plan: T  # type: ignore[valid-type]
 
 
+Content = TypeVar("Content")
+
+
+@dataclasses.dataclass
+class Crate(Generic[Content]):
+    content: Content
+
+
 class Unresolved(TypedDict):
     plan: "Nobody"  # type: ignore[name-defined]  # noqa: F821 - that is the point
 
@@ -412,7 +420,7 @@ class Pair(BaseModel, Generic[T]):
         (Tree, {Tree, Leaf}, False), (list[AnyMessage], set(), True), (BaseMessage, set(), True),
         (Point, {Point, Color}, False), (PromptTemplate | int, None, False),
         (Choice, {Color, Built}, False), (Callable[[Built], Color], {Color, Built}, False),
-        (Unresolved, set(), False), (list[Unresolved] | Color, {Color}, False), (Nothing, set(), False),
+        (Crate[Color], {Crate, Color}, False), (Unresolved, set(), False), (list[Unresolved] | Color, {Color}, False), (Nothing, set(), False),
     ],
     ids=shown,
 )  # fmt: skip
@@ -563,7 +571,8 @@ def test_a_handle_that_was_never_sent_is_a_bad_reply() -> None:
     for here in (ObjectHandles(), None):
         with here.in_use() if here else nullcontext(), pytest.raises(BadReply, match="never sent"):
             decode(written, WHERE)
-    for handle in (["x"], {}, 1, None):
+    no_handles: list[Any] = [["x"], {}, 1, None]
+    for handle in no_handles:
         with ObjectHandles().in_use(), pytest.raises(BadReply, match="Strange"):
             decode({**written, "handle": handle}, WHERE)
 
