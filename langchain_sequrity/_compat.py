@@ -330,9 +330,6 @@ def copy_builder(builder: StateGraph[Any, Any, Any, Any]) -> StateGraph[Any, Any
     new.nodes = {name: copy.copy(node) for name, node in builder.nodes.items()}
     # `compile` adds the default handler, and must not find the one of an earlier `compile`.
     new.nodes.pop(_DEFAULT_ERROR_HANDLER_NODE, None)
-    for node in new.nodes.values():
-        if node.error_handler_node == _DEFAULT_ERROR_HANDLER_NODE:
-            node.error_handler_node = None
     branches = {source: dict(branches) for source, branches in builder.branches.items()}
     new.branches = defaultdict(dict, branches)
     return new
@@ -429,7 +426,7 @@ def write_first(config: RunnableConfig, new: tuple[str, Any]) -> bool:
 
 def task_writes(config: RunnableConfig) -> list[tuple[str, Any]]:
     """The writes of a task so far."""
-    return [write for write in _writes_of(config) if write[0] != RESUME]
+    return list(_writes_of(config))
 
 
 def remove_writes(config: RunnableConfig) -> None:

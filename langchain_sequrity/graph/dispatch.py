@@ -66,7 +66,7 @@ from langchain_sequrity.graph.program import (
 )
 from langchain_sequrity.labels import Combine, LabeledUpdate, Labels, read_artifact
 from langchain_sequrity.sqrt.coerce import ENOUGH, OUTPUT_SCHEMA, has_enough_flag
-from langchain_sequrity.strict_json import loads
+from langchain_sequrity.strict_json import dumps, loads
 
 Write = tuple[str, Any]
 
@@ -235,7 +235,7 @@ class ToolInput:
             written = codec.write(channels[field])
             # What a changed object was like is lost, so it cannot be written again.
             is_certain = opaque or snapshot.is_plain or snapshot.changed_objects()
-            if is_certain or written != codec.rewrite(arguments[name]):
+            if is_certain or dumps(written) != dumps(codec.rewrite(arguments[name])):
                 changes[field] = written
         return changes
 

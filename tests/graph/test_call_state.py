@@ -7,7 +7,7 @@ import pytest
 from langchain_core.messages import AIMessage
 from langchain_core.runnables import RunnableConfig
 from langchain_core.tools import tool
-from langgraph.graph import START, MessagesState, StateGraph
+from langgraph.graph import END, START, MessagesState, StateGraph
 from langgraph.prebuilt import InjectedState, ToolNode, ToolRuntime
 from langgraph.types import Send
 
@@ -124,6 +124,28 @@ def test_a_tool_inside_a_function_cannot_read_state_that_its_call_does_not_conta
         secured(graph, model).invoke(GIVEN)
 
 
+@tool
+def pry(runtime: ToolRuntime[Any, Any]) -> str:
+    """Look at the secret."""
+    return str(runtime.state["secret"])
+
+
+def behind(calls: Any) -> Any:
+    return ToolNode([pry], handle_tool_errors=False).invoke(calls)
+
+
+def test_a_tool_behind_a_function_reads_only_what_the_call_of_its_node_contains(
+    model: ChatSequrity,
+) -> None:
+    def node(state: Rooms) -> dict[str, Any]:
+        behind([{"name": "pry", "args": {}, "id": "1", "type": "tool_call"}])
+        return {"rooms": state["rooms"]}
+
+    graph: Any = StateGraph(Rooms).add_node("node", node).add_edge(START, "node")
+    with pytest.raises(UsageError, match=r"Node `node` reads `secret` of the state"):
+        secured(graph, model).invoke({**GIVEN, "rooms": 1})
+
+
 def test_a_tool_inside_a_function_may_run_if_it_reads_no_state(model: ChatSequrity) -> None:
     graph = calling(wait, within(wait))
     assert secured(graph, model).invoke(GIVEN)["messages"][-1].content == "waited"
@@ -165,3 +187,25 @@ def test_a_node_reads_through_its_config_only_fields_that_its_call_contains(
     assert seen == [1]
     with pytest.raises(UsageError, match=r"reads `secret` .*NodeOptions\(reads="):
         make("secret").invoke({"messages": [], "rooms": 1, "secret": "x"})
+
+
+@pytest.mark.parametrize("is_fused", [False, True])
+def test_nodes_and_routers_do_not_see_the_executors_own_keys(
+    model: ChatSequrity, *, is_fused: bool
+) -> None:
+    seen: list[str] = []
+
+    def node(state: Rooms, config: RunnableConfig) -> dict[str, Any]:
+        seen.extend(config["configurable"])
+        return {"rooms": state["rooms"] + 1}
+
+    def route(state: Rooms, config: RunnableConfig) -> str:
+        seen.extend(config["configurable"])
+        return END if state["rooms"] else "node"
+
+    graph: Any = StateGraph(Rooms).add_node("node", node).add_edge(START, "node")
+    graph.add_conditional_edges("node", route, ["node", END])
+    executor = secured(graph, model, {"node": {"fuse_router": is_fused}})
+    executor.invoke({"messages": [], "rooms": 1}, {"configurable": {"who": "me"}})
+    assert seen.count("who") == 2
+    assert not [key for key in seen if "sequrity" in key]

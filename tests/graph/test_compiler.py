@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, TypedDict
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from langchain_core.runnables import RunnableLambda
 from langgraph.channels import EphemeralValue
 from langgraph.graph import END, START, StateGraph
 from langgraph.managed import IsLastStep, RemainingSteps
@@ -233,6 +234,13 @@ def test_a_field_router_with_an_unknown_field_or_target_is_refused(
     assert caught.value.edge == ("summarize", f"by_{router.field}")
 
 
+def test_a_field_router_with_a_path_map_is_refused() -> None:
+    graph = StateGraph(Mail).add_node(send).add_edge(START, "send")
+    graph.add_conditional_edges("send", FieldRouter("status", {"sent": END}), {END: END})
+    with pytest.raises(GraphNotSupported, match="the routes are the path map"):
+        program_of(graph)
+
+
 def test_a_field_router_on_a_reducer_is_refused() -> None:
     class Logged(TypedDict):
         seen: Annotated[list[int], lambda old, new: new]
@@ -256,6 +264,42 @@ def test_a_fused_router_runs_in_its_nodes_call() -> None:
     }
     ran = run(mail_graph(), answers, nodes=options)
     assert ran.calls == ["read_inbox", "summarize", "archive", "done"]
+
+
+@pytest.mark.parametrize(
+    ("node", "routers", "single"),
+    [(returns(), 1, True), (returns(), 2, False), (lambda _: Command(goto="b"), 1, False)],
+)
+def test_a_node_names_one_target_if_only_its_one_fused_router_names_any(
+    node: Any, routers: int, single: bool
+) -> None:
+    graph = StateGraph(State)
+    for name in "bc":
+        graph.add_node(name, returns())
+    graph.add_node("a", node).add_edge(START, "a")
+    for number in range(routers):
+        path: Any = RunnableLambda(lambda _: "c", name=f"router {number}")
+        graph.add_conditional_edges("a", path, ["c"])
+    tool = program_of(graph, {"a": NodeOptions(fuse_router=True)}).offered["a"]
+    assert (len(tool.fused), tool.single) == (routers, single)
+
+
+def test_a_node_takes_the_reads_and_packets_of_a_fused_router_and_gets_only_its_own_reads() -> None:
+    graph = StateGraph(State).add_node("a", lambda state: {"x": state["x"]})
+    graph.add_node("w", returns()).add_edge(START, "a")
+    graph.add_conditional_edges("a", lambda state: [Send("w", state["y"])], ["w"])
+    program = program_of(graph, {"a": NodeOptions(fuse_router=True)})
+    tool = program.offered["a"]
+    assert (tool.reads, tool.own_reads) == (("x", "y"), frozenset({"x"}))
+    assert tool.sends == frozenset({"w"})
+    assert program.receivers == {"w"}
+
+
+@pytest.mark.parametrize("is_fused", [False, True])
+def test_a_router_that_always_names_the_same_node_adds_no_branch(is_fused: bool) -> None:
+    graph = StateGraph(State).add_node("a", returns(x=1)).add_node("b", returns())
+    graph.add_edge(START, "a").add_conditional_edges("a", lambda _: "b", ["b"])
+    assert "if" not in program_of(graph, {"a": NodeOptions(fuse_router=is_fused)}).text
 
 
 def test_a_fused_router_has_a_call_of_its_own_if_a_send_started_its_node() -> None:
@@ -337,6 +381,13 @@ def test_invalid_options_of_a_node_are_refused(options: NodeOptions, reason: str
         return
     with pytest.raises(UsageError, match=reason):
         program_of(graph, {"ask": options})
+
+
+def test_the_name_of_a_tool_has_at_most_64_characters() -> None:
+    graph = StateGraph(Asked).add_sequence([("ask", returns()), ("y" * 64, returns())])
+    graph.set_entry_point("ask")
+    names = program_of(graph, {"ask": NodeOptions(tool_name="x" * 64)}).offered
+    assert set(names) == {"x" * 64, "y" * 64}
 
 
 def test_two_nodes_cannot_have_the_same_tool_name() -> None:
@@ -616,6 +667,78 @@ def test_undeclared_targets_are_found_by_their_tokens() -> None:
     assert run(graph, answers).calls == ["a", "b", "aa"]
 
 
+def test_the_result_of_an_error_handler_does_not_stop_what_another_node_started() -> None:
+    graph = StateGraph(State)
+    graph.add_node("a", returns()).add_node("b", returns(), error_handler=lambda _: None)
+    graph.add_node("c", returns()).add_edge(START, "a").add_edge(START, "b")
+    graph.add_edge("a", "c").add_edge("b", "c")
+    assert names_of(graph, b=lambda _: {"handled:": True}) == ["a", "b", "c"]
+
+
+def test_each_of_two_field_routers_may_start_a_node() -> None:
+    graph = StateGraph(State)
+    for name in "abc":
+        graph.add_node(name, returns())
+    graph.add_edge(START, "a")
+    graph.add_conditional_edges("a", FieldRouter("x", {1: "b", 2: "c"}))
+    graph.add_conditional_edges("a", FieldRouter("y", {1: "b", 2: "c"}))
+    answers: dict[str, Any] = {name: lambda _: {} for name in "abc"}
+    for x, y in ((1, 1), (1, 2), (2, 1), (2, 2)):
+        started = sorted({"bc"[x - 1], "bc"[y - 1]})
+        assert run(graph, answers, {"x": x, "y": y}).calls == ["a", *started]
+
+
+# Deferred nodes.
+
+
+def waiting(*edges: str, deferred: str = "z", **nodes: Any) -> StateGraph[Any, Any, Any, Any]:
+    """A graph with edges such as "a>b". Nodes with the names in `deferred` wait."""
+    graph = StateGraph(State)
+    names = {name for edge in edges for name in edge.split(">") if name != START}
+    for name in sorted(names | nodes.keys()):
+        graph.add_node(name, nodes.get(name, returns()), defer=name in deferred)
+    for edge in edges:
+        graph.add_edge(*edge.split(">"))
+    return graph
+
+
+def goes(state: State) -> Any:
+    return Command(goto=state["x"])
+
+
+def sends(state: State) -> Any:
+    return [Send("w", {})]
+
+
+def test_a_deferred_node_keeps_its_complete_join_until_all_other_nodes_are_done() -> None:
+    graph = waiting(f"{START}>a", f"{START}>b", "a>c", "c>d", deferred="z", z=returns())
+    assert names_of(graph.add_edge(["a", "b"], "z")) == ["a", "b", "c", "d", "z"]
+
+
+def test_a_deferred_node_that_a_command_names_waits_too() -> None:
+    graph = waiting(f"{START}>a", f"{START}>b", "b>c", "c>d", a=goes, z=returns())
+    assert names_of(graph, a=lambda _: {"goto:": ["z:"]}) == ["a", "b", "c", "d", "z"]
+
+
+def test_a_ready_node_runs_before_nodes_that_have_begun_to_wait_since() -> None:
+    graph = waiting("a>b", "b>c", "c>d", "y>x", "x>y", f"{START}>z", deferred="yz")
+    program = program_of(graph)
+    at = {"begins": False, "start_at": ["y:", "z:"], "came": {program.ready["y"]: True}}
+    assert names_of(graph, at=at)[:3] == ["y", "x", "y"]
+    at["start_at"] = ["a:", "y:"]
+    assert names_of(graph, at=at)[:7] == ["a", "y", "b", "x", "c", "d", "y"]
+    assert names_of(graph, at={**at, "came": {}})[:5] == ["a", "b", "c", "d", "y"]
+
+
+def test_packets_from_outside_run_before_a_waiting_node() -> None:
+    graph = waiting(f"{START}>z", w=returns()).add_conditional_edges("z", sends, ["w"])
+    answers: dict[str, Any] = {"sends__from__z": lambda _: to()}
+    due = [{"node": "w:", "fields": {}, "input": ABSENT}]
+    at = {"begins": False, "start_at": ["z:"], "packets": due}
+    assert names_of(graph, at=at, **answers) == ["w", "z", "sends__from__z"]
+    assert names_of(graph, **answers) == ["z", "sends__from__z"]
+
+
 # Overwriting a sum.
 
 
@@ -637,6 +760,10 @@ def test_an_overwrite_replaces_everything_that_its_step_added() -> None:
         "c": lambda _: {"total": 100},
     }
     assert run(graph, answers, {"total": 7}).final["total"] == 50
+    later = graph.add_node("d", returns(total=1)).add_edge("a", "d").add_edge("c", "e")
+    later.add_node("e", returns(total=1))
+    answers |= {"d": lambda _: {"total": 1}, "e": lambda _: {"total": 2}}
+    assert run(later, answers, {"total": 7}).final["total"] == 53
 
 
 # Names.

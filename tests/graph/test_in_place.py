@@ -5,12 +5,13 @@ import copy
 import operator
 import threading
 from array import array
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, TypedDict
+from typing import Annotated, Any, NamedTuple, TypedDict
 
 import pytest
 from langchain_core.callbacks import BaseCallbackHandler
@@ -23,7 +24,7 @@ from langgraph.errors import NodeError
 from langgraph.graph import END, START, StateGraph
 from langgraph.prebuilt import InjectedState, ToolNode
 from langgraph.types import CachePolicy, Command, RetryPolicy, interrupt
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict, PrivateAttr
 
 from langchain_sequrity import ChatSequrity
 from langchain_sequrity.errors import PolicyDenied, UnknownAccess, UsageError
@@ -136,6 +137,27 @@ class Numbers(list[int]):
         return None
 
 
+class Hushed:
+    """Its pickle leaves out what its slot has."""
+
+    __slots__ = ("title",)
+
+    def __init__(self) -> None:
+        self.title = ""
+
+    def __reduce__(self) -> Any:
+        return Hushed, ()
+
+
+class Draft:
+    def __init__(self) -> None:
+        self.title = ""
+
+
+class Letter(Draft):
+    pass
+
+
 class Failed(Exception):
     pass
 
@@ -225,6 +247,8 @@ def test_what_a_node_changes_in_a_message_has_the_labels_of_what_it_read(
     ("make", "change"),
     [
         (SlotBesideDict, _set_title),
+        (Hushed, _set_title),
+        (Draft, lambda doc, _: setattr(doc, "__class__", Letter)),
         (Picky, lambda doc, text: doc.lines.append(text)),
         (Reduced, lambda doc, text: doc.lines.append(text)),
         (Titles, _set_title),
@@ -492,6 +516,20 @@ def test_a_tool_may_change_the_state_that_it_gets(model: ChatSequrity) -> None:
     assert ended["notes"] == plain["notes"] == ["hello", "read"]
 
 
+def test_a_list_may_be_changed_and_added_to_by_one_node(model: ChatSequrity) -> None:
+    class Added(TypedDict):
+        log: Annotated[list[str], operator.add]
+
+    def both(state: Added) -> dict[str, Any]:
+        state["log"].append("changed")
+        return {"log": ["returned"]}
+
+    graph = StateGraph(Added).add_node(both).add_edge(START, "both")
+    plain = graph.compile().invoke({"log": ["given"]})
+    assert secured(graph, model).invoke({"log": ["given"]}) == plain
+    assert plain == {"log": ["given", "changed", "returned"]}
+
+
 # What is refused
 
 
@@ -662,3 +700,60 @@ def test_a_finished_node_keeps_its_changes_if_one_beside_it_fails(
         ended = executor.invoke(None, _THREAD, durability=durability)
     assert ended["doc"] == Doc("x")
     assert ended["note"] == ["changed", "again"]
+
+
+# Every kind of content is compared
+
+
+class Diary(BaseModel):
+    """It has data that its fields do not have."""
+
+    model_config = ConfigDict(extra="allow")
+
+    title: str = ""
+    _text: str = PrivateAttr("")
+
+
+@dataclass(slots=True)
+class Slotted:
+    title: str = ""
+
+
+class Tagged(NamedTuple):
+    lines: list[str]
+
+
+class Content(TypedDict):
+    secret: str
+    doc: Diary | Slotted | Tagged | None
+    other: str
+
+
+CONTENTS: list[tuple[Any, Callable[[Any, str], Any]]] = [
+    (deque(), lambda doc, text: doc.append(text)),
+    (deque([1]), lambda doc, _: doc.__setitem__(0, True)),
+    ({1}, lambda doc, text: doc.add(text)),
+    ((1, [2]), lambda doc, text: doc[1].append(text)),
+    ({1: []}, lambda doc, text: doc[1].append(text)),
+    ({(1,): 2}, lambda doc, text: doc.update({(1,): text})),
+    (OrderedDict(a=1), lambda doc, text: doc.update(a=text)),
+    (Counter("a"), lambda doc, text: doc.update(text)),
+    ((bytearray(b"x"),), lambda doc, _: doc[0].append(7)),
+    (Diary(), _set_title),
+    (Diary(), lambda doc, text: setattr(doc, "_text", text)),
+    (Diary(note=""), lambda doc, text: setattr(doc, "note", text)),  # type: ignore[call-arg]
+    (Slotted(), _set_title),
+    (Tagged([]), lambda doc, text: doc.lines.append(text)),
+]
+
+
+@pytest.mark.parametrize("schema", [State, Content], ids=["on the client", "sent"])
+@pytest.mark.parametrize(("doc", "change"), CONTENTS, ids=[repr(doc) for doc, _ in CONTENTS])
+def test_a_change_of_any_content_has_the_labels_of_what_its_node_read(
+    guarded: ChatSequrity, doc: Any, change: Callable[[Any, str], Any], schema: Any
+) -> None:
+    values: Any = {"doc": doc, "secret": "", "other": ""}
+    with pytest.raises(PolicyDenied):
+        secured(_leaking(change, schema), guarded).invoke(copy.deepcopy(values))
+    # Reading it changes nothing.
+    secured(_leaking(lambda doc, _: str(doc), schema), guarded).invoke(copy.deepcopy(values))

@@ -5,10 +5,11 @@ from typing import Any, TypedDict
 
 import pytest
 from langgraph.graph import START, StateGraph
+from langgraph.types import Send
 from pydantic import BaseModel
 
 from langchain_sequrity import ChatSequrity
-from langchain_sequrity.errors import PolicyDenied, UsageError
+from langchain_sequrity.errors import GraphNotSupported, PolicyDenied, UsageError
 from langchain_sequrity.local import LocalServer
 from tests.graph.running import secured
 from tests.graph.services import DUAL
@@ -122,6 +123,10 @@ def test_verify_hypothesis_accepts_other_fields_as_arguments(local: LocalServer)
     assert "verify_hypothesis(hypothesis=s_hypothesis, name=s_name)" in program
 
 
+def test_complete_turn_accepts_any_field_as_its_value(local: LocalServer) -> None:
+    assert "complete_turn(name=s_name)" in executor_of(local, "complete_turn", ["name"]).program
+
+
 GOOD: list[Any] = [
     Sender.model_json_schema(),
     Tree.model_json_schema(),
@@ -182,3 +187,16 @@ def test_a_field_named_output_schema_is_not_checked_if_no_node_is_parse_with_ai(
         made.add_edge(START, "tell"), ChatSequrity("any/model", base_url=local.base_url)
     )
     assert executor.invoke({"output_schema": schema})["told"] == str(schema)
+
+
+def test_an_internal_tool_to_which_a_router_may_send_packets_is_refused(
+    local: LocalServer,
+) -> None:
+    made: Any = StateGraph(State)
+    made.add_node("ask", never).add_node("tell", tell).add_edge(START, "tell")
+    made.add_conditional_edges("tell", lambda _: [Send("ask", {"query": "Who?"})], ["ask"])
+    model = ChatSequrity("any/model", base_url=local.base_url)
+    option = {"internal_tool": "parse_with_ai", "reads": ["query", "output_schema"]}
+    with pytest.raises(GraphNotSupported, match="may send it packets") as caught:
+        secured(made, model, {"ask": {**option, "writes": ["found"]}})
+    assert caught.value.node == "ask"

@@ -196,6 +196,25 @@ def test_a_join_that_lacks_a_node_still_waits_in_the_next_run(
     assert found[len(ways) :] == found[: len(ways)]
 
 
+def two_joins() -> Any:
+    """Two joins start the same node. Each run enters only one of their sources."""
+    graph: Any = StateGraph(Gathered)
+    for name in "abcdt":
+        graph.add_node(name, _noting(name))
+    graph.add_conditional_edges(START, lambda state: state["way"], list("abcd"))
+    return graph.add_edge(["a", "b"], "t").add_edge(["c", "d"], "t")
+
+
+@pytest.mark.parametrize("ways", ["ab", "cd", "acbd", "cadb"])
+def test_each_of_two_joins_of_a_node_waits_for_its_own_sources(
+    ways: str, model: ChatSequrity
+) -> None:
+    found = []
+    for graph in Twins(two_joins, model).of(checkpointer=InMemorySaver):
+        found += [graph.invoke({"way": way}, thread()) for way in ways]
+    assert found[len(ways) :] == found[: len(ways)]
+
+
 # Labels
 
 UNTRUSTED = """
@@ -1277,3 +1296,31 @@ def test_a_task_that_runs_again_at_an_older_checkpoint_keeps_what_it_writes_then
         ends += [ended, graph.get_state(thread()).values]
     assert ends[:2] == ends[2:]
     assert ends[0]["extra"] == ["new"]
+
+
+def test_the_results_of_an_edited_step_label_only_the_fields_that_they_wrote(
+    model: ChatSequrity,
+) -> None:
+    """The run after the edit takes over the result of a node that had finished before it."""
+
+    def fetch(_: State) -> Any:
+        return with_labels({"mail": "hi"}, tags=["untrusted"])
+
+    def ask(_: State) -> Any:
+        return {"log": [interrupt("?")]}
+
+    def post(state: State) -> Any:
+        return {"log": [state["text"]]}
+
+    def way(state: State) -> Any:
+        return "post" if state.get("now") == "post" else ["fetch", "ask"]
+
+    graph: Any = StateGraph(State)
+    graph.add_node(fetch).add_node(ask).add_node(post)
+    graph.add_conditional_edges(START, way, ["fetch", "ask", "post"])
+    policy = 'tool "post" { hard deny when text.tags overlaps {"untrusted"}; }'
+    wary = model.model_copy(update={"policy": policy, "features": DUAL})
+    executor = secured(graph, wary, {"fetch": {"writes": ["mail"]}}, checkpointer=InMemorySaver())
+    executor.invoke({"text": "mine", "log": []}, thread())
+    executor.invoke(Command(resume="yes", update={"log": ["edit"]}), thread())
+    assert executor.invoke({"now": "post"}, thread())["log"] == ["edit", "yes", "mine"]

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
+from functools import wraps as wraps_function
 from typing import Annotated, Any
 
 import pytest
@@ -111,6 +112,18 @@ def may_command(city: str) -> Command[Any] | str:
     return helper(city)  # type: ignore[no-any-return]
 
 
+@tool
+async def waits(city: str, state: Annotated[dict[str, Any], InjectedState]) -> str:
+    """Has no function that does not wait."""
+    return city + str(state["user"])
+
+
+@tool
+def validated(city: str, state: Annotated[State, InjectedState]) -> str:
+    """Gets a state that pydantic has validated."""
+    return city + state["user"]
+
+
 class OwnTool(BaseTool):
     name: str = "own"
     description: str = "A class of its own."
@@ -134,6 +147,8 @@ TOOLS: list[tuple[list[Any], set[str], set[str]]] = [
     ([one_field], {"user"}, set()),
     ([plain, whole_state], {"user"}, set()),
     ([by_runtime, one_field], {"user"}, set()),
+    ([waits], {"user"}, set()),
+    ([validated], {"user", "notes", "secret"}, set()),
     ([runtime_without_state], set(), set()),
     ([plain, commands], set(), {"notes"}),
 ]
@@ -158,6 +173,32 @@ def test_a_tool_that_passes_the_state_on_makes_its_node_read_everything(one: Any
 def test_a_tool_with_an_unknown_command_makes_its_node_write_everything(one: Any) -> None:
     with pytest.warns(UnknownAccess, match="Node 'tools' writes"):
         assert set(tool_graph(plain, one).offered["tools"].writes) == EVERYTHING
+
+
+def test_a_tool_may_return_a_command_that_only_its_closure_or_the_function_in_it_names() -> None:
+    module: dict[str, Any] = {"wraps": wraps_function}
+    text = """def decorated(function):
+        @wraps(function)
+        def run(city):
+            return function(city)
+        return run
+
+def made(reply):
+        def run(city):
+            "Write something."
+            return reply(update={})
+        return run
+    """
+    exec(text, module)  # noqa: S102 - a module that does not have the class
+
+    def commanding(city: str) -> Any:
+        """Write something."""
+        return helper(city) or Command()
+
+    for function in (module["decorated"](commanding), module["made"](Command)):
+        with pytest.warns(UnknownAccess, match="Node 'tools' writes"):
+            found = tool_graph(tool(function)).offered["tools"]
+        assert set(found.writes) == EVERYTHING
 
 
 def test_an_unknown_wrapper_of_tool_calls_makes_its_node_read_and_write_everything() -> None:
@@ -248,8 +289,9 @@ def test_middleware_of_langchain_uses_only_the_fields_of_its_own_state() -> None
     [
         (looks_around, "looks_around.before_model"), (wraps, "tools"), (Watching(), "model"),
         (HumanInTheLoopMiddleware({"plain": {"allowed_decisions": ["approve"], "description": lambda *_: "ask"}}), "HumanInTheLoopMiddleware.after_model"),
+        (HumanInTheLoopMiddleware({"plain": {"allowed_decisions": ["approve"], "when": lambda _: True}}), "HumanInTheLoopMiddleware.after_model"),
     ],
-    ids=["hook", "around tools", "around the model", "callback"],
+    ids=["hook", "around tools", "around the model", "callback", "condition"],
 )  # fmt: skip
 def test_middleware_of_the_user_counts_as_reading_everything(middleware: Any, node: str) -> None:
     with pytest.warns(UnknownAccess) as warned:

@@ -224,6 +224,20 @@ def test_a_policy_that_has_become_stricter_denies_a_replayed_call(
     assert ran == ["read", "pay", "more"]  # the next call is not made either
 
 
+def test_a_run_that_goes_back_before_a_denial_asks_the_policy_again(local: LocalServer) -> None:
+    ran, saver = Ran(), InMemorySaver()
+
+    def under(policy: str | None) -> Any:
+        model = ChatSequrity("any/model", base_url=local.base_url, policy=policy)
+        return secured(ledger(ran), model, checkpointer=saver, on_denied="state:denied")
+
+    denying = under('tool "report" { must deny always; }')
+    assert denying.invoke({"due": [1]}, thread())["denied"]["node"] == "report"
+    [before] = [one for one in denying.get_state_history(thread()) if one.next == ("report",)]
+    assert under(None).invoke(None, before.config)["note"] == "paid 1"
+    assert ran == ["read", "pay", "more", "report"]
+
+
 class _Way(httpx.HTTPTransport):
     """A transport that calls `happens` after each reply of the server."""
 
@@ -745,3 +759,29 @@ def test_a_cached_result_of_a_node_can_answer_another_call(
     for n in (1, 2):
         assert executor.invoke({"n": n}) == plain.invoke({"n": n})
     assert ran == ["count", "count"]
+
+
+@pytest.mark.parametrize("histories", [("new", "whole"), ("whole", "new")])
+def test_a_request_with_another_part_of_the_history_has_another_idempotency_key(
+    local: LocalServer, histories: tuple[Any, Any]
+) -> None:
+    """A service refuses a key that it knows from another request."""
+    ran, saver = Ran(), InMemorySaver()
+
+    def lose(number: int, request: httpx.Request, _reply: httpx.Response) -> None:
+        if number == 3:
+            msg = "the line is dead"
+            raise httpx.ReadError(msg, request=request)
+
+    with on_the_way(local, lose) as (model, sent):
+        first, second = (
+            secured(ledger(ran), model, checkpointer=saver, history=history)
+            for history in histories
+        )
+        with pytest.raises(StreamInterrupted):
+            first.invoke({"due": [1, 2]}, thread())
+        assert second.invoke(None, thread()) == PLAIN
+    lost, again = sent.requests[2:4]
+    assert lost.content != again.content
+    assert lost.headers["idempotency-key"] != again.headers["idempotency-key"]
+    assert ran == ["read", "pay", "more", "pay", "more", "report"]

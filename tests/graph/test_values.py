@@ -6,6 +6,7 @@ import json
 import re
 import zoneinfo
 from collections import Counter, OrderedDict, defaultdict, deque
+from collections.abc import Callable
 from contextlib import nullcontext
 from decimal import Decimal
 from enum import Enum, IntEnum, StrEnum
@@ -88,6 +89,10 @@ class Renamed(BaseModel):
     user_name: str = Field(alias="userName")
 
 
+class Aliased(BaseModel):
+    user_name: str = Field(validation_alias="userName")
+
+
 class Open(BaseModel):
     model_config = ConfigDict(extra="allow", frozen=True)
     one: int = 1
@@ -110,6 +115,12 @@ class Tree:
 
 
 @dataclasses.dataclass
+class Later:
+    x: int
+    result: int = dataclasses.field(init=False)
+
+
+@dataclasses.dataclass
 class DerivedLeaf(Leaf):
     extra: int = 0
 
@@ -117,6 +128,11 @@ class DerivedLeaf(Leaf):
 class Box(BaseModel):
     kept: int
     _secret: int = PrivateAttr(default=0)
+
+
+class Listed(BaseModel):
+    kept: int
+    _items: list[int] = PrivateAttr(default_factory=list)
 
 
 @dataclasses.dataclass
@@ -328,7 +344,8 @@ def test_any_messages_come_back(value: list[BaseMessage]) -> None:
         (Color, Color.BLUE), (list[Level], [Level.LOW]), (Word | None, Word.YES),
         (Literal[Color.RED], Color.RED), (Point, Point(1, Color.RED)),
         (dict[str, Plan], {"a": Plan(title="t", steps=[Point(1)], when=dt.datetime(2024, 1, 2))}),  # noqa: DTZ001
-        (Annotated[Renamed, "doc"], Renamed(userName="ann")), (Open, Open.model_validate({"one": 2, "two": (1,)})),
+        (Annotated[Renamed, "doc"], Renamed(userName="ann")), (Aliased, Aliased(userName="ann")),  # type: ignore[call-arg]
+        (Open, Open.model_validate({"one": 2, "two": (1,)})),
         (Names, Names(["a"])), (Tree, Tree((Leaf({"a"}, Tree()),))), (Leaf, DerivedLeaf({"a"}, extra=3)),
         (list[Document], [Document("text", metadata={"k": (1,)}, id="1")]),
         (list[AnyMessage | Plan], [AIMessage("x", additional_kwargs={"parsed": Plan(title="t")})]),
@@ -346,6 +363,18 @@ def test_unset_fields_of_a_model_stay_unset() -> None:
     assert back.model_dump(exclude_unset=True) == {"title": "t"}
 
 
+def test_a_default_that_was_changed_in_place_comes_back() -> None:
+    plan = Plan(title="t")
+    plan.steps.append(Point(1))
+    assert there_and_back(plan, allowed_types([Plan])).steps == [Point(1)]
+
+
+def test_a_field_that_is_not_set_yet_stays_unset() -> None:
+    back = there_and_back(Later(1), allowed_types([Later]))
+    assert type(back) is Later
+    assert not hasattr(back, "result")
+
+
 def test_fields_that_the_constructor_does_not_take_come_back() -> None:
     leaf = Leaf(set())
     leaf.made = 5
@@ -353,12 +382,29 @@ def test_fields_that_the_constructor_does_not_take_come_back() -> None:
 
 
 T = TypeVar("T", bound=Plan)
+Choice = TypeVar("Choice", Color, Built)
 Alias = NewType("Alias", Plan)
 
 
 class Holder(TypedDict):
     color: Color
     plan: T  # type: ignore[valid-type]
+
+
+Content = TypeVar("Content")
+
+
+@dataclasses.dataclass
+class Crate(Generic[Content]):
+    content: Content
+
+
+class Unresolved(TypedDict):
+    plan: "Nobody"  # type: ignore[name-defined]  # noqa: F821 - that is the point
+
+
+class Nothing(Enum):
+    """An enum without members has no objects."""
 
 
 class Pair(BaseModel, Generic[T]):
@@ -373,6 +419,8 @@ class Pair(BaseModel, Generic[T]):
         (Holder, {Color, Plan, Point}, False), (Alias, {Plan, Point, Color}, False),
         (Tree, {Tree, Leaf}, False), (list[AnyMessage], set(), True), (BaseMessage, set(), True),
         (Point, {Point, Color}, False), (PromptTemplate | int, None, False),
+        (Choice, {Color, Built}, False), (Callable[[Built], Color], {Color, Built}, False),
+        (Crate[Color], {Crate, Color}, False), (Unresolved, set(), False), (list[Unresolved] | Color, {Color}, False), (Nothing, set(), False),
     ],
     ids=shown,
 )  # fmt: skip
@@ -393,10 +441,11 @@ def test_two_classes_with_the_same_name_are_not_confused() -> None:
         return Twin
 
     one, other = make(), make()
-    with ObjectHandles().in_use():
-        written = encode(one(1), WHERE, allowed_types([one | other]))
-        assert written["__type__"] == "kept"
-        assert type(decode(written, WHERE, allowed_types([one | other]))) is one
+    for cls in (one, other):
+        with ObjectHandles().in_use():
+            written = encode(cls(1), WHERE, allowed_types([one | other]))
+            assert written["__type__"] == "kept"
+            assert type(decode(written, WHERE, allowed_types([one | other]))) is cls
 
 
 @dataclasses.dataclass
@@ -494,6 +543,19 @@ def test_an_object_that_was_changed_has_another_handle_and_not_its_old_one() -> 
                 decode(written)
 
 
+def test_an_object_of_an_earlier_process_that_was_changed_since_it_was_read_is_not_read_again() -> (
+    None
+):
+    with ObjectHandles().in_use() as objects:
+        written = encode(Plan(title="t"), WHERE)
+    later = ObjectHandles()
+    later.load(objects.fresh)
+    with later.in_use():
+        decode(written).title = "changed"
+        with pytest.raises(UsageError, match="other code has changed in place"):
+            decode(written)
+
+
 def test_an_object_is_stored_as_it_was_when_its_handle_was_made() -> None:
     here, plan = ObjectHandles(), Plan(title="t")
     here.serde = JsonPlusSerializer()
@@ -509,15 +571,23 @@ def test_a_handle_that_was_never_sent_is_a_bad_reply() -> None:
     for here in (ObjectHandles(), None):
         with here.in_use() if here else nullcontext(), pytest.raises(BadReply, match="never sent"):
             decode(written, WHERE)
+    no_handles: list[Any] = [["x"], {}, 1, None]
+    for handle in no_handles:
+        with ObjectHandles().in_use(), pytest.raises(BadReply, match="Strange"):
+            decode({**written, "handle": handle}, WHERE)
 
 
 @pytest.mark.parametrize(
     ("annotation", "make"),
     [
-        (Box, lambda: _with_secret(Box(kept=1))), (Built, lambda: Built([1, 2])),
+        (Box, lambda: _with_secret(Box(kept=1))), (Listed, lambda: Listed(kept=1)),
+        (Listed, lambda: _without_items(Listed(kept=1))), (Built, lambda: Built([1, 2])),
         (list[AnyMessage], lambda: type("Mine", (AIMessage,), {})("x")),
     ],
-    ids=["private data", "arguments that are no fields", "messages of other classes"],
+    ids=[
+        "private data", "a private list", "no private list", "arguments that are no fields",
+        "messages of other classes",
+    ],
 )  # fmt: skip
 def test_an_object_that_its_fields_do_not_describe_fully_stays_with_the_client(
     annotation: Any, make: Any
@@ -525,6 +595,11 @@ def test_an_object_that_its_fields_do_not_describe_fully_stays_with_the_client(
     value, kinds = make(), allowed_types([annotation])
     with ObjectHandles().in_use():
         assert decode(encode(value, WHERE, kinds), WHERE, kinds) is value
+
+
+def _without_items(box: Listed) -> Listed:
+    del box._items
+    return box
 
 
 def _with_secret(box: Box) -> Box:
@@ -585,6 +660,7 @@ def test_a_value_that_no_client_can_write_is_a_bad_reply_that_names_the_field(
     assert str(caught.value).startswith("Field `x`")
     assert reason in str(caught.value)
     assert "\x1b" not in str(caught.value)
+    assert ("cannot be made" in str(caught.value)) == (caught.value.__cause__ is not None)
 
 
 @pytest.mark.parametrize("name", ["AIMessage", "HumanMessage", "ToolMessage", "RemoveMessage"])

@@ -330,8 +330,8 @@ def _keys_of_use(
     parent = parents.get(use)
     outer = parents.get(parent) if parent is not None else None
     match parent:
-        case ast.Subscript(value=value, slice=ast.Constant(value=str(key)), ctx=context):
-            return _read_key(key, context, outer) if value is use else None
+        case ast.Subscript(slice=ast.Constant(value=str(key)), ctx=context):
+            return _read_key(key, context, outer)
         case ast.Attribute(attr=key, ctx=context) if not is_dict and key in fields:
             return _read_key(key, context, outer)
         case ast.Compare(left=ast.Constant(value=str(key)), ops=[ast.In() | ast.NotIn()]):
@@ -552,8 +552,8 @@ class _ReturnAnalysis:
             ast.IfExp: lambda expr: self.update(expr.body).either(self.update(expr.orelse)),
             ast.Dict: self._dict,
             ast.Call: self._call,
-            ast.List: lambda expr: self._all(expr.elts, self.update) if expr.elts else ANY_RETURN,
-            ast.Tuple: lambda expr: self._all(expr.elts, self.update) if expr.elts else ANY_RETURN,
+            ast.List: lambda expr: self._all(expr.elts, self.update),
+            ast.Tuple: lambda expr: self._all(expr.elts, self.update),
             ast.Name: self._update_variable,
         }
         self.route_visitors: Mapping[type[ast.expr], _Visit] = {
@@ -634,7 +634,7 @@ class _ReturnAnalysis:
             return ANY_RETURN
         if callee is with_labels and expr.args:
             return self.update(expr.args[0])
-        if callee is Command and not expr.args:
+        if callee is Command:
             return self._command(arguments)
         is_dict = (callee is dict or is_typeddict(callee)) and not expr.args
         return _definite_keys(arguments) if is_dict else ANY_RETURN

@@ -506,7 +506,7 @@ class ObjectHandles:
         digest, make_copy = self._digest_and_copier(value)
         content = content_digest(value)
         handle = self._handles.get((id(value), digest, content))
-        if handle is None or self.by_handle[handle] is not value:
+        if handle is None:  # the object of a handle lives, so no other one has its `id`
             handle = self._new_handle(digest)
             self._handles[id(value), digest, content] = handle
         if make_copy is not None and handle not in self._stored:
@@ -821,7 +821,7 @@ def _decode_object(tag: str, value: dict[str, Json], depth: int, allowed: Allowe
         cls = _MESSAGES.get(class_name) if allowed.messages else None
     else:
         cls = allowed.class_named(class_name)
-    if cls is None or type(fields) is not dict:
+    if cls is None:
         _refuse(f"it holds a {_displayed_type(value)}, which its annotation does not name")
     decoded = {key: _decode(item, depth + 2, allowed) for key, item in fields.items()}
     form = object_form(cls) if tag == "object" else None
@@ -830,7 +830,7 @@ def _decode_object(tag: str, value: dict[str, Json], depth: int, allowed: Allowe
 
 def _decode_handle(value: dict[str, Json]) -> Any:
     objects, handle = current_objects(), value.get("handle")
-    if objects is None or not isinstance(handle, str) or handle not in objects.by_handle:
+    if objects is None or handle not in objects.by_handle:
         _refuse(f"it holds a {_displayed_type(value)} that was never sent")
     return objects.find(handle)
 

@@ -413,15 +413,14 @@ class Driver:
         The program of the run never has such a state, so the next run starts from it.
 
         Returns:
-            Writes to apply to that state. They mark the step as finished. Without them, the next
-            run would take the changed fields for edits from outside, and drop their labels.
+            Writes to apply to that state: the labels of its fields. The step already counts as
+            finished, because LangGraph applies the driver's own writes first.
         """
         if loop.durability != "exit" or self.log.record is None:
             return ()
         records = self.log.journal.records()
         self.log.keep_labels(self._labels.all_labels(records, self.log.record))
         self.log.store(loop)
-        self.log.finish_step()
         return self.log.writes  # this driver writes nothing after them
 
     def close(self) -> None:

@@ -176,6 +176,18 @@ def test_a_crashed_run_whose_conversation_is_lost_is_refused_if_the_service_need
         assert runs.invoke(None, _THREAD) == {"text": "abc"}
 
 
+@pytest.mark.parametrize("at", [4, 6])
+def test_a_new_run_is_refused_if_the_journal_with_the_labels_of_the_last_one_is_lost(
+    at: int, model: ChatSequrity
+) -> None:
+    runs = LangGraphExecutor(chain(4), model, checkpointer=Shallow(at), history="new")
+    with pytest.raises(Crash):
+        runs.invoke({"text": "abc"}, _THREAD, durability="sync")
+    runs.update_state(_THREAD, {"text": "x"})
+    with pytest.raises(UsageError, match="keeps only the newest checkpoint"):
+        runs.invoke(None, _THREAD)
+
+
 @pytest.mark.parametrize("at", range(2, 7))
 def test_a_crashed_run_can_be_updated_and_continues_as_in_langgraph(
     at: int, model: ChatSequrity
