@@ -22,6 +22,7 @@ SHOWN = "This is a proposal that is not in use yet."
 
 def test_local_generates_a_skeleton_without_keys_or_network(folder: Path) -> None:
     nowhere = {"SEQURITY_BASE_URL": "http://127.0.0.1:1", "SEQURITY_API_KEY": KEY}
+    nowhere["SEQURITY_LLM_API_KEY"] = "not a key"
     result = run(*LINE, "--local", **nowhere)
     assert result.exit_code == 0, result.output
     assert [one for one in check(result.stdout, TOOLS) if one.severity == "error"] == []
@@ -105,7 +106,7 @@ def test_warnings_go_to_stderr_or_into_the_json_document() -> None:
 
 
 def test_an_existing_file_is_replaced_only_with_force(folder: Path) -> None:
-    result, _ = ask(answer(POLICY), "--out", "new.sqrt")
+    result, _ = ask(answer(POLICY.removesuffix("\n")), "--out", "new.sqrt")
     assert result.exit_code == 0, result.output
     assert result.stdout == ""
     assert SHOWN in result.stderr
@@ -165,3 +166,10 @@ def test_an_empty_description_is_refused() -> None:
     result = run("generate", " ", "--local", "--tools", "tools.json")
     assert result.exit_code == 2
     assert "The description is empty" in result.stderr
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_service_on_this_machine_needs_no_key() -> None:
+    with LocalServer(script=answer(POLICY)) as server:
+        result = run(*LINE, SEQURITY_BASE_URL=server.base_url)
+    assert (result.exit_code, result.stdout) == (0, POLICY), result.output

@@ -391,3 +391,11 @@ def test_the_models_max_retries_limits_the_attempts(service: Service, make: Make
     with pytest.raises(RateLimited, match="Slow down"):
         PolicyGenTool(make(), [send_mail]).generate("x")
     assert len(service.requests) == 1
+
+
+def test_a_copy_without_changes_needs_no_constructor(make: Make) -> None:
+    class Writer(PolicyGenTool):
+        def __init__(self) -> None:
+            super().__init__(make(), [send_mail])
+
+    assert Writer().model_copy().tools == [NESTED]

@@ -1,6 +1,7 @@
 """Assertions about results of models and agents, and about their exceptions."""
 
 from collections.abc import Iterator
+from contextvars import copy_context
 from typing import Any, TypedDict
 
 import pytest
@@ -435,3 +436,40 @@ def test_a_failed_call_or_an_unrelated_message_is_neither_allowed_nor_denied() -
             check(AIMessage("Hi"))
         with pytest.raises(UsageError, match="The last turn is unrelated to policies"):
             check({"messages": [HumanMessage("Hi"), AIMessage("Hi")]})
+
+
+SOFT = 'tool "pay" { should deny when euros.value in {int 100..}; }'
+DECISIONS: list[tuple[dict[str, Any], str]] = [
+    ({"type": "approve"}, ""),
+    ({"type": "edit", "edited_action": {"name": "pay", "args": {"euros": 5}}}, ""),
+    ({"type": "reject", "message": "No."}, "The call of `pay` was rejected"),
+    ({"type": "respond", "message": "Later."}, "The call of `pay` was answered"),
+]
+
+
+@pytest.mark.parametrize(("decision", "failure"), DECISIONS)
+def test_the_decision_of_a_human_within_a_body_counts(
+    decision: dict[str, Any], failure: str
+) -> None:
+    options: dict[str, Any] = {"checkpointer": InMemorySaver(), "middleware": [
+        PolicyMiddleware(SOFT, on_denied="interrupt")]}  # fmt: skip
+    ran = create_agent(turns(calling(("pay", {"euros": 500}))), [pay], **options)
+    with pytest.raises(AssertionError, match="The call of `pay` was asked"), assert_allowed():
+        ran.invoke({"messages": "pay"}, THREAD)
+
+    def resume() -> None:
+        with assert_allowed():
+            ran.invoke(Command(resume={"decisions": [decision]}), THREAD)
+
+    if not failure:
+        resume()
+        return
+    with pytest.raises(AssertionError, match=failure):
+        resume()
+
+
+def test_an_assertion_may_end_in_another_context_than_it_began() -> None:
+    assertion = assert_denied()
+    copy_context().run(assertion.__enter__)
+    assert assertion.__exit__(PolicyDenied, PolicyDenied(), None)
+    assert assertion.error

@@ -1316,6 +1316,27 @@ def test_ids_that_change_between_events_do_not_make_new_items() -> None:
     assert [(call["id"], call["args"]) for call in total.tool_calls] == [("c1", {"a": 1})]
 
 
+@pytest.mark.parametrize("asked", ASKED, ids=["text was asked for", "more was asked for"])
+@pytest.mark.parametrize("item", [_said(_text("Hi")), REASONING], ids=["text", "reasoning"])
+def test_of_several_ids_of_an_item_the_first_counts(item: Json, asked: Json) -> None:
+    events = orjson.dumps([*Style().events([item, NAMED_CALL])]).decode()
+    for number in range(events.count(f'"{item["id"]}"')):
+        events = events.replace(f'"{item["id"]}"', f'"x{number}"', 1)
+    first, *_ = (b for b in _read(*orjson.loads(events), asked=asked).content if "id" in b)
+    assert isinstance(first, dict)
+    assert first["id"] == "x0"
+
+
+@pytest.mark.parametrize("item_id", ["", "same"])
+@pytest.mark.parametrize("others", [[_said(_text("Hi"))], [REASONING], [{**CALL, "call_id": "c2"}]])
+def test_items_with_the_same_id_stay_apart(others: list[Json], item_id: str) -> None:
+    items = [{**item, "id": item_id} for item in (*others, _said(_text("Hello")), CALL)]
+    message = _whole(*items)
+    for style in STYLES.values():
+        total = _read(*style.events(items))
+        assert (total.text, total.tool_calls) == (message.text, message.tool_calls)
+
+
 def test_a_streamed_response_with_text_may_be_incomplete_or_failed() -> None:
     for fields, reason in [c[1:] for c in STATUSES if c[1].get("status")]:
         total = _read(*Style().events([_said(_text("Hi"))], **fields))
