@@ -33,6 +33,7 @@ from langgraph.graph.message import REMOVE_ALL_MESSAGES
 from langgraph.store.memory import InMemoryStore
 
 from langchain_sequrity import ChatSequrity, SequrityMessages
+from langchain_sequrity.chat_models import threads
 from langchain_sequrity.chat_models.threads import forget_threads
 from langchain_sequrity.errors import (
     InvalidRequest,
@@ -774,3 +775,17 @@ def test_an_agent_that_begins_a_session_within_a_call_leaves_that_of_the_call(
     tools = [read_mail, office.send]
     agent = create_agent(make_model(base_url), tools, checkpointer=InMemorySaver())
     assert say(agent, "read") == "You have a mail."
+
+
+def test_the_thread_that_was_used_first_is_forgotten_if_there_are_too_many(
+    base_url: str, office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(threads, "_MOST_THREADS", 2)
+    model = make_model(base_url).bind_tools(office.tools)
+    configs: list[Any] = [{"configurable": {"thread_id": name}} for name in "abc"]
+    for config in configs:
+        with pytest.raises(PolicyDenied):
+            model.invoke([HumanMessage("send to nobody")], config)
+    with pytest.raises(PolicyDenied, match="tried"):
+        model.invoke([HumanMessage("send")], configs[2])
+    assert model.invoke([HumanMessage("send")], configs[0]).tool_calls
