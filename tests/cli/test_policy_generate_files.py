@@ -10,6 +10,7 @@ import pytest
 from langchain_sequrity.local import LocalServer, RequestRecord
 from langchain_sequrity.sqrt import check
 from tests.cli.running import POLICY, TOOLS, WARNED, run
+from tests.transport.transport_helpers import RawServer, http, says
 
 KEY, LLM_KEY = "sq-key-of-the-user", "sk-key-of-the-provider"
 LINE = ("generate", "--tools", "tools.json", "Mails do not move money.")
@@ -106,7 +107,7 @@ def test_warnings_go_to_stderr_or_into_the_json_document() -> None:
 
 
 def test_an_existing_file_is_replaced_only_with_force(folder: Path) -> None:
-    result, _ = ask(answer(POLICY.removesuffix("\n")), "--out", "new.sqrt")
+    result, _ = ask(answer(POLICY), "--out", "new.sqrt")
     assert result.exit_code == 0, result.output
     assert result.stdout == ""
     assert SHOWN in result.stderr
@@ -170,6 +171,8 @@ def test_an_empty_description_is_refused() -> None:
 
 @pytest.mark.usefixtures("folder")
 def test_a_service_on_this_machine_needs_no_key() -> None:
-    with LocalServer(script=answer(POLICY)) as server:
-        result = run(*LINE, SEQURITY_BASE_URL=server.base_url)
+    # It sends a policy without a line end.
+    reply = json.dumps({"policies": POLICY.removesuffix("\n"), "usage": {}}).encode()
+    with RawServer([says(http(reply))]).running() as server:
+        result = run(*LINE, SEQURITY_BASE_URL=server.url)
     assert (result.exit_code, result.stdout) == (0, POLICY), result.output

@@ -442,8 +442,8 @@ SOFT = 'tool "pay" { should deny when euros.value in {int 100..}; }'
 DECISIONS: list[tuple[dict[str, Any], str]] = [
     ({"type": "approve"}, ""),
     ({"type": "edit", "edited_action": {"name": "pay", "args": {"euros": 5}}}, ""),
-    ({"type": "reject", "message": "No."}, "The call of `pay` was rejected"),
-    ({"type": "respond", "message": "Later."}, "The call of `pay` was answered"),
+    ({"type": "reject", "message": "No."}, "was rejected.*it is denied"),
+    ({"type": "respond", "message": "Later."}, "was answered.*it is neither allowed nor denied"),
 ]
 
 
@@ -454,7 +454,8 @@ def test_the_decision_of_a_human_within_a_body_counts(
     options: dict[str, Any] = {"checkpointer": InMemorySaver(), "middleware": [
         PolicyMiddleware(SOFT, on_denied="interrupt")]}  # fmt: skip
     ran = create_agent(turns(calling(("pay", {"euros": 500}))), [pay], **options)
-    with pytest.raises(AssertionError, match="The call of `pay` was asked"), assert_allowed():
+    asked = "(?s)The call of `pay` was asked.*it is denied"
+    with pytest.raises(AssertionError, match=asked), assert_allowed():
         ran.invoke({"messages": "pay"}, THREAD)
 
     def resume() -> None:
@@ -464,7 +465,7 @@ def test_the_decision_of_a_human_within_a_body_counts(
     if not failure:
         resume()
         return
-    with pytest.raises(AssertionError, match=failure):
+    with pytest.raises(AssertionError, match=f"(?s)The call of `pay` {failure}"):
         resume()
 
 

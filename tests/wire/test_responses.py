@@ -1319,12 +1319,21 @@ def test_ids_that_change_between_events_do_not_make_new_items() -> None:
 @pytest.mark.parametrize("asked", ASKED, ids=["text was asked for", "more was asked for"])
 @pytest.mark.parametrize("item", [_said(_text("Hi")), REASONING], ids=["text", "reasoning"])
 def test_of_several_ids_of_an_item_the_first_counts(item: Json, asked: Json) -> None:
-    events = orjson.dumps([*Style().events([item, NAMED_CALL])]).decode()
-    for number in range(events.count(f'"{item["id"]}"')):
-        events = events.replace(f'"{item["id"]}"', f'"x{number}"', 1)
-    first, *_ = (b for b in _read(*orjson.loads(events), asked=asked).content if "id" in b)
-    assert isinstance(first, dict)
-    assert first["id"] == "x0"
+    late_parts = Style(frozenset({"added", "whole items"}))
+    for style in (*STYLES.values(), *([late_parts] if item is REASONING else [])):
+        events = orjson.dumps([*style.events([item, NAMED_CALL])]).decode()
+        for number in range(events.count(f'"id":"{item["id"]}"')):
+            events = events.replace(f'"id":"{item["id"]}"', f'"id":"x{number}"', 1)
+        first, *_ = (b for b in _read(*orjson.loads(events), asked=asked).content if "id" in b)
+        assert isinstance(first, dict)
+        assert first["id"] == "x0"
+
+
+def test_an_item_of_a_shorter_response_is_the_first_with_its_id() -> None:
+    items = [REASONING, _said(_text("Hello")), _said(_text("Hi"))]
+    *events, last = Style().events(items)
+    last["response"]["output"] = [items[1]]
+    assert _read(*events, last).text == "HelloHi"
 
 
 @pytest.mark.parametrize("item_id", ["", "same"])
