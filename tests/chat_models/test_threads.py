@@ -772,7 +772,7 @@ def test_an_agent_that_begins_a_session_within_a_call_leaves_that_of_the_call(
         reply: str = inner.invoke({"messages": [HumanMessage("hello")]})["messages"][-1].text
         return reply
 
-    tools = [read_mail, office.send]
+    tools: list[Any] = [read_mail, office.send]
     agent = create_agent(make_model(base_url), tools, checkpointer=InMemorySaver())
     assert say(agent, "read") == "You have a mail."
 

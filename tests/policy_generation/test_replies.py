@@ -407,7 +407,7 @@ def test_a_policy_may_fill_the_header_exactly(service: Service, make: Make) -> N
     tools = functions(["read_x", "write_x"])
     header = PolicyGenTool(make(), tools).propose("x").header.to_header()
     size = len(f"X-Policy: {header}\r\n")
-    assert PolicyGenTool(make(max_header_bytes=size), tools).propose("x")
+    PolicyGenTool(make(max_header_bytes=size), tools).propose("x")
     with pytest.raises(PolicyTooLong) as caught:
         PolicyGenTool(make(max_header_bytes=size - 1), tools).propose("x")
     assert caught.value.header_bytes == size

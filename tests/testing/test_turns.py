@@ -17,6 +17,7 @@ from langchain_sequrity.errors import PolicyDenied, ProgramFailed, ServiceError,
 from langchain_sequrity.local import LocalServer
 from langchain_sequrity.middleware import PolicyMiddleware
 from langchain_sequrity.testing import assert_allowed, assert_denied
+from langchain_sequrity.wire.exchange import METADATA_KEY
 from tests.middleware.agents import calling, turns
 
 POLICY = """
@@ -473,4 +474,26 @@ def test_an_assertion_may_end_in_another_context_than_it_began() -> None:
     assertion = assert_denied()
     copy_context().run(assertion.__enter__)
     assert assertion.__exit__(PolicyDenied, PolicyDenied(), None)
-    assert assertion.error
+    assert assertion.error is not None
+
+
+def own_message(**metadata: Any) -> AIMessage:
+    """A message of ours that says no more than its metadata."""
+    return AIMessage("", response_metadata={METADATA_KEY: metadata})
+
+
+def test_a_denial_that_names_no_tool_may_be_of_the_tool_that_should_be_allowed() -> None:
+    def state(denial: Denial) -> dict[str, Any]:
+        call: Any = {"name": "pay", "args": {}, "id": "1"}
+        made = [AIMessage("", tool_calls=[call]), ToolMessage("paid", tool_call_id="1", name="pay")]
+        return {"messages": [HumanMessage("small"), *made, own_message(denial=denial.to_json())]}
+
+    assert_allowed(state(Denial("send")), tool="pay")
+    with pytest.raises(AssertionError, match="Difference"):
+        assert_allowed(state(Denial()), tool="pay")
+
+
+def test_a_kept_text_that_is_not_the_result_of_a_turn_is_neither_allowed_nor_denied() -> None:
+    for check in (assert_allowed, assert_denied):
+        with pytest.raises(AssertionError, match="the reply is not the JSON object"):
+            check(own_message(content="Hello"))
