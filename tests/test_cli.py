@@ -134,12 +134,14 @@ def test_serve_runs_programs_in_workers_by_default_and_ends_the_workers(
 
 
 def test_a_port_in_use_is_an_error_of_one_line() -> None:
+    handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         result = run("serve", "--port", port)
     assert result.exit_code == 1
     assert result.stdout == ""
     assert f"Cannot listen on 127.0.0.1:{port}" in one_line(result.stderr)
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers
 
 
 def test_serving_other_machines_without_a_key_is_refused() -> None:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from langchain_sequrity.display import plain, rich_text
+from langchain_sequrity.display.tables import Table
 
 HOSTILE = [
     ("colour", "\x1b[31mred\x1b[0m", r"\x1b[31mred\x1b[0m"),
@@ -65,3 +66,11 @@ def test_rich_shows_markup_as_text() -> None:
         rich_text("[bold]x[/bold] [link=https://evil]y[/link] \x1b[2J :smile:")
     )
     assert "[bold]x[/bold] [link=https://evil]y[/link] \\x1b[2J :smile:" in screen.getvalue()
+
+
+def test_wide_characters_and_accents_do_not_shift_the_columns_of_a_table() -> None:
+    # A character of width 2, an accent of width 0: each cell is 4 wide.
+    rows = tuple(((cell,), ("x",)) for cell in ("name", "\u65e5\u672c", "nam\u0065\u0301"))
+    assert Table("", ("a", "b"), rows).text(80).splitlines()[3:] == [
+        "name  x", "\u65e5\u672c  x", "nam\u0065\u0301  x",
+    ]  # fmt: skip

@@ -14,9 +14,9 @@ from langgraph.func import entrypoint, task
 from langgraph.graph import START, StateGraph
 from langgraph.types import Command
 
-from langchain_sequrity import Labels, with_labels
+from langchain_sequrity import Labels, labeled_tool_result, with_labels
 from langchain_sequrity.errors import UsageError
-from langchain_sequrity.labels import LabeledUpdate
+from langchain_sequrity.labels import LabeledUpdate, read_artifact
 
 UPDATE = {"mail": "Hello", "parts": [1, 2]}
 LABELS = Labels(frozenset({"inbox"}), frozenset({"ann"}), frozenset({"untrusted"}))
@@ -155,3 +155,15 @@ def test_missing_lists_and_unknown_keys_are_refused() -> None:
     ):
         with pytest.raises(UsageError, match="three lists of names"):
             Labels.from_wire(meta, **options)
+
+
+def test_labels_are_sealed_with_their_own_key_if_there_is_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("SEQURITY_LABEL_KEY", "of labels")
+    monkeypatch.setenv("SEQURITY_API_KEY", "old")
+    _, artifact = labeled_tool_result("", tags=["x"])
+    monkeypatch.setenv("SEQURITY_API_KEY", "new")
+    read = read_artifact(artifact)
+    assert read is not None
+    assert read[0].tags == {"x"}

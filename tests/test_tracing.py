@@ -8,7 +8,7 @@ from unittest.mock import MagicMock
 
 import pytest
 from langchain.agents import create_agent
-from langchain_core.callbacks import BaseCallbackHandler, CallbackManager
+from langchain_core.callbacks import AsyncCallbackManager, BaseCallbackHandler, CallbackManager
 from langchain_core.messages import AIMessage
 from langchain_core.tracers import LangChainTracer
 from langchain_core.tracers.base import BaseTracer
@@ -20,7 +20,7 @@ from langchain_sequrity import ChatSequrity, SequrityMessages
 from langchain_sequrity.errors import PolicyDenied
 from langchain_sequrity.local import LocalServer
 from langchain_sequrity.middleware import PolicyMiddleware
-from langchain_sequrity.tracing import read_checks, trace_checks
+from langchain_sequrity.tracing import atrace_checks, read_checks, trace_checks
 from tests.middleware.subagents import Acts
 
 POLICY = """
@@ -193,9 +193,9 @@ def test_a_failing_handler_does_not_change_the_verdict(base_url: str, *, in_loop
         ways[in_loop]()
 
 
-def test_facts_of_one_check_do_not_appear_in_the_next() -> None:
+@pytest.mark.parametrize("is_async", [False, True])
+def test_facts_of_one_check_do_not_appear_in_the_next(is_async: bool) -> None:
     tracer = Tracer()
-    manager = CallbackManager.configure([tracer])
     labels = {"x": {"tags": ["secret"], "value": "a secret"}}
     found = read_checks(
         [
@@ -204,7 +204,10 @@ def test_facts_of_one_check_do_not_appear_in_the_next() -> None:
             "no check",
         ]
     )
-    trace_checks(manager, found)
+    if is_async:
+        asyncio.run(atrace_checks(AsyncCallbackManager.configure([tracer]), found))
+    else:
+        trace_checks(CallbackManager.configure([tracer]), found)
     first, second = tracer.roots
     assert facts(first)["labels"] == '{"x":{"tags":["secret"]}}'
     assert facts(second) == {"tool": "b", "outcome": "allowed", "verdict": "soft_allowed"}

@@ -586,3 +586,21 @@ def test_a_tool_that_can_label_its_results_may_set_any_label() -> None:
             assert check(UNTAGGED, [one, act], mode=way, labels=["out"]) == []
             (finding,) = check(UNTAGGED, [one, act], mode=way)
             assert not finding.lets_through, "so that only `check` says it"
+
+
+def function(name: str, **properties: Any) -> dict[str, Any]:
+    """A tool as it is sent, whose arguments are all required."""
+    parameters = {"type": "object", "properties": properties, "required": [*properties]}
+    return {"name": name, "parameters": parameters}
+
+
+TOOLS_OF_TAGS = [function("read"), function("send", to={"type": "string"})]
+
+
+@pytest.mark.parametrize("mode", ["dual-llm", "middleware", "executor"])
+def test_a_header_that_asks_for_no_tag_on_results_sets_none(mode: Way) -> None:
+    text = 'tool "send" { must deny when "__non_executable" in to.tags; }'
+    assert check(text, TOOLS_OF_TAGS, mode=mode) == []
+    header = PolicyHeader.from_sqrt(text, enable_non_executable_memory=False)
+    (finding,) = check(header, TOOLS_OF_TAGS, mode=mode)
+    assert finding.message == "No rule sets the tag `__non_executable` on results"

@@ -143,7 +143,11 @@ def _row_lines(row: Row, widths: Sequence[int]) -> Iterator[str]:
 
 
 def _wrapped(cell: Cell, width: int) -> list[str]:
-    return [line for text in cell for line in textwrap.wrap(text, max(width, 1)) or [""]]
+    return [
+        line
+        for text in cell
+        for line in ([text] if _width(text) <= width else textwrap.wrap(text, max(width, 1)))
+    ]
 
 
 def _width(text: str) -> int:

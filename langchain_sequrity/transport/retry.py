@@ -313,10 +313,5 @@ class MappedErrors:
         if fault is None:
             return
         error = network_error(fault, self._deadline, self._origin)
-        if error is None:
-            return
-        del fault  # tools that show the local variables of a traceback would show it
-        try:
-            raise error
-        finally:
-            error.__context__ = None  # `raise` sets it, also `raise … from None`
+        if error is not None:
+            raise error  # the transport clears its context and its traceback

@@ -16,7 +16,7 @@ from langchain_core.runnables import ConfigurableField, RunnableLambda
 
 from langchain_sequrity import ChatSequrity, PolicyGenTool, SequrityMessages, sqrt
 from langchain_sequrity.errors import PolicyDenied, ServiceError, UsageError
-from langchain_sequrity.headers import FeaturesHeader, PolicyHeader
+from langchain_sequrity.headers import ConfigHeader, FeaturesHeader, FsmConfig, PolicyHeader
 from langchain_sequrity.local import LocalServer
 
 POLICY = 'tool "send" { must deny always; }'
@@ -429,11 +429,14 @@ def test_a_policy_generator_sends_the_bound_headers() -> None:
     )
     features = FeaturesHeader.dual_llm().to_header()
     headers = {**HEADERS, "X-Features": features, "X-Session-ID": "old", "x-gateway": "new"}
+    headers["X-Config"] = '{"fsm": {"max_n_turns": 3}}'
     outer = bound(model.bind(extra_headers=headers)).with_config(tags=["a"])
     with pytest.raises(ServiceError):
         PolicyGenTool(outer.bind(extra_headers=TRACE)).generate("No mail.")
     [sent] = requests
     assert sent.headers.get_list("x-gateway") == ["new"]
     assert (sent.headers["x-team"], sent.headers["x-trace"]) == ("a", "1")
-    assert not {"x-policy", "x-features", "x-session-id"} & sent.headers.keys()
-    assert PolicyGenTool(outer).model.features == FeaturesHeader.dual_llm()
+    assert not {"x-policy", "x-features", "x-config", "x-session-id"} & sent.headers.keys()
+    generator = PolicyGenTool(outer)
+    assert generator.model.features == FeaturesHeader.dual_llm()
+    assert generator.model.session_config == ConfigHeader(fsm=FsmConfig(max_n_turns=3))

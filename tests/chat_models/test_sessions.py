@@ -86,6 +86,15 @@ def test_a_history_never_carries_a_session_to_another_configuration(
     assert not call.startswith("tc")
 
 
+def test_a_session_is_not_resumed_by_a_model_whose_settings_only_read_alike(
+    service: Service, make_model: Make
+) -> None:
+    history = converse(make_model(default_query={"a": "b"}, model="cd"), service)
+    service.answer(session=OTHER_SESSION)
+    make_model(default_query={"a": "bc"}, model="d").invoke(history)
+    assert sent_session(service) is None
+
+
 def test_a_message_that_was_restored_from_json_resumes_its_session(
     service: Service, make_model: Make
 ) -> None:

@@ -33,6 +33,7 @@ from langgraph.graph.message import REMOVE_ALL_MESSAGES
 from langgraph.store.memory import InMemoryStore
 
 from langchain_sequrity import ChatSequrity, SequrityMessages
+from langchain_sequrity.chat_models import threads
 from langchain_sequrity.chat_models.threads import forget_threads
 from langchain_sequrity.errors import (
     InvalidRequest,
@@ -719,3 +720,72 @@ def test_the_checkpoints_tell_a_first_run_from_a_later_one(
     forget_threads()
     with pytest.raises(SessionLost):
         agent.invoke({"messages": "hello"}, THREAD, durability=durability)
+
+
+# A session that was replaced
+
+
+def greeter(model: Any, office: Office, name: str, saver: InMemorySaver) -> Any:
+    """A graph whose only node, of this name, calls the model."""
+    bound = model.bind_tools(office.tools)
+    graph: Any = StateGraph(MessagesState)
+    graph.add_node(name, lambda state: {"messages": [bound.invoke(state["messages"])]})
+    return graph.add_edge(START, name).compile(checkpointer=saver)
+
+
+@pytest.mark.parametrize("names", ["aa", "ab"], ids=["the same agent", "another agent"])
+def test_a_session_that_was_replaced_is_not_continued(
+    base_url: str, office: Office, names: str
+) -> None:
+    saver = InMemorySaver()
+    replaces = make_model(base_url, "messages", on_session_lost="restart")
+    first, second = (
+        greeter(model, office, name, saver)
+        for model, name in zip((make_model(base_url), replaces), names, strict=True)
+    )
+    for graph in (first, second):
+        assert say(graph, "hello") == "hello"
+    with pytest.raises(SessionLost, match="belongs to another model"):
+        say(first, "hello")
+    assert say(second, "hello") == "hello"
+
+
+def test_a_replaced_session_is_not_continued_although_its_call_was_not_answered(
+    base_url: str, office: Office
+) -> None:
+    model = make_model(base_url).bind_tools(office.tools)
+    replaces = make_model(base_url, "messages", on_session_lost="restart")
+    assert model.invoke([HumanMessage("read")], THREAD).tool_calls
+    replaces.bind_tools(office.tools).invoke([HumanMessage("hello")], THREAD)
+    with pytest.raises(SessionLost, match="belongs to another model"):
+        model.invoke([HumanMessage("hello")], THREAD)
+
+
+def test_an_agent_that_begins_a_session_within_a_call_leaves_that_of_the_call(
+    base_url: str, office: Office
+) -> None:
+    restarts = make_model(base_url, on_session_lost="restart")
+    inner = create_agent(restarts, office.tools)
+
+    def read_mail() -> str:
+        """Ask the clerk."""
+        reply: str = inner.invoke({"messages": [HumanMessage("hello")]})["messages"][-1].text
+        return reply
+
+    tools: list[Any] = [read_mail, office.send]
+    agent = create_agent(make_model(base_url), tools, checkpointer=InMemorySaver())
+    assert say(agent, "read") == "You have a mail."
+
+
+def test_the_thread_that_was_used_first_is_forgotten_if_there_are_too_many(
+    base_url: str, office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(threads, "_MOST_THREADS", 2)
+    model = make_model(base_url).bind_tools(office.tools)
+    configs: list[Any] = [{"configurable": {"thread_id": name}} for name in "abc"]
+    for config in configs:
+        with pytest.raises(PolicyDenied):
+            model.invoke([HumanMessage("send to nobody")], config)
+    with pytest.raises(PolicyDenied, match="tried"):
+        model.invoke([HumanMessage("send")], configs[2])
+    assert model.invoke([HumanMessage("send")], configs[0]).tool_calls

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.running import POLICY, run
+from tests.cli.running import POLICY, UGLY, run
 from tests.showing import SENDABLE, assert_inert
 
 LOCAL = "generate --local --tools tools.json"
@@ -102,11 +102,15 @@ CASES = [
     ("nothing", 2, "No such command 'nothing'", False),
 ]  # fmt: skip
 WITH_JSON = [case for case in CASES if case[3]]
+# A command that starts a server takes long.
+WITH_SERVER = [case for case in CASES if case[0].startswith(LOCAL) and case[1] == 0]
+ROWS = [
+    pytest.param(*case[:3], marks=pytest.mark.long if case in WITH_SERVER else ()) for case in CASES
+]
 
 
-@pytest.mark.long(sample=29)
 @pytest.mark.usefixtures("folder")
-@pytest.mark.parametrize(("line", "status", "told"), [case[:3] for case in CASES])
+@pytest.mark.parametrize(("line", "status", "told"), ROWS)
 def test_a_command_exits_with_its_status_and_a_message(line: str, status: int, told: str) -> None:
     result = run(*line.split())
     assert result.exit_code == status, result.output
@@ -129,6 +133,35 @@ def test_json_output_is_one_document_with_the_same_status(line: str, status: int
         assert isinstance(json.loads(result.stdout), dict)
         assert result.stderr == ""
         assert result.stdout.isascii()
+
+
+@pytest.mark.usefixtures("folder")
+@pytest.mark.parametrize(
+    "line",
+    [
+        "check good.sqrt - --tools -",
+        "simulate - --calls -",
+        "simulate good.sqrt --calls - --tools -",
+        "simulate good.sqrt --calls - --header -",
+        "simulate good.sqrt --calls - --against -",
+        "generate - --local --tools -",
+    ],
+)
+def test_standard_input_can_be_given_once_only(line: str) -> None:
+    result = run(*line.split(), given="[]")
+    assert result.exit_code == 2
+    assert "`-` is given more than once" in result.stderr
+
+
+def test_combined_policies_in_a_long_path_are_named_by_its_end(folder: Path) -> None:
+    deep = folder / ("x" * 90)
+    deep.mkdir()
+    for name, policy in (("a.sqrt", POLICY), ("b.sqrt", UGLY)):
+        (deep / name).write_text(policy, encoding="utf-8")
+    result = run("combine", f"{deep.name}/a.sqrt", f"{deep.name}/b.sqrt")
+    assert result.exit_code == 0, result.output
+    for name in ("a.sqrt", "b.sqrt"):
+        assert f"x/{name}\n" in result.stdout
 
 
 def test_a_finding_as_json_has_its_place_and_its_hint(folder: Path) -> None:

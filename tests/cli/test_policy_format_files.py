@@ -164,4 +164,5 @@ def test_a_pipe_gets_the_exact_text_and_a_terminal_gets_it_with_control_characte
         os.close(ours)
         os.close(theirs)
     assert '"\\x1b[31m\\u202e"' in shown
+    assert shown.count("\n") == ACTING.count("\n")
     assert "\x1b" not in shown

@@ -10,6 +10,7 @@ import pytest
 from langchain_sequrity.local import LocalServer, RequestRecord
 from langchain_sequrity.sqrt import check
 from tests.cli.running import POLICY, TOOLS, WARNED, run
+from tests.transport.transport_helpers import RawServer, http, says
 
 KEY, LLM_KEY = "sq-key-of-the-user", "sk-key-of-the-provider"
 LINE = ("generate", "--tools", "tools.json", "Mails do not move money.")
@@ -22,6 +23,7 @@ SHOWN = "This is a proposal that is not in use yet."
 
 def test_local_generates_a_skeleton_without_keys_or_network(folder: Path) -> None:
     nowhere = {"SEQURITY_BASE_URL": "http://127.0.0.1:1", "SEQURITY_API_KEY": KEY}
+    nowhere["SEQURITY_LLM_API_KEY"] = "not a key"
     result = run(*LINE, "--local", **nowhere)
     assert result.exit_code == 0, result.output
     assert [one for one in check(result.stdout, TOOLS) if one.severity == "error"] == []
@@ -165,3 +167,12 @@ def test_an_empty_description_is_refused() -> None:
     result = run("generate", " ", "--local", "--tools", "tools.json")
     assert result.exit_code == 2
     assert "The description is empty" in result.stderr
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_service_on_this_machine_needs_no_key() -> None:
+    # It sends a policy without a line end.
+    reply = json.dumps({"policies": POLICY.removesuffix("\n"), "usage": {}}).encode()
+    with RawServer([says(http(reply))]).running() as server:
+        result = run(*LINE, SEQURITY_BASE_URL=server.url)
+    assert (result.exit_code, result.stdout) == (0, POLICY), result.output

@@ -115,6 +115,22 @@ def events(*chunks: dict[str, Any]) -> Change:
     return lambda reply, _: httpx.Response(200, headers={**_headers(reply), **kind}, text=text)
 
 
+def streamed(*texts: str) -> Change:
+    """A stream of events with these texts."""
+    content = "".join(f"data: {text}\n\n" for text in texts)
+    kind = {"content-type": "text/event-stream"}
+    return lambda reply, _: httpx.Response(200, headers={**_headers(reply), **kind}, text=content)
+
+
+def asks_twice(reply: httpx.Response, body: dict[str, Any]) -> httpx.Response:
+    """A reply that asks for a tool twice."""
+    altered = asks(text="x")(reply, body)
+    completion = altered.json()
+    message = completion["choices"][0]["message"]
+    message["tool_calls"] *= 2
+    return httpx.Response(200, headers=_headers(reply), json=completion)
+
+
 def plain_json(value: Any) -> Change:
     return lambda reply, _: httpx.Response(200, headers=_headers(reply), json=value)
 

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from langchain_sequrity.conformance import Report, Target, run
+from langchain_sequrity.conformance import PROBES, Report, Target, run
 from langchain_sequrity.local import LocalServer
 from tests.conformance.conftest import target_of
 
@@ -21,6 +21,7 @@ BROKEN: dict[str, tuple[int, dict[str, str], bytes]] = {
     "402": (402, {}, b'{"detail": "No credit"}'),
     "403": (403, {}, b'{"detail": "Forbidden"}'),
     "404": (404, {}, b'{"detail": "Not Found"}'),
+    "425": (425, NOW, b'{"detail": "Too early"}'),
     "429": (429, NOW, b'{"detail": "Too many requests"}'),
     "500": (500, NOW, b'{"detail": "Internal error"}'),
     "529": (529, NOW, b"{}"),
@@ -124,6 +125,57 @@ def test_one_bad_reply_in_seven_is_no_fact(full_server: LocalServer, kind: str) 
 def test_a_rate_limit_is_waited_out(full_server: LocalServer) -> None:
     report = asked(full_server, "429", 3, only=["program-*", "labels-*"])
     assert {one.verdict for one in report.outcomes} == {"confirmed"}
+    assert all(1 <= one.requests <= one.probe.requests for one in report.outcomes)
+
+
+@pytest.mark.parametrize(("seconds", "times"), [("60", 3), ("61", 0)])
+def test_only_a_wait_of_a_minute_at_most_is_waited_for(
+    full_server: LocalServer, monkeypatch: pytest.MonkeyPatch, seconds: str, times: int
+) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr(time, "sleep", waits.append)
+    busy = Broken((429, {"retry-after": seconds}, b"{}"), 1)
+    with httpx.Client(transport=busy) as client:
+        report = run(target_of(full_server), only=["program-runs"], http_client=client)
+    assert report.stopped
+    assert waits == [float(seconds)] * times
+
+
+SHORT = [probe.id for probe in PROBES.values() if probe.requests == 1][:12]
+
+
+def test_a_service_that_refuses_now_and_then_is_looked_at_once(full_server: LocalServer) -> None:
+    report = asked(full_server, "401", 2, only=SHORT)
+    assert report.stopped == ""
+    assert report.requests == 1 + sum(one.requests for one in report.outcomes)
+
+
+def test_a_service_that_stops_to_answer_is_asked_no_more(full_server: LocalServer) -> None:
+    class Closing(Broken):
+        def handle_request(self, request: httpx.Request) -> httpx.Response:
+            self._each = 1 if self.count else 2
+            return super().handle_request(request)
+
+    with httpx.Client(transport=Closing(BROKEN["401"], 2)) as client:
+        report = run(target_of(full_server), only=SHORT, http_client=client)
+    assert "The service refuses the key" in report.stopped
+    assert report.requests < len(SHORT)
+
+
+def test_a_request_without_a_key_has_no_key_of_the_provider_either(
+    full_server: LocalServer,
+) -> None:
+    sent: list[httpx.Headers] = []
+
+    class Noting(httpx.HTTPTransport):
+        def handle_request(self, request: httpx.Request) -> httpx.Response:
+            sent.append(request.headers)
+            return super().handle_request(request)
+
+    with httpx.Client(transport=Noting(trust_env=False)) as client:
+        run(target_of(full_server), only=["key-missing"], http_client=client)
+    assert {"authorization" in headers for headers in sent} == {True, False}
+    assert all(("authorization" in headers) == ("x-api-key" in headers) for headers in sent)
 
 
 def test_a_service_without_the_endpoint_for_programs_gives_facts_about_the_rest(

@@ -2,13 +2,14 @@
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 from langchain_sequrity.cli.commands import cli
-from langchain_sequrity.conformance import PROBES
+from langchain_sequrity.conformance import PROBES, Outcome, Report, Target
 from langchain_sequrity.conformance.__main__ import main
 from langchain_sequrity.local import LocalServer
 from tests.conformance.conftest import KEYS
@@ -124,3 +125,41 @@ def test_conformance_is_a_command_of_the_console_script() -> None:
     assert [line.split()[0] for line in done.output.splitlines()[1:-1]] == ["health"]
     assert CliRunner().invoke(cli, ["conformance", "--no-such"]).exit_code == 2
     assert "--base-url" in CliRunner().invoke(cli, ["conformance", "--help"]).output
+
+
+def test_the_second_key_comes_from_the_environment(
+    full_server: LocalServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line = ["--base-url", full_server.base_url, "--only", "session-of-another-key"]
+    assert main(line) == 1
+    monkeypatch.setenv("SEQURITY_SECOND_API_KEY", KEYS[1])
+    assert main(line) == 0
+
+
+@pytest.mark.parametrize("worse", [0, 1], ids=["first", "second"])
+def test_the_status_is_that_of_the_worse_report(
+    monkeypatch: pytest.MonkeyPatch, worse: int
+) -> None:
+    reports: list[Report] = []
+
+    def answer(target: Target, **_: object) -> Report:
+        health = Outcome(PROBES["health"], "confirmed", "x")
+        if len(reports) == worse:
+            health = replace(health, verdict="no answer")
+        reports.append(Report(target, (health,), 1))
+        return reports[-1]
+
+    monkeypatch.setattr("langchain_sequrity.conformance.__main__.run", answer)
+    assert main(["--only", "health"]) == 1
+    assert len(reports) == 2
+
+
+def test_a_run_that_is_interrupted_has_a_status_of_its_own(
+    full_server: LocalServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("langchain_sequrity.conformance.__main__.run", interrupt)
+    assert main(["--base-url", full_server.base_url]) == 130
+    assert "there is no report" in capsys.readouterr().err

@@ -1,5 +1,6 @@
 """Each probe gets its expected answer from the local server, and can get another one."""
 
+import json
 import re
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from tests.conformance.altered import (
     Altered,
     Change,
     asks,
+    asks_twice,
     changed_services,
     denial,
     events,
@@ -23,6 +25,7 @@ from tests.conformance.altered import (
     plain_error,
     refused,
     said,
+    streamed,
     success,
 )
 from tests.conformance.conftest import target_of
@@ -85,6 +88,8 @@ LABELS = {"producers": ["probe-forged", "__tool"], "consumers": ["*"], "tags": [
         ("single-llm-denial", asks(text="x"), "the call is made all the same", False),
         ("stream-ends", events(LAST_CHUNK), "otherwise", False),
         ("stream-ends", events({"choices": []}), None, False),
+        ("stream-ends", streamed("[DONE]", json.dumps(LAST_CHUNK)), "otherwise", False),
+        ("call-id-form", asks_twice, None, False),
         ("stream-of-envelope", events(LAST_CHUNK), "something else", False),
         ("stream-of-envelope", events({"choices": []}), None, False),
         ("header-of-20-kib", success(), "success", True),

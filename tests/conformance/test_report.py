@@ -137,3 +137,40 @@ def test_an_invalid_target_is_refused(address: str, options: dict[str, str]) -> 
 def test_a_target_shows_no_key_in_its_repr() -> None:
     hidden = {one.name for one in fields(Target) if not one.repr}
     assert hidden == {"api_key", "llm_api_key", "second_key"}
+
+
+SESSION = "0b6f1c2e-1a2b-11f1-9c3d-0242ac120002"
+
+
+@pytest.mark.parametrize(
+    ("text", "masked"),
+    [
+        ("ab12-cd of ab12", "<session> of <session>"),
+        (f"call tc-{SESSION}-{SESSION}", "call <call>"),
+        (f"id {SESSION}", "id <id>"),
+        ("from a.b@corp.example", "from <mail>"),
+        ("see https://corp.example/x", "see <url>"),
+        ("at 127.0.0.1:8787", "at <host>"),
+        ("of org-8Hk2aaaabbbbcccc", "of <name>"),
+    ],
+)
+def test_a_masked_text_says_what_was_masked(text: str, masked: str) -> None:
+    masker = AccountMasker(Target("http://127.0.0.1:8787"), ["ab12", "ab12-cd"])
+    assert masker.text(text) == masked
+
+
+def test_what_ended_a_run_and_ids_of_sessions_of_any_form_are_masked(
+    full_server: LocalServer,
+) -> None:
+    def answer(_: httpx.Request) -> httpx.Response:
+        status = 401 if keys else 418
+        said = {"detail": "No credit of a.b@corp.example in alpha7."}
+        return httpx.Response(status, json=said, headers={"x-session-id": "alpha7"})
+
+    for keys in (True, False):
+        with httpx.Client(transport=httpx.MockTransport(answer)) as client:
+            report = run(target_of(full_server), only=["program-runs"], http_client=client)
+        assert bool(report.stopped) is keys
+        assert "No credit" in written(report)
+        assert "corp.example" not in written(report)
+        assert "alpha7" not in written(report)

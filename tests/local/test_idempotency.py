@@ -197,6 +197,17 @@ def test_a_stored_reply_is_dropped_after_its_maximal_age() -> None:
     assert replies.begin("k", "a") is None
 
 
+def test_expired_replies_leave_their_room_to_new_ones() -> None:
+    clock = Clock()
+    replies = Replies(clock)
+    for number in range(MAX_REPLIES + 2):
+        if number == MAX_REPLIES:
+            clock.now = MAX_AGE_SECONDS + 1
+        replies.begin(f"k{number}", "a")
+        replies.keep(f"k{number}", REPLY)
+    assert replies.begin(f"k{MAX_REPLIES}", "a") is REPLY
+
+
 def test_a_slow_request_is_not_dropped() -> None:
     clock = Clock()
     replies = Replies(clock)

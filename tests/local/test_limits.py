@@ -18,7 +18,7 @@ from langchain_core.messages import HumanMessage
 from langchain_sequrity.errors import SequrityError, ServerFailed, StatusError
 from langchain_sequrity.local import LocalServer, MemorySessions, Session, limits
 from langchain_sequrity.local import server as server_module
-from langchain_sequrity.local.idempotency import Replies, StoredReply
+from langchain_sequrity.local.idempotency import MAX_AGE_SECONDS, Replies, StoredReply
 from langchain_sequrity.local.limits import Charge, MemoryBudget
 from langchain_sequrity.local.refusals import refuse
 from langchain_sequrity.transport.pool import KEEPALIVE
@@ -380,3 +380,37 @@ def test_only_a_stream_with_an_idempotency_key_needs_memory_for_a_copy(http: htt
 
 def test_the_client_closes_idle_connections_before_the_server_does() -> None:
     assert server_module._KEEP_ALIVE_SECONDS > KEEPALIVE
+
+
+# What has gone
+
+
+def entries(*stores: object) -> int:
+    """The number of entries in all tables of some objects."""
+    parts = (part for store in stores for part in vars(store).values())
+    return sum(len(part) for part in parts if isinstance(part, dict | set))
+
+
+def test_a_session_that_could_not_grow_takes_no_more_room_than_before() -> None:
+    store = sessions()
+    mine = session("me", 10_000)
+    for one in (session("them", 35_000), session("them", 35_000), mine):
+        store.save(one)
+        assert store.acquire(one.id)
+    with pytest.raises(StatusError, match="no room for this one"):
+        store.save(replace(mine, messages=session("me", 45_000).messages))
+    store.save(session("another", 5_000))
+    assert len(store) == 4
+
+
+def test_sessions_and_replies_that_have_gone_leave_nothing_in_memory() -> None:
+    store, replies, now = sessions(), Replies(lambda: now), 0.0
+    for number in range(3):
+        one = session(f"bearer {number}", 10)
+        store.save(one)
+        store.remove(one.id)
+        keep(replies, f"bearer {number}:k", 10)
+    now = MAX_AGE_SECONDS + 1
+    assert replies.begin("k", "digest") is None
+    replies.end("k")
+    assert entries(store, store._shares, replies, replies._shares) == 0

@@ -417,6 +417,19 @@ def test_expired_sessions_are_removed_from_memory(serve: Serve) -> None:
     assert len(sessions) == 1
 
 
+def test_a_session_expires_although_an_older_one_was_used_since() -> None:
+    clock = Clock()
+    sessions = MemorySessions(max_idle=60, clock=clock)
+    used, idle = Session("bearer", "/path"), Session("bearer", "/path")
+    for session in (used, idle):
+        sessions.save(session)
+    clock.now += 50
+    sessions.save(used)
+    clock.now += 20
+    assert sessions.find(idle.id) is None
+    assert [*sessions] == [used]
+
+
 def test_a_full_store_evicts_the_session_that_was_idle_longest(serve: Serve) -> None:
     sessions = MemorySessions(max_sessions=2)
     api = serve(store=sessions)

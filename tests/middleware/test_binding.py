@@ -838,3 +838,26 @@ def test_a_call_with_too_deeply_nested_arguments_does_not_run() -> None:
     state = agent(NO_RULES, [till.pay], calling(("pay", {"euros": value}))).invoke(ask())
     assert kinds(state) == ["failed"]
     assert till.paid == []
+
+
+def test_the_text_of_an_error_while_arguments_are_read_is_not_shown() -> None:
+    class Sum(BaseModel):
+        euros: int
+
+        @field_validator("euros")
+        @classmethod
+        def fail(cls, value: int) -> int:
+            msg = f"SECRET {value}"
+            raise ArithmeticError(msg)
+
+    @tool(args_schema=Sum)
+    def pay(euros: int) -> str:
+        """Pay."""
+        return f"paid {euros}"
+
+    policy = 'tool "pay" { must deny when euros.value in {int 100..}; }'
+    state = agent(policy, [pay], calling(("pay", {"euros": 5}))).invoke(ask())
+    assert kinds(state) == ["failed"]
+    [result] = results(state)
+    assert "reading its arguments raised ArithmeticError" in result.text
+    assert "SECRET" not in result.text

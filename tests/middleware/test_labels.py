@@ -2,12 +2,12 @@
 
 import json
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
 from langchain.agents.middleware import ToolRetryMiddleware, wrap_tool_call
 from langchain_core.messages import AIMessage, HumanMessage, RemoveMessage, ToolMessage
-from langchain_core.tools import tool
+from langchain_core.tools import InjectedToolCallId, tool
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph.message import REMOVE_ALL_MESSAGES
 from langgraph.types import Command
@@ -348,3 +348,18 @@ def test_results_in_the_callers_history_are_labelled_too() -> None:
     assert kinds(run.invoke(history("clock", artifact)))[-1] == "policy"
     with pytest.raises(UsageError, match="invalid seal"):
         run.invoke(history("clock", broken(artifact)))
+
+
+@pytest.mark.parametrize("tags", [["untrusted"], ["ok"]])
+def test_the_labels_of_several_messages_of_a_tool_are_joined(tags: list[str]) -> None:
+    # Made before the call: labels that are made while it runs count even if they are not returned.
+    artifacts = [labeled_tool_result("", tags=each)[1] for each in (tags, ["ok"])]
+
+    @tool("mail")
+    def mails(kind: str, call_id: Annotated[str, InjectedToolCallId]) -> Any:
+        """Read mails."""
+        read = [ToolMessage(kind, tool_call_id=call_id, artifact=each) for each in artifacts]
+        return Command(update={"messages": read})
+
+    state = agent(POLICY, [web, mails, send], calling(("mail", {"kind": "x"})), SENDS).invoke(ask())
+    assert kinds(state)[-1] == ("policy" if tags == ["untrusted"] else "made")

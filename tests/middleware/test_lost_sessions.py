@@ -235,6 +235,21 @@ def test_an_agent_in_a_tool_does_not_take_a_session_that_does_not_know_earlier_t
     assert len(till.paid) == 1
 
 
+@pytest.mark.parametrize("is_restarted", [False, True], ids=["same process", "another process"])
+def test_a_stored_session_that_does_not_know_earlier_turns_is_not_continued(
+    *, is_restarted: bool
+) -> None:
+    till, saver = Till(), new_saver()
+    agent(NO_SESSION, [till.pay], "", PAYS, checkpointer=saver).invoke(
+        {"messages": EARLIER}, THREAD
+    )
+    saver = in_another_process(saver) if is_restarted else saver
+    run = agent(ONCE, [till.pay], "", "", "", PAYS, checkpointer=saver)
+    with pytest.raises(SessionLost, match="under a policy without rules on the session"):
+        run.invoke(ask(), THREAD)
+    assert len(till.paid) == 1
+
+
 # Calls that ran, but whose step was not stored
 
 TAGS = """

@@ -145,7 +145,7 @@ def test_the_artifact_is_plain_data_after_a_checkpoint(
 
 
 def test_unknown_fields_of_a_reply_are_ignored(service: Service, make: Make) -> None:
-    usage = {**USAGE, "cost": 0.5, "details": {}}
+    usage = {**USAGE, "cost": 0.5, "is_cached": True, "details": {}}
     service.answer(body={"policies": POLICY, "usage": usage, "version": 2})
     assert PolicyGenTool(make(), [send_mail]).propose("x").usage == USAGE
 
@@ -400,3 +400,14 @@ def test_labels_that_nothing_tests_or_restricts_are_warnings(service: Service, m
         "No rule tests tags, so this restricts nothing",
         "This removes nothing: no rule sets the producer `web` on results",
     ]
+
+
+def test_a_policy_may_fill_the_header_exactly(service: Service, make: Make) -> None:
+    service.answer(long_policy(["read_x", "write_x"]))
+    tools = functions(["read_x", "write_x"])
+    header = PolicyGenTool(make(), tools).propose("x").header.to_header()
+    size = len(f"X-Policy: {header}\r\n")
+    PolicyGenTool(make(max_header_bytes=size), tools).propose("x")
+    with pytest.raises(PolicyTooLong) as caught:
+        PolicyGenTool(make(max_header_bytes=size - 1), tools).propose("x")
+    assert caught.value.header_bytes == size

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import orjson
 import pytest
 from langchain_core.language_models import FakeListChatModel
+from langchain_core.runnables import RunnableBinding
 from langchain_core.tools import InjectedToolArg, StructuredTool, tool
 from pydantic import BaseModel, Field, ValidationError
 from typing_extensions import TypedDict
@@ -116,7 +117,13 @@ def test_a_model_name_from_bind_is_sent(service: Service, make: Make) -> None:
     bound = make().bind_tools([send_mail]).bind(model="other/model")
     PolicyGenTool(bound).generate("x")
     PolicyGenTool(bound.with_retry().bind(model="outer/model")).generate("x")
-    assert [body["model"] for body in service.bodies] == ["other/model", "outer/model"]
+    outermost = RunnableBinding(bound=bound, kwargs={"model": "outermost/model"})
+    PolicyGenTool(outermost).generate("x")
+    assert [body["model"] for body in service.bodies] == [
+        "other/model",
+        "outer/model",
+        "outermost/model",
+    ]
 
 
 def test_retries_and_internal_tools_are_passed_on(service: Service, make: Make) -> None:
@@ -391,3 +398,11 @@ def test_the_models_max_retries_limits_the_attempts(service: Service, make: Make
     with pytest.raises(RateLimited, match="Slow down"):
         PolicyGenTool(make(), [send_mail]).generate("x")
     assert len(service.requests) == 1
+
+
+def test_a_copy_without_changes_needs_no_constructor(make: Make) -> None:
+    class Writer(PolicyGenTool):
+        def __init__(self) -> None:
+            super().__init__(make(), [send_mail])
+
+    assert Writer().model_copy().tools == [NESTED]

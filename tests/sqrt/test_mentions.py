@@ -43,6 +43,11 @@ def test_an_unused_name_gets_a_warning(text: str, is_used: bool) -> None:
     assert ((1, "Nothing uses `a`") in found) == (not is_used)
 
 
+def test_a_documented_name_may_be_unused() -> None:
+    text = 'let a = {"y"};\n/// for later\nlet b = {"z"};\ntool "x" { must deny always; }'
+    assert warned(text) == [(1, "Nothing uses `a`")]
+
+
 @pytest.mark.parametrize("value", ["a", 'a | {"y"}', '"q" in a', "not b.tags overlaps a"])
 def test_a_name_in_the_value_of_another_name_is_used(value: str) -> None:
     text = f'let a = {{"z"}};\nlet n = {value};\ntool "x" {{ must deny always; }}'

@@ -88,6 +88,7 @@ KINDS: list[Row] = [
     ("not euros.value in {int 0..100}", [("`euros` may be a float, such as 1.5, which in `int` is in doubt, and doubt denies", "Write `int 0..100, float 0..100`")]),
     ("not count.value in {float 0..100}", [("`count` is a whole number, which in `float` is in doubt, and doubt denies", "Write `int 0..100`")]),
     ("not count.value in {float 0.5<..<2.5}", [("`count` is a whole number, which in `float` is in doubt, and doubt denies", "Write `int 1..2`")]),
+    ("not count.value in {float 1<..<3}", [("`count` is a whole number, which in `float` is in doubt, and doubt denies", "Write `int 2`")]),
     ("not count.value in {float 5}", [("`count` is a whole number, which in `float` is in doubt, and doubt denies", "Write `int 5`")]),
     ("to.value in {int 1..5}", [("`to` is a text, and this is a number: at best that is in doubt", 'Write what it holds in quotes, such as `"5"`')]),
     ("to.value == 5", [("`to` is a text, and this is a number: at best that is in doubt", 'Write what it holds in quotes, such as `"5"`')]),

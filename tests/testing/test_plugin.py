@@ -146,7 +146,7 @@ def test_the_fixtures_keep_models_away_from_the_hosted_service(pytester: pytest.
             assert ChatSequrity("any/model", base_url=first.base_url).invoke("x").text == "one"
 
         def test_local_before_it_is_started(sequrity_local):
-            with pytest.raises(ConnectionFailed):
+            with pytest.raises(ConnectionFailed, match="127.0.0.1:9`"):
                 ChatSequrity("any/model", max_retries=0).invoke("Hello!")
 
         def test_the_server_of_a_test_gives_way_to_its_own(sequrity_server, sequrity_local):

@@ -1,6 +1,7 @@
 """Assertions about results of models and agents, and about their exceptions."""
 
 from collections.abc import Iterator
+from contextvars import copy_context
 from typing import Any, TypedDict
 
 import pytest
@@ -16,6 +17,7 @@ from langchain_sequrity.errors import PolicyDenied, ProgramFailed, ServiceError,
 from langchain_sequrity.local import LocalServer
 from langchain_sequrity.middleware import PolicyMiddleware
 from langchain_sequrity.testing import assert_allowed, assert_denied
+from langchain_sequrity.wire.exchange import METADATA_KEY
 from tests.middleware.agents import calling, turns
 
 POLICY = """
@@ -435,3 +437,63 @@ def test_a_failed_call_or_an_unrelated_message_is_neither_allowed_nor_denied() -
             check(AIMessage("Hi"))
         with pytest.raises(UsageError, match="The last turn is unrelated to policies"):
             check({"messages": [HumanMessage("Hi"), AIMessage("Hi")]})
+
+
+SOFT = 'tool "pay" { should deny when euros.value in {int 100..}; }'
+DECISIONS: list[tuple[dict[str, Any], str]] = [
+    ({"type": "approve"}, ""),
+    ({"type": "edit", "edited_action": {"name": "pay", "args": {"euros": 5}}}, ""),
+    ({"type": "reject", "message": "No."}, "was rejected.*it is denied"),
+    ({"type": "respond", "message": "Later."}, "was answered.*it is neither allowed nor denied"),
+]
+
+
+@pytest.mark.parametrize(("decision", "failure"), DECISIONS)
+def test_the_decision_of_a_human_within_a_body_counts(
+    decision: dict[str, Any], failure: str
+) -> None:
+    options: dict[str, Any] = {"checkpointer": InMemorySaver(), "middleware": [
+        PolicyMiddleware(SOFT, on_denied="interrupt")]}  # fmt: skip
+    ran = create_agent(turns(calling(("pay", {"euros": 500}))), [pay], **options)
+    asked = "(?s)The call of `pay` was asked.*it is denied"
+    with pytest.raises(AssertionError, match=asked), assert_allowed():
+        ran.invoke({"messages": "pay"}, THREAD)
+
+    def resume() -> None:
+        with assert_allowed():
+            ran.invoke(Command(resume={"decisions": [decision]}), THREAD)
+
+    if not failure:
+        resume()
+        return
+    with pytest.raises(AssertionError, match=f"(?s)The call of `pay` {failure}"):
+        resume()
+
+
+def test_an_assertion_may_end_in_another_context_than_it_began() -> None:
+    assertion = assert_denied()
+    copy_context().run(assertion.__enter__)
+    assert assertion.__exit__(PolicyDenied, PolicyDenied(), None)
+    assert assertion.error is not None
+
+
+def own_message(**metadata: Any) -> AIMessage:
+    """A message of ours that says no more than its metadata."""
+    return AIMessage("", response_metadata={METADATA_KEY: metadata})
+
+
+def test_a_denial_that_names_no_tool_may_be_of_the_tool_that_should_be_allowed() -> None:
+    def state(denial: Denial) -> dict[str, Any]:
+        call: Any = {"name": "pay", "args": {}, "id": "1"}
+        made = [AIMessage("", tool_calls=[call]), ToolMessage("paid", tool_call_id="1", name="pay")]
+        return {"messages": [HumanMessage("small"), *made, own_message(denial=denial.to_json())]}
+
+    assert_allowed(state(Denial("send")), tool="pay")
+    with pytest.raises(AssertionError, match="Difference"):
+        assert_allowed(state(Denial()), tool="pay")
+
+
+def test_a_kept_text_that_is_not_the_result_of_a_turn_is_neither_allowed_nor_denied() -> None:
+    for check in (assert_allowed, assert_denied):
+        with pytest.raises(AssertionError, match="the reply is not the JSON object"):
+            check(own_message(content="Hello"))

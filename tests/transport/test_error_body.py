@@ -140,3 +140,31 @@ def test_the_code_of_a_too_long_context_is_read_in_a_successful_reply() -> None:
 
 def test_other_statuses_never_mean_a_too_long_context() -> None:
     assert type(error_from_body(500, {"detail": "prompt is too long"})) is errors.ServerFailed
+
+
+# As the providers document them.
+OF_PROVIDERS = {
+    "invalid_request_error": 400,
+    "context_length_exceeded": 400,
+    "authentication_error": 401,
+    "invalid_api_key": 401,
+    "permission_error": 403,
+    "not_found_error": 404,
+    "model_not_found": 404,
+    "request_too_large": 413,
+    "rate_limit_error": 429,
+    "rate_limit_exceeded": 429,
+    "insufficient_quota": 429,
+    "api_error": 500,
+    "server_error": 500,
+    "timeout_error": 504,
+    "overloaded_error": 529,
+    "another_error": 500,
+}
+
+
+@pytest.mark.parametrize("field", ["type", "code"])
+def test_the_name_of_an_error_within_a_reply_gives_its_status(field: str) -> None:
+    for name, status in OF_PROVIDERS.items():
+        error = error_from_body(200, {"error": {field: name, "message": "No."}})
+        assert (error.status, error.inside_reply) == (status, True), name

@@ -207,6 +207,20 @@ def test_an_error_has_the_ids_and_the_body_of_the_reply(way: Way) -> None:
     assert not any(name.startswith("set-cookie") for name in error.headers)
 
 
+@pytest.mark.parametrize(
+    "headers",
+    [{"Request-ID": "req-8"}, {"Request-ID": "other", "X-Request-ID": "req-8"}],
+    ids=["request-id", "both"],
+)
+def test_a_server_may_name_its_request_in_either_header(headers: dict[str, str]) -> None:
+    client = mocked(Script(httpx.Response(404, headers=headers)))
+
+    with pytest.raises(errors.NotFound) as caught:
+        SEND.call(client, IN_SESSION)
+
+    assert caught.value.request_id == "req-8"
+
+
 def test_an_error_without_a_reply_names_the_session_of_the_call(way: Way) -> None:
     with pytest.raises(errors.StreamInterrupted) as caught:
         way.call(mocked(Script(httpx.ReadError("reset"))), IN_SESSION)

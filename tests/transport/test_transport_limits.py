@@ -345,6 +345,7 @@ def test_a_limit_of_none_sets_no_timeout(way: Way) -> None:
 
 def test_a_number_as_timeout_is_the_total_limit() -> None:
     assert Timeouts.of(30.0) == Timeouts(total=30.0)
+    assert Timeouts.of(900.0) == Timeouts(read=900.0, total=900.0, silence=900.0)
     assert Timeouts.of(None, silence=None) == Timeouts(silence=None)
 
 

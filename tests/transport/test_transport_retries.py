@@ -11,11 +11,13 @@ from langchain_sequrity import errors
 from langchain_sequrity.errors import ServiceError
 from langchain_sequrity.transport import RetryPolicy, Timeouts
 from tests.transport.transport_helpers import (
+    ASEND,
     ASTREAM,
     AT_ONCE,
     EVENT_STREAM,
     FIRST_TURN,
     IN_SESSION,
+    SEND,
     STREAM,
     FakeTime,
     Script,
@@ -76,12 +78,34 @@ def name(row: Any) -> str:
     return type(happened).__name__
 
 
-@pytest.mark.long(sample=81)
-@pytest.mark.parametrize(("happened", "again", "raised"), TABLE, ids=map(name, TABLE))
-@pytest.mark.parametrize("call", [FIRST_TURN, IN_SESSION], ids=["first turn", "in a session"])
+CALLS = pytest.mark.parametrize(
+    "call", [FIRST_TURN, IN_SESSION], ids=["first turn", "in a session"]
+)
+ROWS = pytest.mark.parametrize(("happened", "again", "raised"), TABLE, ids=map(name, TABLE))
+
+
+@ROWS
+@CALLS
 def test_a_failed_call_is_sent_again_only_where_the_table_allows_it(
+    call: Any, happened: Any, again: tuple[bool, bool], raised: type[ServiceError]
+) -> None:
+    assert_attempts(SEND, call, happened, again, raised)
+
+
+@pytest.mark.long(sample=20)
+@pytest.mark.parametrize("way", [STREAM, ASEND, ASTREAM], ids=str)
+@ROWS
+@CALLS
+def test_the_table_holds_for_streams_and_in_event_loops(
     way: Way, call: Any, happened: Any, again: tuple[bool, bool], raised: type[ServiceError]
 ) -> None:
+    assert_attempts(way, call, happened, again, raised)
+
+
+def assert_attempts(
+    way: Way, call: Any, happened: Any, again: tuple[bool, bool], raised: type[ServiceError]
+) -> None:
+    """Assert that a row of the table holds for a call."""
     answer = way.error_object(happened) if isinstance(happened, dict) else happened
     may = again[0] if call is FIRST_TURN else again[1]
     failing = Script(answer)
@@ -215,10 +239,10 @@ def test_a_wait_longer_than_allowed_is_raised_at_once_with_the_wait(way: Way) ->
 
 
 def test_a_wait_that_would_pass_the_total_limit_is_raised_at_once(way: Way) -> None:
-    script = Script(httpx.Response(429, headers={"Retry-After": "30"}))
+    script = Script(httpx.Response(429, headers={"Retry-After": "20"}))
 
     with pytest.raises(errors.RateLimited):
-        way.call(mocked(script, timeouts=Timeouts(total=20.0)))
+        way.call(mocked(script, timeouts=Timeouts(total=20.0), clock=FakeTime().clock))
 
     assert len(script.requests) == 1
 
@@ -269,3 +293,15 @@ def test_waits_double_up_to_a_limit_and_are_spread() -> None:
 def test_a_retry_gets_a_new_reader(way: Way) -> None:
     cut = httpx.ReadError("reset")
     assert way.call(mocked(Script(cut, cut, way.success()), retry=AT_ONCE)) == ["hi"]
+
+
+def test_an_error_has_no_facts_of_an_earlier_attempt(way: Way) -> None:
+    first = httpx.Response(503, headers={"x-request-id": "first", "retry-after": "0"})
+    script = Script(first, httpx.ConnectError("refused"))
+
+    with pytest.raises(errors.ConnectionFailed) as caught:
+        way.call(mocked(script, retry=RetryPolicy(max_retries=1)))
+
+    error = caught.value
+    assert (error.status, error.request_id, error.retry_after) == (None, None, None)
+    assert error.headers == {}

@@ -158,6 +158,7 @@ WRONG: list[tuple[Any, tuple[str, ...]]] = [
     (minimal(tools=[ANTHROPIC]), ("tools.0.type", "`function`")),
     (minimal(type="anthropic_messages", tools=[NESTED]), ("tools.0.name", "a valid string")),
     (minimal(type="anthropic_messages", tools=[FLAT]), ("tools.0.type", "`custom`", "function")),
+    (minimal(type="anthropic_messages", tools=[ANTHROPIC, FLAT]), ("tools.1.type", "`custom`", "function")),
     (minimal(type="anthropic_messages", tools=[{"name": "x"}]), ("tools.0.input_schema",)),
     (minimal(type="sequrity_azure_responses", tools=[ANTHROPIC]), ("tools.0.type", "`function`")),
 ]  # fmt: skip

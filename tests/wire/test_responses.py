@@ -1316,6 +1316,37 @@ def test_ids_that_change_between_events_do_not_make_new_items() -> None:
     assert [(call["id"], call["args"]) for call in total.tool_calls] == [("c1", {"a": 1})]
 
 
+@pytest.mark.parametrize("asked", ASKED, ids=["text was asked for", "more was asked for"])
+@pytest.mark.parametrize("item", [_said(_text("Hi")), REASONING], ids=["text", "reasoning"])
+def test_of_several_ids_of_an_item_the_first_counts(item: Json, asked: Json) -> None:
+    late_parts = Style(frozenset({"added", "whole items"}))
+    for style in (*STYLES.values(), *([late_parts] if item is REASONING else [])):
+        events = orjson.dumps([*style.events([item, NAMED_CALL])]).decode()
+        for number in range(events.count(f'"id":"{item["id"]}"')):
+            events = events.replace(f'"id":"{item["id"]}"', f'"id":"x{number}"', 1)
+        content = _read(*orjson.loads(events), asked=asked).content
+        blocks = [block for block in content if isinstance(block, dict)]
+        others = ("function_call", "tool_call_chunk")
+        assert {b["id"] for b in blocks if "id" in b and b["type"] not in others} == {"x0"}
+
+
+def test_an_item_of_a_shorter_response_is_the_first_with_its_id() -> None:
+    items = [REASONING, _said(_text("Hello")), _said(_text("Hi"))]
+    *events, last = Style().events(items)
+    last["response"]["output"] = [items[1]]
+    assert _read(*events, last).text == "HelloHi"
+
+
+@pytest.mark.parametrize("item_id", ["", "same"])
+@pytest.mark.parametrize("others", [[_said(_text("Hi"))], [REASONING], [{**CALL, "call_id": "c2"}]])
+def test_items_with_the_same_id_stay_apart(others: list[Json], item_id: str) -> None:
+    items = [{**item, "id": item_id} for item in (*others, _said(_text("Hello")), CALL)]
+    message = _whole(*items)
+    for style in STYLES.values():
+        total = _read(*style.events(items))
+        assert (total.text, total.tool_calls) == (message.text, message.tool_calls)
+
+
 def test_a_streamed_response_with_text_may_be_incomplete_or_failed() -> None:
     for fields, reason in [c[1:] for c in STATUSES if c[1].get("status")]:
         total = _read(*Style().events([_said(_text("Hi"))], **fields))

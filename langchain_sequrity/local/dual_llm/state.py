@@ -205,15 +205,15 @@ class OpenTurn:
 
     def settle(self) -> None:
         """Put the calls of a successful step aside: a later step that repeats one is a new call."""
-        unused, asked_for = [], dict(self.asked_for)
+        unused = []
         for made_call in self.calls_made:
             digest = made_call.call.digest
-            if not made_call.failed and asked_for.get(digest, 0) > 0:
-                asked_for[digest] -= 1
+            if not made_call.failed and self.asked_for.get(digest, 0) > 0:
+                self.asked_for[digest] -= 1
                 self.settled.append(made_call)
             else:
                 unused.append(made_call)
-        self.calls_made, self.asked_for = unused, {}
+        self.calls_made = unused
 
 
 @dataclass(slots=True)

@@ -253,8 +253,9 @@ class ChunkBuilder:
         Returns:
             The items in their latest form.
         """
-        for number, item in enumerate(output):
-            self._end(self._number(item, number), item)
+        numbers = [self._number(item, index) for index, item in enumerate(output)]
+        for number, item in zip(numbers, output, strict=True):
+            self._end(number, item)
         if not output:
             for number, item in list(self._items.items()):
                 self._end(number, item)
@@ -282,7 +283,9 @@ class ChunkBuilder:
     def _number(self, item: Item, index: int) -> Any:
         """The number of an item in events; a response may leave out items."""
         item_id = item.get("id")
-        return self._ids.get(item_id, index) if isinstance(item_id, str) else index
+        if not isinstance(item_id, str) or self._items.get(index, {}).get("id") == item_id:
+            return index  # some servers give all items the same id
+        return self._ids.get(item_id, index)
 
     def _remember(self, number: Any, item: Item) -> None:
         self._memory.add(item)

@@ -173,6 +173,8 @@ def test_two_servers_with_one_store_never_mix_up_their_programs(http: httpx.Clie
         }
         for word in ("first", "second")
     ]
+    both = 'final_return_value = [look_up(word="a"), look_up(word="b")]'
+    rules.append({"when": {"role": "planner", "user": "both"}, "program": both})
     store = MemorySessions()
     with (
         LocalServer(script=rules, store=store) as one,
@@ -184,6 +186,12 @@ def test_two_servers_with_one_store_never_mix_up_their_programs(http: httpx.Clie
         dialog.say("second")
         dialog.api = Api(one, http, key="sq-test")
         assert value(dialog.answer("1")) == "second 1"
+        dialog = Dialog(Api(one, http, key="sq-test"), "any/model", Teller("planner"))
+        dialog.say("both")
+        dialog.api = Api(two, http, key="sq-test")
+        dialog.answer("1")
+        dialog.api = Api(one, http, key="sq-test")  # its program still waits for the first result
+        assert value(dialog.answer("2")) == [1, 2]
 
 
 def test_the_program_of_an_evicted_session_ends_although_another_session_repeats_a_request(

@@ -303,3 +303,30 @@ def test_a_restarted_turn_gets_the_results_of_its_successful_steps(begin: Begin)
     last, dialog.history = dialog.history[-1], []
     answered = result(last["tool_calls"][0]["id"], "2")
     assert value(dialog.send(words("A summary"), last, answered)) == [1, 2]
+
+
+STEPS = {"fsm": {"enable_multistep_planning": True, "detect_tool_errors": "regex"}}
+ASKS = 'final_return_value = None\na = look_up(word="a")\n'
+TWICE = 'final_return_value = None\na = [look_up(word="a"), look_up(word="a")]\n'
+LAST = 'final_return_value = [a, look_up(word="a")]'
+
+
+@pytest.mark.parametrize(
+    ("programs", "results", "expected"),
+    [
+        ((f"{ASKS}1 / 0", "final_return_value = None\na = 0", LAST), ["1"], [0, 1]),
+        ((f"{TWICE}1 / 0", ASKS, LAST), ["1", "2"], [1, 2]),
+        ((TWICE, LAST), ["1", "2", "3"], [[1, 2], 3]),
+        ((ASKS, ASKS, LAST), ["Error: busy", "1", "2"], [1, 2]),
+    ],
+    ids=["it asks for none", "it asks for one of two", "it asks for two", "one had failed"],
+)
+def test_a_successful_step_uses_up_exactly_the_results_that_it_asks_for(
+    begin: Begin, programs: tuple[str, ...], results: list[str], expected: list[object]
+) -> None:
+    dialog = begin(*programs, config=STEPS)
+    reply = dialog.say()
+    for content in results:
+        assert calls(reply) == LOOKED_UP
+        reply = dialog.answer(content)
+    assert value(reply) == expected

@@ -207,3 +207,23 @@ def test_what_code_that_does_not_run_could_fill_has_the_labels_of_the_decision(
 ) -> None:
     imports = "from collections import defaultdict\n"
     assert labels(source.replace("{imports}", imports)) == SECRET
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        "x = list(none)", "x = tuple(none)", "x = set(none)", "x = sorted(none)", "x = sum(none)",
+        "x = any(none)", "x = all(none)", "x = max(none, default=0)", "x = ''.join(none)",
+        "x = dict(none)", "x = dict.fromkeys(none)", "x = [*none]", "x = [i for i in none]",
+        "x = list(enumerate(none))", "x = list(zip(none, 'ab'))", "x = list(map(str, none))",
+        "x = []\nx.extend(none)", "x = []\nx += none", "x = set()\nx.update(none)",
+        "x = {}\nx.update(none)", "import collections\nx = collections.Counter(none)",
+        "import collections\nx = collections.defaultdict(list, none)",
+    ],
+)  # fmt: skip
+def test_a_generator_that_gave_nothing_labels_what_is_made_of_it(use: str) -> None:
+    source = f"none = (i for i in 'ab' if secret == 'k')\n{use}\nx"
+    step = Run(parse(source), variables={"secret": Labeled("k3y", SECRET)}).advance()
+
+    assert isinstance(step, ProgramFinished), step
+    assert step.value.labels.tags == {"secret"}

@@ -90,6 +90,7 @@ def test_statements_and_expressions_give_pythons_values(source: str, expected: A
         ("from datetime import date\n(date(2024, 3, 1) - date(2024, 2, 1)).days", 29),
         ("import datetime\ndatetime.datetime(2024, 1, 1, tzinfo=datetime.timezone.utc).isoformat()", "2024-01-01T00:00:00+00:00"),
         ("from collections import Counter, defaultdict\nd = defaultdict(list)\nd['a'].append(1)\n[d, Counter('aab').most_common(1)]", [{"a": [1]}, [["a", 2]]]),
+        ("from collections import Counter\nc = Counter('aab')\n[c['a'], c['x'], len(c)]", [2, 0, 2]),
         ("import itertools\n[list(itertools.chain('a', 'b')), list(itertools.islice(itertools.count(5), 2))]", [["a", "b"], [5, 6]]),
         ("from datetime import datetime, UTC\n[datetime(1970, 1, 2).timestamp(), datetime.fromtimestamp(60).minute, datetime(1970, 1, 1).astimezone().isoformat()]", [86400.0, 1, "1970-01-01T00:00:00+00:00"]),
         ("import string\nstring.digits", "0123456789"),

@@ -71,6 +71,7 @@ SMALL = Limits(
         ("items", "x = [1, 1]\nfor i in range(40):\n    x = [x, x]\nx == 1"),
         ("memory", "x = []\nwhile True:\n    x = [x] * 400"),
         ("pattern", "import re\nre.search('a' * 60, 'a')"),
+        ("pattern", "import re\nre.sub('a', r'\\\\' * 60, 'a')"),
         ("regex_seconds", "import re\nre.search('(a|aa)+$', 'a' * 60 + 'b')"),
     ],
 )
@@ -237,3 +238,10 @@ def test_the_possible_changes_of_code_are_computed_once_and_only_if_data_are_lab
     for given, most in (Labeled(0), 0), (Labeled(0, SECRET), 1):
         assert isinstance(Run(program, variables={"s": given}).advance(), ProgramFinished)
         assert len(read) == most
+
+
+@pytest.mark.parametrize("source", ["day.strftime('%99d')", "f'{day:%_99d}'"])
+def test_the_format_of_a_date_has_no_width(source: str) -> None:
+    step = failure(f"from datetime import date\nday = date(2024, 1, 1)\n{source}")
+
+    assert "A width in a date's format is not supported" in step.message
