@@ -108,6 +108,10 @@ class Engine:
     parts: "tuple[Engine, ...]" = ()
     _rules: dict[str, _ToolRules] = field(default_factory=dict, init=False)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the policy without compiled rules, which are functions."""
+        return _unpickled, (self.policy, self.presets, self.name, self.parts)
+
     # One call
 
     def before(self, call: Call, session: Labels) -> Labels:
@@ -530,6 +534,16 @@ def compile_policy(policy: Policy | str, presets: Presets = _DEFAULTS) -> Engine
     if not isinstance(policy, Policy):
         policy = parse(policy)
     return Engine(policy, tuple(compiled_tools(policy, error_raiser(policy.text))), presets)
+
+
+def _unpickled(
+    policy: Policy, presets: Presets, name: str | None, parts: tuple[Engine, ...]
+) -> Engine:
+    if parts:
+        tools = [tool for part in parts for tool in part.tools]
+    else:
+        tools = [*compiled_tools(policy, error_raiser(policy.text))]
+    return Engine(policy, tuple(tools), presets, name, parts)
 
 
 def error_raiser(text: str, *, skip_regexes: bool = False) -> Reporter:
