@@ -1,7 +1,7 @@
 """The decisions of a policy on calls, as data and as tables."""
 
 from collections import Counter
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Any, Self, overload
@@ -190,14 +190,13 @@ class DecisionGroup:
         return {"calls": self.calls, "first": self.first.result_json()}
 
 
-def _group_key(decision: Decision) -> Hashable:
-    verdict, unmet = decision.verdict, None
-    if not decision.is_as_expected:
-        unmet = decision.trial.expect
+def _group_of(decision: Decision) -> tuple[Any, ...]:
+    """What decisions of one group have in common, and the expectation, also if it is met."""
+    tool, expected, verdict = decision.call.tool, decision.trial.expect, decision.verdict
     if verdict is None:
-        return decision.call.tool, unmet
-    rules = tuple((r.policy, r.at, r.rule, r.unmet, r.certain) for r in verdict.reasons)
-    return decision.call.tool, unmet, verdict.allowed, verdict.strength, verdict.certain, rules
+        return tool, expected
+    rules = [(r.policy, r.at, r.rule, r.unmet, r.certain) for r in verdict.reasons]
+    return tool, expected, verdict.allowed, verdict.strength, verdict.certain, *rules
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -298,12 +297,14 @@ class SimulationTally:
     Attributes:
         keep: How many decisions are held; `None` for all.
         decisions: The first ones.
-        groups: The numbers of calls, if not all decisions may be held.
+        calls: The numbers of calls by group, if not all decisions may be held.
+        examples: The first decision of each group.
     """
 
     keep: int | None
     decisions: list[Decision] = field(default_factory=list)
-    groups: dict[Hashable, DecisionGroup] = field(default_factory=dict)
+    calls: Counter[tuple[Any, ...]] = field(default_factory=Counter)
+    examples: dict[tuple[Any, ...], Decision] = field(default_factory=dict)
 
     def add(self, decisions: Sequence[Decision]) -> None:
         """Add the decision of the first policy."""
@@ -311,23 +312,32 @@ class SimulationTally:
         if self.keep is None or len(self.decisions) < self.keep:
             self.decisions.append(decision)
         if self.keep is not None:
-            self._count(_group_key(decision), 1, decision)
+            group = _group_of(decision)
+            self.calls[group] += 1
+            if group not in self.examples:
+                self.examples[group] = decision
 
     def merge(self, other: Self) -> None:
         """Add the decisions of another process."""
-        both = sorted([*self.decisions, *other.decisions], key=attrgetter("number"))
+        both = sorted([*self.decisions, *other.decisions], key=_NUMBER)
         self.decisions = both[: self.keep]
-        for key, group in other.groups.items():
-            self._count(key, group.calls, group.first)
-
-    def _count(self, key: Hashable, calls: int, decision: Decision) -> None:
-        if (group := self.groups.get(key)) is not None:
-            calls += group.calls
-            decision = min(decision, group.first, key=attrgetter("number"))
-        self.groups[key] = DecisionGroup(calls, decision)
+        self.calls.update(other.calls)
+        for group, decision in other.examples.items():
+            self.examples[group] = min(self.examples.get(group, decision), decision, key=_NUMBER)
 
     def simulation(self) -> Simulation:
         """The result."""
-        groups = tuple(sorted(self.groups.values(), key=lambda group: group.first.number))
-        is_whole = sum(group.calls for group in groups) <= len(self.decisions)
-        return Simulation(tuple(self.decisions), () if is_whole else groups)
+        decisions = tuple(self.decisions)
+        if self.calls.total() <= len(decisions):
+            return Simulation(decisions)
+        groups: dict[tuple[Any, ...], DecisionGroup] = {}
+        for parts, decision in sorted(self.examples.items(), key=lambda item: _NUMBER(item[1])):
+            tool, _, *others = parts
+            group = (tool, *others) if decision.is_as_expected else parts
+            calls = self.calls[parts] + (groups[group].calls if group in groups else 0)
+            first = groups[group].first if group in groups else decision
+            groups[group] = DecisionGroup(calls, first)
+        return Simulation(decisions, tuple(groups.values()))
+
+
+_NUMBER = attrgetter("number")

@@ -196,6 +196,11 @@ class Engine:
         """
         if not self.looks_at_results(call.tool):
             return result.labels, session
+        steps = self._rules_for(call.tool).steps
+        if not (steps["result"] or steps["after"]):  # so only the presets change a label
+            labels = result.labels
+            tags = labels.tags | {NON_EXECUTABLE}
+            return Labels(labels.producers, labels.consumers, tags), session
         is_error = is_error or looks_like_error(result.value)
         context = self._context(call, session, result)
         context.set_short_scope("result")

@@ -85,7 +85,7 @@ AnyTrial = Trial | Call | Mapping[str, Any] | bytes
 """A call to try: a `Trial`, the same as a mapping or a line of JSON, or a `Call` whose labels are
 final."""
 
-_KEYS = tuple(entry.name for entry in fields(Trial))
+_KEYS = dict.fromkeys(entry.name for entry in fields(Trial))
 
 
 # Lines of JSON
@@ -202,7 +202,8 @@ class TrialReader:
         if isinstance(call, bytes):
             call = self._from_line(call)
         if isinstance(call, Mapping):
-            call = self._from_json(call)
+            self._check_keys(call)
+            call = Trial(**call)
         if not isinstance(call, Trial):
             self.fail(
                 f"expected a `Trial`, a `Call` or a mapping, got {type_of(call)}",
@@ -228,15 +229,15 @@ class TrialReader:
             self.fail(f"expected a call as a JSON object, got {type_of(call)}", _LINE)
         return call
 
-    def _from_json(self, call: Mapping[str, Any]) -> Trial:
+    def _check_keys(self, call: Mapping[str, Any]) -> None:
+        if call.keys() <= _KEYS.keys() and "tool" in call:
+            return
         for key in call:
             if key not in _KEYS:
                 keys = ", ".join(f"`{name}`" for name in _KEYS)
                 advice = suggest(str(key), _KEYS) or f"Keys are {keys}"
                 self.fail(f"unknown key {quoted(key)}", advice)
-        if "tool" not in call:
-            self.fail("`tool` is missing", 'Write `{"tool": "name", "arguments": {…}}`')
-        return Trial(**call)
+        self.fail("`tool` is missing", 'Write `{"tool": "name", "arguments": {…}}`')
 
     def _checked(self, trial: Trial) -> Trial:
         if trial.expect not in _EXPECTATIONS:
