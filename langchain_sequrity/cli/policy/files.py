@@ -178,27 +178,46 @@ def _read_errors(path: str) -> Iterator[None]:
 def read_data(path: str) -> Any:
     """Read plain data: JSON from a `.json` file, otherwise YAML, which includes JSON.
 
+    A JSON Lines file, by its name, is a list.
+
     Raises:
         InvalidInput: If the file is invalid. The message has the place.
     """
-    return _data(read_source(path))
+    source = read_source(path)
+    if not path.endswith(_LINES):
+        return _data(source)
+    lines = enumerate(source.text.split("\n"), 1)
+    return [_json(path, line, number) for number, line in lines if line.strip()]
 
 
 def _data(source: SourceFile) -> Any:
-    path, text = source.path, source.text
-    syntax = "JSON" if path.removesuffix(".gz").endswith(".json") else "YAML"
+    path = source.path
+    if path.removesuffix(".gz").endswith(".json"):
+        return _json(path, source.text)
     try:
-        return json.loads(text) if syntax == "JSON" else yaml.safe_load(text)
-    except json.JSONDecodeError as error:
-        position, why = f":{error.lineno}:{error.colno}", error.msg
+        return yaml.safe_load(source.text)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         position = f":{mark.line + 1}:{mark.column + 1}" if mark else ""
         why = error.problem or str(error)
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # also a too long number
-        position, why = "", " ".join(str(error).split())
-    msg = f"{shown_name(path)}{position}: not valid {syntax}: {why}."
-    raise InvalidInput(msg)
+        position, why = "", str(error)
+    raise _not_valid(path, position, "YAML", why)
+
+
+def _json(path: str, text: str, first_line: int = 1) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        position, why = f":{first_line + error.lineno - 1}:{error.colno}", error.msg
+    except (ValueError, RecursionError) as error:  # also a too long number
+        position, why = "", str(error)
+    raise _not_valid(path, position, "JSON", why)
+
+
+def _not_valid(path: str, position: str, syntax: str, why: str) -> InvalidInput:
+    reason = " ".join(why.split())
+    return InvalidInput(f"{shown_name(path)}{position}: not valid {syntax}: {reason}.")
 
 
 @contextmanager
