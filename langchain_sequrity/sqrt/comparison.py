@@ -12,6 +12,7 @@ from langchain_sequrity.labels import NO_LABELS, Labels
 from langchain_sequrity.sqrt.coerce import AnyTool, engine_of
 from langchain_sequrity.sqrt.decisions import (
     Decision,
+    check_keep,
     rules_cell,
     verdict_json,
     verdict_tone,
@@ -224,6 +225,7 @@ class ChangeTally:
     @classmethod
     def of_engines(cls, new: Engine, old: Engine, keep: int | None) -> Self:
         """An empty one for two policies."""
+        check_keep(keep)
         numbers: dict[Hashable, int] = {}
         new_shapes, old_shapes = (
             {rule.key: numbers.setdefault(rule.shape, len(numbers)) for rule in _rules(engine)}

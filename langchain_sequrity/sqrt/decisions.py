@@ -10,6 +10,7 @@ from typing_extensions import override
 
 from langchain_sequrity.display import plain
 from langchain_sequrity.display.tables import Cell, Row, Table, TableMixin, Tone
+from langchain_sequrity.errors import UsageError
 from langchain_sequrity.labels import Labels
 from langchain_sequrity.sqrt.context import Call
 from langchain_sequrity.sqrt.trials import Trial
@@ -132,10 +133,6 @@ class Decision:
 
     def row(self) -> Row:
         """The decision as a row of the simulation's table."""
-        return ((str(self.number),), *self.cells())
-
-    def cells(self) -> Row:
-        """The row without the number."""
         tool, id_, verdict = self.call.tool, self.trial.id, self.verdict
         reasons = verdict.reasons if verdict else ()
         doubts = (reason.doubt for reason in reasons if reason.doubt)
@@ -143,6 +140,7 @@ class Decision:
         if verdict is None or verdict.certain:
             sure = "certain" if verdict else ""
         return (
+            (str(self.number),),
             (f"{tool} ({id_})" if id_ else tool,),
             (verdict_word(verdict),),
             (sure,),
@@ -273,10 +271,7 @@ class Simulation(Sequence[Decision], TableMixin):
     def table(self) -> Table:
         """A table with denied calls in red and allowed calls in green, also named in words."""
         if self.groups:
-            rows = tuple(
-                ((f"{group.calls:,}",), (str(group.first.number),), *group.first.cells())
-                for group in self.groups
-            )
+            rows = tuple(((f"{group.calls:,}",), *group.first.row()) for group in self.groups)
             columns: tuple[str, ...] = ("Calls", "First", *_COLUMNS)
         else:
             rows = tuple(decision.row() for decision in self)
@@ -288,6 +283,17 @@ class Simulation(Sequence[Decision], TableMixin):
         counts = self.counts
         counted = ", ".join(f"{number} {word}" for word, number in counts.items())
         return f"{counts.total()} call{'' if counts.total() == 1 else 's'}: {counted}"
+
+
+def check_keep(keep: int | None) -> None:
+    """Check the number of decisions that a result holds.
+
+    Raises:
+        UsageError: If it is not a number.
+    """
+    if keep is not None and (not isinstance(keep, int) or keep < 0):
+        msg = f"`keep` must be a number of decisions from 0, or `None` for all; got {keep!r}."
+        raise UsageError(msg)
 
 
 @dataclass(slots=True)
@@ -305,6 +311,10 @@ class SimulationTally:
     decisions: list[Decision] = field(default_factory=list)
     calls: Counter[tuple[Any, ...]] = field(default_factory=Counter)
     examples: dict[tuple[Any, ...], Decision] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Check the number of decisions."""
+        check_keep(self.keep)
 
     def add(self, decisions: Sequence[Decision]) -> None:
         """Add the decision of the first policy."""

@@ -164,7 +164,7 @@ def run_trials(
             if outcome.fault and on_invalid is not None:
                 on_invalid(outcome.fault)
         count += read
-        if not count % _BLOCK_CALLS:
+        if count % _BLOCK_CALLS < read:
             on_progress(count)
     on_progress(count)
     return count

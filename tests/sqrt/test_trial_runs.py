@@ -195,6 +195,13 @@ def test_a_number_of_processes_below_one_is_refused(jobs: Any) -> None:
         simulate("", [{"tool": "a"}], jobs=jobs)
 
 
+@pytest.mark.parametrize("keep", [-1, 1.5, "2"])
+@pytest.mark.parametrize("function", [simulate, coverage, partial(diff, "")])
+def test_a_number_of_decisions_below_zero_is_refused(function: Any, keep: Any) -> None:
+    with pytest.raises(UsageError, match="`keep` must be a number of decisions from 0"):
+        function("", [{"tool": "a"}], keep=keep)
+
+
 # Memory
 
 

@@ -1,6 +1,7 @@
 """`policy simulate`."""
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import BrokenExecutor
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -8,6 +9,7 @@ import click
 
 from langchain_sequrity.cli.policy.files import (
     FILE_TYPE,
+    CommandFailed,
     InvalidInput,
     as_json_option,
     json_type,
@@ -233,6 +235,9 @@ def _usage_errors(path: str) -> Iterator[None]:
     except UsageError as error:
         msg = f"{shown_name(path)}: {error}"
         raise InvalidInput(msg) from None
+    except BrokenExecutor:
+        msg = "A process that tries calls was ended, perhaps for lack of memory. Use fewer --jobs."
+        raise CommandFailed(msg) from None
 
 
 class _Faults:
