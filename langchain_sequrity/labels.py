@@ -109,6 +109,8 @@ class Labels:
 
         Producers and tags are united; consumers are intersected.
         """
+        if self is other is NO_LABELS:  # most values have none
+            return self
         if ALL in self.consumers:
             consumers = other.consumers
         elif ALL in other.consumers:

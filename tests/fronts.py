@@ -30,8 +30,7 @@ from langchain_sequrity.middleware import (
     ThreadLabels,
     thread_labels,
 )
-from langchain_sequrity.sqrt import Argument, Call, Engine, Verdict
-from langchain_sequrity.sqrt.simulation import Trial, simulate
+from langchain_sequrity.sqrt import Argument, Call, Engine, Trial, Verdict, simulate
 from tests.middleware.agents import THREAD, ask, turns
 from tests.sqrt.agreement import DEFAULTS, DEFINITIONS, SCHEMA, TOOLS, Scenario, Session, Writer
 

@@ -12,8 +12,7 @@ from langchain_sequrity.headers import PolicyHeader
 from langchain_sequrity.labels import Combine, Labels
 from langchain_sequrity.local import LocalServer
 from langchain_sequrity.middleware import ThreadLabels
-from langchain_sequrity.sqrt import Argument, Call
-from langchain_sequrity.sqrt.simulation import Trial
+from langchain_sequrity.sqrt import Argument, Call, Trial
 from tests.fronts import (
     Step,
     by_middleware,

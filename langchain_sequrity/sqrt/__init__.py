@@ -63,18 +63,13 @@ if TYPE_CHECKING:
     )
     from langchain_sequrity.sqrt.combination import Combination, combine, named
     from langchain_sequrity.sqrt.comparison import Difference, diff
+    from langchain_sequrity.sqrt.decisions import Decision, DecisionGroup, Simulation
     from langchain_sequrity.sqrt.explanation import Explanation, explain
     from langchain_sequrity.sqrt.formatter import format_policy as format  # noqa: A004 - the word for it
     from langchain_sequrity.sqrt.formatter import printed
     from langchain_sequrity.sqrt.highlighter import highlight, highlighted
-    from langchain_sequrity.sqrt.simulation import (
-        Coverage,
-        Decision,
-        Simulation,
-        Trial,
-        coverage,
-        simulate,
-    )
+    from langchain_sequrity.sqrt.simulation import Coverage, coverage, simulate
+    from langchain_sequrity.sqrt.trials import Trial
 
 __all__ = [
     "Argument",
@@ -84,6 +79,7 @@ __all__ = [
     "Condition",
     "Coverage",
     "Decision",
+    "DecisionGroup",
     "Difference",
     "Engine",
     "Explanation",
@@ -135,9 +131,11 @@ __getattr__, __dir__ = lazy_names(
         ),
         "combination": "Combination combine named",
         "comparison": "Difference diff",
+        "decisions": "Decision DecisionGroup Simulation",
         "explanation": "Explanation explain",
         "formatter": "format=format_policy printed",
         "highlighter": "highlight highlighted",
-        "simulation": "Coverage Decision Simulation Trial coverage simulate",
+        "simulation": "Coverage coverage simulate",
+        "trials": "Trial",
     },
 )

@@ -1,29 +1,30 @@
 """Differences between two policies: in their rules, and in their decisions on calls."""
 
 from collections import Counter
-from collections.abc import Hashable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, fields
-from typing import Any, NamedTuple
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any, NamedTuple, Self
 
 from typing_extensions import override
 
 from langchain_sequrity.display.tables import Row, Table, TableMixin, Tone
 from langchain_sequrity.labels import NO_LABELS, Labels
 from langchain_sequrity.sqrt.coerce import AnyTool, engine_of
-from langchain_sequrity.sqrt.engine import Engine
-from langchain_sequrity.sqrt.explanation import ExplainedRule, explained_rule, line_cell
-from langchain_sequrity.sqrt.lint.checked_policy import shape_of
-from langchain_sequrity.sqrt.nodes import CheckRule, PolicyItem, Position, items_of
-from langchain_sequrity.sqrt.policy_forms import AnyPolicy
-from langchain_sequrity.sqrt.simulation import (
-    AnyTrial,
+from langchain_sequrity.sqrt.decisions import (
     Decision,
-    decisions,
+    check_keep,
     rules_cell,
     verdict_json,
     verdict_tone,
     verdict_word,
 )
+from langchain_sequrity.sqrt.engine import Engine
+from langchain_sequrity.sqrt.explanation import ExplainedRule, explained_rule, line_cell
+from langchain_sequrity.sqrt.lint.checked_policy import shape_of
+from langchain_sequrity.sqrt.nodes import CheckRule, PolicyItem, Position, items_of
+from langchain_sequrity.sqrt.policy_forms import AnyPolicy
+from langchain_sequrity.sqrt.trial_runs import run_trials
+from langchain_sequrity.sqrt.trials import AnyTrial
 from langchain_sequrity.sqrt.verdict import Presets, Reason, Verdict
 
 _NO_TONE: tuple[Tone, ...] = ("",)
@@ -50,11 +51,12 @@ class Difference(TableMixin):
 
     Attributes:
         calls: The number of calls.
-        changed: The calls that the two decide differently.
+        changed: The calls that the two decide differently, or the first of them.
         removed: Rules, changes of labels, priorities and names that only the old policy has.
         added: Those that only the new policy has.
         presets: Differences in the built-in policies, in words.
         is_reordered: Whether the common rules have a different order.
+        omitted: The number of further calls that the two decide differently.
     """
 
     calls: int
@@ -63,12 +65,13 @@ class Difference(TableMixin):
     added: tuple[ExplainedRule, ...]
     presets: tuple[str, ...]
     is_reordered: bool
+    omitted: int = 0
 
     @property
     def is_none(self) -> bool:
         """Whether rules and decisions are the same."""
         rules = self.removed or self.added or self.presets or self.is_reordered
-        return not self.changed and not rules
+        return not self.changed and not self.omitted and not rules
 
     def to_json(self) -> dict[str, Any]:
         """Plain data, ready for JSON."""
@@ -89,6 +92,7 @@ class Difference(TableMixin):
             "added": [rule.to_json() for rule in self.added],
             "presets": list(self.presets),
             "is_reordered": self.is_reordered,
+            "omitted": self.omitted,
         }
 
     @override
@@ -101,7 +105,7 @@ class Difference(TableMixin):
         ]
         rules = len(self.removed) + len(self.added)
         return Table(
-            f"{len(self.changed)} of {self.calls} calls and {rules} rules differ",
+            f"{len(self.changed) + self.omitted} of {self.calls} calls and {rules} rules differ",
             ("What", "Old", "New", "Differs in"),
             tuple(rows),
             tuple(self._notes()),
@@ -109,6 +113,8 @@ class Difference(TableMixin):
         )
 
     def _notes(self) -> Iterator[str]:
+        if self.omitted:
+            yield f"{self.omitted} more calls differ than are shown."
         yield from self.presets
         if self.is_reordered:
             yield "The rules that both policies have are in a different order."
@@ -138,15 +144,19 @@ def diff(
     *,
     session: Labels = NO_LABELS,
     tools: Iterable[AnyTool] | None = None,
+    keep: int | None = None,
+    jobs: int = 1,
 ) -> Difference:
     """Compare the rules of two policies, and their decisions on calls.
 
     Args:
         old: The old policy; as for `simulate`.
         new: The new policy.
-        calls: As for `simulate`; each policy runs them in a session of its own.
-        session: The session's labels before the first call.
+        calls: As for `simulate`; each policy runs them in sessions of its own.
+        session: The labels of each session before its first call.
         tools: As for `simulate`; a tool in one of the policies counts as spelt correctly.
+        keep: How many calls with other decisions the result holds; all by default.
+        jobs: As for `simulate`.
 
     Returns:
         The differences. Comments, positions, white space, and `hard` for `must` do not count. But
@@ -170,26 +180,76 @@ def diff(
         ```
     """
     before, after = engine_of(old), engine_of(new)
-    decided = decisions(calls, session, tools, before, after)
-    rules, others = _rules(before), _rules(after)
-    shapes = [{rule.key: rule.shape for rule in side} for side in (rules, others)]
-    compared = [
-        ChangedCall(old_decision, new_decision, _changes(old_decision, new_decision, *shapes))
-        for old_decision, new_decision in zip(*decided, strict=True)
-    ]
+    tally = ChangeTally.of_engines(after, before, keep)
+    run_trials(calls, [after, before], [tally], session=session, tools=tools, jobs=jobs)
+    return difference_of(before, after, tally)
+
+
+def difference_of(old: Engine, new: Engine, tally: "ChangeTally") -> Difference:
+    """The differences between two policies, with the calls of a tally."""
+    rules, others = _rules(old), _rules(new)
     removed, common = _partition(rules, others)
     added, other_common = _partition(others, rules)
     return Difference(
-        len(compared),
-        tuple(call for call in compared if call.changed),
-        tuple(_explained(removed, before)),
-        tuple(_explained(added, after)),
-        tuple(_preset_changes(before.presets, after.presets)),
+        tally.calls,
+        tuple(tally.changed),
+        tuple(_explained(removed, old)),
+        tuple(_explained(added, new)),
+        tuple(_preset_changes(old.presets, new.presets)),
         is_reordered=common != other_common,
+        omitted=tally.omitted,
     )
 
 
 # Calls
+
+
+@dataclass(slots=True)
+class ChangeTally:
+    """The calls that a new and an old policy decide differently.
+
+    Attributes:
+        shapes: For each of the two, its rules with numbers that are equal for equal rules.
+        keep: How many of the calls are held; `None` for all.
+        calls: The number of all calls.
+        changed: The first calls that differ.
+        omitted: The number of other calls that differ.
+    """
+
+    shapes: "tuple[_Shapes, _Shapes]"
+    keep: int | None
+    calls: int = 0
+    changed: list[ChangedCall] = field(default_factory=list)
+    omitted: int = 0
+
+    @classmethod
+    def of_engines(cls, new: Engine, old: Engine, keep: int | None) -> Self:
+        """An empty one for two policies."""
+        check_keep(keep)
+        numbers: dict[Hashable, int] = {}
+        new_shapes, old_shapes = (
+            {rule.key: numbers.setdefault(rule.shape, len(numbers)) for rule in _rules(engine)}
+            for engine in (new, old)
+        )
+        return cls((new_shapes, old_shapes), keep)
+
+    def add(self, decisions: Sequence[Decision]) -> None:
+        """Add the decisions of the new and the old policy."""
+        new, old = decisions
+        self.calls += 1
+        new_shapes, old_shapes = self.shapes
+        if changes := _changes(old, new, old_shapes, new_shapes):
+            if self.keep is None or len(self.changed) < self.keep:
+                self.changed.append(ChangedCall(old, new, changes))
+            else:
+                self.omitted += 1
+
+    def merge(self, other: Self) -> None:
+        """Add the calls of another process."""
+        self.calls += other.calls
+        both = sorted([*self.changed, *other.changed], key=lambda call: call.new.number)
+        self.changed = both[: self.keep]
+        self.omitted += other.omitted + len(both) - len(self.changed)
 
 
 def _changes(
@@ -230,7 +290,7 @@ def _without_places(reasons: Iterable[Reason], shapes: "_Shapes") -> list[Hashab
 
 _Shape = Hashable
 _RuleKey = tuple[str | None, Position]
-_Shapes = Mapping[_RuleKey, _Shape]
+_Shapes = Mapping[_RuleKey, int]
 _LAYOUT = {"at", "doc", "bare"}
 
 

@@ -108,6 +108,10 @@ class Engine:
     parts: "tuple[Engine, ...]" = ()
     _rules: dict[str, _ToolRules] = field(default_factory=dict, init=False)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the policy without compiled rules, which are functions."""
+        return _unpickled, (self.policy, self.presets, self.name, self.parts)
+
     # One call
 
     def before(self, call: Call, session: Labels) -> Labels:
@@ -192,6 +196,11 @@ class Engine:
         """
         if not self.looks_at_results(call.tool):
             return result.labels, session
+        steps = self._rules_for(call.tool).steps
+        if not (steps["result"] or steps["after"]):  # so only the presets change a label
+            labels = result.labels
+            tags = labels.tags | {NON_EXECUTABLE}
+            return Labels(labels.producers, labels.consumers, tags), session
         is_error = is_error or looks_like_error(result.value)
         context = self._context(call, session, result)
         context.set_short_scope("result")
@@ -530,6 +539,16 @@ def compile_policy(policy: Policy | str, presets: Presets = _DEFAULTS) -> Engine
     if not isinstance(policy, Policy):
         policy = parse(policy)
     return Engine(policy, tuple(compiled_tools(policy, error_raiser(policy.text))), presets)
+
+
+def _unpickled(
+    policy: Policy, presets: Presets, name: str | None, parts: tuple[Engine, ...]
+) -> Engine:
+    if parts:
+        tools = [tool for part in parts for tool in part.tools]
+    else:
+        tools = [*compiled_tools(policy, error_raiser(policy.text))]
+    return Engine(policy, tuple(tools), presets, name, parts)
 
 
 def error_raiser(text: str, *, skip_regexes: bool = False) -> Reporter:

@@ -132,8 +132,14 @@ def _of_decision(decision: Decision) -> CallOutcome:
 
 
 def _of_simulation(simulation: Simulation) -> Outcomes:
-    if not simulation:
+    if not simulation.counts.total():
         msg = "The simulation has no calls, so there is nothing to check. Pass calls to `simulate`."
+        raise UsageError(msg)
+    if simulation.groups:
+        msg = (
+            f"The simulation has only the first {len(simulation)} of {simulation.counts.total()} "
+            "decisions, so not all can be checked. Call `simulate` without `keep`."
+        )
         raise UsageError(msg)
     outcomes = tuple(map(_of_decision, simulation))
     return Outcomes(outcomes, is_each=True, table=simulation.text(_TABLE_WIDTH))

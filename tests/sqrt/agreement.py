@@ -20,8 +20,7 @@ from langchain_sequrity.errors import PolicySyntaxError
 from langchain_sequrity.headers import PolicyHeader
 from langchain_sequrity.labels import ALL, Combine, Labels
 from langchain_sequrity.local import LocalServer
-from langchain_sequrity.sqrt import compile_policy
-from langchain_sequrity.sqrt.simulation import Decision, Trial, simulate
+from langchain_sequrity.sqrt import Decision, Trial, compile_policy, simulate
 from tests.sqrt.generate import Generator, Tokens
 
 Json = dict[str, Any]

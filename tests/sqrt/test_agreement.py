@@ -6,7 +6,7 @@ import pytest
 from langchain_sequrity.headers import PolicyHeader
 from langchain_sequrity.labels import Labels
 from langchain_sequrity.local import LocalServer
-from langchain_sequrity.sqrt.simulation import Trial
+from langchain_sequrity.sqrt import Trial
 from tests.sqrt.agreement import (
     TOOLS,
     Outcome,

@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.headers import PolicyHeader
-from langchain_sequrity.sqrt import Presets, compile_policy
-from langchain_sequrity.sqrt.simulation import Coverage, coverage, simulate
+from langchain_sequrity.sqrt import Coverage, Presets, compile_policy, coverage, simulate
 from tests.showing import CORPUS, assert_shown_safely
 from tests.sqrt.agreement import Writer
 from tests.sqrt.calls import labels

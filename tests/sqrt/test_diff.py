@@ -11,9 +11,7 @@ from hypothesis import strategies as st
 
 from langchain_sequrity.errors import PolicySyntaxError, UsageError
 from langchain_sequrity.headers import PolicyHeader
-from langchain_sequrity.sqrt import parse
-from langchain_sequrity.sqrt.comparison import diff
-from langchain_sequrity.sqrt.simulation import simulate
+from langchain_sequrity.sqrt import diff, parse, simulate
 from tests.showing import CORPUS, assert_shown_safely
 from tests.sqrt.agreement import Writer
 from tests.sqrt.calls import labels

@@ -9,13 +9,17 @@ import pytest
 
 from langchain_sequrity.errors import PolicySyntaxError, UsageError
 from langchain_sequrity.headers import PolicyHeader
-from langchain_sequrity.sqrt import Argument, Call, Presets, compile_policy, parse
-from langchain_sequrity.sqrt.comparison import diff
-from langchain_sequrity.sqrt.simulation import (
+from langchain_sequrity.sqrt import (
+    Argument,
+    Call,
     Decision,
+    Presets,
     Simulation,
     Trial,
+    compile_policy,
     coverage,
+    diff,
+    parse,
     simulate,
 )
 from tests.showing import CORPUS, assert_shown_safely, on_rich

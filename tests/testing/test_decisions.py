@@ -137,6 +137,8 @@ def test_a_call_that_is_not_reached_is_neither_allowed_nor_denied() -> None:
 @pytest.mark.parametrize(
     ("what", "options", "words"),
     [(Simulation(()), {}, "has no calls"),
+     (simulate(POLICY, [pay(5)] * 3, keep=1), {}, "has only the first 1 of 3 decisions"),
+     (simulate(POLICY, [pay(5)] * 3, keep=0), {}, "has only the first 0 of 3 decisions"),
      (None, {}, "got a value of type `NoneType`"),
      ("denied", {}, "got a value of type `str`"),
      ({"answer": "x"}, {}, "list of messages as `messages`"),

@@ -8,14 +8,18 @@ import json
 import os
 import shutil
 import sys
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stdout
+from contextlib import ExitStack, contextmanager, redirect_stdout
 from dataclasses import asdict, dataclass
+from gzip import GzipFile
 from importlib import import_module
+from io import BufferedReader
 from operator import attrgetter
 from pathlib import Path
 from tempfile import NamedTemporaryFile
-from typing import Any, NoReturn, TypeVar
+from time import monotonic
+from typing import Any, BinaryIO, NoReturn, TypeVar
 
 import click
 import yaml
@@ -29,12 +33,16 @@ from langchain_sequrity.sqrt import Finding, check, combine, compile_policy, nam
 from langchain_sequrity.sqrt.diagnostics import caret_excerpt
 from langchain_sequrity.sqrt.lint import finding_of
 from langchain_sequrity.sqrt.policy_forms import AnyPolicy
+from langchain_sequrity.sqrt.trials import lines_in
 
 STDIN = "-"
 FILE_TYPE = click.Path(allow_dash=True, readable=False)
 """A path for `read_source`, which reports errors of the path itself."""
 
 _BOM = "\ufeff"
+_GZIP = b"\x1f\x8b"
+_LINES = (".jsonl", ".ndjson")
+_PEEKED = 1_000
 _NAME = 400
 _NAME_OF_POLICY = 80
 
@@ -115,7 +123,13 @@ def read_source(path: str) -> SourceFile:
     Raises:
         InvalidInput: If it cannot be read, or is not UTF-8.
     """
-    data = _read(path)
+    with _opened(path) as file:
+        return _read(path, file)
+
+
+def _read(path: str, file: BinaryIO) -> SourceFile:
+    with _read_errors(path):
+        data = file.read()
     try:
         text = data.decode()
     except UnicodeDecodeError as error:
@@ -134,10 +148,28 @@ def read_source(path: str) -> SourceFile:
     return SourceFile(path, text, bom=bom)
 
 
-def _read(path: str) -> bytes:
+@contextmanager
+def _opened(path: str) -> Iterator[BufferedReader]:
+    """A file that is open for reading; standard input stays open."""
+    if path == STDIN:
+        stdin: Any = sys.stdin.buffer
+        file = BufferedReader(stdin)
+        try:
+            yield file
+        finally:
+            file.detach()
+        return
+    with ExitStack() as stack:
+        with _read_errors(path):
+            file = stack.enter_context(Path(path).open("rb"))
+        yield file
+
+
+@contextmanager
+def _read_errors(path: str) -> Iterator[None]:
     try:
-        return sys.stdin.buffer.read() if path == STDIN else Path(path).read_bytes()
-    except (OSError, ValueError) as error:  # a NUL in a path is a ValueError
+        yield
+    except (OSError, ValueError, EOFError, zlib.error) as error:  # a NUL in a path is a ValueError
         why = getattr(error, "strerror", None) or str(error)
         msg = f"{shown_name(path)}: cannot be read: {why}."
         raise InvalidInput(msg) from None
@@ -146,22 +178,93 @@ def _read(path: str) -> bytes:
 def read_data(path: str) -> Any:
     """Read plain data: JSON from a `.json` file, otherwise YAML, which includes JSON.
 
+    A JSON Lines file, by its name, is a list.
+
     Raises:
         InvalidInput: If the file is invalid. The message has the place.
     """
-    text, syntax = read_source(path).text, "JSON" if path.endswith(".json") else "YAML"
+    source = read_source(path)
+    if not path.endswith(_LINES):
+        return _data(source)
+    lines = enumerate(source.text.split("\n"), 1)
+    return [_json(path, line, number) for number, line in lines if line.strip()]
+
+
+def _data(source: SourceFile) -> Any:
+    path = source.path
+    if path.removesuffix(".gz").endswith(".json"):
+        return _json(path, source.text)
     try:
-        return json.loads(text) if syntax == "JSON" else yaml.safe_load(text)
-    except json.JSONDecodeError as error:
-        position, why = f":{error.lineno}:{error.colno}", error.msg
+        return yaml.safe_load(source.text)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         position = f":{mark.line + 1}:{mark.column + 1}" if mark else ""
         why = error.problem or str(error)
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # also a too long number
-        position, why = "", " ".join(str(error).split())
-    msg = f"{shown_name(path)}{position}: not valid {syntax}: {why}."
-    raise InvalidInput(msg)
+        position, why = "", str(error)
+    raise _not_valid(path, position, "YAML", why)
+
+
+def _json(path: str, text: str, first_line: int = 1) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        position, why = f":{first_line + error.lineno - 1}:{error.colno}", error.msg
+    except (ValueError, RecursionError) as error:  # also a too long number
+        position, why = "", str(error)
+    raise _not_valid(path, position, "JSON", why)
+
+
+def _not_valid(path: str, position: str, syntax: str, why: str) -> InvalidInput:
+    reason = " ".join(why.split())
+    return InvalidInput(f"{shown_name(path)}{position}: not valid {syntax}: {reason}.")
+
+
+@contextmanager
+def open_lines_or_data(path: str) -> Iterator[Any]:
+    """The lines of a JSON Lines file, as an iterator of bytes, or the plain data of another file.
+
+    A file is JSON Lines if its name ends in `.jsonl` or `.ndjson`, or if it begins with `{` and its
+    name does not end in `.json`. It may be compressed with gzip.
+
+    Raises:
+        InvalidInput: As `read_data`.
+    """
+    with _opened(path) as raw:
+        with _read_errors(path):
+            file: Any = GzipFile(fileobj=raw) if raw.peek(2).startswith(_GZIP) else raw
+            begin = file.peek(_PEEKED).removeprefix(_BOM.encode()).lstrip()
+        name = path.removesuffix(".gz")
+        if name.endswith(_LINES) or (begin.startswith(b"{") and not name.endswith(".json")):
+            yield _lines(path, file)
+        else:
+            yield _data(_read(path, file))
+
+
+def _lines(path: str, file: BinaryIO) -> Iterator[bytes]:
+    with _read_errors(path):
+        yield from lines_in(file)
+
+
+@contextmanager
+def new_file(path: str | None) -> Iterator[BinaryIO | None]:
+    """A new file to write, or nothing without a path.
+
+    Raises:
+        InvalidInput: If it exists or cannot be made. Devices and pipes may exist.
+    """
+    if path is None:
+        yield None
+        return
+    with ExitStack() as stack:
+        try:
+            mode = "xb" if Path(path).is_file() else "wb"
+            file: Any = stack.enter_context(Path(path).open(mode))
+        except (OSError, ValueError) as error:
+            why = getattr(error, "strerror", None) or str(error)
+            msg = f"{shown_name(path)}: cannot be made: {why}."
+            raise InvalidInput(msg) from None
+        yield file
 
 
 def replace_file(path: str, data: bytes) -> None:
@@ -243,6 +346,22 @@ def print_table(table: TableMixin) -> None:
         console.print(table)
     else:
         print_text(table.text())
+
+
+@contextmanager
+def shown_progress() -> Iterator[Callable[[int], None]]:
+    """A function that shows a number of calls and the rate, if standard error is a terminal."""
+    if not sys.stderr.isatty():
+        yield lambda _: None
+        return
+    began = monotonic()
+    with Console(stderr=True).status("0 calls") as status:
+
+        def show(calls: int) -> None:
+            rate = calls / max(monotonic() - began, 0.001)
+            status.update(f"{calls:,} calls, {rate:,.0f} per second")
+
+        yield show
 
 
 # Findings

@@ -1,17 +1,21 @@
 """`policy simulate`."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from concurrent.futures import BrokenExecutor
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import click
 
 from langchain_sequrity.cli.policy.files import (
     FILE_TYPE,
+    CommandFailed,
     InvalidInput,
     as_json_option,
     json_type,
+    new_file,
     only_one_stdin,
+    open_lines_or_data,
     policy_in,
     print_json,
     print_table,
@@ -20,25 +24,22 @@ from langchain_sequrity.cli.policy.files import (
     read_sources,
     read_tools,
     shown_name,
+    shown_progress,
     tools_options,
 )
 from langchain_sequrity.display import plain
 from langchain_sequrity.errors import UsageError
-from langchain_sequrity.sqrt import (
-    Decision,
-    Engine,
-    coverage,
-    diff,
-    simulate,
-)
+from langchain_sequrity.sqrt import DecisionGroup, Engine
 from langchain_sequrity.sqrt.coerce import engine_of
-from langchain_sequrity.suggestions import suggest
+from langchain_sequrity.sqrt.comparison import ChangeTally, difference_of
+from langchain_sequrity.sqrt.decisions import SimulationTally
+from langchain_sequrity.sqrt.simulation import CountingEngine, Coverage, RuleCounts
+from langchain_sequrity.sqrt.trial_runs import Tally, run_trials
 
-_EXPECTED = (
-    "allowed", "denied", "hard_allowed", "soft_allowed", "hard_denied", "soft_denied",
-    "not_reached",
-)  # fmt: skip
-_DEFAULT = "allowed"
+_MOST_CALLS = 1_000
+"""Calls that a report lists; of more calls it has the numbers."""
+
+_MOST_FAULTS = 20
 
 
 @click.command("simulate")
@@ -49,7 +50,8 @@ _DEFAULT = "allowed"
     metavar="CALLS",
     required=True,
     type=FILE_TYPE,
-    help="The calls as JSON or YAML: a list of objects with `tool`, `arguments`, …, `expect`.",
+    help="The calls as JSON or YAML: a list of objects with `tool`, `arguments`, …, `expect`; or "
+    "as JSON Lines, one object on each line.",
 )
 @tools_options
 @click.option(
@@ -73,6 +75,20 @@ _DEFAULT = "allowed"
     type=FILE_TYPE,
     help="Compare with the policy in the file OLD.",
 )
+@click.option(
+    "--results",
+    metavar="FILE",
+    type=click.Path(),
+    help="Write the result of each call as a line of JSON into a new FILE.",
+)
+@click.option(
+    "--jobs",
+    metavar="N",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Processes that try the calls, each some of the sessions.",
+)
 @as_json_option
 def simulate_command(
     *,
@@ -84,9 +100,11 @@ def simulate_command(
     fail_under: float | None,
     header: str | None,
     against: str | None,
+    results: str | None,
+    jobs: int,
     as_json: bool,
 ) -> None:
-    """Try a policy on calls of one session. Several files are combined.
+    """Try a policy on calls of one or several sessions. Several files are combined.
 
     The verdict of a call is compared with its `expect`: allowed (the default), denied,
     hard_allowed, soft_allowed, hard_denied, soft_denied or not_reached (the call needs the result
@@ -97,44 +115,70 @@ def simulate_command(
     fields = None if header is None else read_data(header)
     engine = _engine(files, header, fields, as_json=as_json)
     old = None if against is None else _engine((against,), header, fields, as_json=as_json)
-    calls, expected = _read_calls(calls_file)
-    with _usage_errors(calls_file):
-        needs_coverage = cover or fail_under is not None
-        covered = coverage(engine, calls, tools=definitions) if needs_coverage else None
-        simulation = covered.simulation if covered else simulate(engine, calls, tools=definitions)
-        difference = None if old is None else diff(old, engine, calls, tools=definitions)
-    results = [
-        (decision, expect, expect in {_verdict(decision), _verdict(decision).partition("_")[2]})
-        for decision, expect in zip(simulation, expected, strict=True)
-    ]
-    unmet = [(decision, expect) for decision, expect, is_met in results if not is_met]
+
+    decided, counts = SimulationTally(_MOST_CALLS), RuleCounts()
+    counting = CountingEngine(engine, counts) if cover or fail_under is not None else None
+    engines: list[Engine] = [counting or engine]
+    tallies: list[Tally] = [decided, counts]
+    changes = None
+    if old is not None:
+        changes = ChangeTally.of_engines(engine, old, _MOST_CALLS)
+        engines.append(old)
+        tallies.append(changes)
+    faults = _Faults(shown_name(calls_file))
+    with ExitStack() as stack:
+        calls = stack.enter_context(open_lines_or_data(calls_file))
+        are_lines = isinstance(calls, Iterator)
+        if not are_lines:
+            _check_is_list(calls_file, calls)
+        results_file = stack.enter_context(new_file(results))
+        show_progress = stack.enter_context(shown_progress())
+        stack.enter_context(_usage_errors(calls_file))
+        read = run_trials(
+            calls,
+            engines,
+            tallies,
+            tools=definitions,
+            named_in=[engine],
+            jobs=jobs,
+            results=results_file,
+            on_invalid=faults.add if are_lines else None,
+            on_progress=show_progress,
+        )
+    if not read:
+        _check_is_list(calls_file, [])
+
+    simulation = decided.simulation()
+    covered = None if counting is None else Coverage(tuple(counting.covered_rules()), simulation)
+    difference = None if changes is None or old is None else difference_of(old, engine, changes)
+    unmet = sum(group.calls for group in simulation.unmet)
     percent = covered.share * 100 if covered else 100
     is_covered = fail_under is None or percent >= fail_under
     if as_json:
         print_json(
             {
-                "ok": is_covered and not unmet,
-                "unmet": len(unmet),
-                "calls": [
-                    {**decision.to_json(), "expected": expect, "met": is_met}
-                    for decision, expect, is_met in results
-                ],
+                "ok": is_covered and not unmet and not faults.count,
+                "unmet": unmet,
+                "calls": None if simulation.groups else [d.result_json() for d in simulation],
+                "groups": [group.to_json() for group in simulation.groups] or None,
+                "read": read,
+                "invalid": faults.count,
                 "coverage": covered and covered.to_json(),
                 "difference": difference and difference.to_json(),
             }
         )
     else:
-        for table in filter(None, (simulation, covered, difference)):
-            print_table(table)
-            click.echo()
-        for decision, expect in unmet:
-            print_text(
-                f"Call {decision.number} (`{plain(decision.call.tool, limit=80)}`): expected "
-                f"{_spaced(expect)}, got {_spaced(_verdict(decision))}"
-            )
-        print_text(f"{len(results) - len(unmet)} of {len(results)} calls as expected")
+        for table in (simulation, covered, difference):
+            if table is not None:
+                print_table(table)
+                click.echo()
+        for group in simulation.unmet:
+            print_text(_unmet(group))
+        total = read - faults.count
+        print_text(f"{total - unmet} of {total} calls as expected")
         if not is_covered:
             print_text(f"Coverage is {percent:.1f} %, less than {fail_under:g} %")
+    faults.fail(read)
     raise SystemExit(int(bool(unmet) or not is_covered))
 
 
@@ -157,8 +201,13 @@ def _engine(paths: Sequence[str], header: str | None, fields: Any, *, as_json: b
         return engine_of(policy_in(sources, as_json=as_json, with_settings=with_settings))
 
 
-def _verdict(decision: Decision) -> str:
-    return decision.verdict.final_verdict if decision.verdict else "not_reached"
+def _unmet(group: DecisionGroup) -> str:
+    decision = group.first
+    others = f" and {group.calls - 1:,} more" if group.calls > 1 else ""
+    return (
+        f"Call {decision.number} (`{plain(decision.call.tool, limit=80)}`){others}: expected "
+        f"{_spaced(decision.trial.expect)}, got {_spaced(decision.final_verdict)}"
+    )
 
 
 def _spaced(verdict: str) -> str:
@@ -168,22 +217,14 @@ def _spaced(verdict: str) -> str:
 # Calls
 
 
-def _read_calls(path: str) -> tuple[list[Any], list[str]]:
-    """The calls, and the expectation of each."""
-    name, data = shown_name(path), read_data(path)
-    if not isinstance(data, list) or not data:
-        got = "an empty list" if data == [] else json_type(data)
+def _check_is_list(path: str, calls: Any) -> None:
+    if not isinstance(calls, list) or not calls:
+        got = "an empty list" if calls == [] else json_type(calls)
         msg = (
-            f"{name}: expected a list of calls, got {got}. "
+            f"{shown_name(path)}: expected a list of calls, got {got}. "
             'Write `[{"tool": "send_mail", "arguments": {"to": "ana"}}, …]`.'
         )
         raise InvalidInput(msg)
-    expected = [_expected(name, number, call) for number, call in enumerate(data, 1)]
-    calls = [
-        {key: call[key] for key in call if key != "expect"} if isinstance(call, dict) else call
-        for call in data
-    ]
-    return calls, expected  # `simulate` rejects a call that is not a dict
 
 
 @contextmanager
@@ -194,14 +235,30 @@ def _usage_errors(path: str) -> Iterator[None]:
     except UsageError as error:
         msg = f"{shown_name(path)}: {error}"
         raise InvalidInput(msg) from None
+    except BrokenExecutor:
+        msg = "A process that tries calls was ended, perhaps for lack of memory. Use fewer --jobs."
+        raise CommandFailed(msg) from None
 
 
-def _expected(name: str, number: int, call: Any) -> str:
-    expectation = call.get("expect", _DEFAULT) if isinstance(call, dict) else _DEFAULT
-    if isinstance(expectation, str) and expectation in _EXPECTED:
-        return expectation
-    advice = suggest(expectation, _EXPECTED) if isinstance(expectation, str) else ""
-    quoted = plain(repr(expectation), limit=80)
-    allowed = ", ".join(_EXPECTED)
-    msg = f"{name}: Call {number}: `expect` must be one of {allowed}; got {quoted}. {advice}"
-    raise InvalidInput(msg.rstrip())
+class _Faults:
+    """Invalid lines. They are left out, and make the command fail in the end.
+
+    Args:
+        name: The name of their file.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self.count = 0
+
+    def add(self, fault: str) -> None:
+        """Print what is wrong with a line, unless many lines were invalid."""
+        self.count += 1
+        if self.count <= _MOST_FAULTS:
+            print_text(f"{self._name}: {fault}", err=True)
+
+    def fail(self, read: int) -> None:
+        """Fail if there are invalid lines."""
+        if self.count:
+            msg = f"{self._name}: {self.count} of {read} lines are invalid and were left out."
+            raise InvalidInput(msg)

@@ -1,0 +1,407 @@
+"""Calls tried on policies one by one, in sessions, in this process or in several.
+
+What is held does not grow with the number of calls, so they may come from an iterator without end:
+
+- of each session that has other labels than in the beginning, its labels;
+- of each call with an id, the id and the labels of its result, for later calls of its session;
+- what a tally holds.
+
+Processes share the sessions. Calls of one session are tried by one process, in order, unless they
+cannot influence each other. So the decisions, their order and their sums do not depend on the
+number of processes.
+"""
+
+import json
+import signal
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from heapq import merge
+from multiprocessing import get_context
+from operator import itemgetter
+from types import MappingProxyType
+from typing import Any, BinaryIO, NamedTuple, Protocol, TypeVar, cast
+from zlib import crc32
+
+import orjson
+
+from langchain_sequrity.errors import UsageError
+from langchain_sequrity.labels import KINDS, NO_LABELS, Labels
+from langchain_sequrity.sqrt.coerce import AnyTool, ToolArguments
+from langchain_sequrity.sqrt.context import AllBut, Argument, Call
+from langchain_sequrity.sqrt.decisions import Decision
+from langchain_sequrity.sqrt.engine import Engine
+from langchain_sequrity.sqrt.gate import Gate, ToolReturn
+from langchain_sequrity.sqrt.trials import (
+    AnyTrial,
+    NameCheck,
+    Trial,
+    TrialReader,
+    check_is_list_of_calls,
+    is_blank,
+    known_tools,
+    picklable_tools,
+    quoted,
+    state_of,
+    type_of,
+)
+from langchain_sequrity.suggestions import suggest
+
+Numbered = tuple[int, AnyTrial]
+_BLOCK_CALLS = 1_000
+_BLOCK_BYTES = 1_000_000
+_BLOCKS_AHEAD = 4  # so that no process waits for the slowest
+_MOST_SHARED = 10_000
+
+
+class Tally(Protocol):
+    """A sum over decisions. Other processes get it empty and return it."""
+
+    def add(self, decisions: Sequence[Decision], /) -> None:
+        """Add the decisions on a call, of each policy."""
+
+    def merge(self, other: Any, /) -> None:
+        """Add the sum of another process."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunSettings:
+    """What a process needs to try calls.
+
+    Attributes:
+        engines: The policies. Each has sessions of its own.
+        arguments: The arguments of all tools; `None` if the tools are not known.
+        named_in: The policies that show which tools there are, if they are not known.
+        session: The labels of each session in the beginning.
+        tallies: The sums.
+        writes_results: Whether decisions are written as lines of JSON.
+    """
+
+    engines: tuple[Engine, ...]
+    arguments: Mapping[str, ToolArguments] | None
+    named_in: tuple[Engine, ...]
+    session: Labels
+    tallies: tuple[Tally, ...]
+    writes_results: bool
+
+
+class Outcome(NamedTuple):
+    """What is to be written or told about a call.
+
+    Attributes:
+        number: The call's number.
+        line: A line of JSON, or nothing.
+        fault: Why the call is invalid, or an empty text.
+    """
+
+    number: int
+    line: bytes
+    fault: str = ""
+
+
+def run_trials(
+    calls: Iterable[AnyTrial],
+    engines: Sequence[Engine],
+    tallies: Sequence[Tally],
+    *,
+    session: Labels = NO_LABELS,
+    tools: Iterable[AnyTool] | None = None,
+    named_in: Sequence[Engine] | None = None,
+    jobs: int = 1,
+    results: BinaryIO | None = None,
+    on_invalid: Callable[[str], None] | None = None,
+    on_progress: Callable[[int], None] = lambda _: None,
+) -> int:
+    """Try calls on policies.
+
+    Args:
+        calls: The calls; each is dropped when it has been tried.
+        engines: The policies.
+        tallies: They get the decisions of each call.
+        session: The labels of each session in the beginning.
+        tools: All tools, as for `simulate`.
+        named_in: The policies in which a tool is spelt correctly, without `tools`; by default all.
+        jobs: The number of processes that try calls; with 1, this one does.
+        results: A file that gets the decision of the first policy on each call as a line of JSON.
+        on_invalid: Gets the reason why a call is invalid, which is then left out.
+        on_progress: Gets the number of calls read so far, now and then.
+
+    Returns:
+        The number of calls that were read, with invalid ones and without blank lines.
+
+    Raises:
+        UsageError: If an argument is invalid, or a call is and there is no `on_invalid`.
+    """
+    check_is_list_of_calls(calls)
+    if not isinstance(session, Labels):
+        msg = (
+            f"Expected `Labels` as `session`, got {type_of(session)}. "
+            'Write `Labels(tags=frozenset({"name"}))`.'
+        )
+        raise UsageError(msg)
+    if not isinstance(jobs, int) or jobs < 1:
+        msg = f"`jobs` must be a number of processes from 1; got {jobs!r}."
+        raise UsageError(msg)
+    settings = RunSettings(
+        tuple(engines),
+        known_tools(tools),
+        tuple(engines if named_in is None else named_in),
+        session,
+        tuple(tallies),
+        writes_results=results is not None,
+    )
+    numbered = ((number, call) for number, call in enumerate(calls, 1) if not is_blank(call))
+    try_all = _in_this_process if jobs == 1 else _in_processes
+    count = 0
+    for read, outcomes in try_all(numbered, settings, jobs):
+        for outcome in outcomes:
+            if results is not None:
+                results.write(outcome.line)
+            if outcome.fault and on_invalid is None:
+                raise UsageError(outcome.fault)
+            if outcome.fault and on_invalid is not None:
+                on_invalid(outcome.fault)
+        count += read
+        if count % _BLOCK_CALLS < read:
+            on_progress(count)
+    on_progress(count)
+    return count
+
+
+_Outcomes = Iterator[tuple[int, Iterable[Outcome]]]
+"""Numbers of calls that were read, with their outcomes in order."""
+
+
+def _in_this_process(calls: Iterable[Numbered], settings: RunSettings, _: int) -> _Outcomes:
+    sessions = Sessions(settings)
+    for numbered in calls:
+        yield 1, sessions.try_calls((numbered,))
+
+
+# Several processes
+
+
+def _in_processes(calls: Iterable[Numbered], settings: RunSettings, jobs: int) -> _Outcomes:
+    if settings.arguments is not None:
+        settings = replace(settings, arguments=picklable_tools(settings.arguments))
+    shares_labels = any(engine.uses_session for engine in settings.engines)
+    with ExitStack() as stack:
+        # Each is a pool of one process, which has the state of its sessions.
+        pools = [
+            stack.enter_context(ProcessPoolExecutor(1, get_context("spawn"), _begin, (settings,)))
+            for _ in range(jobs)
+        ]
+        ahead: deque[tuple[int, list[Future[list[Outcome]]]]] = deque()
+        for block in _blocks(calls):
+            parts = _parts(block, jobs, shares_labels=shares_labels)
+            futures = [
+                pool.submit(_try_block, part)
+                for pool, part in zip(pools, parts, strict=True)
+                if part
+            ]
+            ahead.append((len(block), futures))
+            if len(ahead) > _BLOCKS_AHEAD:
+                yield _joined(*ahead.popleft())
+        while ahead:
+            yield _joined(*ahead.popleft())
+        for pool in pools:
+            for tally, other in zip(settings.tallies, pool.submit(_sums).result(), strict=True):
+                tally.merge(other)
+
+
+def _joined(read: int, futures: Iterable[Future[list[Outcome]]]) -> tuple[int, Iterable[Outcome]]:
+    return read, merge(*(future.result() for future in futures), key=itemgetter(0))
+
+
+def _blocks(calls: Iterable[Numbered]) -> Iterator[list[Numbered]]:
+    block: list[Numbered] = []
+    size = 0
+    for number, call in calls:
+        block.append((number, call))
+        size += len(call) if isinstance(call, bytes) else 0
+        if len(block) >= _BLOCK_CALLS or size >= _BLOCK_BYTES:
+            yield block
+            block, size = [], 0
+    if block:
+        yield block
+
+
+def _parts(
+    block: Iterable[Numbered], jobs: int, *, shares_labels: bool
+) -> Sequence[Sequence[Numbered]]:
+    """The calls for each process; those that may influence each other are for the same one."""
+    parts: list[list[Numbered]] = [[] for _ in range(jobs)]
+    for number, call in block:
+        session, has_results = state_of(call)
+        if shares_labels or has_results:
+            index = crc32(session.encode(errors="surrogatepass"))
+        else:
+            index = number
+        parts[index % jobs].append((number, call))
+    return parts
+
+
+_of_this_process: "list[Sessions]" = []
+
+
+def _begin(settings: RunSettings) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends the main process, and it this one
+    _of_this_process.append(Sessions(settings))
+
+
+def _try_block(block: Sequence[Numbered]) -> list[Outcome]:
+    return _of_this_process[0].try_calls(block)
+
+
+def _sums() -> tuple[Tally, ...]:
+    return _of_this_process[0].settings.tallies
+
+
+# Sessions
+
+
+class _Result(NamedTuple):
+    """The result of a call with an id.
+
+    Attributes:
+        number: The call's number.
+        labels: The labels of the result under each policy; `None` without a result.
+    """
+
+    number: int
+    labels: tuple[Labels | None, ...]
+
+
+_SomeLabels = TypeVar("_SomeLabels", bound=tuple[Labels | None, ...])
+_Results = Mapping[str, _Result]
+_NO_RESULTS: _Results = MappingProxyType({})
+
+
+class Sessions:
+    """The sessions in which calls are tried."""
+
+    def __init__(self, settings: RunSettings) -> None:
+        self.settings = settings
+        self._gates = [Gate((engine,), settings.arguments or {}) for engine in settings.engines]
+        self._names = NameCheck(settings.arguments, settings.named_in)
+        self._first_labels = (settings.session,) * len(settings.engines)
+        self._labels: dict[str, tuple[Labels, ...]] = {}  # of sessions with others than these
+        self._results: dict[str, dict[str, _Result]] = {}
+        self._shared: dict[tuple[Labels | None, ...], tuple[Labels | None, ...]] = {}
+
+    def try_calls(self, calls: Iterable[Numbered]) -> list[Outcome]:
+        """Try calls and add them to the tallies."""
+        outcomes: list[Outcome] = []
+        writes = self.settings.writes_results
+        for number, call in calls:
+            try:
+                decisions = self._decide(number, call)
+            except UsageError as error:
+                fault = str(error)
+                line = _json_line({"number": number, "error": fault}) if writes else b""
+                outcomes.append(Outcome(number, line, fault))
+                continue
+            for tally in self.settings.tallies:
+                tally.add(decisions)
+            if writes:
+                outcomes.append(Outcome(number, _json_line(decisions[0].result_json())))
+        return outcomes
+
+    def _decide(self, number: int, call: AnyTrial) -> list[Decision]:
+        reader = TrialReader(number, call)
+        trial = reader.read()
+        results = self._results.get(trial.session, _NO_RESULTS)
+        _check_ids(reader, trial, results)
+        if fault := self._names.fault(trial):
+            reader.fail(*fault)
+        before = self._labels.get(trial.session, self._first_labels)
+        decisions = [
+            _decision(gate, number, trial, _brought(trial, results, index), session)
+            for index, (gate, session) in enumerate(zip(self._gates, before, strict=True))
+        ]
+        self._remember(trial, decisions)
+        return decisions
+
+    def _remember(self, trial: Trial, decisions: Sequence[Decision]) -> None:
+        if any(decision.session_after is not decision.session_before for decision in decisions):
+            after = tuple(decision.session_after for decision in decisions)
+            self._labels[trial.session] = self._once(after)
+        if trial.id:
+            labels = tuple(decision.result_labels for decision in decisions)
+            result = _Result(decisions[0].number, self._once(labels))
+            self._results.setdefault(trial.session, {})[trial.id] = result
+
+    def _once(self, labels: _SomeLabels) -> _SomeLabels:
+        """Equal labels, as one object for all sessions and results that have them."""
+        if any(type(getattr(entry, name, None)) is AllBut for entry in labels for name in KINDS):
+            return labels  # "all but X" is equal to the empty set, and means something else
+        if len(self._shared) >= _MOST_SHARED:
+            self._shared.clear()
+        return cast("_SomeLabels", self._shared.setdefault(labels, labels))
+
+
+def _check_ids(reader: TrialReader, trial: Trial, results: _Results) -> None:
+    """Check that its id is unique, and that the results that it uses come before it."""
+    if trial.id in results:
+        reader.fail(
+            f"call {results[trial.id].number} already has the id {quoted(trial.id)}",
+            "Give each call its own id, or no id",
+        )
+    for name, ids in trial.uses.items():
+        for call_id in ids:
+            if call_id not in results:
+                reader.fail(
+                    f"`uses` of {quoted(name)} names {quoted(call_id)}, but no earlier call "
+                    "has this id",
+                    suggest(call_id, results) or "Give this id to an earlier call",
+                )
+
+
+def _brought(trial: Trial, results: _Results, index: int) -> Mapping[str, Labels | None]:
+    """The labels that a policy gave to the results in a call; `None` for a call without result."""
+    ids = (call_id for ids in trial.uses.values() for call_id in ids)
+    return {call_id: results[call_id].labels[index] for call_id in ids}
+
+
+def _decision(
+    gate: Gate,
+    number: int,
+    trial: Trial,
+    brought: Mapping[str, Labels | None],
+    session: Labels,
+) -> Decision:
+    arguments: dict[str, Argument] = {}
+    missing: dict[str, None] = {}
+    for name, value in trial.arguments.items():
+        labels = trial.labels.get(name, NO_LABELS)
+        for call_id in trial.uses.get(name, ()):
+            result_labels = brought[call_id]
+            if result_labels is None:
+                missing[call_id] = None
+            else:
+                labels = labels.join(result_labels)
+        arguments[name] = Argument(value, labels)
+    call = Call(trial.tool, arguments)
+    if missing:
+        waits_for = tuple(missing)
+        return Decision(number, trial, call, None, session, session, waits_for=waits_for)
+    begun = gate.begin(call, session)
+    verdict = gate.verdict(begun)
+    if not verdict.allowed:
+        return Decision(number, trial, call, verdict, session, begun.session)
+    returned = ToolReturn(trial.result, trial.result_labels, trial.combine, trial.is_error)
+    labels, after = gate.result_labels(call, returned, begun.session)
+    return Decision(number, trial, call, verdict, session, after, labels)
+
+
+def _json_line(result: Mapping[str, Any]) -> bytes:
+    """A line of JSON in ASCII, which contains no control characters."""
+    try:
+        line = orjson.dumps(result)
+    except TypeError:  # lone surrogates
+        line = b"\xff"
+    if not line.isascii():
+        line = json.dumps(result).encode()
+    return line.replace(b"\x7f", b"\\u007f") + b"\n"
