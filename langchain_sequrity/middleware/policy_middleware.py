@@ -35,7 +35,7 @@ from langchain.agents.middleware.types import (
 from langchain_core.messages import AIMessage, AnyMessage, BaseMessage, ToolCall
 from langchain_core.tools import BaseTool
 from langgraph.config import get_config
-from langgraph.errors import GraphInterrupt
+from langgraph.errors import GraphBubbleUp, GraphInterrupt
 from langgraph.graph.message import add_messages
 from langgraph.runtime import Runtime
 from langgraph.types import Command
@@ -388,12 +388,14 @@ class PolicyMiddleware(AgentMiddleware[AgentState[ResponseT], ContextT, Response
         self._inspect(request.tools)  # the defaults of its tools are needed to complete calls
         state = _compat.state_of_task(get_config(), "messages", *FIELDS)
         messages: list[AnyMessage] = state.get("messages") or []
-        thread = read_thread(state)
-        self._raise_pending(thread, messages)
+        with _not_handled():
+            thread = read_thread(state)
+            self._raise_pending(thread, messages)
         response = handler(request)
         if is_async:
             response = await response
-        update = self._checked(thread, _with_answer(messages, response.result))
+        with _not_handled():
+            update = self._checked(thread, _with_answer(messages, response.result))
         return ExtendedModelResponse(response, Command(update=update)) if update else response
 
     def _checked(self, thread: ThreadState, messages: Sequence[AnyMessage]) -> Update:
@@ -577,13 +579,28 @@ class PolicyMiddleware(AgentMiddleware[AgentState[ResponseT], ContextT, Response
         raise denial_error(thread.pending.denial, arguments, labels)
 
 
+class _CheckFailed(UsageError, GraphBubbleUp):
+    """An error of a check, which is no failure of the model."""
+
+
+@contextmanager
+def _not_handled() -> Iterator[None]:
+    """Let errors of checks pass middleware that handles errors of the model."""
+    try:
+        yield
+    except GraphBubbleUp:
+        raise
+    except UsageError as error:
+        raise _CheckFailed(str(error)) from error
+
+
 def _with_answer(messages: list[AnyMessage], answer: Sequence[BaseMessage]) -> Sequence[AnyMessage]:
     """The conversation with an answer of the model, as the state will have it."""
     for message in answer:
         message.id = message.id or str(uuid4())  # as LangGraph does for each message
     ids = {message.id for message in answer}
     if any(message.id in ids for message in messages):  # then the answer replaces a message
-        return cast("list[AnyMessage]", add_messages(cast("Any", messages), [*answer]))
+        return cast("list[AnyMessage]", add_messages(cast("Any", messages), cast("Any", [*answer])))
     return [*messages, *cast("Sequence[AnyMessage]", answer)]
 
 
