@@ -599,7 +599,7 @@ def _with_answer(messages: list[AnyMessage], answer: Sequence[BaseMessage]) -> S
     for message in answer:
         message.id = message.id or str(uuid4())  # as LangGraph does for each message
     ids = {message.id for message in answer}
-    if any(message.id in ids for message in messages):  # then the answer replaces a message
+    if not ids.isdisjoint([message.id for message in messages]):  # the answer replaces a message
         return cast("list[AnyMessage]", add_messages(cast("Any", messages), cast("Any", [*answer])))
     return [*messages, *cast("Sequence[AnyMessage]", answer)]
 

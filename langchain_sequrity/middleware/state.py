@@ -189,8 +189,8 @@ def _labels_in(value: bytes) -> tuple[SessionRecord, Labels]:
 @_cached
 def _thread(labels: bytes, decisions: bytes) -> ThreadState:
     session, seen = _labels_in(labels)
-    fields = _merged(_parsed(labels), _parsed(decisions))
-    checked, pending = fields.get("plan"), fields.get("refused")
+    fields = _merged(_parsed(labels), newest := _parsed(decisions))
+    checked, pending = fields.get("plan"), newest.get("refused", fields.get("refused"))
     return ThreadState(
         session,
         seen,

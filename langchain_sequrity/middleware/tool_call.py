@@ -52,6 +52,7 @@ from langchain_sequrity.middleware.state import (
 )
 from langchain_sequrity.middleware.subagents import agents_around, outer_call
 from langchain_sequrity.middleware.verdict import AgentPolicy, CheckResult
+from langchain_sequrity.session_memory import graph_run
 from langchain_sequrity.sqrt.gate import ToolReturn
 from langchain_sequrity.strict_json import loads
 from langchain_sequrity.wire.tool_results import refuse_lost_labels
@@ -131,7 +132,7 @@ class ResultLabels:
     """
 
     def __init__(self) -> None:
-        self._labels: OrderedDict[tuple[str, ...], Labels] = OrderedDict()
+        self._labels: OrderedDict[tuple[object, str, str], Labels] = OrderedDict()
 
     def add(self, call: AllowedCall, labels: Labels | None) -> None:
         """Keep the labels of a result, or of what a call had read before it raised."""
@@ -139,8 +140,8 @@ class ResultLabels:
             return
         while len(self._labels) >= _MAX_RESULTS:
             self._labels.popitem(last=False)
-        thread_id = thread_id_of(call.request.runtime.config)
-        self._labels[thread_id, call.origin.message, call.call_id] = labels
+        conversation = _conversation(call.request.runtime.config)
+        self._labels[conversation, call.origin.message, call.call_id] = labels
 
     def for_messages(self, messages: Iterable[AnyMessage], config: Mapping[str, Any]) -> Labels:
         """Join the labels of the results of some messages.
@@ -152,15 +153,20 @@ class ResultLabels:
         joined = NO_LABELS
         if not self._labels:
             return joined
-        thread_id = thread_id_of(config)
+        conversation = _conversation(config)
         for message in messages:
             for call in message.tool_calls if isinstance(message, AIMessage) else ():
-                labels = self._labels.get((thread_id, message.id or "", call["id"] or ""))
+                labels = self._labels.get((conversation, message.id or "", call["id"] or ""))
                 joined = joined if labels is None else joined.join(labels)
         return joined
 
 
 _MAX_RESULTS = 10_000
+
+
+def _conversation(config: Mapping[str, Any]) -> object:
+    """The thread, or the run if it has none: some models give the same ids in each run."""
+    return thread_id_of(config) or graph_run(config["configurable"]).control
 
 
 @dataclass(frozen=True, slots=True)

@@ -396,10 +396,15 @@ def test_a_denial_that_an_earlier_version_has_not_raised_is_raised_once() -> Non
     )  # fmt: skip
     much = said(calling(("pay", {"euros": 500})), 0)
     result = ToolMessage("It is denied.", tool_call_id="pay-0", status="error")
-    run, _ = earlier_thread(field, much, result, as_node="tools", on_denied="raise")
+    more = calling(("pay", {"euros": 700}))
+    script = ["", "done", more]
+    run, _ = earlier_thread(field, much, result, as_node="tools", script=script, on_denied="raise")
     for _ in range(2):
         with pytest.raises(PolicyDenied) as caught:
             run.invoke(None, THREAD)
         assert caught.value.arguments == {"euros": 500}
     state = run.invoke(ask("go on"), THREAD)
     assert (state["messages"][-1].text, len(results(state))) == ("done", 1)
+    with pytest.raises(PolicyDenied) as caught:
+        run.invoke(ask("pay more"), THREAD)
+    assert caught.value.arguments == {"euros": 700}
