@@ -61,14 +61,8 @@ class _Hooks(AgentMiddleware[Any, Any, Any]):
     def before_agent(self, state: Any, runtime: Any) -> None:
         pass
 
-    def before_model(self, state: Any, runtime: Any) -> None:
-        pass
-
     def wrap_model_call(self, request: Any, handler: Callable[..., Any]) -> Any:
         return handler(request)
-
-    def after_model(self, state: Any, runtime: Any) -> None:
-        pass
 
     def after_agent(self, state: Any, runtime: Any) -> None:
         pass

@@ -877,8 +877,8 @@ def _agents() -> tuple[Mapping[type, str], Mapping[str, Callable[[], bool]]]:
     }
     outer, inner = (lambda _, handler: handler), (lambda *_: None)
     return members, {
-        "langchain.agents.factory.create_agent with its nodes `….before_model`": lambda: (
-            ".before_model" in _constants(create_agent)
+        "langchain.agents.factory.create_agent with its nodes `….before_agent`": lambda: (
+            ".before_agent" in _constants(create_agent)
         ),
         "langchain.agents.factory._chain_tool_call_wrappers with its handlers": lambda: (
             is_other_wrapper(chain([outer, inner])(None, None))

@@ -163,7 +163,7 @@ CHANGES: Mapping[str, tuple[Any, str, Any]] = {
     "langgraph._internal._constants with its keys of a run": (
         _constants, "CONFIG_KEY_RUNTIME", "runtime",
     ),
-    "langchain.agents.factory.create_agent with its nodes `….before_model`": (
+    "langchain.agents.factory.create_agent with its nodes `….before_agent`": (
         factory, "create_agent", unlike,
     ),
     "langchain.agents.factory._chain_tool_call_wrappers with its handlers": (

@@ -137,7 +137,7 @@ def test_each_check_of_the_middleware_is_a_run_with_its_facts(
     assert {"tool": "send", "outcome": "denied", "rule": DENIED}.items() <= facts(second).items()
     assert '"untrusted"' in facts(second)["labels"]
     assert "PolicyDenied" in str(second.error)
-    assert around.name == "PolicyMiddleware.after_model"
+    assert around.name == "model"
     told = str([(one.inputs, one.outputs, one.extra, one.error) for one in (first, second)])
     assert "90210902109" not in told
     assert "secret" not in told

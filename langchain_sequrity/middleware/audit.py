@@ -118,6 +118,13 @@ class Audit:
             labels: The labels of each argument.
             config: The run's configuration.
         """
+        reports: list[OnEvent] = [
+            *([_log] if _AUDIT_LOG.isEnabledFor(logging.INFO) else []),
+            *([self._on_event] if self._on_event is not None else []),
+            *([partial(_trace, config)] if _is_traced(config) else []),
+        ]
+        if not reports:
+            return
         verdict, denial = result.verdict, result.denial
         cause = denial or (denial_of_verdict(verdict) if verdict is not None else None)
         event = PolicyEvent(
@@ -136,10 +143,9 @@ class Audit:
             session=result.session.to_wire(),
             arguments=dict(call["args"]) if self._log_arguments else None,
         )
-        for report in (_log, self._on_event, partial(_trace, config)):
+        for report in reports:
             try:
-                if report is not None:
-                    report(event)
+                report(event)
             except Exception as error:  # noqa: BLE001 - no error of a handler may change the check
                 _LOG.error(_FAILED, type(error).__name__)
 
@@ -150,16 +156,17 @@ def thread_id_of(config: Mapping[str, Any]) -> str:
 
 
 def _log(event: PolicyEvent) -> None:
-    if _AUDIT_LOG.isEnabledFor(logging.INFO):
-        # JSON escapes everything but ASCII, and `plain` the remaining control characters.
-        text = plain(json.dumps(event.to_json(), default=repr), limit=_MAX_EVENT_TEXT)
-        _AUDIT_LOG.info("%s", text, extra={"policy_event": event})
+    # JSON escapes everything but ASCII, and `plain` the remaining control characters.
+    text = plain(json.dumps(event.to_json(), default=repr), limit=_MAX_EVENT_TEXT)
+    _AUDIT_LOG.info("%s", text, extra={"policy_event": event})
+
+
+def _is_traced(config: Mapping[str, Any]) -> bool:
+    callbacks = config.get("callbacks")
+    return bool(getattr(callbacks, "handlers", callbacks))  # a manager is expensive to make
 
 
 def _trace(config: Mapping[str, Any], event: PolicyEvent) -> None:
-    callbacks = config.get("callbacks")
-    if not getattr(callbacks, "handlers", callbacks):  # a manager is expensive to make
-        return
     manager = get_callback_manager_for_config(cast("Any", config))
     with suppress(RuntimeError):
         asyncio.get_running_loop()  # raises an error if there is none

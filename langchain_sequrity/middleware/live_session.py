@@ -60,6 +60,8 @@ class LiveSession:
         self._ended: OrderedDict[tuple[str, str, str], None] = OrderedDict()
         self._changes: OrderedDict[int, Origin] = OrderedDict()
         self._oldest = 0  # the revision after which all changes are known
+        # The newest check of a message: its task, the labels before it, and the revision after it.
+        self._check: tuple[object, Labels, int] = (None, self.labels, 0)
 
     def catch_up(self, record: SessionRecord) -> None:
         """Take over a stored state that is newer, for example from another process."""
@@ -92,6 +94,25 @@ class LiveSession:
             if len(self._changes) > _MAX_ENTRIES:
                 self._oldest, _ = self._changes.popitem(last=False)
 
+    def labels_before_check(self, task: object) -> Labels:
+        """The labels before the check of a message.
+
+        Other middleware may ask the model again. Then those before the earlier check count, unless
+        the session has changed since: no call of the earlier message runs.
+
+        Args:
+            task: What asks the model; equal for each answer in one step of the agent.
+        """
+        earlier, labels, revision = self._check
+        return labels if (earlier, revision) == (task, self.revision) else self.labels
+
+    def set_checked(self, labels: Labels, origin: Origin, task: object) -> None:
+        """Set the labels after the check of a message; see `labels_before_check`."""
+        with self.lock:
+            before = self.labels_before_check(task)
+            self.set_labels(labels, origin)
+            self._check = (task, before, self.revision)
+
     def is_decided_again(self, call_id: str, origin: Origin, since: int) -> bool:
         """Whether a decision on a call no longer holds, because the run has gone back before it.
 
@@ -112,11 +133,6 @@ class LiveSession:
         """The session as the state stores it."""
         with self.lock:
             return SessionRecord(self.id, self.revision, self.labels, self.is_partial)
-
-    def newer_than(self, revision: int) -> SessionRecord | None:
-        """The session as the state stores it, if its labels have changed since a revision."""
-        record = self.record()
-        return record if record.revision != revision else None
 
     # Agents that run at the same time
 

@@ -18,6 +18,7 @@ from collections.abc import (
 )
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import reduce
 from typing import Any, Literal, Self, cast, get_args
 from uuid import uuid4
 
@@ -25,34 +26,41 @@ from langchain.agents.middleware.types import (
     AgentMiddleware,
     AgentState,
     ContextT,
+    ExtendedModelResponse,
     ModelRequest,
     ModelResponse,
     ResponseT,
     ToolCallRequest,
 )
-from langchain_core.messages import AIMessage, AnyMessage, ToolCall
+from langchain_core.messages import AIMessage, AnyMessage, BaseMessage, ToolCall
 from langchain_core.tools import BaseTool
 from langgraph.config import get_config
-from langgraph.errors import GraphInterrupt
+from langgraph.errors import GraphBubbleUp, GraphInterrupt
+from langgraph.graph.message import add_messages
 from langgraph.runtime import Runtime
+from langgraph.types import Command
 
 from langchain_sequrity import _compat
 from langchain_sequrity.denials import Denial
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.headers.policy_fit import warn_of_policy
 from langchain_sequrity.interrupts import check_can_ask
-from langchain_sequrity.labels import GatheredLabels, Labels, labels_given
+from langchain_sequrity.labels import NO_LABELS, GatheredLabels, Labels, labels_given
 from langchain_sequrity.middleware.audit import Audit, EventOutcome, OnEvent
 from langchain_sequrity.middleware.denials import denial_error, hard_denial
-from langchain_sequrity.middleware.live_session import LiveSession
-from langchain_sequrity.middleware.sessions import SessionLaw, origin_of
+from langchain_sequrity.middleware.live_session import LiveSession, Origin
+from langchain_sequrity.middleware.sessions import SessionLaw
 from langchain_sequrity.middleware.state import (
+    DECISIONS,
+    FIELD,
+    FIELDS,
     CheckedCall,
     CheckedMessage,
     PendingDenial,
     PolicyState,
     SharedPolicyState,
     ThreadState,
+    merge_updates,
     read_thread,
     thread_update,
 )
@@ -350,64 +358,85 @@ class PolicyMiddleware(AgentMiddleware[AgentState[ResponseT], ContextT, Response
                 self._enforcer.policy.nesting.add(tool.name)
             self._inspected[id(tool)] = tool  # keeps the tool alive, so that its id is not reused
 
-    # Before the model is called: the defaults of its tools are needed to complete calls.
+    # The model is called: a pending denial is raised before it, and the calls of its message are
+    # checked after it, in their order. This needs no step of its own. LangChain adds one for each
+    # `before_model` and `after_model`, and a checkpointer stores each step.
 
     def wrap_model_call(
         self,
         request: ModelRequest[ContextT],
         handler: Callable[[ModelRequest[ContextT]], ModelResponse[Any]],
-    ) -> ModelResponse[Any]:
-        """Inspect the tools of the model."""
-        self._inspect(request.tools)
-        return handler(request)
+    ) -> ModelResponse[Any] | ExtendedModelResponse[Any]:
+        """Raise a pending denial, or call the model and check the calls of its message."""
+        return run_to_end(self._call_model(request, handler, is_async=False))
 
     async def awrap_model_call(
         self,
         request: ModelRequest[ContextT],
         handler: Callable[[ModelRequest[ContextT]], Awaitable[ModelResponse[Any]]],
-    ) -> ModelResponse[Any]:
-        """Inspect the tools of the model."""
-        self._inspect(request.tools)
-        return await handler(request)
+    ) -> ModelResponse[Any] | ExtendedModelResponse[Any]:
+        """Raise a pending denial, or call the model and check the calls of its message."""
+        return await self._call_model(request, handler, is_async=True)
 
-    # Before any call of a message runs: all are checked, in their order.
+    async def _call_model(
+        self,
+        request: ModelRequest[ContextT],
+        handler: Callable[[ModelRequest[ContextT]], Any],
+        *,
+        is_async: bool,
+    ) -> ModelResponse[Any] | ExtendedModelResponse[Any]:
+        self._inspect(request.tools)  # the defaults of its tools are needed to complete calls
+        state = _compat.state_of_task(get_config(), "messages", *FIELDS)
+        messages: list[AnyMessage] = state.get("messages") or []
+        with _not_handled():
+            thread = read_thread(state)
+            self._raise_pending(thread, messages)
+        response = handler(request)
+        if is_async:
+            response = await response
+        with _not_handled():
+            update = self._checked(thread, _with_answer(messages, response.result))
+        return ExtendedModelResponse(response, Command(update=update)) if update else response
 
-    def after_model(self, state: State, runtime: Runtime[ContextT]) -> Update:  # noqa: ARG002 - LangChain's signature
-        """Check the calls of the model's message."""
-        messages: list[AnyMessage] = state["messages"]
-        thread = read_thread(state)
+    def _checked(self, thread: ThreadState, messages: Sequence[AnyMessage]) -> Update:
+        """Check the calls of the newest message. The update also has what `_unsaved` has."""
         index, message, answered = last_message(messages)
-        if message is None:
-            return None
-        calls = [call for call in message.tool_calls if call["id"] not in answered]
-        if not calls:  # for example structured output, which runs no tool
-            return None
+        calls = (
+            [call for call in message.tool_calls if call["id"] not in answered] if message else []
+        )
         before = messages[:index]
+        if message is None or not calls:  # for example structured output, which runs no tool
+            return self._unsaved(thread, before)
+        thread = replace(thread, seen=thread.seen.join(self._dropped_labels(thread, before)))
         session = self._enforcer.law.session_of(thread, before, get_config())
-        seen = labels_seen(self._enforcer.policy, before, thread)
-        if seen != thread.seen:
-            thread = replace(thread, seen=seen)
+        thread = replace(thread, seen=labels_seen(self._enforcer.policy, before, thread))
         if outer_call() is not None:
-            labels_given(seen)
+            labels_given(thread.seen)
         result = self._check_message(message.id or "", calls, thread, session)
         self._report(result, thread)
         return thread_update(
-            session=session.record(), seen=seen, checked=result.checked, pending=result.pending
+            thread,
+            session=session.record(),
+            seen=thread.seen,
+            checked=result.checked,
+            pending=result.pending,
         )
 
     def _check_message(
         self, message: str, calls: Sequence[ToolCall], thread: ThreadState, session: LiveSession
     ) -> _MessageResult:
-        origin = origin_of(thread.agent, message, get_config())
+        run = graph_run(get_config()["configurable"])
+        origin, task = Origin(thread.agent, message, run.step), (run.control, run.namespace)
         ends_in_session = self._enforcer.policy.engine.ends_in_session
         if (outer := outer_call()) is not None:
             outer.nesting.add(outer.tool)
         with session.lock:  # agents that run at the same time are checked one after the other
             running = session.unfinished_tool(origin.step, agents_around(thread.agent))
+            labels = session.labels_before_check(task)
             result = _check_message(
-                self._enforcer, message, calls, thread.seen, session.labels, running=running
+                self._enforcer, message, calls, thread.seen, labels, running=running
             )
-            session.set_labels(result.session, origin)
+            session.set_checked(result.session, origin, task)
             may_run = {
                 call["id"] or "": call["name"]
                 for call in calls
@@ -416,10 +445,6 @@ class PolicyMiddleware(AgentMiddleware[AgentState[ResponseT], ContextT, Response
             }
             session.expect(thread.agent, origin.step, may_run)
         return result
-
-    async def aafter_model(self, state: State, runtime: Runtime[ContextT]) -> Update:
-        """Check the calls of the model's message."""
-        return self.after_model(state, runtime)
 
     def _report(self, result: _MessageResult, thread: ThreadState) -> None:
         config, labels = get_config(), self._enforcer.policy.argument_labels(thread.seen)
@@ -487,19 +512,20 @@ class PolicyMiddleware(AgentMiddleware[AgentState[ResponseT], ContextT, Response
             self._enforcer.result_labels.add(allowed, gathered.labels)
             raise
 
+    def _dropped_labels(self, thread: ThreadState, messages: Sequence[AnyMessage]) -> Labels:
+        """The labels of the newest results, which other middleware may have dropped from them."""
+        recent = messages_since(messages, thread.checked.message)
+        return self._enforcer.result_labels.for_messages(recent, get_config())
+
     def _unsaved(self, thread: ThreadState, messages: Sequence[AnyMessage]) -> Update:
         """What calls have changed, if other middleware dropped it from their results."""
-        config, law, session = get_config(), self._enforcer.law, None
+        law, session = self._enforcer.law, None
         if law.uses_session and thread.session.id:
-            live = law.session_of(thread, messages, config)
-            session = live.newer_than(thread.session.revision)
-        recent = messages_since(messages, thread.checked.message)
-        labels = self._enforcer.result_labels.for_messages(recent, config, forget=True)
-        is_known = thread.seen.join(labels) == thread.seen
-        return thread_update(session=session, seen=None if is_known else labels) or None
+            session = law.session_of(thread, messages, get_config()).record()
+        labels = self._dropped_labels(thread, messages)
+        return thread_update(thread, session=session, seen=labels) or None
 
-    # `on_denied="raise"`: the state has the session and an answer to every call by now, so the
-    # thread can continue after the exception.
+    # The beginning and the end of a run
 
     def before_agent(self, state: State, runtime: Runtime[ContextT]) -> Update:  # noqa: ARG002 - LangChain's signature
         """Continue or begin the session, and clear a denial that an earlier run raised."""
@@ -516,38 +542,66 @@ class PolicyMiddleware(AgentMiddleware[AgentState[ResponseT], ContextT, Response
         session = await self._enforcer.continued_session(
             thread, state["messages"], config, is_async=is_async
         )
-        is_new = session.id != thread.session.id
         return thread_update(
-            session=session.record() if is_new else session.newer_than(thread.session.revision),
-            seen=outer.seen if outer is not None else None,
-            agent=uuid4().hex if graph_run(config["configurable"]).is_inside else None,
+            thread,
+            session=session.record(),
+            seen=outer.seen if outer is not None else NO_LABELS,
+            agent=uuid4().hex if graph_run(config["configurable"]).is_inside else "",
             is_raised=thread.pending is not None,
         )
 
-    def before_model(self, state: State, runtime: Runtime[ContextT]) -> Update:  # noqa: ARG002 - LangChain's signature
-        """Raise a pending denial, and store what other middleware dropped from results."""
-        thread = read_thread(state)
-        if thread.pending is None:
-            return self._unsaved(thread, state["messages"])
-        arguments = _arguments(state["messages"], thread.pending.message, thread.pending.call_id)
-        labels = self._enforcer.policy.argument_labels(thread.seen)
-        raise denial_error(thread.pending.denial, arguments, labels)
-
-    async def abefore_model(self, state: State, runtime: Runtime[ContextT]) -> Update:
-        """Raise a pending denial, and store what other middleware dropped from results."""
-        return self.before_model(state, runtime)
-
-    def after_agent(self, state: State, runtime: Runtime[ContextT]) -> Update:
+    def after_agent(self, state: State, runtime: Runtime[ContextT]) -> Update:  # noqa: ARG002 - LangChain's signature
         """Raise a denial after which the model was not called again, as with `return_direct`."""
-        update = self.before_model(state, runtime)
+        thread, messages = read_thread(state), state["messages"]
+        self._raise_pending(thread, messages)
+        update = self._unsaved(thread, messages)
         if outer_call() is not None:
-            thread, messages = read_thread(state), state["messages"]
             labels_given(labels_seen(self._enforcer.policy, messages, thread))
+        if self._enforcer.law.is_shared and DECISIONS in state:
+            # The graph around the agent has one field; see `SharedSessionState`.
+            changes = [state[DECISIONS], *(update or {}).values()]
+            update = {FIELD: reduce(merge_updates, changes)}
         return update
 
     async def aafter_agent(self, state: State, runtime: Runtime[ContextT]) -> Update:
         """Raise a denial after which the model was not called again."""
         return self.after_agent(state, runtime)
+
+    def _raise_pending(self, thread: ThreadState, messages: Sequence[AnyMessage]) -> None:
+        """Raise a denial, with `on_denied="raise"`.
+
+        The state has the session and an answer to each call by now, so the thread can continue.
+        """
+        if thread.pending is None:
+            return
+        arguments = _arguments(messages, thread.pending.message, thread.pending.call_id)
+        labels = self._enforcer.policy.argument_labels(thread.seen)
+        raise denial_error(thread.pending.denial, arguments, labels)
+
+
+class _CheckFailed(UsageError, GraphBubbleUp):
+    """An error of a check, which is no failure of the model."""
+
+
+@contextmanager
+def _not_handled() -> Iterator[None]:
+    """Let errors of checks pass middleware that handles errors of the model."""
+    try:
+        yield
+    except GraphBubbleUp:
+        raise
+    except UsageError as error:
+        raise _CheckFailed(str(error)) from error
+
+
+def _with_answer(messages: list[AnyMessage], answer: Sequence[BaseMessage]) -> Sequence[AnyMessage]:
+    """The conversation with an answer of the model, as the state will have it."""
+    for message in answer:
+        message.id = message.id or str(uuid4())  # as LangGraph does for each message
+    ids = {message.id for message in answer}
+    if not ids.isdisjoint([message.id for message in messages]):  # the answer replaces a message
+        return cast("list[AnyMessage]", add_messages(cast("Any", messages), cast("Any", [*answer])))
+    return [*messages, *cast("Sequence[AnyMessage]", answer)]
 
 
 def _arguments(messages: Sequence[AnyMessage], message_id: str, call_id: str) -> dict[str, Any]:
@@ -559,7 +613,7 @@ def _arguments(messages: Sequence[AnyMessage], message_id: str, call_id: str) ->
 
 def _check_position(name: str, config: Mapping[str, Any], handler: Callable[..., object]) -> None:
     """Check that the other hooks run too, and that no other middleware is inside this one."""
-    if not _compat.has_node(config, f"{name}.before_model"):
+    if not _compat.has_node(config, f"{name}.before_agent"):
         msg = (
             "`PolicyMiddleware.wrap_tool_call` needs the other hooks of the middleware, which keep "
             "session and labels. Construct the agent with `create_agent(model, tools, "

@@ -1,15 +1,19 @@
 """The state of a thread: its session, the labels that the model has seen, and the decisions.
 
-It is one private field of the agent's state, so each thread has its own. A caller's input cannot
-contain the field, unless agents share it (`SharedSessionState`). A state update from outside or a
-command that writes it is ignored, and a value from LangGraph's `Overwrite` raises an error: the
-field holds bytes, which JSON from elsewhere cannot contain.
+It is two private fields of the agent's state, so each thread has its own. Labels may be many and
+seldom change; decisions are few and change with each message of the model. A checkpointer stores a
+field anew when it changes, so each of the two has its own field, and an update has only what is
+new.
+
+A caller's input cannot contain the fields, unless agents share the labels (`SharedSessionState`). A
+state update from outside or a command that writes them is ignored, and a value from LangGraph's
+`Overwrite` raises an error: the fields hold bytes, which JSON from elsewhere cannot contain.
 """
 
 import json
 import logging
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Annotated, Any, NamedTuple, NotRequired
 
@@ -18,13 +22,20 @@ from typing_extensions import TypedDict  # of the same kind as LangGraph's own s
 
 from langchain_sequrity.denials import Denial
 from langchain_sequrity.errors import UsageError
-from langchain_sequrity.labels import NO_LABELS, Labels
+from langchain_sequrity.labels import ALL, NO_LABELS, Labels
 
 FIELD = "sequrity_policy"
+"""The session and the labels that the model has seen."""
+
+DECISIONS = "sequrity_decisions"
+"""The decisions on the newest message. They may also be in `FIELD`: in a thread of a version with
+one field, and in the state that an agent returns to the graph around it."""
+
+FIELDS = (FIELD, DECISIONS)
 _LOG = logging.getLogger("langchain_sequrity.middleware")
 _EMPTY = b"{}"
 _OF_SESSION = ("session", "session_id", "revision", "is_partial")
-_FIELDS = {*_OF_SESSION, "agent", "seen", "plan", "refused", "labelled"}
+_KEYS = {*_OF_SESSION, "agent", "seen", "plan", "refused", "labelled", "result_of"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +104,7 @@ class ThreadState:
     Attributes:
         session: The session.
         seen: The join of the labels of all tool results that the model has seen.
+        stored_seen: Those of them that the state has.
         checked: The decisions on the newest message with calls.
         pending: A denial that will be raised.
         labelled: Ids of calls of that message whose results have their labels.
@@ -101,7 +113,8 @@ class ThreadState:
     """
 
     session: SessionRecord = NO_SESSION
-    seen: Labels = field(default_factory=Labels)
+    seen: Labels = NO_LABELS
+    stored_seen: Labels = NO_LABELS
     checked: CheckedMessage = field(default_factory=CheckedMessage)
     pending: PendingDenial | None = None
     labelled: frozenset[str] = frozenset()
@@ -148,86 +161,110 @@ def read_thread(state: Any) -> ThreadState:
     if not isinstance(state, Mapping):
         msg = "`PolicyMiddleware` needs a state that is a dict, like that of `create_agent`."
         raise UsageError(msg)
-    value = state.get(FIELD, b"")
-    if not isinstance(value, bytes):
+    labels, decisions = (state.get(name, b"") for name in FIELDS)
+    if not isinstance(labels, bytes) or not isinstance(decisions, bytes):
         raise _written_elsewhere()
-    return _thread(value) if value else ThreadState()
+    return _thread(labels, decisions)
 
 
 def is_field_of(value: Any, session_id: str) -> bool:
     """Whether a value is the field of an agent of a session."""
     if not isinstance(value, bytes) or not session_id:
         return False
-    return _thread(value or _EMPTY).session.id == session_id
+    return _labels_in(value)[0].id == session_id
 
 
 @_cached
-def _thread(value: bytes) -> ThreadState:
+def _labels_in(value: bytes) -> tuple[SessionRecord, Labels]:
     fields = _parsed(value)
-    checked, pending = fields.get("plan"), fields.get("refused")
     session = SessionRecord(
         fields.get("session_id", ""),
         fields.get("revision", 0),
         _labels(fields.get("session")),
         fields.get("is_partial", False),
     )
+    return session, _labels(fields.get("seen"))
+
+
+@_cached
+def _thread(labels: bytes, decisions: bytes) -> ThreadState:
+    session, seen = _labels_in(labels)
+    fields = _merged(_parsed(labels), newest := _parsed(decisions))
+    checked, pending = fields.get("plan"), newest.get("refused", fields.get("refused"))
     return ThreadState(
         session,
-        _labels(fields.get("seen")),
-        CheckedMessage() if checked is None else _checked(checked),
+        seen,
+        seen,
+        CheckedMessage() if checked is None else _checked(checked, session.labels),
         pending and PendingDenial(**pending | {"denial": Denial.from_json(pending["denial"])}),
         frozenset(fields.get("labelled") or ()),
         fields.get("agent", ""),
-        is_passed=True,
+        is_passed=bool(labels),
     )
 
 
 def thread_update(
+    thread: ThreadState,
     *,
     session: SessionRecord | None = None,
-    agent: str | None = None,
-    seen: Labels | None = None,
+    seen: Labels = NO_LABELS,
+    agent: str = "",
     checked: CheckedMessage | None = None,
     pending: PendingDenial | None = None,
     is_raised: bool = False,
-    labelled: str | None = None,
+    result_of: str = "",
+    is_marked: bool = False,
 ) -> dict[str, bytes]:
-    """An update of the agent's state; empty without a change.
+    """An update of the agent's state: what the state does not have; empty without a change.
 
     Args:
+        thread: The thread as the state has it.
         session: The session.
-        agent: The name of an agent that runs inside another graph.
         seen: Labels to join to those that the model has seen.
+        agent: The name of an agent that runs inside another graph.
         checked: The decisions on a message.
         pending: A denial that will be raised.
         is_raised: Whether the pending denial was raised.
-        labelled: Id of a call whose result has its labels. The update belongs to this result.
+        result_of: Id of a call to whose result the update belongs. The result has its labels.
+        is_marked: Whether the state must know that it has them, also if nothing else changes.
     """
-    plan = checked and {
-        "message": checked.message,
-        "entries": {call_id: asdict(entry) for call_id, entry in checked.calls.items()},
-        "closed": checked.closed,
-        "base": checked.base.to_wire(),
-    }
-    fields = {
-        "session": session and session.labels.to_wire(),
-        "session_id": session and session.id,
-        "revision": session and session.revision,
-        "is_partial": session and session.is_partial,
-        "agent": agent,
-        "seen": seen and seen.to_wire(),
-        "plan": plan,
-        "labelled": [labelled] if labelled is not None else plan and [],
-        "refused": pending and asdict(pending),
-    }
-    changes: dict[str, Any] = {name: value for name, value in fields.items() if value is not None}
-    if is_raised and pending is None:
-        changes["refused"] = None
-    return {FIELD: json.dumps(changes).encode()} if changes else {}
+    labels: dict[str, Any] = {}
+    decisions: dict[str, Any] = {}
+    if session is not None and session != thread.session:
+        labels |= zip(_OF_SESSION, _values_of(session), strict=True)
+        labels |= {"result_of": result_of} if result_of else {}
+    if (added := _added(thread.stored_seen, seen)) != NO_LABELS:
+        labels["seen"] = added.to_wire()
+    if agent:
+        decisions["agent"] = agent
+    if checked is not None:
+        after = thread.session.labels if session is None else session.labels
+        decisions |= {"plan": _plan(checked, after), "labelled": []}
+    if pending is not None or is_raised:
+        decisions["refused"] = pending and {
+            "message": pending.message,
+            "call_id": pending.call_id,
+            "denial": pending.denial.to_json(),
+        }
+    if result_of and (labels or decisions or is_marked):
+        decisions["labelled"] = [result_of]
+    changes = ((FIELD, labels), (DECISIONS, decisions))
+    return {name: _written(values) for name, values in changes if values}
+
+
+def _values_of(session: SessionRecord) -> tuple[Any, ...]:
+    return session.labels.to_wire(), session.id, session.revision, session.is_partial
+
+
+def _added(before: Labels, labels: Labels) -> Labels:
+    """The part of some labels that changes others, if it is joined to them."""
+    joined = before.join(labels)
+    consumers = frozenset({ALL}) if joined.consumers == before.consumers else labels.consumers
+    return Labels(joined.producers - before.producers, consumers, joined.tags - before.tags)
 
 
 def merge_updates(old: bytes, new: bytes) -> bytes:
-    """Apply an update to the field. This is the reducer of the channel.
+    """Apply an update to a field. This is the reducer of the channels.
 
     An update may also be the whole field of another agent of the session, which began with an
     earlier value of this one. The order of updates does not matter: the session with the higher
@@ -235,7 +272,7 @@ def merge_updates(old: bytes, new: bytes) -> bytes:
     """
     if not isinstance(new, bytes):
         # An error here would end the thread for good: LangGraph has stored the update already.
-        _LOG.warning("Ignored an update of the field `%s` by other code.", FIELD)
+        _LOG.warning("Ignored an update of the field `%s` or `%s` by other code.", *FIELDS)
         return old
     if not isinstance(old, bytes):
         raise _written_elsewhere()
@@ -244,7 +281,11 @@ def merge_updates(old: bytes, new: bytes) -> bytes:
 
 @_cached
 def _joined(old: bytes, new: bytes) -> bytes:
-    stored, changes = _parsed(old or _EMPTY), _parsed(new or _EMPTY)
+    return _written(_merged(_parsed(old), _parsed(new)))
+
+
+def _merged(stored: Mapping[str, Any], update: Mapping[str, Any]) -> dict[str, Any]:
+    changes = dict(update)
     if "seen" in changes and changes["seen"] != stored.get("seen"):
         joined = _labels(stored.get("seen")).join(_labels(changes["seen"]))
         changes["seen"] = joined.to_wire()
@@ -254,14 +295,16 @@ def _joined(old: bytes, new: bytes) -> bytes:
         changes["labelled"] = sorted({*stored.get("labelled", []), *changes["labelled"]})
     if stored.get("refused") and changes.get("refused"):
         del changes["refused"]
-    return json.dumps(stored | changes).encode()
+    changes.pop("result_of", None)
+    return {**stored, **changes}
 
 
 def _newer_session(stored: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     before, after = stored.get("revision", 0), changes["revision"]
     is_same = stored.get("session_id") == changes["session_id"]
     # Other middleware may return the result of a call of another thread, from a cache.
-    is_of_another = not is_same and changes.get("labelled") and "plan" not in changes
+    is_of_result = "result_of" in changes or (changes.get("labelled") and "plan" not in changes)
+    is_of_another = not is_same and is_of_result
     if (is_same and before > after) or (is_of_another and stored.get("session_id")):
         return {name: stored[name] for name in _OF_SESSION if name in stored}
     if is_same and before < after:
@@ -280,6 +323,7 @@ class PolicyState(AgentState[Any]):
 
     # LangGraph uses a reducer only if it is the last annotation.
     sequrity_policy: NotRequired[Annotated[bytes, PrivateStateAttr, merge_updates]]
+    sequrity_decisions: NotRequired[Annotated[bytes, PrivateStateAttr, merge_updates]]
 
 
 class SharedSessionState(TypedDict):
@@ -323,29 +367,47 @@ class SharedSessionState(TypedDict):
 class SharedPolicyState(AgentState[Any], SharedSessionState):
     """The state of an agent with `PolicyMiddleware(shared_session=True)`."""
 
+    sequrity_decisions: NotRequired[Annotated[bytes, PrivateStateAttr, merge_updates]]
 
-def _parsed(value: bytes) -> dict[str, Any]:
-    parsed = json.loads(value)
-    if isinstance(parsed, dict) and parsed.keys() <= _FIELDS:
+
+@_cached
+def _parsed(value: bytes) -> Mapping[str, Any]:
+    parsed = json.loads(value or _EMPTY)
+    if isinstance(parsed, dict) and parsed.keys() <= _KEYS:
         return parsed
     raise _written_elsewhere()
 
 
+def _written(fields: Mapping[str, Any]) -> bytes:
+    return json.dumps(fields, separators=(",", ":")).encode()
+
+
 def _written_elsewhere() -> UsageError:
     msg = (
-        f"Other code than `PolicyMiddleware` wrote the field `{FIELD}` of the state. The policy "
-        "depends on this field; remove it from updates and commands."
+        f"Other code than `PolicyMiddleware` wrote the field `{FIELD}` or `{DECISIONS}` of the "
+        "state. The policy depends on these fields; remove them from updates and commands."
     )
     return UsageError(msg)
 
 
 def _labels(wire: object) -> Labels:
-    return Labels() if wire is None else Labels.from_wire(wire)
+    return NO_LABELS if wire is None else Labels.from_wire(wire)
 
 
-def _checked(plan: Mapping[str, Any]) -> CheckedMessage:
+def _plan(checked: CheckedMessage, after: Labels) -> dict[str, Any]:
+    """The decisions as JSON, without a base that is the session after them."""
+    entries = {
+        call_id: {"digest": call.digest, "denial": call.denial and call.denial.to_json()}
+        for call_id, call in checked.calls.items()
+    }
+    base = None if checked.base == after else checked.base.to_wire()
+    return {"message": checked.message, "entries": entries, "closed": checked.closed, "base": base}
+
+
+def _checked(plan: Mapping[str, Any], after: Labels) -> CheckedMessage:
     calls = {
         call_id: CheckedCall(entry["digest"], entry["denial"] and Denial.from_json(entry["denial"]))
         for call_id, entry in plan["entries"].items()
     }
-    return CheckedMessage(plan["message"], calls, plan["closed"], _labels(plan["base"]))
+    base = after if plan["base"] is None else _labels(plan["base"])
+    return CheckedMessage(plan["message"], calls, plan["closed"], base)

@@ -13,6 +13,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
+from functools import reduce
 from typing import Any, get_type_hints
 
 from langchain.agents.middleware.types import ToolCallRequest
@@ -37,7 +38,9 @@ from langchain_sequrity.middleware.denials import (
 from langchain_sequrity.middleware.live_session import LiveSession, Origin
 from langchain_sequrity.middleware.sessions import SessionLaw, origin_of, stored_session
 from langchain_sequrity.middleware.state import (
+    DECISIONS,
     FIELD,
+    FIELDS,
     CheckedCall,
     CheckedMessage,
     PendingDenial,
@@ -49,6 +52,7 @@ from langchain_sequrity.middleware.state import (
 )
 from langchain_sequrity.middleware.subagents import agents_around, outer_call
 from langchain_sequrity.middleware.verdict import AgentPolicy, CheckResult
+from langchain_sequrity.session_memory import graph_run
 from langchain_sequrity.sqrt.gate import ToolReturn
 from langchain_sequrity.strict_json import loads
 from langchain_sequrity.wire.tool_results import refuse_lost_labels
@@ -68,7 +72,7 @@ class AllowedCall:
     Attributes:
         request: The request to run. Its tool checks what its function gets.
         thread: The state of the thread.
-        field: The field of the state that holds the thread.
+        fields: The fields of the state that hold the thread.
         origin: The message with the call, and the step in which it runs.
         session: The session.
         change: The session's labels after a check that was made when the call ran.
@@ -78,7 +82,7 @@ class AllowedCall:
 
     request: ToolCallRequest
     thread: ThreadState
-    field: bytes
+    fields: Mapping[str, Any]
     origin: Origin
     session: LiveSession
     change: "SessionChange"
@@ -123,11 +127,12 @@ class SessionChange:
 class ResultLabels:
     """The newest labels of results, because the state may not have them.
 
-    Other middleware may replace the result of a call, and drop the update of the state in it.
+    Other middleware may replace the result of a call, and drop the update of the state in it. The
+    state gets them with the next answer of the model.
     """
 
     def __init__(self) -> None:
-        self._labels: OrderedDict[tuple[str, ...], Labels] = OrderedDict()
+        self._labels: OrderedDict[tuple[object, str, str], Labels] = OrderedDict()
 
     def add(self, call: AllowedCall, labels: Labels | None) -> None:
         """Keep the labels of a result, or of what a call had read before it raised."""
@@ -135,31 +140,33 @@ class ResultLabels:
             return
         while len(self._labels) >= _MAX_RESULTS:
             self._labels.popitem(last=False)
-        thread_id = thread_id_of(call.request.runtime.config)
-        self._labels[thread_id, call.origin.message, call.call_id] = labels
+        conversation = _conversation(call.request.runtime.config)
+        self._labels[conversation, call.origin.message, call.call_id] = labels
 
-    def for_messages(
-        self, messages: Iterable[AnyMessage], config: Mapping[str, Any], *, forget: bool
-    ) -> Labels:
+    def for_messages(self, messages: Iterable[AnyMessage], config: Mapping[str, Any]) -> Labels:
         """Join the labels of the results of some messages.
 
         Args:
             messages: The messages of the model, among others.
             config: The run's configuration.
-            forget: Whether the state has them now.
         """
         joined = NO_LABELS
         if not self._labels:
             return joined
-        thread_id, find = thread_id_of(config), self._labels.pop if forget else self._labels.get
+        conversation = _conversation(config)
         for message in messages:
             for call in message.tool_calls if isinstance(message, AIMessage) else ():
-                labels = find((thread_id, message.id or "", call["id"] or ""), None)
+                labels = self._labels.get((conversation, message.id or "", call["id"] or ""))
                 joined = joined if labels is None else joined.join(labels)
         return joined
 
 
-_MAX_RESULTS = 1_000
+_MAX_RESULTS = 10_000
+
+
+def _conversation(config: Mapping[str, Any]) -> object:
+    """The thread, or the run if it has none: some models give the same ids in each run."""
+    return thread_id_of(config) or graph_run(config["configurable"]).control
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,12 +259,12 @@ class Enforcer:
         denial = pending.denial
         is_raised = self.raises and denial.kind != "waits" and thread.pending is None
         message = denial_message(denial, pending.call_id)
-        newer = session.newer_than(thread.session.revision)
-        is_marked = newer is not None or self.policy.engine.ends_in_session(denial.tool or "")
         change = thread_update(
-            session=newer,
+            thread,
+            session=session.record(),
             pending=pending if is_raised else None,
-            labelled=pending.call_id if is_marked else None,
+            result_of=pending.call_id,
+            is_marked=self.policy.engine.ends_in_session(denial.tool or ""),
         )
         reply: ToolReply = _with_update(message, change)
         return reply
@@ -291,7 +298,7 @@ async def check_call(
     enforcer.policy.check_agent(getattr(request.runtime, "tools", None))
     enforcer.policy.learn_defaults([request.tool])
     late = enforcer.asks and await is_late(config, is_async=is_async)
-    state = _compat.state_of_task(config, "messages", FIELD)
+    state = _compat.state_of_task(config, "messages", *FIELDS)
     messages: Sequence[AnyMessage] = state.get("messages") or []
     thread = read_thread(state)
     index, last, answered = last_message(messages)
@@ -301,9 +308,9 @@ async def check_call(
     else:  # the hooks that come before each call have not run: another middleware has jumped
         session = await enforcer.continued_session(thread, before, config, is_async=is_async)
         seen = labels_seen(enforcer.policy, before, thread)
-        seen = seen.join(enforcer.result_labels.for_messages(before, config, forget=False))
+        seen = seen.join(enforcer.result_labels.for_messages(before, config))
         thread = replace(thread, seen=seen, checked=CheckedMessage())
-    pending = PendingCalls(thread, state.get(FIELD, b""), session, last, answered)
+    pending = PendingCalls(thread, state, session, last, answered)
     return _CallCheck(enforcer, request, pending, is_late=late).run()
 
 
@@ -313,14 +320,14 @@ class PendingCalls:
 
     Attributes:
         thread: The state of the thread.
-        field: The field of the state that holds the thread.
+        fields: The fields of the state that hold the thread.
         session: The session.
         message: The message.
         answered: The ids of its calls that have a result.
     """
 
     thread: ThreadState
-    field: bytes
+    fields: Mapping[str, Any]
     session: LiveSession
     message: AIMessage | None
     answered: AbstractSet[str]
@@ -342,7 +349,7 @@ class _CallCheck:
         self._request = request
         self._is_late = is_late
         self._call_id = request.tool_call["id"] or ""
-        self._thread, self._field, self._session = pending.thread, pending.field, pending.session
+        self._thread, self._fields, self._session = pending.thread, pending.fields, pending.session
         self._answered = pending.answered
         self._message = (pending.message and pending.message.id) or ""
         self._origin = origin_of(self._thread.agent, self._message, request.runtime.config)
@@ -408,7 +415,7 @@ class _CallCheck:
         """
         call, tool = request.tool_call, request.tool
         allowed = AllowedCall(
-            request, self._thread, self._field, self._origin, self._session, self._change
+            request, self._thread, self._fields, self._origin, self._session, self._change
         )
         if tool is None:  # LangGraph tells the model that there is no such tool
             return allowed
@@ -500,8 +507,12 @@ class _CallCheck:
                 self._report("human", "answered", call, result)
                 message = ToolMessage(answer.message, name=name, tool_call_id=self._call_id)
                 self._change.make(self._session)
-                session = self._session.newer_than(self._thread.session.revision)
-                change = thread_update(session=session, labelled=self._call_id)
+                change = thread_update(
+                    self._thread,
+                    session=self._session.record(),
+                    result_of=self._call_id,
+                    is_marked=True,
+                )
                 reply: ToolReply = _with_update(message, change)
                 return reply
             tool = self._tool(answer.name)
@@ -581,7 +592,7 @@ def label_result(enforcer: Enforcer, allowed: AllowedCall, result: Any, inner: L
         UsageError: If the tool writes the field of the state that holds the policy's data.
     """
     call, thread, session = allowed.request.tool_call, allowed.thread, allowed.session
-    messages = list(_tool_messages(result, session.id))
+    messages = list(_tool_messages(result, allowed))
     replies = [message for message in messages if message.tool_call_id == call["id"]]
     is_read = enforcer.policy.engine.looks_at_results(call["name"])
     value = _value_of(replies[0]) if replies and is_read else None
@@ -592,13 +603,17 @@ def label_result(enforcer: Enforcer, allowed: AllowedCall, result: Any, inner: L
         return _withheld_reply(enforcer, allowed, value, error, inner)
     if outer_call() is not None and labels != Labels():
         labels_given(labels)
-    newer = session.newer_than(thread.session.revision)
     enforcer.result_labels.add(allowed, labels)
-    change = {}
-    # The mark shows that the state has the effects of the call's end; see `_foresee`.
-    is_marked = returned.labels is not None or enforcer.policy.engine.ends_in_session(call["name"])
-    if labels != Labels() or newer is not None or is_marked:
-        change = thread_update(seen=labels, session=newer, labelled=call["id"])
+    # With a mark the result is not read again (`labels_seen`), and the state has the effects of the
+    # call's end (`_foresee`). Without one, the same labels would be read from it.
+    engine = enforcer.policy.engine
+    change = thread_update(
+        thread,
+        seen=labels,
+        session=session.record(),
+        result_of=allowed.call_id,
+        is_marked=returned.labels is not None or engine.needs_result(call["name"]),
+    )
     return _with_update(_for_parent(enforcer, allowed, result, change), change)
 
 
@@ -743,33 +758,36 @@ def _value_of(message: ToolMessage) -> Any:
         return content
 
 
-def _tool_messages(result: Any, session_id: str) -> Iterator[ToolMessage]:
+def _tool_messages(result: Any, allowed: AllowedCall) -> Iterator[ToolMessage]:
     """The tool messages in the result of a call.
 
     Args:
         result: The result.
-        session_id: The session. A command may contain a copy of its field, as it does if a tool
-            hands its whole state to another agent.
+        allowed: The call. A command may contain a copy of the fields of its session, as it does if
+            a tool hands its whole state to another agent.
 
     Raises:
-        UsageError: If the tool writes the field of the state that holds the policy's data.
+        UsageError: If the tool writes a field of the state that holds the policy's data.
     """
     if isinstance(result, ToolMessage):
         yield result
     elif isinstance(result, list | tuple):
         for part in result:
-            yield from _tool_messages(part, session_id)
+            yield from _tool_messages(part, allowed)
     elif isinstance(result, Overwrite):
-        yield from _tool_messages(result.value, session_id)
+        yield from _tool_messages(result.value, allowed)
     elif isinstance(result, Command):
         for name, value in _updates(result.update):
-            if name == FIELD and not is_field_of(value, session_id):
+            is_written = (name == FIELD and not is_field_of(value, allowed.session.id)) or (
+                name == DECISIONS and value != allowed.fields.get(name)
+            )
+            if is_written:
                 msg = (
-                    f"A tool's command writes the field `{FIELD}`, which only `PolicyMiddleware` "
+                    f"A tool's command writes the field `{name}`, which only `PolicyMiddleware` "
                     "may write. Remove it from the command."
                 )
                 raise UsageError(msg)
-            yield from _tool_messages(value, session_id)
+            yield from _tool_messages(value, allowed)
 
 
 def _updates(update: Any) -> Iterable[tuple[str, Any]]:
@@ -792,8 +810,9 @@ def _for_parent(
         return [_for_parent(enforcer, allowed, part, change) for part in result]
     if not enforcer.law.is_shared or not isinstance(result, Command) or result.graph is None:
         return result
-    update = {name: value for name, value in _updates(result.update) if name != FIELD}
-    whole = merge_updates(allowed.field, change.get(FIELD, b""))
+    update = {name: value for name, value in _updates(result.update) if name not in FIELDS}
+    parts = (fields.get(name, b"") for fields in (allowed.fields, change) for name in FIELDS)
+    whole = reduce(merge_updates, parts)
     goto: Any = result.goto
     if isinstance(goto, list | tuple):
         goto = [_with_field(target, whole) for target in goto]

@@ -586,7 +586,7 @@ def _with_other_sessions(value: bytes) -> bytes:
     return _SESSION_ID.sub(lambda match: match[1] + match[2][::-1], value)
 
 
-_SESSION_ID = re.compile(rb'("session_id": ")([0-9a-f]{32})')
+_SESSION_ID = re.compile(rb'("session_id": ?")([0-9a-f]{32})')
 
 
 def main(arguments: list[str]) -> int:

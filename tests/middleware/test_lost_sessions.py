@@ -267,7 +267,7 @@ class NoticingSaver(SqliteSaver):
 
     def put_writes(self, config: Any, writes: Any, task_id: str, task_path: str = "") -> None:
         super().put_writes(config, writes, task_id, task_path)
-        if any(channel == FIELD and b"labelled" in value for channel, value in writes):
+        if any(channel == FIELD and b"result_of" in value for channel, value in writes):
             self.has_result.set()
 
 

@@ -192,6 +192,22 @@ def test_labels_that_are_set_while_a_tool_runs_stay_whatever_other_middleware_re
     assert till.paid == []
 
 
+def test_labels_that_other_middleware_dropped_do_not_reach_another_run() -> None:
+    tags = [["web"], []]
+
+    @tool("web")
+    def reads() -> str:
+        """Read the web."""
+        with_labels({"page": "page"}, tags=tags.pop(0))
+        return "page"
+
+    policy = 'tool "pay" { must deny when euros.tags overlaps {"web"}; }'
+    script = (calling(("web", {})), PAYS)  # the model gives the same ids in each run
+    till, around = Till(), [wrap_tool_call(unwraps)]
+    run = agent(policy, [reads, till.pay], *script, middleware=around, labels=["web"])
+    assert [kinds(run.invoke(ask()))[-1] for _ in range(2)] == ["policy", "made"]
+
+
 @pytest.mark.parametrize(("policy", "most"), [(ONCE, 1), (TWICE, 1), (NO_RULES, 2)])
 async def test_a_call_that_the_session_counts_does_not_run_twice_at_the_same_time(
     policy: str, most: int

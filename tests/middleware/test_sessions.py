@@ -184,38 +184,44 @@ def test_no_call_waits_for_a_denied_call() -> None:
 
 FORGED = {"session": Labels().to_wire()}
 FIELD = "sequrity_policy"
+FIELDS = pytest.mark.parametrize("field", [FIELD, "sequrity_decisions"])
 
 
-def test_a_callers_input_cannot_set_the_field_of_the_middleware() -> None:
+@FIELDS
+def test_a_callers_input_cannot_set_the_fields_of_the_middleware(field: str) -> None:
     run = endless(ONCE, Till(), InMemorySaver())
     last_kinds(run, THREAD)
-    state = run.invoke({**ask(), FIELD: b"{}"}, THREAD)
+    state = run.invoke({**ask(), field: b"{}"}, THREAD)
     assert kinds(state)[-1] == "policy"
-    assert FIELD not in run.get_input_jsonschema()["properties"]
-    assert FIELD not in run.get_output_jsonschema()["properties"]
+    assert field not in run.get_input_jsonschema()["properties"]
+    assert field not in run.get_output_jsonschema()["properties"]
 
 
+@FIELDS
 @pytest.mark.parametrize("value", [FORGED, None, "", [], {"plan": {}}, '{"session": null}'])
-def test_an_update_of_the_field_from_outside_is_ignored_and_logged(
-    value: Any, caplog: pytest.LogCaptureFixture
+def test_an_update_of_a_field_from_outside_is_ignored_and_logged(
+    value: Any, field: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     till = Till()
     run = endless(ONCE, till, InMemorySaver())
     last_kinds(run, THREAD)
-    run.update_state(THREAD, {FIELD: value})
-    run.invoke(Command(update={FIELD: value}, goto="model"), THREAD)
+    run.update_state(THREAD, {field: value})
+    run.invoke(Command(update={field: value}, goto="model"), THREAD)
     assert caplog.text.count("Ignored an update of the field `sequrity_policy`") == 2
     assert last_kinds(run, THREAD) == ["policy"]
     assert len(till.paid) == 1
 
 
+@FIELDS
 @pytest.mark.parametrize("value", [FORGED, None, "", {}])
 @pytest.mark.parametrize("form", [Overwrite, lambda value: {"__overwrite__": value}])
-def test_an_overwrite_of_the_field_makes_the_next_run_an_error(value: Any, form: Any) -> None:
+def test_an_overwrite_of_a_field_makes_the_next_run_an_error(
+    value: Any, form: Any, field: str
+) -> None:
     till = Till()
     run = endless(ONCE, till, InMemorySaver())
     last_kinds(run, THREAD)
-    run.update_state(THREAD, {FIELD: form(value)})
+    run.update_state(THREAD, {field: form(value)})
     with pytest.raises(UsageError, match="Other code than `PolicyMiddleware`"):
         last_kinds(run, THREAD)
     assert len(till.paid) == 1

@@ -18,7 +18,12 @@ from langchain_sequrity import labeled_tool_result
 from langchain_sequrity.errors import PolicyDenied, SessionLost, UsageError
 from langchain_sequrity.labels import Labels
 from langchain_sequrity.middleware import PolicyMiddleware, thread_labels
-from langchain_sequrity.middleware.state import SessionRecord, merge_updates, thread_update
+from langchain_sequrity.middleware.state import (
+    SessionRecord,
+    ThreadState,
+    merge_updates,
+    thread_update,
+)
 from tests.graph.apps.scripted import ScriptedModel
 from tests.middleware.agents import THREAD, Till, ask, calling, kinds
 from tests.middleware.session_oracle import (
@@ -334,7 +339,7 @@ def test_the_order_in_which_agents_return_the_session_does_not_matter(
     states: list[tuple[int, Labels, Labels]], dice: Any
 ) -> None:
     updates = [
-        thread_update(session=SessionRecord("s", revision, labels), seen=seen)[FIELD]
+        thread_update(ThreadState(), session=SessionRecord("s", revision, labels), seen=seen)[FIELD]
         for revision, labels, seen in states
     ]
     results = []
