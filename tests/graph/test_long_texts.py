@@ -83,23 +83,22 @@ class Dice(random.Random):
             self.long.add(text)
         return text
 
-    def value(self, depth: int = 0) -> Any:
-        make = self.choice(_MAKERS[: 4 if depth > 3 else None])
-        return make(self, depth + 1)
+    def page(self) -> Page:
+        return Page(title=self.text(), parts=[self.text(), {self.text(): self.text()}])
 
-    def values(self, depth: int) -> list[Any]:
-        return [self.value(depth) for _ in range(self.randrange(4))]
+    def value(self, depth: int = 0) -> Any:
+        make = self.choice(_MAKERS[: 3 if depth > 3 else None])
+        return make(self, depth + 1)
 
 
 _MAKERS: list[Callable[[Dice, int], Any]] = [
     lambda dice, _: dice.text(),
     lambda dice, _: dice.text().encode(),
     lambda dice, _: {dice.text(), dice.text().encode()},
-    lambda dice, depth: dice.values(depth),
-    lambda dice, depth: tuple(dice.values(depth)),
+    lambda dice, depth: [dice.value(depth), dice.value(depth)],
     lambda dice, depth: {dice.text(): dice.value(depth), "a": dice.value(depth)},
-    lambda dice, depth: Page(title=dice.text(), parts=dice.values(depth)),
     lambda dice, depth: Leaf(dice.text(), dice.value(depth)),
+    lambda dice, _: dice.page(),
     lambda dice, _: HumanMessage(dice.text(), id="1", additional_kwargs={"x": dice.text()}),
     lambda dice, _: AIMessage([{"type": "text", "text": dice.text()}], id="2"),
     lambda dice, _: Document(dice.text(), metadata={"source": dice.text()}),
@@ -109,7 +108,8 @@ _MAKERS: list[Callable[[Dice, int], Any]] = [
 _OTHER_TYPES: list[Callable[[Dice], Any]] = [
     lambda dice: bytearray(dice.text().encode()),
     lambda dice: OrderedDict({dice.text(): dice.value()}),
-    lambda dice: deque(dice.values(0), maxlen=9),
+    lambda dice: deque([dice.value()], maxlen=9),
+    lambda dice: (dice.value(), Page(title=dice.value())),
     lambda dice: Counter({dice.text(): 2}),
     lambda dice: frozenset({dice.text(), (dice.text(),)}),
     lambda dice: Decimal("1" + "2" * dice.randrange(99)),
@@ -126,7 +126,7 @@ def travels(dice: Dice) -> Any:
     def write(state: State) -> dict[str, Any]:
         return {
             "value": [state["given"], dice.value()],
-            "page": Page(title=dice.text(), parts=[dice.value()]),
+            "page": dice.page(),
             "leaf": Leaf(dice.text(), dice.value()),
             "text": dice.text(),
             "listed": [dice.text(), dice.value()],
