@@ -199,7 +199,7 @@ def local() -> Iterator[LocalServer]:
 
 
 def test_texts_that_the_local_server_takes_are_sent_as_they_are() -> None:
-    assert TEXT_CHARACTERS == DEFAULT_LIMITS.text
+    assert DEFAULT_LIMITS.text == TEXT_CHARACTERS
     with ObjectHandles().in_use() as objects:
         assert encode("x" * TEXT_CHARACTERS, "x") == "x" * TEXT_CHARACTERS
         assert encode("x" * (TEXT_CHARACTERS + 1), "x")["value"] == {"characters": 2_000_001}
@@ -284,7 +284,7 @@ LONG = "A letter that is longer than the limit of these tests."
         ('must deny when letter.value == "secret"', None, False),
         ('must deny when not letter.value == "secret"', None, False),
         ("must deny when letter.value in {int 1..9}", None, False),
-        ("must deny when letter.value in {str matching r\".*\"} and not \"write\" in letter.producers", None, True),
+        ('must deny when letter.value in {str matching r".*"} and not "write" in letter.producers', None, True),
         ("must deny when letter.value == other.value", LONG, False),
         ("must deny when letter.value == other.value", LONG + "!", True),
         ("must deny when letter.value == other.value", "secret", True),
@@ -333,8 +333,10 @@ def test_what_classifiers_and_blockers_cannot_read_is_refused(
     model = ChatSequrity("any/model", base_url=local.base_url, features=header)
     with pytest.raises(UsageError) as caught:
         secured(letters("short", letter), model).invoke({})
-    assert str(caught.value).startswith("Field `other` of what node `write` returned has a text of 5")
-    with pytest.raises(UsageError, match="^Field `letter` has a text of 5"):
+    assert str(caught.value).startswith(
+        "Field `other` of what node `write` returned has a text of 5"
+    )
+    with pytest.raises(UsageError, match=r"^Field `letter` has a text of 5"):
         secured(letters("short"), model).invoke({"letter": letter})
     assert secured(letters("short"), model).invoke({})["sent"]
 
@@ -450,7 +452,7 @@ def test_a_large_text_is_stored_as_often_as_it_is_written_and_never_sent(
             stored.append(_bytes_of(graph.checkpointer))
     assert len(json.dumps(list(sent))) < 20_000
     plain, executor = stored
-    assert executor < 2.1 * plain
+    assert executor < plain + 1.1 * size
 
 
 @pytest.mark.usefixtures("_short")
@@ -461,7 +463,9 @@ def test_another_process_continues_a_thread_with_long_texts_without_the_old_sess
     for value in ("first", "again"):
         for command in ({"folded": [LONG]}, Command(resume=value)):
             with SqliteSaver.from_conn_string(path) as saver:
-                executor = secured(relay([LONG, {LONG: LONG}], asks=True), model, checkpointer=saver)
+                executor = secured(
+                    relay([LONG, {LONG: LONG}], asks=True), model, checkpointer=saver
+                )
                 state = executor.invoke(command, thread())
             forget(local)
         assert (state["given"], state["answer"]) == (True, value)
