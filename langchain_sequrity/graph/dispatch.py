@@ -11,7 +11,6 @@ one set of labels, so they are joined to the labels of the node.
 import logging
 from collections.abc import Callable, Iterable, Mapping, MutableMapping, MutableSequence, Sequence
 from collections.abc import Set as AbstractSet
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import reduce
 from types import MappingProxyType
@@ -534,12 +533,14 @@ class ClientTools:
             channels: The state.
 
         Returns:
-            A sentence; empty if no field is large.
+            A text; empty if no field is large.
         """
         sizes: dict[str, int] = {}
         for name, codec in self._fields.items():
-            with suppress(UsageError):  # a value that cannot be sent has an error of its own
+            try:
                 sizes[name] = len(dumps(codec.write(channels[name])))
+            except UsageError as error:  # a sum has grown too long
+                return str(error)
         large = [name for name, size in sizes.items() if size > _LARGE]
         if not large:
             return ""

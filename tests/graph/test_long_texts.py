@@ -11,6 +11,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, TypedDict
 
+import httpx
 import pytest
 from langchain_core.documents import Document
 from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, RemoveMessage
@@ -23,7 +24,7 @@ from langgraph.types import CachePolicy, Command, Overwrite, Send, interrupt
 from pydantic import BaseModel
 
 from langchain_sequrity import ChatSequrity
-from langchain_sequrity.errors import PolicyDenied, ProgramFailed, UsageError
+from langchain_sequrity.errors import PolicyDenied, ProgramFailed, StatusError, UsageError
 from langchain_sequrity.graph.codec import values
 from langchain_sequrity.graph.codec.values import ObjectHandles, allowed_types, decode, encode
 from langchain_sequrity.graph.limits import TEXT_CHARACTERS
@@ -394,20 +395,52 @@ def test_a_long_part_of_a_sum_of_texts_is_refused_and_a_reducer_of_its_own_takes
     assert secured(graph, model).invoke({"folded": LONG})["folded"] == LONG * 3
 
 
+def three_parts(value: Any) -> Any:
+    """Nodes that add up a value three times, and one that reads the sum."""
+
+    def write(_state: Parts) -> dict[str, Any]:
+        return {"text" if isinstance(value, str) else "listed": value}
+
+    def look(state: Parts) -> dict[str, Any]:
+        return {"size": len(state["text"]) + len(state["listed"])}
+
+    nodes = [("one", write), ("two", write), ("three", write), look]
+    return StateGraph(Parts).add_sequence(nodes).set_entry_point("one")
+
+
+class Parts(TypedDict, total=False):
+    text: Annotated[str, operator.add]
+    listed: Annotated[list[str], operator.add]
+    size: int
+
+
+NOTE = "Large fields of the state: `{}` has {} bytes as JSON, in each call of `look`."
+
+
+@pytest.mark.parametrize(
+    ("value", "note"),
+    [
+        ("x" * 900_000, "Field `text` is a sum of `str` that the service adds up, and the value has 2,700,000"),
+        (["x" * 1_900_000], NOTE.format("listed", "5,700,010")),
+    ],
+    ids=["sum", "call"],
+)  # fmt: skip
 def test_an_error_about_a_limit_names_the_large_fields_and_the_calls_that_have_them(
-    local: LocalServer,
+    local: LocalServer, value: Any, note: str
 ) -> None:
-    def write(_state: State) -> dict[str, Any]:
-        return {"given": ["x" * 1_900_000] * 3}
-
-    def look(state: State) -> dict[str, Any]:
-        return {"text": str(len(state["given"]))}
-
-    graph = StateGraph(State).add_sequence([write, look]).set_entry_point("write")
+    model = ChatSequrity("any/model", base_url=local.base_url)
     with pytest.raises(ProgramFailed) as caught:
-        secured(graph, ChatSequrity("any/model", base_url=local.base_url)).invoke({})
-    note = "`given` has 5,700,010 bytes as JSON, in each call of `look`"
-    assert any(note in text for text in caught.value.__notes__)
+        secured(three_parts(value), model).invoke({})
+    assert any(text.startswith(note) for text in caught.value.__notes__)
+
+
+def test_an_error_about_the_size_of_a_request_names_the_large_fields() -> None:
+    refusal = httpx.Response(413, json={"error": {"message": "too large"}})
+    with httpx.Client(transport=httpx.MockTransport(lambda _: refusal)) as client:
+        model = ChatSequrity("any/model", base_url="http://127.0.0.1:1", http_client=client)
+        with pytest.raises(StatusError) as caught:
+            secured(three_parts("x"), model).invoke({"text": "x" * 200_000})
+    assert NOTE.format("text", "200,002") in caught.value.__notes__
 
 
 # -- threads
