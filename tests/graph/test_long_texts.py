@@ -342,6 +342,35 @@ def test_what_classifiers_and_blockers_cannot_read_is_refused(
     assert secured(letters("short"), model).invoke({})["sent"]
 
 
+@pytest.mark.usefixtures("_short")
+def test_what_they_cannot_read_is_refused_also_in_a_packet_and_if_it_is_changed_in_place(
+    local: LocalServer,
+) -> None:
+    def change(state: State) -> dict[str, Any]:
+        state["value"].append(LONG)
+        return {"text": "changed"}
+
+    def split(state: State) -> list[Send]:
+        return [Send("work", {"given": state["text"] * 2})]
+
+    def work(state: State) -> dict[str, Any]:
+        return {"answer": state["given"]}
+
+    graph: Any = StateGraph(State).add_node(change).add_node(work)
+    changing, sending = graph.add_edge(START, "change"), StateGraph(State).add_node(work)
+    sending.add_conditional_edges(START, split, ["work"])
+    header = FeaturesHeader.dual_llm(blockers=["url_blocker"])
+    model = ChatSequrity("any/model", base_url=local.base_url, features=header)
+    with pytest.raises(
+        UsageError, match=r"^Field `value`, which node `change` changed in place, has"
+    ):
+        secured(changing, model).invoke({"value": []})
+    with pytest.raises(
+        UsageError, match=r"^The argument of a `Send` to `work` by the router `split`"
+    ):
+        secured(sending, model).invoke({"text": "x" * SHORT})
+
+
 class Query(TypedDict, total=False):
     query: str
     output_schema: Any
@@ -503,6 +532,33 @@ def test_another_process_continues_a_thread_with_long_texts_without_the_old_sess
             forget(local)
         assert (state["given"], state["answer"]) == (True, value)
         assert state["value"] == [LONG, {LONG: LONG}]
+
+
+@pytest.mark.usefixtures("_short")
+def test_a_failed_node_leaves_a_long_text_beside_an_object_that_it_has_changed(
+    local: LocalServer,
+) -> None:
+    attempts = []
+
+    def write(_state: State) -> dict[str, Any]:
+        return {"value": [Document("page"), LONG]}
+
+    def change(state: State) -> dict[str, Any]:
+        document, text = state["value"]
+        attempts.append((document.page_content, text))
+        document.page_content = "changed"
+        if len(attempts) == 1:
+            msg = "no ink"
+            raise OSError(msg)
+        return {"answer": text}
+
+    graph = StateGraph(State).add_sequence([write, change]).set_entry_point("write")
+    saver, model = InMemorySaver(), ChatSequrity("any/model", base_url=local.base_url)
+    with pytest.raises(OSError, match="no ink"):
+        secured(graph, model, checkpointer=saver).invoke({}, thread())
+    state = secured(graph, model, checkpointer=saver).invoke(None, thread())
+    assert attempts == [("page", LONG)] * 2
+    assert state["answer"] == state["value"][1] == LONG
 
 
 @pytest.mark.usefixtures("_short")
