@@ -8,6 +8,7 @@ import sqlite3
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Iterator
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, TypedDict
 
@@ -68,6 +69,12 @@ class State(TypedDict, total=False):
     messages: Annotated[list[AnyMessage], add_messages]
     answer: Any
     way: Any
+
+
+def chain(schema: Any, *nodes: Any) -> Any:
+    """A graph that runs nodes one after the other."""
+    graph: Any = StateGraph(schema).add_sequence(nodes)
+    return graph.add_edge(START, next(iter(graph.nodes)))
 
 
 class Dice(random.Random):
@@ -182,7 +189,7 @@ def test_long_texts_anywhere_in_a_state_arrive_as_in_langgraph(
         for index in (0, 1):
             dice = Dice(seed)
             given, answer = dice.value(), dice.value()
-            graph = Twins(lambda dice=dice: travels(dice), model).of(checkpointer=InMemorySaver)[index]  # type: ignore[misc] # fmt: skip
+            graph = Twins(partial(travels, dice), model).of(checkpointer=InMemorySaver)[index]
             graph.invoke({"given": given}, thread())
             states.append(describe(graph.invoke(Command(resume=answer), thread())))
     assert states[1] == states[0]
@@ -210,7 +217,7 @@ def test_texts_that_the_local_server_takes_are_sent_as_they_are() -> None:
 
 @pytest.mark.usefixtures("_short")
 def test_equal_texts_have_equal_handles_everywhere_and_are_stored_with_each_value() -> None:
-    text, handles = "long " * 9, set()
+    text, handles = "long " * 9, set[str]()
     for _ in range(2):  # two runs
         run = ObjectHandles()
         for copied in (text, "".join(list(text)), text):
@@ -268,7 +275,7 @@ def letters(letter: Any, other: Any = None) -> Any:
     def send(state: Letters) -> dict[str, Any]:
         return {"sent": (state["letter"], state.get("other")) == (letter, other)}
 
-    return StateGraph(Letters).add_sequence([write, send]).set_entry_point("write")
+    return chain(Letters, write, send)
 
 
 LONG = "A letter that is longer than the limit of these tests."
@@ -389,8 +396,9 @@ def test_a_long_text_that_a_tool_of_the_service_reads_is_refused_with_field_and_
 
     model = ChatSequrity("any/model", base_url=local.base_url)
     option = {"internal_tool": "parse_with_ai", "reads": ["query", "output_schema"], "writes": ["found"]}  # fmt: skip
-    for nodes, given in (([write, ask], {}), ([ask], {"query": LONG})):
-        graph = StateGraph(Query).add_sequence(nodes).set_entry_point(nodes[0].__name__)
+    cases: list[Any] = [([write, ask], {}), ([ask], {"query": LONG})]
+    for nodes, given in cases:
+        graph = chain(Query, *nodes)
         with pytest.raises(UsageError) as caught:
             secured(graph, model, {"ask": option}).invoke(given)
         text = str(caught.value)
@@ -416,11 +424,11 @@ def test_a_long_part_of_a_sum_of_texts_is_refused_and_a_reducer_of_its_own_takes
 
     model = ChatSequrity("any/model", base_url=local.base_url)
     with pytest.raises(UsageError) as caught:
-        secured(StateGraph(Sums).add_sequence([add]).set_entry_point("add"), model).invoke({})
+        secured(chain(Sums, add), model).invoke({})
     assert "Field `text` of what node `add` returned is a sum of `str`" in str(caught.value)
     assert "has 54 characters" in str(caught.value)
     assert "Annotated[…, lambda a, b: a + b]" in str(caught.value)
-    graph = StateGraph(Sums).add_sequence([fold]).set_entry_point("fold")
+    graph = chain(Sums, fold)
     assert secured(graph, model).invoke({"folded": LONG})["folded"] == LONG * 3
 
 
@@ -433,8 +441,8 @@ def three_parts(value: Any) -> Any:
     def look(state: Parts) -> dict[str, Any]:
         return {"size": len(state["text"]) + len(state["listed"])}
 
-    nodes = [("one", write), ("two", write), ("three", write), look]
-    return StateGraph(Parts).add_sequence(nodes).set_entry_point("one")
+    nodes: list[Any] = [("one", write), ("two", write), ("three", write), look]
+    return chain(Parts, *nodes)
 
 
 class Parts(TypedDict, total=False):
@@ -497,7 +505,7 @@ def relay(text: Any, *, asks: bool = False) -> Any:
     def read_again(state: State) -> dict[str, Any]:
         return {"page": Page(title=state["way"]), "given": state["value"] == text}
 
-    return StateGraph(State).add_sequence([write, read, read_again]).set_entry_point("write")
+    return chain(State, write, read, read_again)
 
 
 @pytest.mark.parametrize("size", [2_000_001, pytest.param(20_000_000, marks=pytest.mark.long)])
@@ -523,7 +531,8 @@ def test_another_process_continues_a_thread_with_long_texts_without_the_old_sess
 ) -> None:
     path, model = str(tmp_path / "threads"), ChatSequrity("any/model", base_url=local.base_url)
     for value in ("first", "again"):
-        for command in ({"folded": [LONG]}, Command(resume=value)):
+        commands: list[Any] = [{"folded": [LONG]}, Command(resume=value)]
+        for command in commands:
             with SqliteSaver.from_conn_string(path) as saver:
                 executor = secured(
                     relay([LONG, {LONG: LONG}], asks=True), model, checkpointer=saver
@@ -552,10 +561,10 @@ def test_a_failed_node_leaves_a_long_text_beside_an_object_that_it_has_changed(
             raise OSError(msg)
         return {"answer": text}
 
-    graph = StateGraph(State).add_sequence([write, change]).set_entry_point("write")
+    graph = chain(State, write, change)
     saver, model = InMemorySaver(), ChatSequrity("any/model", base_url=local.base_url)
     with pytest.raises(OSError, match="no ink"):
-        secured(graph, model, checkpointer=saver).invoke({}, thread())
+        secured(graph, model, checkpointer=saver).invoke({}, thread(), durability="exit")
     state = secured(graph, model, checkpointer=saver).invoke(None, thread())
     assert attempts == [("page", LONG)] * 2
     assert state["answer"] == state["value"][1] == LONG
@@ -567,7 +576,8 @@ def test_an_approved_call_gets_a_long_text_in_another_process(
 ) -> None:
     path, policy = str(tmp_path / "threads"), 'tool "send" { should deny always; }'
     model = ChatSequrity("any/model", base_url=local.base_url, policy=policy, features=DUAL)
-    for command in ({}, Command(resume={"decisions": [{"type": "approve"}]})):
+    commands: list[Any] = [{}, Command(resume={"decisions": [{"type": "approve"}]})]
+    for command in commands:
         with SqliteSaver.from_conn_string(path) as saver:
             executor = secured(
                 letters(LONG, [LONG]), model, checkpointer=saver, on_denied="interrupt"
@@ -591,7 +601,7 @@ def test_a_long_text_comes_from_the_cache_of_a_node_in_another_run(local: LocalS
     graph.add_node("write", write, cache_policy=CachePolicy())
     graph.add_node("send", send)
     graph.add_edge(START, "write").add_edge("write", "send")
-    cache = InMemoryCache()
+    cache: InMemoryCache[Any] = InMemoryCache()
     model = ChatSequrity("any/model", base_url=local.base_url)
     for _ in range(2):
         state = secured(graph, model, cache=cache).invoke({"other": 1})
