@@ -29,6 +29,9 @@ TEXT_CHARACTERS = 2_000_000
 The programs of the local server take no longer texts.
 """
 
+TEXT_BYTES = 5_000_000
+"""Bytes of its JSON. The local server's programs make no larger calls."""
+
 VALUE_DEPTH = 64
 """Nesting levels of a value. With those of the request around it they stay below 100, where some
 servers stop."""

@@ -28,7 +28,7 @@ from langchain_sequrity import ChatSequrity
 from langchain_sequrity.errors import PolicyDenied, ProgramFailed, StatusError, UsageError
 from langchain_sequrity.graph.codec import values
 from langchain_sequrity.graph.codec.values import ObjectHandles, allowed_types, decode, encode
-from langchain_sequrity.graph.limits import TEXT_CHARACTERS
+from langchain_sequrity.graph.limits import TEXT_BYTES, TEXT_CHARACTERS
 from langchain_sequrity.headers import FeaturesHeader
 from langchain_sequrity.local import LocalServer
 from langchain_sequrity.local.interpreter.machine import DEFAULT_LIMITS
@@ -207,12 +207,22 @@ def local() -> Iterator[LocalServer]:
 
 
 def test_texts_that_the_local_server_takes_are_sent_as_they_are() -> None:
-    assert DEFAULT_LIMITS.text == TEXT_CHARACTERS
+    assert (DEFAULT_LIMITS.text, DEFAULT_LIMITS.outgoing) == (TEXT_CHARACTERS, TEXT_BYTES)
     with ObjectHandles().in_use() as objects:
-        assert encode("x" * TEXT_CHARACTERS, "x") == "x" * TEXT_CHARACTERS
-        assert encode("x" * (TEXT_CHARACTERS + 1), "x")["value"] == {"characters": 2_000_001}
+        for character, count in (
+            ("x", 2_000_000),
+            ("界", 1_666_666),
+            ("\n", 2_000_000),
+            ("\0", 833_333),
+        ):
+            assert encode(character * count, "x") == character * count
+        assert encode(b"x" * 1_500_000, "x")["value"].startswith("eHh4")
+        assert not objects.fresh
+        for character, count in (("x", 2_000_001), ("界", 1_666_667), ("\0", 833_334)):
+            assert encode(character * count, "x")["value"] == {"characters": count}
+            assert encode({character * count: 1}, "x")["__type__"] == "dict"
         assert encode(b"x" * 1_500_001, "x")["value"] == {"bytes": 1_500_001}
-        assert len(objects.fresh) == 2
+        assert len(objects.fresh) == 4
 
 
 @pytest.mark.usefixtures("_short")
@@ -509,11 +519,16 @@ def relay(text: Any, *, asks: bool = False) -> Any:
 
 
 @pytest.mark.parametrize("size", [2_000_001, pytest.param(20_000_000, marks=pytest.mark.long)])
-@pytest.mark.parametrize("kind", ["text", "bytes", "nested"])
+@pytest.mark.parametrize("kind", ["text", "wide", "bytes", "nested"])
 def test_a_large_text_is_stored_as_often_as_it_is_written_and_never_sent(
     local: LocalServer, size: int, kind: str
 ) -> None:
-    text: Any = {"text": "x" * size, "bytes": b"x" * size, "nested": [{"a": "x" * size}]}[kind]
+    text: Any = {
+        "text": "x" * size,
+        "wide": "界" * (size - 200_000),
+        "bytes": b"x" * size,
+        "nested": [{"a": "x" * size}],
+    }[kind]
     stored = []
     with noted(local.base_url) as (model, sent):
         for graph in Twins(lambda: relay(text), model).of(checkpointer=_saver):
@@ -522,7 +537,7 @@ def test_a_large_text_is_stored_as_often_as_it_is_written_and_never_sent(
             stored.append(_bytes_of(graph.checkpointer))
     assert len(json.dumps(list(sent))) < 20_000
     plain, executor = stored
-    assert executor < plain + 1.1 * size
+    assert executor < 1.3 * plain
 
 
 @pytest.mark.usefixtures("_short")

@@ -67,7 +67,7 @@ from typing_extensions import ReadOnly, TypeAliasType, is_typeddict, override
 from langchain_sequrity import _compat
 from langchain_sequrity.display import plain
 from langchain_sequrity.errors import BadReply, UsageError
-from langchain_sequrity.graph.limits import TEXT_CHARACTERS, VALUE_DEPTH
+from langchain_sequrity.graph.limits import TEXT_BYTES, TEXT_CHARACTERS, VALUE_DEPTH
 from langchain_sequrity.graph.program import ABSENT
 from langchain_sequrity.labels import LabeledUpdate
 
@@ -463,9 +463,17 @@ LongText = str | bytes
 
 
 def _is_long(value: LongText) -> bool:
-    """Whether a text, or bytes as Base64, have more characters than the service takes."""
-    characters = len(value) if isinstance(value, str) else 4 * -(-len(value) // 3)
-    return characters > TEXT_CHARACTERS
+    """Whether a text, or bytes as Base64, are longer than what the service takes."""
+    if isinstance(value, bytes):
+        return 4 * -(-len(value) // 3) > TEXT_CHARACTERS
+    if len(value) > TEXT_CHARACTERS:
+        return True
+    if _WIDEST * len(value) <= TEXT_BYTES:
+        return False
+    return len(json.dumps(value, ensure_ascii=False).encode(errors="surrogatepass")) > TEXT_BYTES
+
+
+_WIDEST = len(r"\u0000")  # bytes of a character in JSON
 
 
 def _long_text_handle(value: LongText) -> str:
