@@ -45,6 +45,7 @@ SHORT = 24
 @pytest.fixture
 def _short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(values, "TEXT_CHARACTERS", SHORT)
+    monkeypatch.setattr(values, "_SHORT", SHORT)
 
 
 class Page(BaseModel):

@@ -468,12 +468,11 @@ def _is_long(value: LongText) -> bool:
         return 4 * -(-len(value) // 3) > TEXT_CHARACTERS
     if len(value) > TEXT_CHARACTERS:
         return True
-    if _WIDEST * len(value) <= TEXT_BYTES:
-        return False
     return len(json.dumps(value, ensure_ascii=False).encode(errors="surrogatepass")) > TEXT_BYTES
 
 
-_WIDEST = len(r"\u0000")  # bytes of a character in JSON
+_SHORT = TEXT_BYTES // len(r"\u0000")
+"""A text of at most so many characters is never long: a character has at most six bytes in JSON."""
 
 
 def _long_text_handle(value: LongText) -> str:
@@ -740,7 +739,7 @@ def _encode_text(value: str) -> Json:
         return {TYPE: "str", VALUE: value}
     if not value.isascii():
         _check_utf8(value)
-    if _is_long(value) and (objects := current_objects()) is not None:
+    if len(value) > _SHORT and _is_long(value) and (objects := current_objects()) is not None:
         return _encode_long_text(value, objects)
     return value
 
@@ -789,7 +788,7 @@ SCALARS: dict[type, Callable[[Any], Json]] = {
 def _encode_dict(value: dict[Any, Any], depth: int, allowed: AllowedTypes) -> Json:
     encoded = {}
     for key, item in value.items():
-        if type(key) is not str or key == TYPE or _is_long(key):
+        if type(key) is not str or key == TYPE or (len(key) > _SHORT and _is_long(key)):
             pairs = [[_encode(part, depth + 2, allowed) for part in pair] for pair in value.items()]
             return {TYPE: "dict", VALUE: pairs}
         if not key.isascii():
