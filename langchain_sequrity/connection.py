@@ -202,9 +202,15 @@ class Connection:
     @property
     def is_guarded(self) -> bool:
         """Whether the caller gave rules that may deny a call."""
+        return self.policy is not None or self.is_screened
+
+    @property
+    def is_screened(self) -> bool:
+        """Whether classifiers or blockers check what calls and results contain."""
         features = self.features
-        screens = features and (features.content_classifiers or features.content_blockers)
-        return self.policy is not None or bool(screens)
+        return features is not None and bool(
+            features.content_classifiers or features.content_blockers
+        )
 
     @cached_property
     def uses_session(self) -> bool:

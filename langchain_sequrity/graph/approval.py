@@ -266,8 +266,7 @@ class DenialHandler:
                 "its rules change or read labels of the session, which a new session does not have"
             )
             raise NotApprovable(msg)
-        features = self._connection.features
-        if features and (features.content_classifiers or features.content_blockers):
+        if self._connection.is_screened:
             msg = "its result would bypass the classifiers and blockers of `features`"
             raise NotApprovable(msg)
 

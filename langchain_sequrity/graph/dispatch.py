@@ -9,7 +9,7 @@ one set of labels, so they are joined to the labels of the node.
 """
 
 import logging
-from collections.abc import Iterable, Mapping, MutableMapping, MutableSequence, Sequence
+from collections.abc import Callable, Iterable, Mapping, MutableMapping, MutableSequence, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from functools import reduce
@@ -25,6 +25,7 @@ from langgraph.types import Command, Send
 
 from langchain_sequrity import _compat
 from langchain_sequrity._compat import MISSING
+from langchain_sequrity.connection import Connection
 from langchain_sequrity.display import plain
 from langchain_sequrity.errors import (
     BadReply,
@@ -36,6 +37,7 @@ from langchain_sequrity.errors import (
 from langchain_sequrity.graph.analysis.reads_and_writes import (
     annotations_of_fields,
     annotations_of_packets,
+    quoted,
 )
 from langchain_sequrity.graph.analysis.spec import ROOT, GraphSpec, NodeSpec
 from langchain_sequrity.graph.codec.channels import (
@@ -53,7 +55,10 @@ from langchain_sequrity.graph.codec.values import (
     allowed_types,
     decode,
     encode,
+    long_text_in,
 )
+from langchain_sequrity.graph.limits import TEXT_CHARACTERS
+from langchain_sequrity.graph.options import NodeOptions
 from langchain_sequrity.graph.program import (
     ABSENT,
     CHANGED,
@@ -344,6 +349,10 @@ def refuse_arguments(
 
 _log = logging.getLogger(__name__)
 
+_LARGE = 100_000  # bytes of JSON
+
+_MOST_NAMED = 5
+
 _DECLARE = {
     "node": "`add_node(…, destinations=(…))`, or annotate the node `-> Command[Literal[…]]`",
     "router": "add it to the path map of `add_conditional_edges`",
@@ -420,21 +429,50 @@ class NodeResult:
     goto: tuple[Send | str, ...] = ()
 
 
+TextReader = Callable[[str | None], str]
+
+
+def text_readers(connection: Connection, options: Mapping[str, NodeOptions]) -> TextReader:
+    """What at the service has to read a text, so that no long one of it can stay on the client.
+
+    Args:
+        connection: Policy and features of the runs.
+        options: Options by node.
+
+    Returns:
+        A function from a field, or `None` for the argument of a `Send`, to what reads it; empty if
+        nothing does.
+    """
+    if connection.is_screened:
+        return lambda _: "the classifiers and blockers of `features` check"
+    readers: dict[str | None, str] = {
+        field: f"the service's own tool `{option.internal_tool}` (node `{node}`) reads"
+        for node, option in options.items()
+        if option.internal_tool is not None
+        for field in option.reads or ()
+    }
+    return lambda field: readers.get(field, "")
+
+
 class ClientTools:
     """The client side of all tools of a program.
 
     Args:
         spec: The user's graph.
         program: The graph as a program.
+        text_reader: What at the service has to read the texts of a field; see `text_readers`.
 
     Attributes:
         inputs: Tool → the meaning of its arguments.
         unsaved: Fields that no checkpoint has.
     """
 
-    def __init__(self, spec: GraphSpec, program: GraphProgram) -> None:
+    def __init__(
+        self, spec: GraphSpec, program: GraphProgram, text_reader: TextReader = lambda _: ""
+    ) -> None:
         self._spec = spec
         self._program = program
+        self._text_reader = text_reader
         self._fields = field_codecs(spec.channels, annotations_of_fields(spec))
         self.unsaved = [
             name for name, channel in spec.channels.items() if isinstance(channel, UntrackedValue)
@@ -471,7 +509,9 @@ class ClientTools:
         return self._packet(node, argument, f"The argument of a `Send` to `{node}`")
 
     def _packet(self, node: str, argument: Any, where: str) -> dict[str, Json]:
-        return {"node": self._program.tokens[node], **self._receivers[node].pack(argument, where)}
+        packed = self._receivers[node].pack(argument, where)
+        self._check_texts(None, packed, where)
+        return {"node": self._program.tokens[node], **packed}
 
     def initial(self, values: Mapping[str, BaseChannel[Any, Any, Any]]) -> dict[str, Json]:
         """The context variables with the initial state.
@@ -480,9 +520,55 @@ class ClientTools:
             values: A channel for each field.
         """
         written = {name: codec.write(values[name]) for name, codec in self._fields.items()}
+        for name, value in written.items():
+            self._check_texts(name, value, f"Field `{name}`")
         if self._program.parses:
             _check_schema(written[OUTPUT_SCHEMA], "The field")
         return {self._program.fields.variables[name]: value for name, value in written.items()}
+
+    def describe_sizes(self, channels: Mapping[str, AnyChannel]) -> str:
+        """Which fields of a state are large, for an error about a limit of the service.
+
+        Args:
+            channels: The state.
+
+        Returns:
+            A text; empty if no field is large.
+        """
+        sizes: dict[str, int] = {}
+        for name, codec in self._fields.items():
+            try:
+                sizes[name] = len(dumps(codec.write(channels[name])))
+            except UsageError as error:  # a sum has grown too long
+                return str(error)
+        large = [name for name, size in sizes.items() if size > _LARGE]
+        if not large:
+            return ""
+        tools = [tool for tool in self._program.tools.values() if tool.role != "result"]
+        parts = []
+        for name in sorted(large, key=sizes.__getitem__, reverse=True)[:_MOST_NAMED]:
+            readers = [tool.name for tool in tools if name in tool.reads]
+            calls = f", in each call of {quoted(readers)}" if readers else ""
+            parts.append(f"`{name}` has {sizes[name]:,} bytes as JSON{calls}")
+        return f"Large fields of the state: {'; '.join(parts)}."
+
+    def _check_texts(self, field: str | None, value: Json, where: str) -> None:
+        """Refuse a long text that something at the service has to read.
+
+        Args:
+            field: The field; `None` for the argument of a `Send`.
+            value: Its value.
+            where: The place, as the start of a sentence.
+        """
+        reader = self._text_reader(field)
+        size = long_text_in(value) if reader else None
+        if size is not None:
+            msg = (
+                f"{where} has a text of {size}, and {reader} it. The service gets texts of at most "
+                f"{TEXT_CHARACTERS:,} characters. Write a shorter text, or several of them one "
+                "after the other."
+            )
+            raise UsageError(msg)
 
     # Nodes
 
@@ -593,6 +679,7 @@ class ClientTools:
         for name, values in by_field.items():
             where = f"Field `{name}` of what node `{tool.node}` returned"
             prefix, value = self._fields[name].update(values, where)
+            self._check_texts(name, value, where)
             if prefix and name not in self._program.fields.overwritable:
                 msg = (
                     f"Node `{tool.node}` overwrites the field `{name}`, but its code does not name "
@@ -609,6 +696,8 @@ class ClientTools:
         wire = {}
         for field, value in changes.items():
             if field in tool.changes:
+                where = f"Field `{field}`, which node `{tool.node}` changed in place,"
+                self._check_texts(field, value, where)
                 wire[CHANGED + self._program.fields.keys[field]] = value
             elif field not in tool.definite:
                 _refuse_change(_title(tool), field, f"Return it, as in `return {{{field!r}: …}}`.")

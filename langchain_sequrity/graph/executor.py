@@ -33,7 +33,7 @@ from langchain_sequrity.errors import PolicySyntaxError, UsageError
 from langchain_sequrity.graph.analysis.spec import GraphSpec, read_graph
 from langchain_sequrity.graph.approval import DenialHandler, check_field
 from langchain_sequrity.graph.codegen.compiler import WhyNotSplit, compile_graph
-from langchain_sequrity.graph.dispatch import ClientTools
+from langchain_sequrity.graph.dispatch import ClientTools, text_readers
 from langchain_sequrity.graph.explain import GraphExplanation, explain
 from langchain_sequrity.graph.journal import add_entries
 from langchain_sequrity.graph.limits import UPDATES_PER_JOURNAL
@@ -115,10 +115,10 @@ def why_not_split(connection: Connection, on_denied: str) -> WhyNotSplit:
     Returns:
         A function from a tool, and the tool that gives results, to the reason; empty if they do.
     """
-    features, config, policy = connection.features, connection.config, connection.policy
+    config, policy = connection.config, connection.policy
     if on_denied == "interrupt":
         return lambda *_: 'a human may be asked about each call (`on_denied="interrupt"`)'
-    if features and (features.content_classifiers or features.content_blockers):
+    if connection.is_screened:
         return lambda *_: "classifiers and blockers check its result"
     if config and config.fsm and config.fsm.force_to_cache:
         return lambda *_: "the service may keep results (`force_to_cache`)"
@@ -235,7 +235,8 @@ class LangGraphExecutor(PassesDenials[Any, Any], CompiledStateGraph[Any, Any, An
         warn_of_mismatch(self._model, self._program, is_strict=strict)
         check_history(history)
         exchange = RunExchange(settings, prepared.params, self._program, history)
-        tools = ClientTools(spec, self._program)
+        readers = text_readers(settings.connection, self._options)
+        tools = ClientTools(spec, self._program, readers)
         config = settings.connection.config
         self._fsm = config.fsm.to_wire() if config and config.fsm else {}
         self._parts = ExecutorParts(

@@ -26,6 +26,15 @@ IF_DEPTH = 8
 TOOL_NAME_CHARACTERS = 64
 """Characters of a tool's name that every provider takes."""
 
+TEXT_CHARACTERS = 2_000_000
+"""Characters of a text that goes to the service. A longer one stays on the client.
+
+The programs of the local server take no longer texts.
+"""
+
+TEXT_BYTES = 5_000_000
+"""Bytes of its JSON. The local server's programs make no larger calls."""
+
 VALUE_DEPTH = 64
 """Nesting levels of a value. With those of the request around it they stay below 100, where some
 servers stop."""

@@ -49,6 +49,7 @@ from langchain_sequrity.graph.codec.values import (
     current_objects,
     decode,
     encode,
+    long_text_in,
 )
 from langchain_sequrity.graph.program import ABSENT, OVERWRITE, FieldPlan
 
@@ -407,10 +408,12 @@ class FieldCodec:
         if type(summand) in self._sum_types:
             return summand
         sum_type = type(self.plan.zero).__name__
+        size = long_text_in(summand)
+        problem = f"has {size}" if size else f"is a {type(value).__name__}, which is not plain JSON"
         msg = (
-            f"{where} is a sum of `{sum_type}` that the service adds up, and the value is a "
-            f"{type(value).__name__}, which is not plain JSON. Use a `{sum_type}` of usual size, "
-            "or a reducer of your own: `Annotated[…, lambda a, b: a + b]`."
+            f"{where} is a sum of `{sum_type}` that the service adds up, and the value {problem}. "
+            f"Use a `{sum_type}` of usual size, or a reducer of your own, which the client calls: "
+            "`Annotated[…, lambda a, b: a + b]`."
         )
         raise UsageError(msg)
 

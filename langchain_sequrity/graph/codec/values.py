@@ -10,6 +10,8 @@ LangGraph keeps any object in a state. Each class has one of these forms in JSON
 - Any other object stays on the client. The service gets a handle, with the name of the class and
   what pydantic can show of the object, so that policies see that. Its labels are those of the value
   that holds it. The user's checkpointer stores the object, as LangGraph stores the state.
+- A text or bytes that are too long for the service stay on the client too. They never change, so
+  their handle is made of their content: equal texts have equal handles in every process.
 
 Values come back from the service as JSON, and JSON is data that somebody else may have written. So
 an object is only made of a class that the field's own annotation names, or of a subclass. Messages
@@ -65,7 +67,7 @@ from typing_extensions import ReadOnly, TypeAliasType, is_typeddict, override
 from langchain_sequrity import _compat
 from langchain_sequrity.display import plain
 from langchain_sequrity.errors import BadReply, UsageError
-from langchain_sequrity.graph.limits import VALUE_DEPTH
+from langchain_sequrity.graph.limits import TEXT_BYTES, TEXT_CHARACTERS, VALUE_DEPTH
 from langchain_sequrity.graph.program import ABSENT
 from langchain_sequrity.labels import LabeledUpdate
 
@@ -457,20 +459,46 @@ def content_digest(value: Any) -> bytes | None:
 _NOT_READ = object()
 
 
+LongText = str | bytes
+
+
+def _is_long(value: LongText) -> bool:
+    """Whether a text, or bytes as Base64, are longer than what the service takes."""
+    if isinstance(value, bytes):
+        return 4 * -(-len(value) // 3) > TEXT_CHARACTERS
+    if len(value) > TEXT_CHARACTERS:
+        return True
+    return len(json.dumps(value, ensure_ascii=False).encode(errors="surrogatepass")) > TEXT_BYTES
+
+
+_SHORT = TEXT_BYTES // len(r"\u0000")
+"""A text of at most so many characters is never long: a character has at most six bytes in JSON."""
+
+
+def _long_text_handle(value: LongText) -> str:
+    """A handle that tells nothing but whether another text is equal, and of the same type."""
+    digest = hashlib.sha256(f"{type(value).__name__}:".encode())
+    digest.update(value.encode() if isinstance(value, str) else value)
+    return digest.hexdigest()
+
+
 class ObjectHandles:
     """The objects of a run, by handle. A handle is for an object with its content.
 
     Attributes:
         by_handle: Handle → object.
-        fresh: Those of them that must be stored, as copies: a node may change the object.
+        texts: Handle → long text or bytes.
+        fresh: What must be stored: texts, and copies of objects, which a node may change.
         serde: The serializer of the checkpointer; without one, that of the cache.
     """
 
     def __init__(self) -> None:
         self.by_handle: dict[str, Any] = {}
+        self.texts: dict[str, LongText] = {}
         self.serde: Any = None
         self._stored: dict[str, Any] = {}
         self._handles: dict[tuple[int, str, bytes | None], str] = {}
+        self._text_handles: dict[int, str] = {}
         self._contents: dict[str, bytes | None] = {}
         self._content_when_read: dict[int, Any] = {}
         self._digest_counts: Counter[str] = Counter()
@@ -490,23 +518,36 @@ class ObjectHandles:
     def load(self, stored: Mapping[str, Any]) -> None:
         """Add stored objects. A node gets a copy, so what is stored stays as it is."""
         for handle, value in stored.items():
+            if type(value) in (str, bytes):
+                self.texts.setdefault(handle, value)
+                continue
             if handle not in self.by_handle:
                 make_copy = self._digest_and_copier(value)[1]
                 self.by_handle[handle] = value if make_copy is None else make_copy()
-        self._stored.update(stored)
+            self._stored[handle] = value
 
     def as_stored(self) -> "ObjectHandles":
         """The objects as they were before a node changed them."""
         stored = ObjectHandles()
-        stored.by_handle = self._stored
+        stored.by_handle, stored.texts = self._stored, self.texts
         return stored
+
+    def text_handle(self, text: LongText) -> str:
+        """The handle of a long text or of bytes. It is stored with each value that has it."""
+        handle = self._text_handles.get(id(text))
+        if handle is None or self.texts[handle] is not text:
+            handle = _long_text_handle(text)
+            text = self.texts.setdefault(handle, text)
+            self._text_handles[id(text)] = handle
+        self.fresh[handle] = text
+        return handle
 
     def handle(self, value: Any) -> str:
         """The handle of an object with its content. Equal objects have handles of their own."""
         digest, make_copy = self._digest_and_copier(value)
         content = content_digest(value)
         handle = self._handles.get((id(value), digest, content))
-        if handle is None:  # the object of a handle lives, so no other one has its `id`
+        if handle is None or self.by_handle[handle] is not value:
             handle = self._new_handle(digest)
             self._handles[id(value), digest, content] = handle
         if make_copy is not None and handle not in self._stored:
@@ -522,12 +563,14 @@ class ObjectHandles:
         return f"{digest}.{number}" if number else digest
 
     def find(self, handle: str) -> Any:
-        """The object of a handle.
+        """The object or the long text of a handle.
 
         Raises:
             KeyError: If the run does not have it.
             _ChangedObjectError: If its content is no longer that of the handle.
         """
+        if (text := self.texts.get(handle)) is not None:
+            return text
         value = self.by_handle[handle]
         content = content_digest(value)
         if self._contents.setdefault(handle, content) != content:
@@ -579,7 +622,7 @@ TYPE = "__type__"
 VALUE = "value"
 
 OBJECT_HANDLE = "kept"
-"""Type name of a handle for an object that stays on the client."""
+"""Type name of a handle for an object or a long text that stays on the client."""
 
 PLAIN = AllowedTypes()
 
@@ -673,6 +716,8 @@ def _encode(value: Any, depth: int, allowed: AllowedTypes) -> Json:
         return _encode_dict(value, depth, allowed)
     if (encoding := ENCODING_OF_CLASS.get(cls)) is None:
         return _encode_object(value, cls, depth, allowed)
+    if cls is bytes and _is_long(value) and (objects := current_objects()) is not None:
+        return _encode_long_text(value, objects)
     payload = _encode(encoding.write(value), depth + 1, allowed)
     if encoding.is_unordered:  # a value that is sent twice must be the same
         payload.sort(key=lambda item: json.dumps(item, sort_keys=True))
@@ -694,7 +739,34 @@ def _encode_text(value: str) -> Json:
         return {TYPE: "str", VALUE: value}
     if not value.isascii():
         _check_utf8(value)
+    if len(value) > _SHORT and _is_long(value) and (objects := current_objects()) is not None:
+        return _encode_long_text(value, objects)
     return value
+
+
+def _encode_long_text(value: LongText, objects: ObjectHandles) -> Json:
+    size = {"characters" if isinstance(value, str) else "bytes": len(value)}
+    return _handle(type(value), objects.text_handle(value), size)
+
+
+def _handle(cls: type, handle: str, view: Json) -> dict[str, Json]:
+    return {TYPE: OBJECT_HANDLE, "class": cls.__name__, "handle": handle, VALUE: view}
+
+
+def long_text_in(value: Json) -> str | None:
+    """The size of a long text that a value has by its handle; `None` if it has none."""
+    objects = current_objects()
+    texts = {} if objects is None else objects.texts
+    todo = [value] if texts else []
+    for part in todo:
+        if isinstance(part, dict):
+            if part.get(TYPE) == OBJECT_HANDLE and part["handle"] in texts:
+                [(unit, size)] = part[VALUE].items()
+                return f"{size:,} {unit}"
+            todo += part.values()
+        elif isinstance(part, list):
+            todo += part
+    return None
 
 
 def _check_utf8(value: str) -> None:
@@ -716,7 +788,7 @@ SCALARS: dict[type, Callable[[Any], Json]] = {
 def _encode_dict(value: dict[Any, Any], depth: int, allowed: AllowedTypes) -> Json:
     encoded = {}
     for key, item in value.items():
-        if type(key) is not str or key == TYPE:
+        if type(key) is not str or key == TYPE or (len(key) > _SHORT and _is_long(key)):
             pairs = [[_encode(part, depth + 2, allowed) for part in pair] for pair in value.items()]
             return {TYPE: "dict", VALUE: pairs}
         if not key.isascii():
@@ -762,13 +834,9 @@ def _encode_handle(value: Any, cls: type, depth: int) -> Json:
     objects = current_objects()
     if objects is None:
         _refuse(f"it holds a `{cls.__module__}.{cls.__qualname__}`, which has no form in JSON")
-    view = _encode(view_for_policies(value), depth + 1, PLAIN)
-    return {
-        TYPE: OBJECT_HANDLE,
-        "class": cls.__name__,
-        "handle": objects.handle(value),
-        VALUE: view,
-    }
+    with objects.in_use():  # long texts in the view are not stored: the object has them
+        view = _encode(view_for_policies(value), depth + 1, PLAIN)
+    return _handle(cls, objects.handle(value), view)
 
 
 def _encode_message(value: lc.BaseMessage, cls: type, depth: int, allowed: AllowedTypes) -> Json:
@@ -803,9 +871,10 @@ def _decode_tagged(value: dict[str, Json], depth: int, allowed: AllowedTypes) ->
             return _decode_object(tag, value, depth, allowed)
         if tag == OBJECT_HANDLE:
             return _decode_handle(value)
-        encoding, payload = _ENCODING_OF_NAME[tag], value[VALUE]
+        encoding = _ENCODING_OF_NAME[tag]
+        payload = _decode(value[VALUE], depth + 1, allowed)  # it may be the handle of a long text
         if len(value) == 2 and encoding.payload_type in (None, type(payload)):  # noqa: PLR2004
-            return encoding.read(_decode(payload, depth + 1, allowed))
+            return encoding.read(payload)
     except _CodecError:
         raise
     except Exception as error:  # the class's own checks may raise anything
@@ -821,7 +890,7 @@ def _decode_object(tag: str, value: dict[str, Json], depth: int, allowed: Allowe
         cls = _MESSAGES.get(class_name) if allowed.messages else None
     else:
         cls = allowed.class_named(class_name)
-    if cls is None:
+    if cls is None or type(fields) is not dict:
         _refuse(f"it holds a {_displayed_type(value)}, which its annotation does not name")
     decoded = {key: _decode(item, depth + 2, allowed) for key, item in fields.items()}
     form = object_form(cls) if tag == "object" else None
@@ -830,9 +899,10 @@ def _decode_object(tag: str, value: dict[str, Json], depth: int, allowed: Allowe
 
 def _decode_handle(value: dict[str, Json]) -> Any:
     objects, handle = current_objects(), value.get("handle")
-    if objects is None or handle not in objects.by_handle:
-        _refuse(f"it holds a {_displayed_type(value)} that was never sent")
-    return objects.find(handle)
+    if objects is not None and isinstance(handle, str):
+        with suppress(KeyError):
+            return objects.find(handle)
+    return _refuse(f"it holds a {_displayed_type(value)} that was never sent")
 
 
 def _displayed_type(value: dict[str, Json]) -> str:

@@ -143,6 +143,11 @@ _NEXT: dict[RunState, frozenset[RunState]] = {
 }
 
 
+_LIMIT_REACHED = "limit_reached"
+"""The code of a program that reached a limit of the local server."""
+
+_TOO_LARGE = 413
+
 _START_ANEW = "Start a new run with another `thread_id`."
 _TOO_LARGE = 413
 _OUT_OF_BUDGET = "OutOfBudget"
@@ -213,12 +218,22 @@ class Driver:
                 self._watching = watch
                 await self._session.recall(loop, is_async=self.is_async)
                 await send_requests(work, transport, exchange, is_async=self.is_async)
+            except StatusError as error:
+                if error.status == _TOO_LARGE:
+                    self._note_sizes(error, loop)
+                raise
             except TurnFailed as error:
+                if isinstance(error, ProgramFailed) and error.code == _LIMIT_REACHED:
+                    self._note_sizes(error, loop)
                 self._session.answered(is_waiting=False)
                 raise with_graph_facts(error, self.parts.program) from None
             finally:
                 await self._session.close(is_async=self.is_async)
         self.log.store(loop)
+
+    def _note_sizes(self, error: Exception, loop: _compat.PregelLoop) -> None:
+        if note := self.parts.tools.describe_sizes(loop.channels):
+            error.add_note(note)
 
     def step(self, loop: _compat.PregelLoop) -> Work | None:
         """Begin a step.
