@@ -174,21 +174,37 @@ class PendingRuns:
 
     def __init__(self, max_live: int = MAX_LIVE) -> None:
         self._max_live = max_live
-        self._live: OrderedDict[str, AnyRun] = OrderedDict()
+        self._live: OrderedDict[str, tuple[int, AnyRun]] = OrderedDict()
         self._lock = threading.Lock()
 
-    def pop(self, session_id: str) -> AnyRun | None:
-        """Take the live run of a session out; the caller then owns it."""
-        with self._lock:
-            return self._live.pop(session_id, None)
+    def pop(self, session_id: str, position: int) -> AnyRun | None:
+        """Take the live run of a session out; the caller then owns it.
 
-    def put(self, session_id: str, run: AnyRun) -> None:
-        """Keep a paused run until the session continues."""
+        Args:
+            session_id: The session.
+            position: Where the session is. Servers that share a store have their own runs: one
+                that stopped elsewhere is outdated, and closed.
+        """
         with self._lock:
-            self._live[session_id] = run
+            stopped_at, run = self._live.pop(session_id, (position, None))
+        if run is None or stopped_at == position:
+            return run
+        run.close()
+        return None
+
+    def put(self, session_id: str, position: int, run: AnyRun) -> None:
+        """Keep a paused run until the session continues.
+
+        Args:
+            session_id: The session.
+            position: Where it is: a number that is different after each call of its programs.
+            run: The run.
+        """
+        with self._lock:
+            self._live[session_id] = position, run
             surplus = range(len(self._live) - self._max_live)
             dropped = [self._live.popitem(last=False)[1] for _ in surplus]
-        for oldest in dropped:
+        for _, oldest in dropped:
             oldest.close()
 
     def drop_unknown(self, is_known: Callable[[str], object]) -> None:
@@ -206,7 +222,8 @@ class PendingRuns:
 
     def drop(self, session_id: str) -> None:
         """End the live run of a session, if there is one."""
-        run = self.pop(session_id)
+        with self._lock:
+            _, run = self._live.pop(session_id, (0, None))
         if run is not None:
             run.close()
 

@@ -18,12 +18,11 @@ from dataclasses import dataclass, field
 from itertools import takewhile
 from typing import NoReturn, Protocol
 
-from langchain_core.messages import BaseMessage
-
 from langchain_sequrity.local import limits
+from langchain_sequrity.local.growing import IncrementalSize
 from langchain_sequrity.local.limits import Shares
 from langchain_sequrity.local.refusals import refuse
-from langchain_sequrity.sizes import IncrementalSize
+from langchain_sequrity.local.stored_messages import Conversation
 
 MAX_SESSIONS = 10_000
 MAX_IDLE_SECONDS = 3600.0
@@ -45,7 +44,8 @@ class Session:
         place: The path on which it was started; all its requests use this path.
         id: A random id in the form of a UUID.
         headers: X-Features, X-Policy and X-Config of the first request, in normal form.
-        messages: The conversation so far, including the last reply.
+        messages: The conversation so far, including the last reply. In dual-LLM sessions without
+            system messages, which belong to single requests.
         turns: Number of ended turns.
         calls: Number of tool calls that were handed out.
         reply: Id of the last reply, from which a request can continue.
@@ -57,7 +57,7 @@ class Session:
     place: str
     id: str = field(default_factory=lambda: str(uuid.uuid4()))
     headers: dict[str, str] = field(default_factory=dict)
-    messages: list[BaseMessage] = field(default_factory=list)
+    messages: Conversation = field(default_factory=Conversation)
     turns: int = 0
     calls: int = 0
     reply: str | None = None

@@ -275,11 +275,11 @@ class _WorkerLoop:
 
         def report(step: Step) -> Message:
             nonlocal sent_count
-            log = run.log
-            reply: Message = {"step": step_to_json(step), "log": log[sent_count:]}
+            events = run.events_after(sent_count)
+            reply: Message = {"step": step_to_json(step), "log": events}
             if isinstance(step, ProgramFinished):
                 reply["worn"] = self._has_grown()
-            sent_count = len(log)
+            sent_count += len(events)
             return reply
 
         def wait_for_answer(step: Step) -> Answer:
@@ -287,7 +287,7 @@ class _WorkerLoop:
             reply = report(step)
             if not _fits(reply, limit):
                 raise too_large
-            answer = self._exchange(run, reply)
+            answer = self._exchange(run, step, reply)
             sent_count += 1  # the other side has already logged this answer
             return answer
 
@@ -299,7 +299,7 @@ class _WorkerLoop:
             reply = {"step": step_to_json(failure), "log": []}
         return {**reply, **self._names(run), "worn": self._has_grown()}
 
-    def _exchange(self, run: Run, reply: Message) -> Answer:
+    def _exchange(self, run: Run, step: Step, reply: Message) -> Answer:
         """Send a step and wait for the answer. The other side may ask for names before."""
         while True:
             self._send(reply)
@@ -310,7 +310,7 @@ class _WorkerLoop:
                 reply = self._names(run)
                 continue
             self._set_time_limit(1)
-            answer = answer_from_event(request["result"])
+            answer = answer_from_event(request["result"], step)
             if not isinstance(answer, NextProgram):
                 return answer
             try:

@@ -642,6 +642,10 @@ class WorkerRun:
         """All input from outside so far, as JSON data: enough to repeat the run up to here."""
         return tuple(self._log)
 
+    def events_after(self, count: int) -> list[LogEvent]:
+        """The events of the log after the first `count`."""
+        return self._log[count:]
+
     @property
     def pid(self) -> int | None:
         """The id of its current process, if it has one."""
@@ -657,8 +661,8 @@ class WorkerRun:
         """
         check_may_advance(self._step, answer, has_steps=self._has_steps, is_closed=self._is_closed)
         step_before = self._step
-        call = call_digest(step_before) if isinstance(step_before, ToolCall) else ""
-        event = None if answer is None else answer_event(answer, call)
+        digest = call_digest(step_before) if isinstance(step_before, ToolCall) else ""
+        event = None if answer is None else answer_event(answer, step_before, digest)
         self._is_namespace_current = False
         try:
             worker = self._current_worker()
