@@ -21,6 +21,7 @@ from langchain_sequrity.local import server as server_module
 from langchain_sequrity.local.idempotency import Replies, StoredReply
 from langchain_sequrity.local.limits import Charge, MemoryBudget
 from langchain_sequrity.local.refusals import refuse
+from langchain_sequrity.local.stored_messages import Conversation
 from langchain_sequrity.transport.pool import KEEPALIVE
 from tests.local.api import CHAT, WAIT, Api, Gate, Speaker, detail, said, session_of, streamed_text
 from tests.local.conftest import Serve
@@ -166,7 +167,7 @@ def sessions(**options: Any) -> MemorySessions:
 
 
 def session(owner: str, size: int, **more: Any) -> Session:
-    return Session(owner, "/path", messages=[HumanMessage("x" * size)], **more)
+    return Session(owner, "/path", messages=Conversation.of([HumanMessage("x" * size)]), **more)
 
 
 def test_a_session_that_is_too_large_is_413_and_stays_as_it_was(serve: Serve) -> None:
@@ -286,7 +287,7 @@ def test_a_session_that_shrinks_or_ends_frees_its_memory() -> None:
     store = sessions()
     first = session("me", 50_000)
     store.save(first)
-    store.save(replace(first, messages=[]))
+    store.save(replace(first, messages=Conversation()))
     second = session("me", 50_000)
     store.save(second)
     assert store.find(first.id)

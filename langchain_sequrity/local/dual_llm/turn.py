@@ -77,6 +77,7 @@ class DualAnswer:
         models = ModelCalls(
             services.backend, inputs.endpoint_type, request.model, configuration.max_output_tokens
         )
+        models.parsed_answer_bytes = services.limits.parsed_answer_bytes
         self.request = replace(request, model=join_models(models.planner, models.worker))
         services.programs.prepare()
         run = services.runs.pop(session.id, session.calls)

@@ -15,7 +15,7 @@ import weakref
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import reduce
+from functools import partial, reduce
 from queue import SimpleQueue
 from typing import Any, Literal, NoReturn, TypeVar
 
@@ -57,6 +57,7 @@ from langchain_sequrity.local.interpreter.program import (
     may_exit,
     parse,
 )
+from langchain_sequrity.local.interpreter.syntax import argument_at, variable_at
 from langchain_sequrity.local.interpreter.values import (
     ErrorType,
     ErrorValue,
@@ -276,6 +277,15 @@ def answer_from_event(event: LogEvent, call: Step | None) -> Answer:
     return Labeled(event["value"], labels)
 
 
+@contextmanager
+def naming(subject: Callable[[], str]) -> Iterator[None]:
+    """Name what exceeds a limit, in the error."""
+    try:
+        yield
+    except OutOfBudget as error:
+        raise error.about(subject()) from None
+
+
 @dataclass(eq=False, kw_only=True)
 class Job:
     """The work of a run's thread. It does not refer to the `Run`, so that a forgotten run ends.
@@ -306,6 +316,7 @@ class Job:
 
     def __post_init__(self) -> None:
         """Prepare the run."""
+        self.current = self.program  # the one that runs
         self.parsed_next: Program | None = None  # the last next program that was parsed
         # Names of the programs before the next one, whether their lines ran or not.
         self.bound_names: frozenset[str] = frozenset()
@@ -398,7 +409,10 @@ class Job:
         self.call_count += 1
         if self.call_count > self.limits.calls:
             machine.exhaust("calls", self.limits.calls)
-        arguments = {name: value_to_json(machine, value) for name, value in values.items()}
+        arguments = {}
+        for name, value in values.items():
+            with naming(partial(self.argument_in_words, tool, name)):
+                arguments[name] = value_to_json(machine, value)
         call = self.pending_call = ToolCall(tool, arguments, line)
         self.pending_digest = call_digest(call)
         if self.cursor == len(self.log):
@@ -411,7 +425,18 @@ class Job:
         if isinstance(result, ToolFailure):
             error_type = ErrorType("ToolError", ToolError)
             raise Raised(ErrorValue(error_type, (result.message,), as_mark(result.labels)))
-        return value_from_json(machine, result)
+        with naming(lambda: f"the result of `{tool}`"):
+            return value_from_json(machine, result)
+
+    def argument_in_words(self, tool: str, argument: str) -> str:
+        """The argument of the current call, for an error."""
+        return argument_at(self.current.tree, self.machine.line, tool, argument)
+
+    def variable_in_words(self) -> str:
+        """The variable that the current line assigns to, for an error; empty if none is certain."""
+        # A function of an earlier step has lines of another program.
+        name = "" if self.has_steps else variable_at(self.current.tree, self.machine.line)
+        return name and f"the value of the variable `{name}`"
 
     # -- the run
 
@@ -428,7 +453,10 @@ class Job:
                 text = as_text(self.machine, bare)  # which can reach a limit too
                 failure = self.failure("exception", error_value.type.name, text, mark or NO_LABELS)
                 return replace(failure, by_interpreter=error_value.by_interpreter)
-        except (NoJsonForm, OutOfBudget, BranchForbidden) as abort:
+        except OutOfBudget as error:
+            message = str(error.about(self.variable_in_words()))
+            return self.failure(error.kind, error.type_name, message)
+        except (NoJsonForm, BranchForbidden) as abort:
             return self.failure(abort.kind, abort.type_name, str(abort), abort.labels)
         except (RecursionError, MemoryError) as error:
             out_of_budget = self.machine.as_out_of_budget(error)
@@ -481,7 +509,7 @@ class Job:
 
     def run_program(self, program: Program) -> ProgramFinished | ProgramRaised:
         """Run one program."""
-        machine = self.machine
+        machine, self.current = self.machine, program
         if self.has_steps:
             self.deferred_names |= deferred_names(program.tree)
             self.may_end_turn |= machine.is_strict and may_end_turn(program.tree)
@@ -495,7 +523,8 @@ class Job:
         # The value of a step's last line is not an answer: it may be a tool call.
         value = machine.names.get(ANSWER, None if self.has_steps else value)
         if code is None or (isinstance(code, int | str) and not code):
-            json_value = value_to_json(machine, value)
+            with naming(lambda: "the final value"):
+                json_value = value_to_json(machine, value)
             # An early end of a step without an answer reveals nothing in the result.
             end_mark = None if self.has_steps and unbox(value) is None else mark
             labels = join_labels(as_mark(json_value.labels), end_mark) or NO_LABELS
@@ -513,7 +542,8 @@ class Job:
         if event["engine"] != ENGINE or event["digest"] != digest:
             self.diverge("has another program, other variables or another engine than its log")
         for name, labeled in self.variables.items():
-            self.machine.names[name] = value_from_json(self.machine, labeled)
+            with naming(partial("the variable `{}` of the request".format, name)):
+                self.machine.names[name] = value_from_json(self.machine, labeled)
 
     def failure(
         self, kind: FailureKind, type_name: str, message: str, labels: Labels = NO_LABELS

@@ -263,3 +263,34 @@ _CHECKS: dict[type[ast.AST], Callable[[Any], None]] = {
     ast.MatchStar: lambda node: _check_identifier(node, node.name),
     ast.MatchMapping: lambda node: _check_identifier(node, node.rest),
 }
+
+
+# What a line is about, for errors. Only names that the program's text contains may be in an error:
+# data can choose the name of an argument, as in `f(**{text: 1})`.
+
+
+def variable_at(tree: ast.AST, line: int) -> str:
+    """The variable that the statement in a line assigns to; empty if it is not one variable."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Assign | ast.AugAssign | ast.AnnAssign) and _is_in(node, line):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            names = [target.id for target in targets if isinstance(target, ast.Name)]
+            return names[0] if len(names) == len(targets) == 1 else ""
+    return ""
+
+
+def argument_at(tree: ast.AST, line: int, tool: str, argument: str) -> str:
+    """The argument of a call in a line, in words."""
+    keywords = [
+        keyword
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and _is_in(node, line)
+        for keyword in node.keywords
+    ]
+    is_written = any(keyword.arg == argument for keyword in keywords)
+    is_certain = is_written and all(keyword.arg is not None for keyword in keywords)
+    return f"the argument `{argument}` of `{tool}`" if is_certain else f"an argument of `{tool}`"
+
+
+def _is_in(node: ast.stmt | ast.expr, line: int) -> bool:
+    return node.lineno <= line <= (node.end_lineno or node.lineno)

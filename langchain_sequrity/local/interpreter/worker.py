@@ -286,7 +286,9 @@ class _WorkerLoop:
             nonlocal sent_count
             reply = report(step)
             if not _fits(reply, limit):
-                raise too_large
+                raise too_large.about(
+                    f"the arguments of `{step.tool}`" if isinstance(step, ToolCall) else ""
+                )
             answer = self._exchange(run, step, reply)
             sent_count += 1  # the other side has already logged this answer
             return answer
@@ -295,7 +297,8 @@ class _WorkerLoop:
         self._receive()
         reply = report(step := run.finish(wait_for_answer))
         if not _fits(reply, limit):
-            failure = ProgramRaised("budget", OutOfBudget.type_name, str(too_large), step.line)
+            message = str(too_large.about("the final value"))
+            failure = ProgramRaised("budget", OutOfBudget.type_name, message, step.line)
             reply = {"step": step_to_json(failure), "log": []}
         return {**reply, **self._names(run), "worn": self._has_grown()}
 

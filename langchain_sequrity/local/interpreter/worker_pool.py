@@ -535,15 +535,19 @@ class WorkerPool:
         worker.end()
 
 
+def shared_pool(limits: Limits = DEFAULT_LIMITS) -> WorkerPool:
+    """The pool that all servers of this process share whose programs have these limits."""
+    return _pool_with(limits)
+
+
 @cache
-def shared_pool() -> WorkerPool:
-    """The pool that all servers of this process share."""
-    return WorkerPool()
+def _pool_with(limits: Limits) -> WorkerPool:
+    return WorkerPool(limits=limits)
 
 
 if CAN_ISOLATE:
     # A fork of this process must not use the workers of its parent.
-    os.register_at_fork(after_in_child=shared_pool.cache_clear)
+    os.register_at_fork(after_in_child=_pool_with.cache_clear)
 
 
 def _reply_or_raise(reply: Message) -> Message:
