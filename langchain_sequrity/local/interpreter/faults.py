@@ -106,6 +106,9 @@ class Abort(BaseException):
     """Ends a run without running any `except` or `finally` of the program."""
 
 
+_SIZES = frozenset({"text", "items", "bits", "memory", "outgoing"})
+
+
 class OutOfBudget(Abort):
     """A limit was reached."""
 
@@ -132,8 +135,10 @@ class OutOfBudget(Abort):
     _limit: tuple[str, float] | None = None
 
     def about(self, subject: str) -> "OutOfBudget":
-        """This error with what exceeded the limit, unless it says so already."""
-        return self.at_limit(*self._limit, subject) if subject and self._limit else self
+        """This error with what exceeded the limit, if that is a size and not said already."""
+        if not subject or self._limit is None or self._limit[0] not in _SIZES:
+            return self
+        return self.at_limit(*self._limit, subject)
 
 
 class BranchForbidden(Abort):
