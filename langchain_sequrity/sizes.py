@@ -9,7 +9,7 @@ The numbers are for 64-bit CPython and orjson. Tests compare them with both.
 """
 
 import sys
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from typing import Any
 
@@ -73,11 +73,9 @@ def of_part(text: str) -> int:
     return _LEAST + len(text) * (1 if text.isascii() else _WIDEST)
 
 
-_ATOMS = (str, bytes, bytearray, int, float, complex, type(None))
+ATOMS = (str, bytes, bytearray, int, float, complex)
 _LINK = 8
 _LARGE = 512  # larger values may be shared by several objects, such as the text of a mail
-_FEW = 8
-_NOTE = 400  # memory of `IncrementalSize` for one entry
 
 
 def of_value(value: Any) -> int:
@@ -96,49 +94,18 @@ def of_value(value: Any) -> int:
         assert of_value(["x" * 1000]) > 1000
         ```
     """
-    return IncrementalSize().count(value)
+    count = SizeCount()
+    count.add(value)
+    return count.size + sum(map(sys.getsizeof, count.texts.values()))
 
 
-class IncrementalSize:
-    """The size of a growing object, whose known list items are not counted again.
+class SizeCount:
+    """A count of memory.
 
-    So the time to count a new log entry is constant. Changes inside an entry are not noticed;
-    conversations and logs replace changed entries.
-
-    Example:
-        ```python
-        from langchain_sequrity.sizes import IncrementalSize
-
-        growing, log = IncrementalSize(), [{"n": 0}]
-        before = growing.count(log)
-        assert growing.count([*log, {"n": 1}]) > before
-        ```
+    Attributes:
+        size: Bytes, without those of long texts.
+        texts: Long texts by their ids. Other counts may have them too.
     """
-
-    def __init__(self) -> None:
-        # By id: the entry itself, so that its id is not reused, and its count.
-        self._entries: dict[int, tuple[Any, _SizeCounter]] = {}
-
-    def forget(self) -> None:
-        """Forget all counted entries."""
-        self._entries = {}
-
-    def count(self, value: Any) -> int:
-        """Count the bytes of the object now."""
-        earlier, self._entries = self._entries, {}
-        total = _SizeCounter()
-        for entries in total.take(value, apart=True):
-            for entry in entries:
-                key = id(entry)
-                counted = earlier.get(key) or self._entries.get(key) or (entry, _counted(entry))
-                self._entries[key] = counted
-                total.add(counted[1])
-                total.size += _NOTE
-        return total.size + sum(map(sys.getsizeof, total.texts.values()))
-
-
-class _SizeCounter:
-    """A count: bytes, and long texts by their ids."""
 
     __slots__ = ("size", "texts")
 
@@ -146,39 +113,30 @@ class _SizeCounter:
         self.size = 0
         self.texts: dict[int, Any] = {}
 
-    def add(self, other: "_SizeCounter") -> None:
-        self.size += other.size
-        self.texts |= other.texts
-
-    def take(self, value: Any, *, apart: bool = False) -> list[Collection[Any]]:
-        """Count an object. With `apart`, its long lists are returned and not counted."""
-        lists: list[Collection[Any]] = []
+    def add(self, value: Any) -> None:
+        """Add an object with everything in it."""
         seen, unvisited = set[int](), [value]
         while unvisited:
             node = unvisited.pop()
-            size = sys.getsizeof(node)
-            self.size += _LINK
-            if isinstance(node, _ATOMS) and size > _LARGE:
-                self.texts[id(node)] = node
-            elif isinstance(node, _ATOMS):
-                self.size += size
-            elif id(node) not in seen and not isinstance(node, type):
+            if isinstance(node, ATOMS):
+                self.add_atom(node)
+            elif node is not None and id(node) not in seen and not isinstance(node, type):
                 seen.add(id(node))
-                self.size += size
-                if apart and isinstance(node, list | tuple) and len(node) > _FEW:
-                    lists.append(node)
-                else:
-                    unvisited.extend(_inside(node))
-        return lists
+                self.size += _LINK + sys.getsizeof(node)
+                unvisited.extend(parts_of(node))
+
+    def add_atom(self, atom: Any) -> None:
+        """Add a text, bytes or a number."""
+        size = sys.getsizeof(atom)
+        self.size += _LINK
+        if size > _LARGE:
+            self.texts[id(atom)] = atom
+        else:
+            self.size += size
 
 
-def _counted(value: Any) -> _SizeCounter:
-    count = _SizeCounter()
-    count.take(value)
-    return count
-
-
-def _inside(value: Any) -> Iterator[Any]:
+def parts_of(value: Any) -> Iterator[Any]:
+    """What an object refers to: the items of a container, the fields of an object."""
     if isinstance(value, dict):
         yield from value
         yield from value.values()

@@ -73,6 +73,14 @@ def cli() -> None:
     help="Run dual-LLM programs in worker processes with limits of time and memory, or in the "
     "server's process. The default is worker processes, if this machine can start them.",
 )
+@click.option(
+    "--limit",
+    "limits",
+    metavar="NAME=NUMBER",
+    multiple=True,
+    help="A limit of the server, such as header_bytes=131072 or program.calls=50000; may be "
+    "repeated. docs/local-server.md lists them.",
+)
 def serve(
     *,
     host: str,
@@ -86,6 +94,7 @@ def serve(
     fidelity: Literal["full", "documented"],
     api_keys: tuple[str, ...],
     isolated_programs: bool | None,
+    limits: tuple[str, ...],
 ) -> None:
     """Run a local server with the REST API of the service.
 
@@ -94,6 +103,7 @@ def serve(
     # These imports take a second, which other commands do not need.
     from langchain_sequrity.cli.serve import (  # noqa: PLC0415
         chat_model,
+        limits_by_name,
         print_request,
         serve_until_stopped,
     )
@@ -124,6 +134,7 @@ def serve(
             fidelity=fidelity,
             api_keys=list(api_keys) or None,
             isolated_programs=isolated_programs,
+            limits=limits_by_name(limits),
             planner_prompt=(
                 LocalServer.PLANNER_PROMPT
                 if planner_prompt is None

@@ -2,7 +2,7 @@
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -68,6 +68,38 @@ def chat_model(name: str) -> BaseChatModel:
         )
         raise UsageError(msg) from None
     return model
+
+
+_PROGRAM = "program."
+
+
+def limits_by_name(options: Iterable[str]) -> dict[str, Any]:
+    """Read values of `--limit`.
+
+    Args:
+        options: Texts `name=number`; `program.name=number` for a limit of programs.
+
+    Returns:
+        What `LocalServer` takes as `limits`.
+
+    Raises:
+        UsageError: If a text has another form.
+    """
+    limits: dict[str, Any] = {}
+    for option in options:
+        name, _, digits = option.partition("=")
+        try:
+            number: int | float = (
+                int(digits.replace("_", "")) if "." not in digits else float(digits)
+            )
+        except ValueError:
+            msg = f"--limit {plain(option)}: expected NAME=NUMBER, such as header_bytes=131072."
+            raise UsageError(msg) from None
+        if name.startswith(_PROGRAM):
+            limits.setdefault("program", {})[name.removeprefix(_PROGRAM)] = number
+        else:
+            limits[name] = number
+    return limits
 
 
 _STOPS = (signal.SIGINT, signal.SIGTERM)

@@ -13,6 +13,7 @@ from langchain_sequrity.errors import MissingExtra
 from langchain_sequrity.lazy_imports import lazy_names
 
 if TYPE_CHECKING:
+    from langchain_sequrity.local.limits import ServerLimits
     from langchain_sequrity.local.script import Script
     from langchain_sequrity.local.server import LocalServer
     from langchain_sequrity.local.services import RequestRecord
@@ -23,6 +24,7 @@ __all__ = [
     "MemorySessions",
     "RequestRecord",
     "Script",
+    "ServerLimits",
     "Session",
     "SessionStore",
 ]
@@ -31,6 +33,7 @@ __all__ = [
 _find, __dir__ = lazy_names(
     __name__,
     {
+        "limits": "ServerLimits",
         "script": "Script",
         "server": "LocalServer",
         "services": "RequestRecord",

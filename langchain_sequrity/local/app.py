@@ -18,10 +18,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from langchain_sequrity.errors import StatusError
 from langchain_sequrity.headers import validate_header
-from langchain_sequrity.local import auth, http, limits
+from langchain_sequrity.local import auth, http
 from langchain_sequrity.local.endpoints import Endpoints, ModelsEndpoint
 from langchain_sequrity.local.http import error_response, json_response, problem_response
-from langchain_sequrity.local.limits import Charge
+from langchain_sequrity.local.limits import Charge, ServerLimits
 from langchain_sequrity.local.refusals import refuse
 from langchain_sequrity.local.services import RequestRecord, Services
 from langchain_sequrity.local.session_headers import HEADER_TYPES
@@ -47,7 +47,8 @@ def make_app(services: Services) -> ASGIApp:
     endpoints, models = Endpoints(services), ModelsEndpoint(services)
     paths = [Path(path, _index, methods=["GET"]) for path in ("/", "/control", "/control/")]
     paths += [Path(path, _health, methods=["GET"]) for path in ("/health", "/control/health")]
-    paths.append(Path(VALIDATE_HEADERS_PATH, _validate_headers, methods=["POST"]))
+    validate = partial(_validate_headers, services.limits)
+    paths.append(Path(VALIDATE_HEADERS_PATH, validate, methods=["POST"]))
     for route in _POST_ROUTES:
         paths.append(Path(route.path, partial(endpoints.post, route), methods=["POST"]))
     for route in MODELS_ROUTES:
@@ -96,7 +97,7 @@ class EdgeMiddleware:
         path = re.sub("/{2,}", "/", scope["path"])  # a base URL may end with a slash
         scope = {**scope, "path": path, "facts": facts, "charge": charge}
         try:
-            headers = auth.check_headers(scope["headers"])
+            headers = auth.check_headers(scope["headers"], self._services.limits.header_bytes)
             auth.check_host(headers, self._services.hosts)
             await self._app({**scope, "by_name": headers}, receive, send_with_id)
         except StatusError as error:  # of the two checks; the app answers its own
@@ -151,12 +152,14 @@ async def _health(_request: Request) -> Response:
     return json_response({"status": "ok"})
 
 
-async def _validate_headers(request: Request) -> Response:
+async def _validate_headers(limits: ServerLimits, request: Request) -> Response:
     """Check the three JSON headers without running anything. Users of this endpoint send no key."""
     headers = request.scope["by_name"]
     auth.check_content_type(headers)
     charge = request.scope["charge"]
-    data = await http.read_body(request.stream(), headers, charge, limit=limits.CHECKED_BODY)
+    data = await http.read_body(
+        request.stream(), headers, charge, limits, limit="checked_body_bytes"
+    )
     return json_response(await run_sync(_validated, data, charge))
 
 

@@ -9,9 +9,8 @@ import hmac
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
-from langchain_sequrity.local.refusals import refuse
+from langchain_sequrity.local.refusals import how_to_raise, refuse
 
-MAX_HEADER_LINE = 8192
 LOOPBACK_NAMES = frozenset({"127.0.0.1", "localhost", "::1"})
 _HOST = re.compile(r"(\[(?P<ipv6>[0-9a-f:]+)\]|(?P<name>[^\[\]:]+))(:[0-9]*)?")
 _AROUND = len(": \r\n")
@@ -32,23 +31,29 @@ _ONCE = frozenset(
 )
 
 
-def check_headers(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+def check_headers(raw: Iterable[tuple[bytes, bytes]], most_bytes: int) -> dict[str, str]:
     """Check the size of header lines, and that no important header is repeated.
 
     Args:
         raw: Names and values as they were received.
+        most_bytes: Bytes that a line may have (`ServerLimits.header_bytes`).
 
     Returns:
         The headers by lower-case name.
 
     Raises:
-        StatusError: 431 for a line over 8 KiB, 400 for a repeated header.
+        StatusError: 431 for a line that is too long, 400 for a repeated header.
     """
     headers: dict[str, str] = {}
     for name, value in raw:
         key = name.decode("latin-1").lower()
-        if len(name) + len(value) + _AROUND > MAX_HEADER_LINE:
-            refuse(431, f"The header `{key[:64]}` is longer than {MAX_HEADER_LINE} bytes.")
+        size = len(name) + len(value) + _AROUND
+        if size > most_bytes:
+            refuse(
+                431,
+                f"The header `{key[:64]}` has {size} bytes, and may have {most_bytes} bytes. "
+                f"{how_to_raise('header_bytes')}",
+            )
         if key in headers and key in _ONCE:
             refuse(400, f"The header `{key}` was sent twice. Send it once.")
         headers[key] = value.decode("latin-1")

@@ -18,7 +18,7 @@ from langchain_sequrity.errors import SequrityError, StatusError, status_error
 from langchain_sequrity.local import limits
 from langchain_sequrity.local.answers import count_message, count_request, usage_of
 from langchain_sequrity.local.limits import Charge
-from langchain_sequrity.local.refusals import refuse
+from langchain_sequrity.local.refusals import how_to_raise, refuse
 from langchain_sequrity.sizes import of_json, of_part, of_value
 from langchain_sequrity.strict_json import dumps_like_service
 from langchain_sequrity.wire.exchange import ChatRequest, ChunkSum
@@ -293,11 +293,13 @@ class BoundedBackend:
     Args:
         backend: The backend.
         charge: The memory that the request uses.
+        most_bytes: Bytes that an answer may have (`ServerLimits.answer_bytes`).
     """
 
-    def __init__(self, backend: Backend, charge: Charge) -> None:
+    def __init__(self, backend: Backend, charge: Charge, most_bytes: int) -> None:
         self._backend = backend
         self._charge = charge
+        self._most_bytes = most_bytes
 
     def stream(self, request: ChatRequest, context: BackendContext) -> Iterator[AIMessageChunk]:
         """Answer in pieces, as the backend does.
@@ -306,15 +308,15 @@ class BoundedBackend:
             StatusError: Also 502 for an answer that is too long, 429 or 413 if there is too little
                 memory for it.
         """
-        remaining = limits.ANSWER
+        remaining = self._most_bytes
         for number, chunk in enumerate(self._backend.stream(request, context)):
             size = _size(chunk)
             remaining -= size
             if remaining < 0:
                 refuse(
                     502,
-                    f"The model behind this server answered with more than {limits.ANSWER} bytes. "
-                    "Set a token limit for it.",
+                    f"The model behind this server answered with more than {self._most_bytes} "
+                    f"bytes. Set a token limit for it. {how_to_raise('answer_bytes')}",
                 )
             # LangChain keeps every chunk of a stream until its end.
             overhead = limits.PIECE if number >= limits.FEW_PIECES else 0

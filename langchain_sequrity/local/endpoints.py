@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from langchain_sequrity.errors import StatusError
-from langchain_sequrity.local import auth, http, limits, session_headers
+from langchain_sequrity.local import auth, http, session_headers
 from langchain_sequrity.local.backends import BoundedBackend
 from langchain_sequrity.local.http import EventStreamResponse, IncomingRequest, json_response
 from langchain_sequrity.local.idempotency import (
@@ -24,7 +24,7 @@ from langchain_sequrity.local.idempotency import (
     idempotency_key,
 )
 from langchain_sequrity.local.policy_writer import write_policy
-from langchain_sequrity.local.refusals import refuse
+from langchain_sequrity.local.refusals import how_to_raise, refuse
 from langchain_sequrity.local.services import Services
 from langchain_sequrity.local.sessions import bearer_digest
 from langchain_sequrity.local.turn import FORMATS, ChatTurn, charged_body
@@ -47,19 +47,19 @@ class Endpoints:
 
     def __init__(self, services: Services) -> None:
         self._services = services
-        self._replies = Replies()
-        self._free_turns = Semaphore(services.max_turns_at_once)
+        self._limits = services.limits
+        self._replies = Replies(self._limits)
+        self._free_turns = Semaphore(self._limits.turns_at_once)
         # Turns have their own threads, so a slow backend delays nobody else.
-        self._threads = CapacityLimiter(services.max_turns_at_once)
+        self._threads = CapacityLimiter(self._limits.turns_at_once)
 
     async def post(self, route: Route, request: Request) -> Response:
         """Check and read a request; answer it from memory if it is repeated, or else in threads."""
         headers, charge = request.scope["by_name"], request.scope["charge"]
         bearer = auth.bearer(headers, self._services.api_keys)
         auth.check_content_type(headers)
-        limit = limits.POLICY_BODY if route in POLICY_ROUTES else limits.BODY
-        seconds = self._services.body_seconds
-        body = await http.read_body(request.stream(), headers, charge, limit=limit, seconds=seconds)
+        limit = "policy_body_bytes" if route in POLICY_ROUTES else "body_bytes"
+        body = await http.read_body(request.stream(), headers, charge, self._limits, limit=limit)
         incoming = IncomingRequest(route, bearer_digest(bearer), headers, body, charge)
         facts = request.scope["facts"]
         key = idempotency_key(incoming)
@@ -70,7 +70,12 @@ class Endpoints:
         with ExitStack() as at_end:
             at_end.callback(self._replies.end, key)
             if not self._free_turns.acquire(blocking=False):
-                refuse(429, "Too many turns are running at once. Try again.", retry_after=1)
+                refuse(
+                    429,
+                    f"{self._limits.turns_at_once} turns are running at once. Try again. "
+                    f"{how_to_raise('turns_at_once')}",
+                    retry_after=1,
+                )
             at_end.callback(self._free_turns.release)
             if route.suffix in FORMATS:
                 response = await self._chat(incoming, facts, key, at_end)
@@ -119,7 +124,7 @@ class Endpoints:
         key: str | None,
         headers: dict[str, str],
     ) -> AsyncIterator[bytes]:
-        copy = ReplyCopy(turn.charge if key else None)
+        copy = ReplyCopy(turn.charge if key else None, self._limits.reply_bytes)
         try:
             while not turn.is_over:
                 event_bytes = _bytes(piece)
@@ -171,7 +176,9 @@ def _write_policy(incoming: IncomingRequest, services: Services, facts: Facts) -
             "path of the type's own provider.",
         )
     facts.update(model=request.model)
-    reply = write_policy(request, BoundedBackend(services.backend, incoming.charge))
+    most_bytes = services.limits.answer_bytes
+    backend = BoundedBackend(services.backend, incoming.charge, most_bytes)
+    reply = write_policy(request, backend)
     facts["summary"] = "policy"
     return write_reply(reply)
 

@@ -10,9 +10,8 @@ from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from langchain_sequrity.errors import StatusError
-from langchain_sequrity.local import limits
-from langchain_sequrity.local.limits import Charge
-from langchain_sequrity.local.refusals import refuse
+from langchain_sequrity.local.limits import DEPTH, Charge, ServerLimits
+from langchain_sequrity.local.refusals import how_to_raise, refuse
 from langchain_sequrity.sizes import of_json
 from langchain_sequrity.strict_json import nests_deeper
 from langchain_sequrity.wire.routes import Route
@@ -27,9 +26,9 @@ async def read_body(
     chunks: AsyncIterable[bytes],
     headers: Mapping[str, str],
     charge: Charge,
+    limits: ServerLimits,
     *,
-    limit: int = limits.BODY,
-    seconds: float = limits.BODY_SECONDS,
+    limit: str = "body_bytes",
 ) -> bytearray:
     """Read a body.
 
@@ -37,8 +36,8 @@ async def read_body(
         chunks: The body as it arrives.
         headers: The request's headers, by lower-case name.
         charge: The memory that the request uses.
-        limit: Maximum size in bytes.
-        seconds: How long the client may take to send it.
+        limits: The limits of the server.
+        limit: Name of the limit of its size.
 
     Returns:
         The body.
@@ -50,24 +49,29 @@ async def read_body(
     declared = headers.get("content-length", "")
     is_paid = declared.isdecimal()
     if is_paid:
-        _check(int(declared), limit)
+        _check(int(declared), limits, limit)
         charge.add(_TIMES_TEXT * int(declared))
     body = charge.buffer()
     try:
-        with anyio.fail_after(seconds):
+        with anyio.fail_after(limits.body_seconds):
             async for chunk in chunks:
-                _check(len(body) + len(chunk), limit)
+                _check(len(body) + len(chunk), limits, limit)
                 if not is_paid:
                     charge.add(_TIMES_TEXT * len(chunk))
                 body += chunk
     except TimeoutError:
-        refuse(408, f"The body did not arrive within {seconds:g} s. Send it without pauses.")
+        refuse(
+            408,
+            f"The body did not arrive within {limits.body_seconds:g} s. Send it without pauses. "
+            f"{how_to_raise('body_seconds')}",
+        )
     return body  # a copy as `bytes` would double the memory
 
 
-def _check(length: int, limit: int) -> None:
-    if length > limit:
-        refuse(413, f"The body is longer than {limit} bytes. Send less.")
+def _check(length: int, limits: ServerLimits, limit: str) -> None:
+    most: int = getattr(limits, limit)
+    if length > most:
+        refuse(413, f"The body is longer than {most} bytes. Send less. {how_to_raise(limit)}")
 
 
 def parse_body(body: bytearray, charge: Charge) -> Any:
@@ -92,8 +96,8 @@ def parse_body(body: bytearray, charge: Charge) -> Any:
     # The copy that was made to parse it. The charge for the bytes stays: later steps copy them.
     charge.add(-len(body))
     body.clear()
-    if nests_deeper(value, limits.DEPTH):
-        refuse(400, f"The JSON is nested deeper than {limits.DEPTH} levels. Flatten it.")
+    if nests_deeper(value, DEPTH):
+        refuse(400, f"The JSON is nested deeper than {DEPTH} levels. Flatten it.")
     return value
 
 

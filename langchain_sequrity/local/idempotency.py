@@ -9,14 +9,11 @@ from dataclasses import dataclass, field, replace
 
 import orjson
 
-from langchain_sequrity.local import limits
 from langchain_sequrity.local.http import IncomingRequest
-from langchain_sequrity.local.limits import Charge, Shares
-from langchain_sequrity.local.refusals import refuse
+from langchain_sequrity.local.limits import DEFAULTS, Charge, ServerLimits, Shares
+from langchain_sequrity.local.refusals import how_to_raise, refuse
 from langchain_sequrity.local.session_headers import HEADER_TYPES
 
-MAX_REPLIES = 1_000
-MAX_AGE_SECONDS = 600.0
 _OVERHEAD = 500  # bytes that a stored reply takes besides its body
 # Headers that decide the reply, besides path and body.
 _DECIDING_HEADERS = ("x-session-id", *HEADER_TYPES)
@@ -49,17 +46,19 @@ class ReplyCopy:
 
     Args:
         charge: The memory that the request uses; `None` makes no copy.
+        most_bytes: Bytes that a kept reply may have (`ServerLimits.reply_bytes`).
     """
 
-    def __init__(self, charge: Charge | None) -> None:
+    def __init__(self, charge: Charge | None, most_bytes: int) -> None:
         self._charge = charge
+        self._most_bytes = most_bytes
         self._body = bytearray()
 
     def add(self, piece: bytes) -> None:
         """Append the next bytes."""
         if self._charge is None:
             return
-        is_too_long = len(self._body) + len(piece) > limits.REPLY
+        is_too_long = len(self._body) + len(piece) > self._most_bytes
         if is_too_long or not self._charge.try_add(len(piece)):
             self._charge, self._body = None, bytearray()
         self._body += piece
@@ -71,7 +70,7 @@ class ReplyCopy:
 
 
 class Replies:
-    """Replies by idempotency key, for ten minutes.
+    """Replies by idempotency key, for some minutes.
 
     A request begins, and then either its reply is kept or it ends without one. A request that
     failed has changed nothing: it is forgotten and may be sent again. The key `None` means a
@@ -82,14 +81,18 @@ class Replies:
     were answered, so none of them is answered twice.
 
     Args:
+        limits: The limits of the server.
         clock: Returns monotonic seconds.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, limits: ServerLimits = DEFAULTS, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._limits = limits
         self._clock = clock
         self._lock = threading.Lock()
         self._running: dict[str, str] = {}  # key → digest of the request
-        self._shares = Shares(MAX_REPLIES, limits.REPLIES)
+        self._shares = Shares(limits.replies, limits.replies_bytes)
         # Key → digest, time of the reply, and the reply; the oldest first.
         self._stored: OrderedDict[str, tuple[str, float, StoredReply]] = OrderedDict()
 
@@ -124,7 +127,8 @@ class Replies:
             refuse(
                 507,
                 "The request with this `Idempotency-Key` was answered, but its reply was too large "
-                "to be kept. It is not answered twice: continue its session, or make a new key.",
+                "to be kept. It is not answered twice: continue its session, or make a new key. "
+                + how_to_raise("reply_bytes"),
             )
         return reply
 
@@ -132,7 +136,7 @@ class Replies:
         """Keep the reply of a registered request."""
         if key is None:
             return
-        if len(reply.body or b"") > limits.REPLY:
+        if len(reply.body or b"") > self._limits.reply_bytes:
             reply = replace(reply, body=None)
         with self._lock:
             self._stored[key] = (self._running.pop(key), self._clock(), reply)
@@ -145,7 +149,7 @@ class Replies:
             self._running.pop(key or "", None)
 
     def _drop_expired(self) -> None:
-        oldest_kept = self._clock() - MAX_AGE_SECONDS
+        oldest_kept = self._clock() - self._limits.reply_seconds
         while self._stored:
             key, (_, answered_at, _) = next(iter(self._stored.items()))
             if answered_at >= oldest_kept:

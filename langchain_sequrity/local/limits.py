@@ -1,45 +1,172 @@
-"""Memory limits of the server in bytes, and what happens when they are reached.
+"""Limits of the server, and what happens when those of memory are reached.
 
 Requests under way (bodies, and the data parsed from them) are charged to a `MemoryBudget` before
 they use memory, and give it back when they are over. Things that stay (sessions, replies) are
 counted in `Shares`: when they are too large, the owner who holds most loses something first. An
 owner who holds less than a fair share loses nothing.
 
-All together this is less than 200 MB beyond the memory of an idle server.
+With the defaults all together is less than 200 MB beyond the memory of an idle server.
 """
 
 import ctypes
 import sys
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, TypeVar
 
-from langchain_sequrity.local.refusals import refuse
+from langchain_sequrity.display import plain
+from langchain_sequrity.errors import UsageError
+from langchain_sequrity.local.interpreter.machine import DEFAULT_LIMITS, Limits
+from langchain_sequrity.local.refusals import how_to_raise, refuse
+from langchain_sequrity.suggestions import did_you_mean, nearest_name
 
 KIB, MIB = 1024, 1024 * 1024
+L = TypeVar("L", "ServerLimits", Limits)
 
-# One request
-BODY = 32 * MIB
-POLICY_BODY = MIB  # tool definitions that a model has to read in one prompt
-CHECKED_BODY = 256 * KIB  # checking headers needs no key; headers that can be sent are far shorter
-BODY_SECONDS = 60.0
-HEADERS = 64 * KIB
-HEADER_LINES = 128
-DEPTH = 100
+DEPTH = 100  # levels of JSON; the interpreter and the vendors' SDKs would fail soon after
+# Estimates
 MESSAGE = 2 * KIB  # a message object of LangChain without its content
-# All requests under way
-UNDER_WAY = 100 * MIB  # a bit more than three times the largest body
-# Answers of models, in any number of chunks
-ANSWER = 8 * MIB
-ANSWER_PARSED = 32 * MIB
 PIECE = 2 * KIB  # a chunk object of LangChain without its content
 FEW_PIECES = 2_000  # an ordinary answer has no more, and is not charged for them
-# Sessions and replies that are kept
-SESSION = 32 * MIB
-SESSIONS = 40 * MIB
-REPLY = 4 * MIB
-REPLIES = 16 * MIB
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerLimits:
+    """Limits of a local server. Bytes are bytes of memory, except those of headers and bodies.
+
+    Attributes:
+        header_bytes: Bytes of one header line, such as `X-Policy`.
+        head_bytes: Bytes of all header lines of a request.
+        header_lines: Number of header lines of a request.
+        body_bytes: Bytes of a body.
+        body_seconds: Seconds in which a body has to arrive.
+        policy_body_bytes: Bytes of a body of `policy-gen`: tools that a model reads in one prompt.
+        checked_body_bytes: Bytes of a body of `validate-headers`, which needs no key.
+        requests_bytes: Bytes of all requests under way together.
+        turns_at_once: Number of turns that run at once.
+        answer_bytes: Bytes of an answer of a model.
+        parsed_answer_bytes: Bytes of the JSON in an answer of the data model after parsing.
+        sessions: Number of sessions.
+        sessions_bytes: Bytes of all sessions together.
+        session_bytes: Bytes of one session.
+        session_seconds: Seconds after which a session without a request ends.
+        replies: Number of replies that are kept for repeated requests.
+        replies_bytes: Bytes of all these replies together.
+        reply_bytes: Bytes of one of these replies.
+        reply_seconds: Seconds for which a reply is kept.
+        live_programs: Number of programs that stay alive while they wait for a tool. Others are run
+            again up to this call when its result comes.
+        program: Limits of each program; a mapping of names to numbers is converted.
+
+    Raises:
+        UsageError: For a value that is not a positive number, an unknown limit of programs, or a
+            part that is raised above its whole (a session above all sessions).
+
+    Example:
+        ```python
+        from langchain_sequrity.local import LocalServer, ServerLimits
+
+        limits = ServerLimits(session_bytes=64 * 2**20, sessions_bytes=512 * 2**20)
+        server = LocalServer(limits=limits)
+        server = LocalServer(limits={"program": {"text": 5_000_000}})
+        ```
+    """
+
+    header_bytes: int = 64 * KIB
+    head_bytes: int = 256 * KIB
+    header_lines: int = 128
+    body_bytes: int = 32 * MIB
+    body_seconds: float = 60.0
+    policy_body_bytes: int = MIB
+    checked_body_bytes: int = 256 * KIB
+    requests_bytes: int = 100 * MIB  # a bit more than three times the largest body
+    turns_at_once: int = 512
+    answer_bytes: int = 8 * MIB
+    parsed_answer_bytes: int = 32 * MIB
+    sessions: int = 10_000
+    sessions_bytes: int = 40 * MIB
+    session_bytes: int = 32 * MIB
+    session_seconds: float = 3600.0
+    replies: int = 1_000
+    replies_bytes: int = 16 * MIB
+    reply_bytes: int = 4 * MIB
+    reply_seconds: float = 600.0
+    live_programs: int = 256
+    program: Limits = field(default=DEFAULT_LIMITS)
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        if isinstance(self.program, Mapping):
+            program = _with_values(DEFAULT_LIMITS, self.program, "program.")
+            object.__setattr__(self, "program", program)
+        if not isinstance(self.program, Limits):
+            msg = f"`program` must be a mapping of limits; got {self.program!r}."
+            raise UsageError(msg)
+        for name in _names(self) - {"program"}:
+            _check(name, getattr(self, name))
+        for name in _names(self.program):
+            _check(f"program.{name}", getattr(self.program, name))
+        for part, whole in _WHOLES.items():
+            default, most = _field_defaults[part], getattr(self, whole)
+            if getattr(self, part) > max(most, default):
+                msg = f"The limit `{part}` is above `{whole}` ({most:,}). Raise that one too."
+                raise UsageError(msg)
+
+    @classmethod
+    def from_mapping(cls, limits: "ServerLimits | Mapping[str, Any] | None") -> "ServerLimits":
+        """Limits from a mapping of names to numbers, as in a configuration.
+
+        Args:
+            limits: Limits; a mapping, in which `program` is a mapping too; or `None` for the
+                defaults.
+
+        Raises:
+            UsageError: For an unknown name, or a value that is not a positive number.
+        """
+        if limits is None or isinstance(limits, cls):
+            return limits or cls()
+        if not isinstance(limits, Mapping):
+            msg = f"`limits` must be `ServerLimits` or a mapping; got `{type(limits).__name__}`."
+            raise UsageError(msg)
+        return _with_values(cls(), limits)
+
+
+_WHOLES = {
+    "header_bytes": "head_bytes",
+    "body_bytes": "requests_bytes",
+    "session_bytes": "sessions_bytes",
+    "reply_bytes": "replies_bytes",
+}
+_field_defaults = {limit.name: limit.default for limit in fields(ServerLimits)}
+
+
+def _names(limits: Any) -> set[str]:
+    return {limit.name for limit in fields(limits)}
+
+
+def _with_values(limits: L, values: Mapping[str, Any], prefix: str = "") -> L:
+    names = _names(limits)
+    for name in values:
+        if name not in names:
+            near = nearest_name(str(name), sorted(names))
+            msg = f"There is no limit `{prefix}{plain(str(name))}`."
+            raise UsageError(f"{msg} {did_you_mean(prefix + near)}" if near else msg)
+    return replace(limits, **values)
+
+
+def _check(name: str, value: Any) -> None:
+    is_seconds = name.endswith("seconds")
+    is_number = type(value) is int or (is_seconds and type(value) is float)
+    if not is_number or not value > 0:
+        expected = "a positive number of seconds" if is_seconds else "a positive whole number"
+        msg = f"The limit `{name}` must be {expected}; got {value!r}."
+        raise UsageError(msg)
+
+
+DEFAULTS = ServerLimits()
 
 
 def give_back_large_blocks() -> None:
@@ -64,7 +191,7 @@ class MemoryBudget:
         total: How many bytes.
     """
 
-    def __init__(self, total: int = UNDER_WAY) -> None:
+    def __init__(self, total: int = DEFAULTS.requests_bytes) -> None:
         self.total = total
         self._free = total
         self._lock = threading.Lock()
@@ -104,7 +231,8 @@ class Charge:
             refuse(
                 413,
                 f"The request needs more memory than the {total} bytes that all requests share: "
-                "parsed JSON takes up to thirty times its length. Send less.",
+                "parsed JSON takes up to thirty times its length. Send less. "
+                + how_to_raise("requests_bytes"),
             )
         refuse(
             429,

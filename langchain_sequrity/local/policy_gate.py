@@ -7,7 +7,7 @@ The service does not publish the form of reports; this form is the local server'
 (`docs/local-server.md`). Messages of denials begin like the recorded ones of the service.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -174,12 +174,17 @@ def _with_values(call: Call, values: Sequence[Any]) -> Call:
 # Reports of a check
 
 
-def check_entry(checked: GatedCall, line: int | None = None) -> dict[str, Any]:
+def check_entry(
+    checked: GatedCall,
+    line: int | None = None,
+    write: Callable[[Labels], Any] = Labels.to_wire,
+) -> dict[str, Any]:
     """One entry of `policy_check_history`.
 
     Args:
         checked: The check.
         line: Line of the call in the program, if there is one.
+        write: Writes the labels of arguments, and of what decided the call.
 
     Returns:
         `{tool, line, verdict, certain, n_allowed, n_denied, arguments: {name: meta}, allowed: […],
@@ -193,12 +198,12 @@ def check_entry(checked: GatedCall, line: int | None = None) -> dict[str, Any]:
         "certain": verdict.certain if verdict else True,
         "n_allowed": verdict.n_allowed if verdict else 0,
         "n_denied": verdict.n_denied if verdict else 1,
-        "arguments": {name: a.labels.to_wire() for name, a in call.arguments.items()},
+        "arguments": {name: write(a.labels) for name, a in call.arguments.items()},
         "allowed": [],
         "denied": [],
     }
     if call.decided_by != NO_LABELS:
-        entry["decided_by"] = call.decided_by.to_wire()
+        entry["decided_by"] = write(call.decided_by)
     reasons = [*map(_reason, verdict.reasons)] if verdict else []
     if (finding := checked.denied) is not None:
         reasons = [{"rule": finding.name, "reason": str(finding), "enforcement_level": "hard"}]

@@ -9,7 +9,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Collection
 from contextlib import suppress
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 from langchain_sequrity.errors import UsageError
@@ -21,6 +21,7 @@ from langchain_sequrity.local.interpreter import (
     ToolCall,
     parse,
 )
+from langchain_sequrity.local.interpreter.machine import DEFAULT_LIMITS, Limits
 from langchain_sequrity.local.interpreter.run import planned_run
 from langchain_sequrity.local.interpreter.worker_pool import (
     CAN_ISOLATE,
@@ -30,7 +31,6 @@ from langchain_sequrity.local.interpreter.worker_pool import (
 )
 
 AnyRun = Run | WorkerRun
-MAX_LIVE = 256
 _REMEMBERED = 16  # parsed programs; the largest take 5 MB each
 _logger = logging.getLogger("langchain_sequrity.local")
 
@@ -47,23 +47,27 @@ class InProcess:
     - an escape from the interpreter: it reaches the server's keys, sessions and files.
     """
 
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+
     def check(self, source: str, *, owner: str = "", variables: Collection[str] = ()) -> None:
         """Check a program, as `WorkerPool.check` does."""
         del owner
         if variables:
-            parse(source, variables=variables)
+            parse(source, self._limits, variables=variables)
         else:
-            _parsed(source)
+            _parsed(source, self._limits)
 
     def run(self, source: str, *, owner: str = "", **options: Any) -> Run:
         """Make a run of a program, as `WorkerPool.run` does."""
         del owner
-        return planned_run(source, read=_parsed, **options)
+        read = partial(_parsed, limits=self._limits)
+        return planned_run(source, read=read, limits=self._limits, **options)
 
 
 @lru_cache(maxsize=_REMEMBERED)
-def _parsed(program: str) -> Program:
-    return parse(program)
+def _parsed(program: str, limits: Limits) -> Program:
+    return parse(program, limits)
 
 
 class ProgramRunner:
@@ -72,10 +76,12 @@ class ProgramRunner:
     Args:
         isolated: Whether they run in workers: `True` always, `False` never, `None` if this machine
             can start workers. This is decided once, before the first program.
+        limits: Limits of each program.
     """
 
-    def __init__(self, *, isolated: bool | None = None) -> None:
+    def __init__(self, *, isolated: bool | None = None, limits: Limits = DEFAULT_LIMITS) -> None:
         self._isolated = isolated
+        self._limits = limits
         self._pool: WorkerPool | None = None  # once it is open
         self._executor: WorkerPool | InProcess | None = None
         self._is_closed = False
@@ -136,7 +142,7 @@ class ProgramRunner:
 
     def _choose_executor(self) -> WorkerPool | InProcess:
         if self._isolated is False:
-            return InProcess()
+            return InProcess(self._limits)
         try:
             pool = self._open_pool()
             pool.wait_until_ready()
@@ -148,7 +154,7 @@ class ProgramRunner:
                 "escapes, or takes too much time or memory in a single operation. %s",
                 error,
             )
-            return InProcess()
+            return InProcess(self._limits)
         return pool
 
     def _open_pool(self) -> WorkerPool:
@@ -160,7 +166,7 @@ class ProgramRunner:
                 msg = "This platform does not support worker processes for programs."
                 raise UsageError(msg)
             if self._pool is None:
-                self._pool = shared_pool()
+                self._pool = shared_pool(self._limits)
                 self._pool.open()
             return self._pool
 
@@ -172,23 +178,39 @@ class PendingRuns:
         max_live: How many stay alive; more are closed, the oldest first, and replayed when needed.
     """
 
-    def __init__(self, max_live: int = MAX_LIVE) -> None:
+    def __init__(self, max_live: int) -> None:
         self._max_live = max_live
-        self._live: OrderedDict[str, AnyRun] = OrderedDict()
+        self._live: OrderedDict[str, tuple[int, AnyRun]] = OrderedDict()
         self._lock = threading.Lock()
 
-    def pop(self, session_id: str) -> AnyRun | None:
-        """Take the live run of a session out; the caller then owns it."""
-        with self._lock:
-            return self._live.pop(session_id, None)
+    def pop(self, session_id: str, position: int) -> AnyRun | None:
+        """Take the live run of a session out; the caller then owns it.
 
-    def put(self, session_id: str, run: AnyRun) -> None:
-        """Keep a paused run until the session continues."""
+        Args:
+            session_id: The session.
+            position: Where the session is. Servers that share a store have their own runs: one
+                that stopped elsewhere is outdated, and closed.
+        """
         with self._lock:
-            self._live[session_id] = run
+            stopped_at, run = self._live.pop(session_id, (position, None))
+        if run is None or stopped_at == position:
+            return run
+        run.close()
+        return None
+
+    def put(self, session_id: str, position: int, run: AnyRun) -> None:
+        """Keep a paused run until the session continues.
+
+        Args:
+            session_id: The session.
+            position: Where it is: a number that is different after each call of its programs.
+            run: The run.
+        """
+        with self._lock:
+            self._live[session_id] = position, run
             surplus = range(len(self._live) - self._max_live)
             dropped = [self._live.popitem(last=False)[1] for _ in surplus]
-        for oldest in dropped:
+        for _, oldest in dropped:
             oldest.close()
 
     def drop_unknown(self, is_known: Callable[[str], object]) -> None:
@@ -206,7 +228,8 @@ class PendingRuns:
 
     def drop(self, session_id: str) -> None:
         """End the live run of a session, if there is one."""
-        run = self.pop(session_id)
+        with self._lock:
+            _, run = self._live.pop(session_id, (0, None))
         if run is not None:
             run.close()
 

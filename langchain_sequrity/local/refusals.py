@@ -5,6 +5,20 @@ from typing import Any, NoReturn
 from langchain_sequrity.errors import status_error
 
 
+def how_to_raise(limit: str) -> str:
+    """A sentence that says who can raise a limit, and how.
+
+    Args:
+        limit: Its name in `ServerLimits`; `program.…` for those of programs.
+    """
+    outer, _, inner = limit.partition(".")
+    option = f'{{"{outer}": {{"{inner}": …}}}}' if inner else f'{{"{outer}": …}}'
+    return (
+        f"Whoever runs the server can raise its limit `{limit}`: `LocalServer(limits={option})`, "
+        f"or `serve --limit {limit}=…`."
+    )
+
+
 def refuse(
     status: int,
     detail: Any,

@@ -14,6 +14,7 @@ import socket
 import threading
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Self, get_args
 
@@ -24,21 +25,25 @@ from langchain_core.language_models import BaseChatModel
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from langchain_sequrity.errors import UsageError
-from langchain_sequrity.local import limits
 from langchain_sequrity.local.answers import count_request
 from langchain_sequrity.local.app import make_app
 from langchain_sequrity.local.auth import LOOPBACK_NAMES
 from langchain_sequrity.local.backends import Backend, ModelBackend, Role, RoleBackend
 from langchain_sequrity.local.deterministic_model import DeterministicModel
 from langchain_sequrity.local.dual_llm.prompts import PLANNER_PROMPT, check_planner_prompt
-from langchain_sequrity.local.limits import give_back_large_blocks
-from langchain_sequrity.local.program_runs import ProgramRunner
+from langchain_sequrity.local.limits import (
+    DEFAULTS,
+    MemoryBudget,
+    ServerLimits,
+    give_back_large_blocks,
+)
+from langchain_sequrity.local.program_runs import PendingRuns, ProgramRunner
+from langchain_sequrity.local.refusals import how_to_raise
 from langchain_sequrity.local.script import Script, ScriptBackend
 from langchain_sequrity.local.services import Fidelity, RequestRecord, Services
 from langchain_sequrity.local.sessions import MemorySessions, SessionStore
 
 _NOT_HTTP = "The request is not valid HTTP/1.1."
-_TOO_LONG = f"The head of the request is longer than {limits.HEADERS} bytes."
 _HEAD_END = re.compile(rb"\r?\n\r?\n")
 _BARE_LINE_END = re.compile(rb"(?<!\r)\n|\r(?!\n)")
 _LENGTH = re.compile(rb"[0-9]{1,15}")
@@ -51,13 +56,19 @@ _FOLDED = (b" ", b"\t")
 class _StrictConnection(h11.Connection):
     """An HTTP connection that is read strictly.
 
+    Args:
+        limits: The limits of the server.
+
     Attributes:
         problem: The problem of the last refused request.
+        is_too_long: Whether it is the length of its head.
     """
 
-    def __init__(self) -> None:
-        super().__init__(h11.SERVER, max_incomplete_event_size=limits.HEADERS)
+    def __init__(self, limits: ServerLimits) -> None:
+        super().__init__(h11.SERVER, max_incomplete_event_size=limits.head_bytes)
+        self._limits = limits
         self.problem = ""
+        self.is_too_long = False
 
     def next_event(self) -> Any:
         """The next event; raises `h11.RemoteProtocolError` for an ambiguous request."""
@@ -66,20 +77,27 @@ class _StrictConnection(h11.Connection):
             end = _HEAD_END.search(data)
             head = data[: end.end()] if end else data
             # h11 checks only incomplete heads, so its result would depend on the packets
-            is_too_long = len(head) > limits.HEADERS
-            self.problem = _TOO_LONG if is_too_long else _problem(head) if end else ""
+            self.is_too_long = len(head) > self._limits.head_bytes
+            self.problem = _problem(head, self._limits.header_lines) if end else ""
+            if self.is_too_long:
+                self.problem = (
+                    f"The head of the request is longer than {self._limits.head_bytes} bytes. "
+                    f"{how_to_raise('head_bytes')}"
+                )
             if self.problem:
                 raise h11.RemoteProtocolError(self.problem)
         return super().next_event()
 
 
-def _problem(head: bytes) -> str:
+def _problem(head: bytes, most_lines: int) -> str:
     """The first problem in a request's head, or an empty text."""
     request, *lines = head.strip(b"\r\n").split(b"\r\n")
     lengths, codings = (_values(lines, name) for name in (b"content-length", b"transfer-encoding"))
     problems = {
         "Not all of its lines end in CR LF.": _BARE_LINE_END.search(head),
-        f"It has more than {limits.HEADER_LINES} header lines.": len(lines) > limits.HEADER_LINES,
+        f"It has more than {most_lines} header lines. {how_to_raise('header_lines')}": (
+            len(lines) > most_lines
+        ),
         "A header continues in the next line.": any(line.startswith(_FOLDED) for line in lines),
         "It has both `Content-Length` and `Transfer-Encoding`.": lengths and codings,
         "Its `Content-Length` is not one number.": lengths and not _is_one(_LENGTH, lengths),
@@ -99,18 +117,22 @@ def _is_one(form: re.Pattern[bytes], values: Sequence[bytes]) -> bool:
 
 
 class StrictProtocol(H11Protocol):
-    """uvicorn's protocol on a strict connection."""
+    """uvicorn's protocol on a strict connection.
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    Args:
+        limits: The limits of the server; the other arguments are uvicorn's.
+    """
+
+    def __init__(self, limits: ServerLimits, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.conn: _StrictConnection = _StrictConnection()
+        self.conn: _StrictConnection = _StrictConnection(limits)
 
     def send_400_response(self, msg: str) -> None:
         """Answer in the JSON form of all errors, and close the connection."""
         del msg  # always the same text of uvicorn
         problem = self.conn.problem
         unclear = f"The request is ambiguous HTTP. {problem}" if problem else _NOT_HTTP
-        status, detail = (431, _TOO_LONG) if problem == _TOO_LONG else (400, unclear)
+        status, detail = (431, problem) if self.conn.is_too_long else (400, unclear)
         body = orjson.dumps({"detail": detail, "message": detail})
         headers = [
             ("Content-Type", "application/json"),
@@ -147,7 +169,7 @@ class LocalServer:
         port: Port, or 0 for a free one.
         fidelity: `"full"` honours every field of the OpenAI format. `"documented"` honours only
             fields that the service documents, and answers streams with plain JSON.
-        store: Where sessions live; in memory by default.
+        store: Where sessions live; in memory by default. A store has its own limits.
         on_request: Called once for each answered request, on the server's thread.
         replacing_tools: Names of tools whose results may replace the labels of the arguments
             (`combine_meta: replace`).
@@ -158,6 +180,8 @@ class LocalServer:
             machine can start workers; otherwise a warning is logged. With `True` the server does
             not start without workers. With `False` programs run in this process, which is for
             tests; `docs/security.md`, rule 2, lists what this does not protect against.
+        limits: Limits of requests, sessions and programs: `ServerLimits`, or a mapping of their
+            names to numbers, such as `{"session_bytes": 64 * 2**20, "program": {"calls": 50_000}}`.
 
     Attributes:
         PLANNER_PROMPT: The default of `planner_prompt`, with all placeholders.
@@ -193,9 +217,13 @@ class LocalServer:
         replacing_tools: Collection[str] = (),
         planner_prompt: str = PLANNER_PROMPT,
         isolated_programs: bool | None = None,
+        limits: ServerLimits | Mapping[str, Any] | None = None,
     ) -> None:
         _check(host, port, api_keys, fidelity, isolated_programs)
-        self.sessions: SessionStore = MemorySessions() if store is None else store
+        limits = ServerLimits.from_mapping(limits)
+        self.sessions: SessionStore = _sessions(limits) if store is None else store
+        if store is not None:
+            _check_has_no_limits_of_sessions(limits)
         self._host = host
         self._port = port
         self._services = Services(
@@ -209,7 +237,10 @@ class LocalServer:
             on_request=on_request,
             replacing_tools=frozenset(replacing_tools),
             planner_prompt=check_planner_prompt(planner_prompt),
-            programs=ProgramRunner(isolated=isolated_programs),
+            limits=limits,
+            programs=ProgramRunner(isolated=isolated_programs, limits=limits.program),
+            runs=PendingRuns(limits.live_programs),
+            budget=MemoryBudget(limits.requests_bytes),
         )
         self._running: _Running | None = None
 
@@ -291,6 +322,30 @@ def _check(
     if not all(map(is_key, api_keys or ())):
         msg = "A key in `api_keys` has characters other than printable ASCII without spaces."
         raise UsageError(msg)
+
+
+# Arguments of `MemorySessions` by the names of the limits.
+_LIMITS_OF_SESSIONS = {
+    "sessions": "max_sessions",
+    "session_seconds": "max_idle",
+    "sessions_bytes": "max_bytes",
+    "session_bytes": "max_session_bytes",
+}
+
+
+def _sessions(limits: ServerLimits) -> MemorySessions:
+    options = {option: getattr(limits, name) for name, option in _LIMITS_OF_SESSIONS.items()}
+    return MemorySessions(**options)
+
+
+def _check_has_no_limits_of_sessions(limits: ServerLimits) -> None:
+    for name, option in _LIMITS_OF_SESSIONS.items():
+        if getattr(limits, name) != getattr(DEFAULTS, name):
+            msg = (
+                f"The limit `{name}` is that of the default store, and `store` is another one. "
+                f"Give it to your store: `MemorySessions({option}=…)`."
+            )
+            raise UsageError(msg)
 
 
 def is_exposed(host: str) -> bool:
@@ -400,7 +455,7 @@ class _Running:
         self.port: int = self._socket.getsockname()[1]
         config = uvicorn.Config(
             make_app(services),
-            http=StrictProtocol,
+            http=partial(StrictProtocol, services.limits),  # type: ignore[arg-type] # makes one
             ws="none",
             lifespan="off",
             log_config=None,

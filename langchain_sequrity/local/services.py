@@ -4,17 +4,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from langchain_sequrity.local import auth, limits
+from langchain_sequrity.local import auth
 from langchain_sequrity.local.answers import count_request
 from langchain_sequrity.local.backends import Backend
 from langchain_sequrity.local.configuration import Configuration
 from langchain_sequrity.local.dual_llm.prompts import PLANNER_PROMPT
-from langchain_sequrity.local.limits import MemoryBudget
+from langchain_sequrity.local.limits import DEFAULTS, MemoryBudget, ServerLimits
 from langchain_sequrity.local.program_runs import PendingRuns, ProgramRunner
 from langchain_sequrity.local.sessions import Session, SessionStore
 from langchain_sequrity.wire.exchange import ChatRequest
 
-MAX_TURNS_AT_ONCE = 512
 Fidelity = Literal["full", "documented"]
 
 
@@ -52,12 +51,11 @@ class Services:
         hosts: Allowed names in a Host header; `None` allows any name.
         fidelity: Which fields of a request are honoured.
         on_request: Called once for each answered request, on the server's thread.
-        max_turns_at_once: How many turns may run; one more gets 429.
+        limits: The limits of the server.
         replacing_tools: Tools whose results may replace the labels of their arguments.
         planner_prompt: Template of the planner's system prompt.
         programs: Where programs run.
         runs: The programs that wait for tool results.
-        body_seconds: How long a client may take to send a body.
         budget: The memory that all requests share.
         models: The roles of each model that answers, by the model's name.
         count_tokens: Counts the input tokens of a request.
@@ -69,12 +67,11 @@ class Services:
     hosts: frozenset[str] | None = auth.LOOPBACK_NAMES
     fidelity: Fidelity = "full"
     on_request: Callable[[RequestRecord], None] | None = None
-    max_turns_at_once: int = MAX_TURNS_AT_ONCE
+    limits: ServerLimits = DEFAULTS
     replacing_tools: frozenset[str] = frozenset()
     planner_prompt: str = PLANNER_PROMPT
     programs: ProgramRunner = field(default_factory=ProgramRunner)
-    runs: PendingRuns = field(default_factory=PendingRuns)
-    body_seconds: float = limits.BODY_SECONDS
+    runs: PendingRuns = field(default_factory=lambda: PendingRuns(DEFAULTS.live_programs))
     budget: MemoryBudget = field(default_factory=MemoryBudget)
     models: Mapping[str, Sequence[str]] = field(default_factory=dict)
     count_tokens: Callable[[ChatRequest], int] = count_request

@@ -18,15 +18,11 @@ from dataclasses import dataclass, field
 from itertools import takewhile
 from typing import NoReturn, Protocol
 
-from langchain_core.messages import BaseMessage
+from langchain_sequrity.local.growing import IncrementalSize
+from langchain_sequrity.local.limits import DEFAULTS, Shares
+from langchain_sequrity.local.refusals import how_to_raise, refuse
+from langchain_sequrity.local.stored_messages import Conversation
 
-from langchain_sequrity.local import limits
-from langchain_sequrity.local.limits import Shares
-from langchain_sequrity.local.refusals import refuse
-from langchain_sequrity.sizes import IncrementalSize
-
-MAX_SESSIONS = 10_000
-MAX_IDLE_SECONDS = 3600.0
 # Sessions hold digests of bearers, with a key of this process, so that no store holds a bearer.
 _BEARER_KEY = secrets.token_bytes(32)
 
@@ -45,7 +41,8 @@ class Session:
         place: The path on which it was started; all its requests use this path.
         id: A random id in the form of a UUID.
         headers: X-Features, X-Policy and X-Config of the first request, in normal form.
-        messages: The conversation so far, including the last reply.
+        messages: The conversation so far, including the last reply. In dual-LLM sessions without
+            system messages, which belong to single requests.
         turns: Number of ended turns.
         calls: Number of tool calls that were handed out.
         reply: Id of the last reply, from which a request can continue.
@@ -57,7 +54,7 @@ class Session:
     place: str
     id: str = field(default_factory=lambda: str(uuid.uuid4()))
     headers: dict[str, str] = field(default_factory=dict)
-    messages: list[BaseMessage] = field(default_factory=list)
+    messages: Conversation = field(default_factory=Conversation)
     turns: int = 0
     calls: int = 0
     reply: str | None = None
@@ -128,10 +125,10 @@ class MemorySessions:
     def __init__(
         self,
         *,
-        max_sessions: int = MAX_SESSIONS,
-        max_idle: float = MAX_IDLE_SECONDS,
-        max_bytes: int = limits.SESSIONS,
-        max_session_bytes: int = limits.SESSION,
+        max_sessions: int = DEFAULTS.sessions,
+        max_idle: float = DEFAULTS.session_seconds,
+        max_bytes: int = DEFAULTS.sessions_bytes,
+        max_session_bytes: int = DEFAULTS.session_bytes,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._shares = Shares(max_sessions, max_bytes)
@@ -192,8 +189,9 @@ class MemorySessions:
             if size > self._max_session_bytes:
                 refuse(
                     413,
-                    f"The session would need more than {self._max_session_bytes} bytes of memory. "
-                    "It was not changed. Start a new session with a shorter history.",
+                    f"The session would need {size} bytes of memory, more than "
+                    f"{self._max_session_bytes} bytes. It was not changed. Start a new session "
+                    f"with a shorter history. {how_to_raise('session_bytes')}",
                 )
             with self._lock:
                 self._drop_expired()
@@ -221,7 +219,7 @@ class MemorySessions:
                     507,
                     f"All sessions of this server together may use {self._max_bytes} bytes of "
                     "memory, and there is no room for this one. It was not changed. Try again "
-                    "when other sessions have ended.",
+                    f"when other sessions have ended. {how_to_raise('sessions_bytes')}",
                 )
             self._drop(oldest)
 

@@ -102,7 +102,7 @@ class SingleAnswer:
     def commit(self, message: AIMessage) -> None:
         """Keep the conversation, and count the turn if it is over."""
         session = self._session
-        session.messages = [*self.request.messages, message]
+        session.messages = session.messages.replaced_by([*self.request.messages, message])
         session.turns += not (message.tool_calls or message.invalid_tool_calls)
         if self._calls is not None:
             self._calls.state.open_calls = message.tool_calls

@@ -62,7 +62,8 @@ class ChatTurn:
     """
 
     def __init__(self, incoming: IncomingRequest, services: Services) -> None:
-        backend = BoundedBackend(services.backend, incoming.charge)
+        most_bytes = services.limits.answer_bytes
+        backend = BoundedBackend(services.backend, incoming.charge, most_bytes)
         self._services = replace(services, backend=backend)
         self.charge = incoming.charge
         self._store = services.store

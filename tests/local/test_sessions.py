@@ -17,6 +17,7 @@ from langchain_core.messages import BaseMessage, HumanMessage
 from langchain_sequrity.errors import NotFound, StatusError
 from langchain_sequrity.local import LocalServer, MemorySessions, Session
 from langchain_sequrity.local.sessions import bearer_digest, resume_session
+from langchain_sequrity.local.stored_messages import Conversation
 from langchain_sequrity.wire.exchange import ChatRequest
 from tests.local.api import (
     WAIT,
@@ -478,7 +479,7 @@ def test_nothing_of_a_turn_that_makes_a_session_too_large_stays_in_memory(is_sto
     messages: list[BaseMessage] = [HumanMessage("x" * 10_000) for _ in range(50)]
     last = weakref.ref(messages[-1])
     with pytest.raises(StatusError, match="more than 100000 bytes"):
-        sessions.save(replace(session, messages=messages))
+        sessions.save(replace(session, messages=Conversation.from_messages(messages)))
     del messages
     gc.collect()
     assert last() is None

@@ -4,10 +4,10 @@ The server runs the internal tools itself: a data model that reads and judges, a
 They are subject to the policy like any tool. The data model sees its query alone and has no tools.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any
+from typing import Any, cast
 
 from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
 from langchain_core.messages import ToolCall as MessageCall
@@ -19,12 +19,19 @@ from langchain_sequrity.local.configuration import Configuration
 from langchain_sequrity.local.dual_llm.message_labels import remember_labels
 from langchain_sequrity.local.dual_llm.model_calls import ModelCalls
 from langchain_sequrity.local.dual_llm.prompts import type_and_size
-from langchain_sequrity.local.dual_llm.state import DualState, MadeCall, OpenTurn, WaitingCall
+from langchain_sequrity.local.dual_llm.state import (
+    DualState,
+    Json,
+    MadeCall,
+    OpenTurn,
+    WaitingCall,
+)
 from langchain_sequrity.local.interpreter import Labeled, ToolCall, ToolFailure
 from langchain_sequrity.local.interpreter.static_types import has_unknown_type
 from langchain_sequrity.local.policy_gate import CheckedResult, GatedCall, ScreenedGate, check_entry
 from langchain_sequrity.local.program_runs import AnyRun
 from langchain_sequrity.local.services import TurnInputs
+from langchain_sequrity.local.stored_messages import StoredMessage
 from langchain_sequrity.local.tool_results import (
     AskWhetherError,
     BadResult,
@@ -36,6 +43,7 @@ from langchain_sequrity.sqrt import Call, Engine, Presets, compile_policy, parse
 from langchain_sequrity.sqrt.coerce import (
     ENOUGH,
     INTERNAL_TOOLS,
+    ToolArguments,
     arguments_of_sent_tools,
     has_enough_flag,
 )
@@ -86,6 +94,31 @@ class TurnCompleted:
     value: Labeled
 
 
+class _SentTools(Mapping[str, ToolArguments]):
+    """The arguments of the caller's tools by name, read when a tool is called.
+
+    A graph has a tool for each node, and a request needs one of them.
+
+    Args:
+        tools: The tools.
+    """
+
+    def __init__(self, tools: Sequence[Json]) -> None:
+        self._tools = {tool["function"]["name"]: tool for tool in tools}
+        self._read: dict[str, ToolArguments] = {}
+
+    def __getitem__(self, name: str) -> ToolArguments:
+        if name not in self._read:
+            self._read |= arguments_of_sent_tools([self._tools[name]])
+        return self._read[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._tools)
+
+    def __len__(self) -> int:
+        return len(self._tools)
+
+
 class TurnCalls:
     """The tool calls of one turn.
 
@@ -106,7 +139,7 @@ class TurnCalls:
         self._turn = turn
         self.own_failures: set[tuple[int, str]] = set()
         self._own_names = {called: name for name, called in names.items()}
-        self._tools = arguments_of_sent_tools(turn.tools)
+        self._tools = _SentTools(turn.tools)
         self._gate = self._screened_gate()
         functions = [tool["function"] for tool in turn.tools]
         self.ignored_refusal: Labeled | ToolFailure | None = None
@@ -165,12 +198,12 @@ class TurnCalls:
         checked = self._gate.check(call, session)
         current = self._state.labels
         self._state.labels = current.join(checked.session) if is_repeated else checked.session
-        entry = check_entry(checked, line)
+        entry = check_entry(checked, line, self._state.names.pack)
         if self._turn.has_steps:
             entry = {"step": self._turn.steps, **entry}
         if is_repeated:
             entry["repeated"] = True
-        self._turn.checks.append(entry)
+        self._turn.checks.add(entry)
         return checked
 
     def _made_before(
@@ -182,10 +215,12 @@ class TurnCalls:
         is judged with the session's labels of that time and the current labels of its arguments.
         The current session only gets the labels that this adds.
         """
-        checked = self._checked(call, line, earlier.call.session, is_repeated=True)
+        session = self._state.names.unpack(earlier.session)
+        checked = self._checked(call, line, session, is_repeated=True)
         if not checked.allowed:
             return checked
-        returned = self._read(call.tool, earlier.result).returned
+        result = cast("ToolMessage", earlier.result.message())
+        returned = self._read(call.tool, result).returned
         labelled = self._gate.label_result(checked.call, returned, checked.session)
         session = self._state.labels.join(labelled.session)
         return self._wrap_result(self._store_result(labelled, session, failed=False))
@@ -215,16 +250,18 @@ class TurnCalls:
         returned, failed = read.returned, read.failure is not None
         checked_call = self._call(call.tool, call.arguments)
         if call.is_cached and not failed and not read.refusal:
-            self._state.cache[self._gate.digest(checked_call)] = returned
-        self._turn.calls_made.append(_made_call(call, message, read, self._turn.steps))
+            key = self._gate.digest(checked_call)
+            self._state.cache = {**self._state.cache, key: returned}
+        self._turn.add_calls([self._made_call(call, message, read)])
         if read.refusal:
-            self._turn.checks[-1] = {**self._turn.checks[-1], "refused": read.refusal}
+            self._turn.checks.remark({"refused": read.refusal})
         if read.refusal == "certain":
             refusal = self._gate.label_refusal(checked_call, returned.value, self._state.labels)
             result = self._store_result(refusal, refusal.session, failed=failed)
         else:
             result = self._label_result(checked_call, returned, failed=failed)
-        remember_labels(message, result.labels)
+        if self._turn.is_planned:  # a later planner may be shown the message
+            remember_labels(message, result.labels)
         return self._wrap_result(result)
 
     def cancel(self, call: WaitingCall) -> None:
@@ -249,10 +286,16 @@ class TurnCalls:
             return read
         return replace(read, returned=replace(read.returned, value=read.failure))
 
-    def restore(self, history: Sequence[BaseMessage], waiting: WaitingCall | None) -> None:
+    def restore(
+        self,
+        earlier: Iterable[MadeCall],
+        history: Sequence[BaseMessage],
+        waiting: WaitingCall | None,
+    ) -> None:
         """Take over calls that were made for this turn before it was restarted.
 
         Args:
+            earlier: Calls of the turn before.
             history: The messages after the user's message that begins the turn. Their
                 calls have no labels; a program that repeats one supplies the labels.
             waiting: The open call of the restarted turn, if there is one.
@@ -262,12 +305,14 @@ class TurnCalls:
             if isinstance(message, AIMessage):
                 calls += map(self._restored_call, message.tool_calls)
         results = {m.tool_call_id: m for m in history if isinstance(m, ToolMessage)}
-        calls_made = {call.call.id: call for call in self._turn.calls_made}
+        calls_made = {call.id: call for call in earlier}
         for call in calls:
             if call.id in results:  # the history decides
-                first = calls_made[call.id].call if call.id in calls_made else call
-                calls_made[call.id] = self._restored_result(first, results[call.id])
-        self._turn.calls_made = [*calls_made.values()]
+                made_call = self._restored_result(call, results[call.id])
+                if (first := calls_made.get(call.id)) is not None:
+                    made_call = replace(made_call, digest=first.digest, session=first.session)
+                calls_made[call.id] = made_call
+        self._turn.add_calls(calls_made.values())
 
     def _restored_call(self, call: MessageCall) -> WaitingCall:
         arguments = {name: Labeled(value) for name, value in call["args"].items()}
@@ -278,8 +323,26 @@ class TurnCalls:
         try:
             read = self._read(call.tool, message, self._is_error)
         except BadResult:
-            return MadeCall(call, message, "")
-        return _made_call(call, message, read, self._turn.steps)
+            read = None
+        return self._made_call(call, message, read)
+
+    def _made_call(
+        self, call: WaitingCall, message: ToolMessage, read: ReadResult | None
+    ) -> MadeCall:
+        """A call with its result; `read` is `None` if that cannot be used."""
+        shape = ""
+        if read is not None and read.failure is None and read.refusal is None:
+            shape = type_and_size(type(read.returned.value).__name__, read.returned.value)
+        return MadeCall(
+            call.id,
+            call.tool,
+            call.digest,
+            self._state.names.pack(call.session),
+            StoredMessage.from_message(message),
+            shape,
+            None if read is None else read.refusal,
+            self._turn.steps,
+        )
 
     def _screened_gate(self) -> ScreenedGate:
         engines = (self._configuration.engine, *map(_added_engine, self._state.policies))
@@ -304,8 +367,7 @@ class TurnCalls:
         self._state.labels = session
         self._state.data_labels = self._state.data_labels.join(labelled.result.labels)
         if labelled.findings:
-            checks = self._turn.checks
-            checks[-1] = {**checks[-1], "result_findings": [*map(str, labelled.findings)]}
+            self._turn.checks.remark({"result_findings": [*map(str, labelled.findings)]})
         result = labelled.result
         return ToolFailure(str(result.value), result.labels) if failed else result
 
@@ -350,19 +412,13 @@ class TurnCalls:
                 msg = "A policy of a program may have check rules only, no updates."
                 raise UnusableAnswer(msg)
         _added_engine(text)  # raises for a policy that does not compile
-        self._state.policies.append(text)
+        self._state.policies = (*self._state.policies, text)
         self._gate = self._screened_gate()
 
     def _is_cached(self, tool: str) -> bool:
         """Whether results of a tool are cached; in doubt they are not, and the call is made."""
         budget = TimeBudget(_CACHE_SECONDS)
         return any(pattern.finds_within(tool, budget) for pattern in self._configuration.cached)
-
-
-def _made_call(call: WaitingCall, message: ToolMessage, read: ReadResult, step: int) -> MadeCall:
-    value, has_result = read.returned.value, read.failure is None and read.refusal is None
-    shape = type_and_size(type(value).__name__, value) if has_result else ""
-    return MadeCall(call, message, shape, read.refusal, step)
 
 
 def _is_unicode(name: str) -> bool:

@@ -14,6 +14,7 @@ from langchain_core.messages import AIMessage, BaseMessage, SystemMessage, ToolM
 
 from langchain_sequrity.local.conversation import non_text_blocks, text_of
 from langchain_sequrity.local.refusals import refuse
+from langchain_sequrity.local.stored_messages import Conversation
 from langchain_sequrity.wire.dual_llm import HISTORY_MISMATCH, read_envelope
 
 
@@ -22,36 +23,43 @@ class HistoryDiff:
     """The new messages of a request.
 
     Attributes:
-        messages: The conversation including the new messages, without system messages.
-        system: System messages of this request, or else the stored ones.
+        past: The stored messages that are still true.
+        added: The messages of the conversation after these, without system messages.
+        system: System messages of this request, or else those of the last one.
         results: Results of the open call.
         new_messages: The user's new messages, and other new messages.
+        start: Index of the first of these in the conversation; its length if there are none.
         done: Messages after those, if a history begins or restarts a turn: its calls and their
             results.
-        prefix: How many of the stored messages are still true.
         mismatch: Whether the client's history differs from the stored one.
         repeated: The reply to send again, if the request is a repetition.
     """
 
-    messages: list[BaseMessage]
+    past: Conversation
+    added: list[BaseMessage]
     system: list[BaseMessage]
     results: list[ToolMessage] = field(default_factory=list)
     new_messages: list[BaseMessage] = field(default_factory=list)
+    start: int = 0
     done: list[BaseMessage] = field(default_factory=list)
-    prefix: int = 0
     mismatch: bool = False
     repeated: AIMessage | None = None
 
-    @property
-    def start(self) -> int:
-        """Index of the first new message of the user in the conversation."""
-        first = self.new_messages[0] if self.new_messages else None
-        return next((i for i, m in enumerate(self.messages) if m is first), len(self.messages))
+    def __len__(self) -> int:
+        """The number of messages of the conversation, with the new ones."""
+        return len(self.past) + len(self.added)
+
+    def before_start(self, first: int = 0) -> list[BaseMessage]:
+        """The messages before the new ones of the user, from the index `first` on."""
+        old_count = len(self.past)
+        added = self.added[max(first - old_count, 0) : max(self.start - old_count, 0)]
+        return [*self.past[first : self.start], *added]
 
 
 def diff_history(
     sent: Sequence[BaseMessage],
-    stored: Sequence[BaseMessage],
+    past: Conversation,
+    stored_system: Sequence[BaseMessage],
     *,
     open_call: str | None,
     only_new: bool,
@@ -62,7 +70,8 @@ def diff_history(
 
     Args:
         sent: The messages of the request.
-        stored: The session's conversation with the last reply; empty in a new session.
+        past: The session's conversation with the last reply; empty in a new session.
+        stored_system: The system messages of the last request.
         open_call: Id of the tool call that waits for its result.
         only_new: Whether the request declares that it holds only new messages.
         policy: `fsm.history_mismatch_policy`.
@@ -77,28 +86,28 @@ def diff_history(
             the history differs from the stored one and the policy does not accept it.
     """
     system, messages = _split_system_messages(sent)
-    stored_system, past = _split_system_messages(stored)
-    system = system or stored_system
+    system = system or [*stored_system]
     if not past:
-        return _first_request(messages, system)
-    reply = cast("AIMessage", past[-1])  # a stored history ends with one
-    repetition = HistoryDiff(past, system, prefix=len(past), repeated=reply)
-    if only_new and _past_count(messages):
+        return _first_request(messages, past, system)
+    past_count = _past_count(messages)
+    if only_new and past_count:
         # A reply before the new messages stands for the stored one; it may be edited.
         messages = [*past[:-1], *messages]
-    past_count = _past_count(messages)
+        past_count = _past_count(messages)
     old, new = messages[:past_count], messages[past_count:]
     results = [m for m in new if isinstance(m, ToolMessage)]
     # A result is new only once: if the stored history ends with it, it was sent before.
-    is_again = _is_suffix(messages, past[:-1]) and bool(old or results)
-    if _is_suffix(old, past) or not (old or is_again):
-        return _read(new, past, system, open_call)
+    is_again = bool(old or results) and _is_suffix(messages, past, before_reply=True)
+    if not (old or is_again) or _is_suffix(old, past):
+        return _read(new, past, [], system, open_call)
     if is_again:
-        return repetition
+        return _repetition(past, system)
     pairs = takewhile(lambda pair: _is_same_message(*pair), zip(messages, past, strict=False))
     prefix = sum(1 for _ in pairs)
+    true_past = past.first(prefix)
     if policy == "continue" and any(r.tool_call_id == open_call for r in results):
         replies = (m for m in messages if isinstance(m, AIMessage))
+        reply = cast("AIMessage", past[-1])
         if added_policy and not any(_calls(m) == _calls(reply) for m in replies):
             refuse(
                 409,
@@ -107,8 +116,8 @@ def diff_history(
                 error_type=HISTORY_MISMATCH,
             )
         # Stored messages have labels.
-        stored = [*past[:prefix], *old[prefix:]]
-        return replace(_read(new, stored, system, open_call), prefix=prefix, mismatch=True)
+        diff = _read(new, true_past, old[prefix:], system, open_call)
+        return replace(diff, mismatch=True)
     if policy not in {"restart_turn", "continue"}:
         refuse(
             409,
@@ -117,10 +126,15 @@ def diff_history(
             "`fsm.history_mismatch_policy`.",
             error_type=HISTORY_MISMATCH,
         )
-    if results and _is_suffix(new, past[:-1]):  # these results were taken before
-        return repetition
-    request = _first_request([*past[:prefix], *messages[prefix:]], system)
-    return replace(request, prefix=prefix, mismatch=True)
+    if results and _is_suffix(new, past, before_reply=True):  # these results were taken before
+        return _repetition(past, system)
+    request = _first_request([*true_past, *messages[prefix:]], true_past, system)
+    return replace(request, mismatch=True)
+
+
+def _repetition(past: Conversation, system: list[BaseMessage]) -> HistoryDiff:
+    # A stored history ends with a reply.
+    return HistoryDiff(past, [], system, repeated=cast("AIMessage", past[-1]))
 
 
 def _split_system_messages(
@@ -131,15 +145,24 @@ def _split_system_messages(
     return system, [m for m in messages if not isinstance(m, SystemMessage)]
 
 
-def _first_request(messages: list[BaseMessage], system: list[BaseMessage]) -> HistoryDiff:
-    """A new session: messages before the user's last ones are history, and no call is open."""
+def _first_request(
+    messages: list[BaseMessage], past: Conversation, system: list[BaseMessage]
+) -> HistoryDiff:
+    """A new session: messages before the user's last ones are history, and no call is open.
+
+    Args:
+        messages: The conversation.
+        past: The stored messages that it begins with.
+        system: System messages.
+    """
     last = max((i for i, m in enumerate(messages) if m.type == "human"), default=None)
     if last is None:
         refuse(400, "The request has no message of the user to plan for. Send one.")
     start, end = last, last + 1
     while start and messages[start - 1].type == "human":
         start -= 1
-    return HistoryDiff(messages, system, new_messages=messages[start:end], done=messages[end:])
+    added, new_messages, done = messages[len(past) :], messages[start:end], messages[end:]
+    return HistoryDiff(past, added, system, new_messages=new_messages, start=start, done=done)
 
 
 def _past_count(messages: list[BaseMessage]) -> int:
@@ -147,19 +170,37 @@ def _past_count(messages: list[BaseMessage]) -> int:
     return max((i + 1 for i, m in enumerate(messages) if isinstance(m, AIMessage)), default=0)
 
 
-def _is_suffix(part: list[BaseMessage], past: list[BaseMessage]) -> bool:
-    """Whether the stored history ends with this part; a client may leave out the beginning."""
-    return 0 < len(part) <= len(past) and all(
-        map(_is_same_message, part, past[len(past) - len(part) :])
+def _is_suffix(part: list[BaseMessage], past: Conversation, *, before_reply: bool = False) -> bool:
+    """Whether the stored history ends with this part; a client may leave out the beginning.
+
+    Args:
+        part: Messages.
+        past: The stored history.
+        before_reply: Whether to compare with the history before its last reply.
+    """
+    end = len(past) - before_reply
+    start = end - len(part)
+    return 0 <= start < end and all(
+        _is_same_message(message, past[start + i]) for i, message in enumerate(part)
     )
 
 
 def _read(
     new: list[BaseMessage],
-    past: list[BaseMessage],
+    past: Conversation,
+    replaced: list[BaseMessage],
     system: list[BaseMessage],
     open_call: str | None,
 ) -> HistoryDiff:
+    """The new messages after the stored ones.
+
+    Args:
+        new: The new messages.
+        past: The stored messages that are still true.
+        replaced: The client's messages in the place of the other stored ones.
+        system: System messages.
+        open_call: Id of the tool call that waits for its result.
+    """
     results = [m for m in new if isinstance(m, ToolMessage)]
     new_messages = [m for m in new if not isinstance(m, ToolMessage)]
     for result in results:
@@ -175,7 +216,11 @@ def _read(
         refuse(400, "This request has no new message. Send a tool result or a user message.")
     if new_messages and not any(m.type == "human" for m in new_messages):
         refuse(400, "The new messages include no message of the user. Send one.")
-    return HistoryDiff([*past, *new], system, results, new_messages, prefix=len(past))
+    old_count = len(past) + len(replaced)
+    start = next((i for i, m in enumerate(new) if not isinstance(m, ToolMessage)), len(new))
+    return HistoryDiff(
+        past, [*replaced, *new], system, results, new_messages, start=old_count + start
+    )
 
 
 def _is_same_message(sent: BaseMessage, stored: BaseMessage) -> bool:

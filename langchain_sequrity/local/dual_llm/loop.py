@@ -156,9 +156,7 @@ class ProgramLoop:
         self._makes_reply = repairs
         call, self._turn.waiting = self._turn.waiting, None
         assert call is not None  # noqa: S101 - an open turn waits for a result
-        run = self._context.run
-        # Servers that share a store have their own runs; one may be outdated.
-        if run is None or run.log != self._turn.log:
+        if self._context.run is None:
             replay_to(self._new_run())
         try:
             result = self.calls.add_result(call, message)
@@ -191,7 +189,7 @@ class ProgramLoop:
             variables=turn.variables,
             may_branch=configuration.may_branch,
             is_strict=configuration.is_strict,
-            log=turn.log,
+            log=turn.events,
             has_steps=turn.has_steps,
             user_request="\n".join(queries) if turn.is_planned else None,
             result_schemas=self._result_schemas() if turn.is_planned else None,
@@ -251,18 +249,20 @@ class ProgramLoop:
         turn = self._turn
         program = turn.program if ended.failed else turn.done[-1]
         outcome, is_shown = turn.show(ended.outcome), not ended.is_corrected
-        turn.attempts.append(Attempt(program, outcome, turn.context, is_shown=is_shown))
+        attempt = Attempt(program, outcome, turn.context, is_shown=is_shown)
+        turn.attempts = (*turn.attempts, attempt)
         if ended.failed and ended.end.error is not None:
             code, message = ended.end.error
             error = code, message.removesuffix(self._calls_before())
-            turn.failed.append(FailedProgram(program, outcome, error, ended.may_repeat))
+            failed = FailedProgram(program, outcome, error, ended.may_repeat)
+            turn.failed = (*turn.failed, failed)
         else:
-            turn.failed.clear()
+            turn.failed = ()
         if ended.context is not None:
             turn.context = turn.show(ended.context)
         every = self._fsm.clear_history_every_n_attempts
         if every is not None and not self._turn.has_steps and len(turn.attempts) >= every:
-            turn.attempts.clear()
+            turn.attempts = ()
 
     def _write(self) -> Generator[AIMessageChunk, None, _Reached]:
         """Let the planner write a program, and run it.
@@ -284,7 +284,7 @@ class ProgramLoop:
             )
         except UnusableAnswer as problem:
             return self._failed_program(str(problem), ("planner_failed", str(problem)))
-        turn.programs.append(turn.program)
+        turn.programs = (*turn.programs, turn.program)
         return self._repeated() or self._start()
 
     def _repeated(self) -> _ProgramResult | Envelope | None:
@@ -304,13 +304,9 @@ class ProgramLoop:
         return end if times >= _MOST_REPEATED else _ProgramResult(outcome, end, is_corrected=True)
 
     def _begin_attempt(self) -> None:
-        turn = self._turn
         if self._fsm.clear_session_meta == "every_attempt":
             self._context.state.labels = Labels()
-        turn.steps += 1
-        # Log events of a failed program are dropped: it has no effects.
-        turn.calls, turn.log, turn.program = 0, turn.log[: turn.done_events], ""
-        turn.asked_for = {}
+        self._turn.begin_program()
 
     def _start(self) -> _Reached:
         turn = self._turn
@@ -365,7 +361,7 @@ class ProgramLoop:
             response = self.calls.make(step)
             match response:
                 case WaitingCall():
-                    self._turn.log = run.log
+                    self._keep_log(run)
                     self._turn.waiting = response
                     return response
                 case TurnCompleted():
@@ -381,6 +377,10 @@ class ProgramLoop:
                     return self._violated(outcome, (_POLICY_VIOLATION, denial_message(response)))
                 case _:
                     answer = response
+
+    def _keep_log(self, run: AnyRun) -> None:
+        """Keep the new events of the run, from which it can be replayed."""
+        self._turn.keep_events(run.events_after(len(self._turn.stored_log)))
 
     def _violated(self, outcome: Labeled, error: tuple[str, str]) -> _Reached:
         end = self._failure(error, violated=True)
@@ -409,9 +409,10 @@ class ProgramLoop:
         end = self._success(step.value, step.value_type)
         if is_end:
             return end
-        turn.done.append(turn.program)
+        turn.done = (*turn.done, turn.program)
         turn.settle()
-        turn.program, turn.log, turn.done_events = "", run.log, len(run.log)
+        self._keep_log(run)
+        turn.program, turn.done_events = "", len(turn.stored_log)
         types = {name: type_name for name, type_name in run.kinds().items() if name != ANSWER}
         types = prompts.trusted_kinds(types, self._known_names())
         context = prompts.variables_text(self._context.state.variables, prompt, types)
@@ -426,7 +427,7 @@ class ProgramLoop:
         turn, choice = self._turn, self._context.inputs.request.tool_choice
         if not turn.is_planned or not self._makes_reply:
             return None
-        called = {made_call.call.tool for made_call in (*turn.calls_made, *turn.settled)}
+        called = {made_call.tool for made_call in (*turn.calls_made, *turn.settled)}
         if isinstance(choice, dict) and choice["name"] not in called:
             required = [choice["name"]]
         elif choice == "required":
@@ -472,7 +473,7 @@ class ProgramLoop:
 
     def _failure(self, error: tuple[str, str], *, violated: bool = False) -> Envelope:
         if self._turn.is_planned and self._turn.program:
-            self._turn.failures.add(len(self._turn.programs) - 1)
+            self._turn.failures |= {len(self._turn.programs) - 1}
         report = self._report(violated=violated)
         if error[0] not in _VIOLATIONS:  # their checks list all calls
             error = (error[0], f"{error[1]}{self._calls_before()}")
@@ -482,7 +483,7 @@ class ProgramLoop:
         """The calls that the program and failed ones before it have made, and those refused."""
         lists = []
         for head, refusal in _CALLS_BEFORE.items():
-            calls = (m.call.tool for m in self._turn.calls_made if m.refusal == refusal)
+            calls = (m.tool for m in self._turn.calls_made if m.refusal == refusal)
             if names := ", ".join(dict.fromkeys(f"`{tool}`" for tool in calls)):
                 lists.append(f"{head}: {names}.")
         return f" ({' '.join(lists)})" if lists else ""
@@ -499,7 +500,7 @@ class ProgramLoop:
             report["program"] = turn.text
         # After a violation checks are always reported.
         if response.include_policy_check_history or violated:
-            report["policy_check_history"] = turn.checks
+            report["policy_check_history"] = turn.checks.report(state.names)
         if response.include_namespace_snapshot:
             run, variables = self._context.run, state.variables if turn.done else None
             names = run.names() if run is not None else variables

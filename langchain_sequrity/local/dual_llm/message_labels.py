@@ -4,13 +4,14 @@ A session keeps the labels of its replies and tool results in its own copies of 
 request cannot set them, because no format has such a field.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import cached_property
 
 from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
 from langchain_core.messages import ToolCall as MessageCall
 
 from langchain_sequrity.labels import NO_LABELS, Labels
+from langchain_sequrity.local.dual_llm.history_diff import HistoryDiff
 from langchain_sequrity.local.refusals import refuse
 from langchain_sequrity.local.services import TurnInputs
 from langchain_sequrity.local.tool_results import BadResult, read_result
@@ -33,15 +34,13 @@ class MessageLabels:
     to results of the tool. The labels of what a model wrote elsewhere cannot be known.
 
     Args:
-        messages: The conversation.
+        diff: The conversation.
         inputs: The request and what it is answered with.
         session: The session's labels.
     """
 
-    def __init__(
-        self, messages: Sequence[BaseMessage], inputs: TurnInputs, session: Labels
-    ) -> None:
-        self._messages, self._session = messages, session
+    def __init__(self, diff: HistoryDiff, inputs: TurnInputs, session: Labels) -> None:
+        self._diff, self._session = diff, session
         self._configuration, self._request = inputs.configuration, inputs.request
 
     def __call__(self, message: BaseMessage, field: str) -> Labels | None:
@@ -78,7 +77,7 @@ class MessageLabels:
     def _calls(self) -> Mapping[str | None, MessageCall]:
         return {
             call["id"]: call
-            for message in self._messages
+            for message in (*self._diff.past, *self._diff.added)
             if isinstance(message, AIMessage)
             for call in message.tool_calls
         }

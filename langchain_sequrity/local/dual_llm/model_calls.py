@@ -10,6 +10,7 @@ from langchain_sequrity.local.backends import BackendContext, PlanContext
 from langchain_sequrity.local.classifiers import Classifiers, UnusableAnswer, refuse_answer
 from langchain_sequrity.local.dual_llm import prompts
 from langchain_sequrity.local.dual_llm.answer_text import longest_fenced_block, without_thoughts
+from langchain_sequrity.local.refusals import how_to_raise
 from langchain_sequrity.sizes import of_json
 from langchain_sequrity.strict_json import loads, nests_deeper
 from langchain_sequrity.wire.exchange import ChatRequest
@@ -19,7 +20,13 @@ _READINGS = 3  # attempts of the data model to answer with JSON
 
 
 class ModelCalls(Classifiers):
-    """Planner and data model behind the backend of the classifiers."""
+    """Planner and data model behind the backend of the classifiers.
+
+    Attributes:
+        parsed_answer_bytes: Bytes that the JSON of the data model may take after parsing.
+    """
+
+    parsed_answer_bytes = limits.DEFAULTS.parsed_answer_bytes
 
     def plan(
         self, messages: list[BaseMessage], plan: PlanContext, *, model: str | None = None
@@ -60,11 +67,12 @@ class ModelCalls(Classifiers):
         for _ in range(_READINGS - 1):
             answer = self._answer_text(instructions, prompt, response_format, context)
             try:
-                return _read(answer, schema)
+                return _read(answer, schema, self.parsed_answer_bytes)
             except UnusableAnswer as problem:
                 # The wrong answer is not in the prompt: it may be long.
                 prompt = f"{query}\n\n({problem} {prompts.READ_AGAIN})"
-        return _read(self._answer_text(instructions, prompt, response_format, context), schema)
+        answer = self._answer_text(instructions, prompt, response_format, context)
+        return _read(answer, schema, self.parsed_answer_bytes)
 
     def check_hypothesis(self, hypothesis: str) -> bool:
         """Let the data model judge a statement; raises `UnusableAnswer` if it does not answer."""
@@ -74,9 +82,12 @@ class ModelCalls(Classifiers):
         return answer
 
 
-def _read(text: str, schema: Mapping[str, Any]) -> Any:
-    if of_json(text) > limits.ANSWER_PARSED:
-        refuse_answer(f"The data model's answer takes more than {limits.ANSWER_PARSED} bytes.")
+def _read(text: str, schema: Mapping[str, Any], most_bytes: int) -> Any:
+    if of_json(text) > most_bytes:
+        refuse_answer(
+            f"The data model's answer takes more than {most_bytes} bytes. "
+            f"{how_to_raise('parsed_answer_bytes')}"
+        )
     text = without_thoughts(text)
     try:
         answer = loads(longest_fenced_block(text))

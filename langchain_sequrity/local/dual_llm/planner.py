@@ -24,11 +24,11 @@ from langchain_sequrity.local.dual_llm.state import DualState, OpenTurn, PastTur
 
 def earlier_turns(diff: HistoryDiff, state: DualState) -> list[PastTurn]:
     """Earlier messages of the user that belong to no turn of this session, as turns."""
-    start = state.past[-1].end if state.past else 0
+    end = state.past[-1].end if state.past else 0
     return [
-        PastTurn(text_of(message), (), index + 1, state.variables)
-        for index, message in enumerate(diff.messages[: diff.start])
-        if index >= start and message.type == "human"
+        PastTurn(text_of(message), (), index, state.variables)
+        for index, message in enumerate(diff.before_start(end), end + 1)
+        if message.type == "human"
     ]
 
 

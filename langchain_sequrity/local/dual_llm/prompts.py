@@ -270,7 +270,7 @@ def query_of(
         or prompt.query_include_tool_calls
         or prompt.query_include_tool_results
     )
-    before = diff.messages[: diff.start] if includes_past else []
+    before = diff.before_start() if includes_past else []
     rename = prompt.query_role_name_overrides or {}
     system = diff.system if inline & {"system", "developer"} else []
     texts = [("system", Labeled(text_of(message))) for message in system]
@@ -400,7 +400,7 @@ def made_calls_text(
     """
     lists: dict[str, list[str]] = {_MADE: [], _REFUSED: []}
     for made_call in calls:
-        name = names.get(made_call.call.tool)
+        name = names.get(made_call.tool)
         if name is None:  # a restarted turn may have other tools
             continue
         shape = made_call.shape if prompt.context_var_visibility != "none" else ""

@@ -25,6 +25,7 @@ from langchain_sequrity.local.dual_llm.loop import ProgramLoop, TurnResult, Turn
 from langchain_sequrity.local.dual_llm.message_labels import MessageLabels, remember_labels
 from langchain_sequrity.local.dual_llm.model_calls import ModelCalls
 from langchain_sequrity.local.dual_llm.state import DualState, OpenTurn, PastTurn, WaitingCall
+from langchain_sequrity.local.growing import GrowingList
 from langchain_sequrity.local.interpreter import Labeled
 from langchain_sequrity.local.refusals import refuse
 from langchain_sequrity.local.services import TurnInputs
@@ -43,7 +44,7 @@ class DualAnswer:
         failed: Finish reason of a turn that failed.
 
     Attributes:
-        request: The request, with the whole conversation.
+        request: The request, with the names of all models.
 
     Raises:
         StatusError: 400 for a request without new messages, 409 for a history that differs from
@@ -62,6 +63,7 @@ class DualAnswer:
         self._diff = diff_history(
             request.messages,
             session.messages,
+            self._state.system,
             open_call=turn.waiting.id if turn and turn.waiting else None,
             only_new=request.previous_reply is not None,
             policy=configuration.fsm.history_mismatch_policy,
@@ -75,11 +77,10 @@ class DualAnswer:
         models = ModelCalls(
             services.backend, inputs.endpoint_type, request.model, configuration.max_output_tokens
         )
-        messages = [*self._diff.system, *self._diff.messages]
-        model = join_models(models.planner, models.worker)
-        self.request = replace(request, messages=messages, model=model)
+        models.parsed_answer_bytes = services.limits.parsed_answer_bytes
+        self.request = replace(request, model=join_models(models.planner, models.worker))
         services.programs.prepare()
-        run = services.runs.pop(session.id)
+        run = services.runs.pop(session.id, session.calls)
         self._context = TurnContext(inputs, self._state, models, run)
         self._ended_turns = 0
 
@@ -104,7 +105,7 @@ class DualAnswer:
             ProgramLoop(self._context, turn).calls.cancel(turn.waiting)
         if diff.mismatch and not diff.results:
             restarted = turn
-            self._forget(diff.prefix)
+            self._forget(len(diff.past))
         if diff.new_messages:
             if isinstance(result, Envelope):
                 self._remember(diff.start)
@@ -112,7 +113,7 @@ class DualAnswer:
             self._check_turns()
             result = yield from self._begin(restarted)
         if isinstance(result, Envelope):
-            self._remember(len(diff.messages) + 1)
+            self._remember(len(diff) + 1)
             self._leave(counts=True)
         assert result is not None  # noqa: S101 - a request has results or new messages
         return result
@@ -122,31 +123,29 @@ class DualAnswer:
         request, program = self.request, self._program
         # Only a planner is shown the conversation.
         prompt = configuration.planner if program is None else PlannerPrompt()
-        query = prompts.query_of(
-            diff, prompt, MessageLabels(diff.messages, self._inputs, state.labels)
-        )
+        query = prompts.query_of(diff, prompt, MessageLabels(diff, self._inputs, state.labels))
         if configuration.fsm.clear_session_meta == "every_turn":
             state.labels = Labels()
-        state.past += planner.earlier_turns(diff, state)
+        state.past.extend(planner.earlier_turns(diff, state))
         turn = state.turn = OpenTurn(
             query=query.value,
             new_messages=diff.new_messages,
             system=diff.system,
-            tools=request.tools,
+            tools=tuple(request.tools),
             shape=request.response_format,
             tool_choice=request.tool_choice,
             is_planned=program is None,
             has_steps=program is None and bool(configuration.fsm.enable_multistep_planning),
-            variables=dict(state.variables if program is None else self._variables),
+            variables=state.variables if program is None else self._variables,
             mismatch=diff.mismatch,
             prompt_labels=query.labels,
         )
         is_same = diff.done or (restarted is not None and restarted.query == turn.query)
-        if diff.mismatch and is_same:
-            # Somebody who goes back may decide otherwise, unless the history has the refusal.
-            turn.calls_made = [call for call in state.calls_made if call.refusal is None]
+        repeatable = state.calls_made if diff.mismatch and is_same else ()
+        # Somebody who goes back may decide otherwise, unless the history has the refusal.
+        earlier = [call for call in repeatable if call.refusal is None]
         loop = ProgramLoop(self._context, turn)
-        loop.calls.restore(diff.done, restarted.waiting if restarted is not None else None)
+        loop.calls.restore(earlier, diff.done, restarted.waiting if restarted else None)
         return loop.run_caller_program(program) if program is not None else (yield from loop.plan())
 
     def _check_turns(self) -> None:
@@ -162,7 +161,7 @@ class DualAnswer:
         """Close the open turn, and cancel its waiting call."""
         self.close()
         if self._state.turn is not None:
-            self._state.calls_made = [*self._state.turn.settled, *self._state.turn.calls_made]
+            self._state.calls_made = (*self._state.turn.settled, *self._state.turn.calls_made)
             self._state.turn = None
             self._ended_turns += counts
 
@@ -173,7 +172,7 @@ class DualAnswer:
             return
         programs = [p for index, p in enumerate(turn.programs) if index not in turn.failures]
         if not fsm.enable_multistep_planning:
-            programs = programs[-1:] or turn.programs[-1:]
+            programs = programs[-1:] or [*turn.programs[-1:]]
         elif fsm.prune_failed_steps is False:
             programs = [
                 f"# This step failed.\n{program}" if index in turn.failures else program
@@ -183,7 +182,8 @@ class DualAnswer:
 
     def _forget(self, message_count: int) -> None:
         """Forget the turns that are not in the client's history any more."""
-        past = self._state.past = [t for t in self._state.past if t.end <= message_count]
+        past = GrowingList(t for t in self._state.past if t.end <= message_count)
+        self._state.past = past
         self._state.variables = past[-1].variables if past else {}
         self._leave(counts=False)
 
@@ -210,19 +210,21 @@ class DualAnswer:
             response_metadata=metadata,
             usage_metadata=add_usage(self._context.models.usage, None),
         )
-        remember_labels(reply, labels)
+        if self._inputs.endpoint_type != "lang-graph":  # a planner may be shown the message
+            remember_labels(reply, labels)
         return reply
 
     def commit(self, message: AIMessage) -> None:
         """Keep the conversation, the state, and the program that waits."""
         session = self._inputs.session
         if self._diff.repeated is None:
-            session.messages = [*self.request.messages, message]
+            self._state.system = self._diff.system
+            session.messages = self._diff.past.followed_by([*self._diff.added, message])
             session.state = self._state
             session.turns += self._ended_turns
         # Also after a repetition: runs keep the order in which their sessions were used.
         if self._context.run is not None:
-            self._inputs.services.runs.put(session.id, self._context.run)
+            self._inputs.services.runs.put(session.id, session.calls, self._context.run)
             self._context.run = None
 
     def close(self) -> None:

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from langchain_sequrity.errors import SequrityError
 from langchain_sequrity.labels import Labels
+from langchain_sequrity.local.refusals import how_to_raise
 
 
 class ProgramRefused(SequrityError):
@@ -105,6 +106,9 @@ class Abort(BaseException):
     """Ends a run without running any `except` or `finally` of the program."""
 
 
+_SIZES = frozenset({"text", "items", "bits", "memory", "outgoing"})
+
+
 class OutOfBudget(Abort):
     """A limit was reached."""
 
@@ -113,9 +117,28 @@ class OutOfBudget(Abort):
     labels = Labels()
 
     @classmethod
-    def at_limit(cls, name: str, limit: float) -> "OutOfBudget":
-        """An error that names the limit."""
-        return cls(f"The program reached the limit `{name}` ({limit:g}).")
+    def at_limit(cls, name: str, limit: float, subject: str = "") -> "OutOfBudget":
+        """An error that names the limit.
+
+        Args:
+            name: Its name among the limits of programs, or a description of a fixed one.
+            limit: Its value.
+            subject: What exceeded it, if that is known.
+        """
+        error = cls(
+            f"The program reached the limit `{name}` ({limit:,}){subject and f': {subject}'}."
+            + (f" {how_to_raise(f'program.{name}')}" if name.isidentifier() else "")
+        )
+        error._limit = None if subject else (name, limit)
+        return error
+
+    _limit: tuple[str, float] | None = None
+
+    def about(self, subject: str) -> "OutOfBudget":
+        """This error with what exceeded the limit, if that is a size and not said already."""
+        if not subject or self._limit is None or self._limit[0] not in _SIZES:
+            return self
+        return self.at_limit(*self._limit, subject)
 
 
 class BranchForbidden(Abort):

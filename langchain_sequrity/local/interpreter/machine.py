@@ -56,6 +56,7 @@ class Limits:
         seconds: Processor seconds from one tool call to the next, regular expressions included.
             Other work of the machine does not count.
         total_seconds: Processor seconds for all these stretches together.
+        call_seconds: Seconds that each tool call adds to `total_seconds`.
         calls: Tool calls.
         outgoing: Bytes of JSON that a program in a worker sends at once, with a call or at its end,
             plus 30 for each element. Variables that do not fit are dropped.
@@ -74,6 +75,7 @@ class Limits:
     regex_seconds: float = 0.5
     seconds: float = 1.0
     total_seconds: float = 1.25
+    call_seconds: float = 0.005
     calls: int = 10_000
     outgoing: int = 5_000_000
 
@@ -198,8 +200,8 @@ class Machine:
         self.check_time()
 
     def restart_clock(self) -> None:
-        """Start the time of the next stretch, within what is left in total."""
-        self._total_seconds_left -= work_time() - self._stretch_start
+        """Start the time of the next stretch, after a tool call, within what is left in total."""
+        self._total_seconds_left += self.limits.call_seconds - work_time() + self._stretch_start
         self._begin_stretch()
         self.check_time()
 

@@ -195,7 +195,7 @@ def _dumps(
 ) -> str:
     width = len(indent) if isinstance(indent, str) else indent or 0
     if width > _WIDEST_INDENT:
-        machine.exhaust("indent", _WIDEST_INDENT)
+        machine.exhaust("indent of JSON", _WIDEST_INDENT)
     if separators is not None:
         machine.pay_text(sum(map(len, separators)) * written_size(obj), *separators)
     machine.pay_text(3 * written_size(obj) + width * _indented(obj, 1), "")

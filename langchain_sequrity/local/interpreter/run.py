@@ -15,11 +15,12 @@ import weakref
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial, reduce
 from queue import SimpleQueue
 from typing import Any, Literal, NoReturn, TypeVar
 
 from langchain_sequrity.errors import UsageError
-from langchain_sequrity.labels import NO_LABELS, Labeled, Labels
+from langchain_sequrity.labels import KINDS, NO_LABELS, Labeled, Labels
 from langchain_sequrity.local.interpreter.builtins import BUILTINS
 from langchain_sequrity.local.interpreter.faults import (
     Abandoned,
@@ -56,6 +57,7 @@ from langchain_sequrity.local.interpreter.program import (
     may_exit,
     parse,
 )
+from langchain_sequrity.local.interpreter.syntax import argument_at, variable_at
 from langchain_sequrity.local.interpreter.values import (
     ErrorType,
     ErrorValue,
@@ -175,16 +177,17 @@ _EXPECTED_ANSWERS: dict[type, tuple[Any, str]] = {
 }
 
 
-ENGINE = 3
+ENGINE = 4
 """Version of the engine in logs: a log of another version is not replayed."""
+_NO_NAMES = Labels(consumers=frozenset())
 _EVENT_SIZE = 260  # bytes of an event without its value
 _LIST_FACTOR = 5  # a list of numbers takes 5 times as much as the list itself
 LogEvent = dict[str, Any]
 Pause = Callable[[Step], None]
 _EVENT_FIELDS = {
     "start": {"digest", "engine"},
-    "result": {"call", "value", "labels"},
-    "failure": {"call", "message", "labels"},
+    "result": {"call", "value"},
+    "failure": {"call", "message"},
     "read": {"name", "value"},
     "program": {"source"},
 }
@@ -201,8 +204,8 @@ def checked_event(event: LogEvent) -> LogEvent:
     if fields is None or fields - checked.keys() or not isinstance(checked.get("source", ""), str):
         msg = "This is not a log of a run: an event is incomplete or of an unknown kind."
         raise UsageError(msg)
-    if "labels" in checked:
-        Labels.from_wire(checked["labels"])
+    for name in checked.keys() & {"added", "removed"}:
+        Labels.from_wire(checked[name], absent=_NO_NAMES)
     return checked
 
 
@@ -221,12 +224,22 @@ def call_digest(call: ToolCall) -> str:
     return digest_of([call.tool, named_to_json(call.arguments)])
 
 
-def answer_event(answer: Answer, call: str) -> LogEvent:
+def call_labels(call: ToolCall) -> Labels:
+    """The join of the labels of a call's arguments."""
+    return reduce(Labels.join, (a.labels for a in call.arguments.values()), NO_LABELS)
+
+
+def answer_event(answer: Answer, call: Step | None, digest: str) -> LogEvent:
     """The log event of a tool's result, or of the next program.
+
+    A result usually has the labels of the call and a few more. The event holds only the names that
+    are added to these, and those that are removed: a log of a chain of calls, in which labels
+    accumulate, would otherwise grow with the square of its length.
 
     Args:
         answer: The result, or the program.
-        call: `call_digest` of the call; without meaning for a program.
+        call: The call; without meaning for a program.
+        digest: Its `call_digest`.
 
     Raises:
         UsageError: If the result is not JSON data.
@@ -237,17 +250,40 @@ def answer_event(answer: Answer, call: str) -> LogEvent:
         event = {"event": "failure", "message": check_json(answer.message)}
     else:
         event = {"event": "result", "value": check_json(answer.value)}
-    return {**event, "call": call, "labels": answer.labels.to_wire()}
+    assert isinstance(call, ToolCall)  # noqa: S101 - only a call has a result
+    event["call"] = digest
+    before, after = call_labels(call), answer.labels
+    for name, more, less in (("added", after, before), ("removed", before, after)):
+        changes = {kind: getattr(more, kind) - getattr(less, kind) for kind in KINDS}
+        if any(changes.values()):
+            event[name] = {kind: sorted(names) for kind, names in changes.items() if names}
+    return event
 
 
-def answer_from_event(event: LogEvent) -> Answer:
-    """The answer in an event."""
+def answer_from_event(event: LogEvent, call: Step | None) -> Answer:
+    """The answer in an event, to this call."""
     if event["event"] == "program":
         return NextProgram(event["source"])
-    labels = Labels.from_wire(event["labels"])
+    assert isinstance(call, ToolCall)  # noqa: S101 - only a call has a result
+    labels = call_labels(call)
+    if event.keys() & {"added", "removed"}:
+        added, removed = (
+            Labels.from_wire(event.get(name, {}), absent=_NO_NAMES) for name in ("added", "removed")
+        )
+        names = ((getattr(labels, k) - getattr(removed, k)) | getattr(added, k) for k in KINDS)
+        labels = Labels(*names)
     if event["event"] == "failure":
         return ToolFailure(event["message"], labels)
     return Labeled(event["value"], labels)
+
+
+@contextmanager
+def naming(subject: Callable[[], str]) -> Iterator[None]:
+    """Name what exceeds a limit, in the error."""
+    try:
+        yield
+    except OutOfBudget as error:
+        raise error.about(subject()) from None
 
 
 @dataclass(eq=False, kw_only=True)
@@ -280,10 +316,12 @@ class Job:
 
     def __post_init__(self) -> None:
         """Prepare the run."""
+        self.current = self.program  # the one that runs
         self.parsed_next: Program | None = None  # the last next program that was parsed
         # Names of the programs before the next one, whether their lines ran or not.
         self.bound_names: frozenset[str] = frozenset()
-        self.pending_digest = ""  # of the last call
+        self.pending_call: ToolCall | None = None  # the last call, and its digest
+        self.pending_digest = ""
         self.cursor = self.call_count = 0
         self.deferred_names: frozenset[str] = frozenset()  # those in functions of all programs
         self.may_end_turn = False  # whether a program so far may
@@ -306,7 +344,7 @@ class Job:
         """
         if isinstance(answer, NextProgram):
             self.read_next_program(answer.source)
-        self.log.append(answer_event(answer, self.pending_digest))
+        self.log.append(answer_event(answer, self.pending_call, self.pending_digest))
 
     def read_next_program(self, source: str) -> Program:
         """Parse and check the next program, which continues with the current variables."""
@@ -371,8 +409,11 @@ class Job:
         self.call_count += 1
         if self.call_count > self.limits.calls:
             machine.exhaust("calls", self.limits.calls)
-        arguments = {name: value_to_json(machine, value) for name, value in values.items()}
-        call = ToolCall(tool, arguments, line)
+        arguments = {}
+        for name, value in values.items():
+            with naming(partial(self.argument_in_words, tool, name)):
+                arguments[name] = value_to_json(machine, value)
+        call = self.pending_call = ToolCall(tool, arguments, line)
         self.pending_digest = call_digest(call)
         if self.cursor == len(self.log):
             self.pause(call)
@@ -380,11 +421,22 @@ class Job:
         event = self.next_event("result", "failure")
         if event["call"] != self.pending_digest:
             self.diverge(f"calls `{tool}` with other arguments than before")
-        result: Any = answer_from_event(event)
+        result: Any = answer_from_event(event, call)
         if isinstance(result, ToolFailure):
             error_type = ErrorType("ToolError", ToolError)
             raise Raised(ErrorValue(error_type, (result.message,), as_mark(result.labels)))
-        return value_from_json(machine, result)
+        with naming(lambda: f"the result of `{tool}`"):
+            return value_from_json(machine, result)
+
+    def argument_in_words(self, tool: str, argument: str) -> str:
+        """The argument of the current call, for an error."""
+        return argument_at(self.current.tree, self.machine.line, tool, argument)
+
+    def variable_in_words(self) -> str:
+        """The variable that the current line assigns to, for an error; empty if none is certain."""
+        # A function of an earlier step has lines of another program.
+        name = "" if self.has_steps else variable_at(self.current.tree, self.machine.line)
+        return name and f"the value of the variable `{name}`"
 
     # -- the run
 
@@ -401,7 +453,10 @@ class Job:
                 text = as_text(self.machine, bare)  # which can reach a limit too
                 failure = self.failure("exception", error_value.type.name, text, mark or NO_LABELS)
                 return replace(failure, by_interpreter=error_value.by_interpreter)
-        except (NoJsonForm, OutOfBudget, BranchForbidden) as abort:
+        except OutOfBudget as error:
+            message = str(error.about(self.variable_in_words()))
+            return self.failure(error.kind, error.type_name, message)
+        except (NoJsonForm, BranchForbidden) as abort:
             return self.failure(abort.kind, abort.type_name, str(abort), abort.labels)
         except (RecursionError, MemoryError) as error:
             out_of_budget = self.machine.as_out_of_budget(error)
@@ -454,7 +509,7 @@ class Job:
 
     def run_program(self, program: Program) -> ProgramFinished | ProgramRaised:
         """Run one program."""
-        machine = self.machine
+        machine, self.current = self.machine, program
         if self.has_steps:
             self.deferred_names |= deferred_names(program.tree)
             self.may_end_turn |= machine.is_strict and may_end_turn(program.tree)
@@ -468,7 +523,8 @@ class Job:
         # The value of a step's last line is not an answer: it may be a tool call.
         value = machine.names.get(ANSWER, None if self.has_steps else value)
         if code is None or (isinstance(code, int | str) and not code):
-            json_value = value_to_json(machine, value)
+            with naming(lambda: "the final value"):
+                json_value = value_to_json(machine, value)
             # An early end of a step without an answer reveals nothing in the result.
             end_mark = None if self.has_steps and unbox(value) is None else mark
             labels = join_labels(as_mark(json_value.labels), end_mark) or NO_LABELS
@@ -486,7 +542,8 @@ class Job:
         if event["engine"] != ENGINE or event["digest"] != digest:
             self.diverge("has another program, other variables or another engine than its log")
         for name, labeled in self.variables.items():
-            self.machine.names[name] = value_from_json(self.machine, labeled)
+            with naming(partial("the variable `{}` of the request".format, name)):
+                self.machine.names[name] = value_from_json(self.machine, labeled)
 
     def failure(
         self, kind: FailureKind, type_name: str, message: str, labels: Labels = NO_LABELS
@@ -670,6 +727,10 @@ class Run:
     def log(self) -> tuple[LogEvent, ...]:
         """All input from outside so far, as JSON data: enough to repeat the run up to here."""
         return tuple(self._job.log)
+
+    def events_after(self, count: int) -> list[LogEvent]:
+        """The events of the log after the first `count`."""
+        return self._job.log[count:]
 
     def advance(self, answer: Answer | None = None) -> Step:
         """Run up to the next tool call or the end.

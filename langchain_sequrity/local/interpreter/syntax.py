@@ -16,6 +16,7 @@ from langchain_sequrity.local.interpreter.faults import ProgramRefused
 from langchain_sequrity.local.interpreter.machine import Limits
 from langchain_sequrity.local.interpreter.modules import MODULES
 from langchain_sequrity.local.interpreter.syntax_repair import repaired
+from langchain_sequrity.local.refusals import how_to_raise
 
 MAIN = "__name__"
 ALLOWED: tuple[type[ast.AST], ...] = (
@@ -74,7 +75,10 @@ def read_program(source: str, limits: Limits) -> ast.Module:
         ProgramRefused: With line, column and what to write instead.
     """
     if len(source) > limits.source:
-        msg = f"The program has more than {limits.source} characters. Write a shorter one."
+        msg = (
+            f"The program has more than {limits.source} characters. Write a shorter one. "
+            f"{how_to_raise('program.source')}"
+        )
         raise ProgramRefused(msg)
     # Python's parser takes quadratic time and gigabytes of memory for these.
     if _DOTTED.search(source) or source.count("{") > _MOST_BRACES:
@@ -138,9 +142,10 @@ def check(tree: ast.AST, limits: Limits) -> None:
         node, depth = pending.pop()
         count += 1
         if count > limits.nodes:
-            refuse(node, f"The program has more than {limits.nodes} nodes. Write a shorter one.")
+            msg = f"The program has more than {limits.nodes} nodes. Write a shorter one."
+            refuse(node, f"{msg} {how_to_raise('program.nodes')}")
         if depth > limits.nesting:
-            refuse(node, TOO_DEEP)
+            refuse(node, f"{TOO_DEEP} {how_to_raise('program.nesting')}")
         _check_node(node)
         pending.extend((child, depth + _added_depth(node)) for child in _children(node))
 
@@ -263,3 +268,34 @@ _CHECKS: dict[type[ast.AST], Callable[[Any], None]] = {
     ast.MatchStar: lambda node: _check_identifier(node, node.name),
     ast.MatchMapping: lambda node: _check_identifier(node, node.rest),
 }
+
+
+# What a line is about, for errors. Only names that the program's text contains may be in an error:
+# data can choose the name of an argument, as in `f(**{text: 1})`.
+
+
+def variable_at(tree: ast.AST, line: int) -> str:
+    """The variable that the statement in a line assigns to; empty if it is not one variable."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Assign | ast.AugAssign | ast.AnnAssign) and _is_in(node, line):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            names = [target.id for target in targets if isinstance(target, ast.Name)]
+            return names[0] if len(names) == len(targets) == 1 else ""
+    return ""
+
+
+def argument_at(tree: ast.AST, line: int, tool: str, argument: str) -> str:
+    """The argument of a call in a line, in words."""
+    keywords = [
+        keyword
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and _is_in(node, line)
+        for keyword in node.keywords
+    ]
+    is_written = any(keyword.arg == argument for keyword in keywords)
+    is_certain = is_written and all(keyword.arg is not None for keyword in keywords)
+    return f"the argument `{argument}` of `{tool}`" if is_certain else f"an argument of `{tool}`"
+
+
+def _is_in(node: ast.stmt | ast.expr, line: int) -> bool:
+    return node.lineno <= line <= (node.end_lineno or node.lineno)

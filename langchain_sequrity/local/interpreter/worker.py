@@ -275,19 +275,21 @@ class _WorkerLoop:
 
         def report(step: Step) -> Message:
             nonlocal sent_count
-            log = run.log
-            reply: Message = {"step": step_to_json(step), "log": log[sent_count:]}
+            events = run.events_after(sent_count)
+            reply: Message = {"step": step_to_json(step), "log": events}
             if isinstance(step, ProgramFinished):
                 reply["worn"] = self._has_grown()
-            sent_count = len(log)
+            sent_count += len(events)
             return reply
 
         def wait_for_answer(step: Step) -> Answer:
             nonlocal sent_count
             reply = report(step)
             if not _fits(reply, limit):
-                raise too_large
-            answer = self._exchange(run, reply)
+                raise too_large.about(
+                    f"the arguments of `{step.tool}`" if isinstance(step, ToolCall) else ""
+                )
+            answer = self._exchange(run, step, reply)
             sent_count += 1  # the other side has already logged this answer
             return answer
 
@@ -295,11 +297,12 @@ class _WorkerLoop:
         self._receive()
         reply = report(step := run.finish(wait_for_answer))
         if not _fits(reply, limit):
-            failure = ProgramRaised("budget", OutOfBudget.type_name, str(too_large), step.line)
+            message = str(too_large.about("the final value"))
+            failure = ProgramRaised("budget", OutOfBudget.type_name, message, step.line)
             reply = {"step": step_to_json(failure), "log": []}
         return {**reply, **self._names(run), "worn": self._has_grown()}
 
-    def _exchange(self, run: Run, reply: Message) -> Answer:
+    def _exchange(self, run: Run, step: Step, reply: Message) -> Answer:
         """Send a step and wait for the answer. The other side may ask for names before."""
         while True:
             self._send(reply)
@@ -310,7 +313,7 @@ class _WorkerLoop:
                 reply = self._names(run)
                 continue
             self._set_time_limit(1)
-            answer = answer_from_event(request["result"])
+            answer = answer_from_event(request["result"], step)
             if not isinstance(answer, NextProgram):
                 return answer
             try:

@@ -535,15 +535,19 @@ class WorkerPool:
         worker.end()
 
 
+def shared_pool(limits: Limits = DEFAULT_LIMITS) -> WorkerPool:
+    """The pool that all servers of this process share whose programs have these limits."""
+    return _pool_with(limits)
+
+
 @cache
-def shared_pool() -> WorkerPool:
-    """The pool that all servers of this process share."""
-    return WorkerPool()
+def _pool_with(limits: Limits) -> WorkerPool:
+    return WorkerPool(limits=limits)
 
 
 if CAN_ISOLATE:
     # A fork of this process must not use the workers of its parent.
-    os.register_at_fork(after_in_child=shared_pool.cache_clear)
+    os.register_at_fork(after_in_child=_pool_with.cache_clear)
 
 
 def _reply_or_raise(reply: Message) -> Message:
@@ -642,6 +646,10 @@ class WorkerRun:
         """All input from outside so far, as JSON data: enough to repeat the run up to here."""
         return tuple(self._log)
 
+    def events_after(self, count: int) -> list[LogEvent]:
+        """The events of the log after the first `count`."""
+        return self._log[count:]
+
     @property
     def pid(self) -> int | None:
         """The id of its current process, if it has one."""
@@ -657,8 +665,8 @@ class WorkerRun:
         """
         check_may_advance(self._step, answer, has_steps=self._has_steps, is_closed=self._is_closed)
         step_before = self._step
-        call = call_digest(step_before) if isinstance(step_before, ToolCall) else ""
-        event = None if answer is None else answer_event(answer, call)
+        digest = call_digest(step_before) if isinstance(step_before, ToolCall) else ""
+        event = None if answer is None else answer_event(answer, step_before, digest)
         self._is_namespace_current = False
         try:
             worker = self._current_worker()

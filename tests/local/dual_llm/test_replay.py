@@ -264,8 +264,8 @@ def test_the_oldest_run_is_closed_when_there_are_too_many() -> None:
     runs = PendingRuns(max_live=2)
     waiting: list[Any] = [Waits() for _ in range(4)]
     for number, run in enumerate(waiting):
-        runs.put(str(number), run)
+        runs.put(str(number), 1, run)
     assert [run.is_closed for run in waiting] == [True, True, False, False]
-    assert (runs.pop("0"), runs.pop("3")) == (None, waiting[3])
+    assert (runs.pop("0", 1), runs.pop("3", 1)) == (None, waiting[3])
     runs.close()
     assert [run.is_closed for run in waiting] == [True, True, True, False]

@@ -1,0 +1,143 @@
+"""The messages of a session, stored compactly: a message object of LangChain takes 2 kB."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from itertools import takewhile
+from typing import Any, Self, overload
+
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
+
+from langchain_sequrity.local.growing import GrowingList
+from langchain_sequrity.strict_json import dumps, loads
+
+_CLASSES: dict[str, type[BaseMessage]] = {
+    "human": HumanMessage,
+    "ai": AIMessage,
+    "system": SystemMessage,
+    "tool": ToolMessage,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class StoredMessage:
+    """A message.
+
+    Attributes:
+        type: Its type, as LangChain names it.
+        content: Its content, the same object as in the message.
+        fields: Its other fields that differ from their defaults, as JSON text; as they are if JSON
+            cannot express them.
+    """
+
+    type: str
+    content: Any
+    fields: Any
+
+    @classmethod
+    def from_message(cls, message: BaseMessage) -> "StoredMessage":
+        """Store a message."""
+        message_type = message.type
+        defaults = _defaults(message_type)
+        fields = {
+            name: value
+            for name, value in (*vars(message).items(), *(message.model_extra or {}).items())
+            if name not in defaults or value != defaults[name]
+        }
+        content = fields.pop("content", "")
+        return cls(message_type, content, _as_json(fields))
+
+    def message(self) -> BaseMessage:
+        """The message."""
+        fields = loads(self.fields) if isinstance(self.fields, str) else self.fields
+        return _CLASSES[self.type].model_construct(content=self.content, **fields)
+
+
+@cache
+def _defaults(message_type: str) -> dict[str, Any]:
+    fields = _CLASSES[message_type].model_fields.items()
+    return {
+        name: field.get_default(call_default_factory=True)
+        for name, field in fields
+        if not field.is_required()
+    }
+
+
+def _as_json(fields: dict[str, Any]) -> Any:
+    try:
+        text = dumps(fields)
+    except (TypeError, ValueError):
+        return fields
+    return text if loads(text) == fields else fields
+
+
+@dataclass(slots=True, eq=False, repr=False)
+class Conversation(Sequence[BaseMessage]):
+    """The messages of a session. It does not change; a longer one shares its messages.
+
+    Attributes:
+        stored: The messages as they are stored.
+
+    Example:
+        ```python
+        from langchain_core.messages import HumanMessage
+        from langchain_sequrity.local.stored_messages import Conversation
+
+        conversation = Conversation.from_messages([HumanMessage("Hi")])
+        assert conversation.followed_by([HumanMessage("Bye")])[-1].text == "Bye"
+        ```
+    """
+
+    stored: GrowingList[StoredMessage] = field(default_factory=GrowingList)
+
+    @classmethod
+    def from_messages(cls, messages: Iterable[BaseMessage]) -> Self:
+        """A conversation of these messages."""
+        return cls(GrowingList(map(StoredMessage.from_message, messages)))
+
+    def first(self, count: int) -> Self:
+        """The first `count` messages."""
+        return type(self)(self.stored.first(count))
+
+    def followed_by(self, messages: Iterable[BaseMessage]) -> Self:
+        """This conversation with further messages."""
+        stored = self.stored.copy()
+        stored.extend(map(StoredMessage.from_message, messages))
+        return type(self)(stored)
+
+    def replaced_by(self, messages: Iterable[BaseMessage]) -> Self:
+        """A conversation of these messages, which shares those that both begin with."""
+        new = [*map(StoredMessage.from_message, messages)]
+        pairs = zip(self.stored, new, strict=False)
+        common = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+        stored = self.stored.first(common)
+        stored.extend(new[common:])
+        return type(self)(stored)
+
+    def __len__(self) -> int:
+        """The number of messages."""
+        return len(self.stored)
+
+    @overload
+    def __getitem__(self, index: int) -> BaseMessage: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[BaseMessage]: ...
+    def __getitem__(self, index: int | slice) -> BaseMessage | list[BaseMessage]:
+        """The message at an index, or a list of those in a slice."""
+        if isinstance(index, slice):
+            return [stored.message() for stored in self.stored[index]]
+        return self.stored[index].message()
+
+    def __iter__(self) -> Iterator[BaseMessage]:
+        """All messages."""
+        return (stored.message() for stored in self.stored)
+
+    def __eq__(self, other: object) -> bool:
+        """Whether another sequence has equal messages."""
+        return isinstance(other, Sequence) and [*self] == [*other]
+
+    __hash__ = None  # type: ignore[assignment] # as for a list
+
+    def __repr__(self) -> str:
+        """Show the messages."""
+        return f"{type(self).__name__}({[*self]!r})"
