@@ -554,6 +554,10 @@ class ExtensibleLoop(PregelLoop):
         self._delta_channels_forced_snapshot.update(self.whole_at_exit)
         super()._put_exit_delta_writes()
 
+    def store_whole(self, channel: str) -> None:
+        """Let the next checkpoint hold all of a `DeltaChannel`."""
+        self._delta_channels_forced_snapshot.add(channel)
+
     def emit_state(self) -> None:
         """Put the state into the stream, without a call of `emit`."""
         every_field: Literal[True] = True

@@ -54,7 +54,7 @@ class StateVariables:
             run,
             session=None,
             program=program,
-            variables=variables,
+            stored_variables=variables,
             approvals=len(approved),
             location=self._parts.exchange.location,
         )

@@ -6,6 +6,7 @@ from typing import Any
 from langchain_sequrity import _compat
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.graph.journal import (
+    LOST,
     CallBatch,
     DeniedCall,
     JournalRecord,
@@ -15,12 +16,6 @@ from langchain_sequrity.graph.journal import (
     records_of_session,
 )
 from langchain_sequrity.graph.program import JOURNAL, RUN, STEP
-
-LOST = (
-    "The checkpointer gives back a run without its journal: it keeps only the newest checkpoint "
-    "of a thread. Use one that keeps all of them, as those for memory, SQLite and Postgres do. "
-    "Start a new run with another `thread_id`."
-)
 
 
 def is_edited(loop: _compat.PregelLoop, since: Any = None) -> bool:
