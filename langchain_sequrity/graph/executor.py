@@ -323,10 +323,10 @@ class LangGraphExecutor(PassesDenials[Any, Any], CompiledStateGraph[Any, Any, An
 
     # States
 
-    def _reader(self) -> "super":
+    def _reader(self) -> Any:
         """LangGraph's methods that read states, without the journal, which no state shows.
 
-        A history would otherwise rebuild it for each of its states, from all of those before.
+        A history would rebuild it for each of its states, from all of those before.
         """
         reader = self.copy()
         _compat.add_channel(reader, JOURNAL, UntrackedValue(list, guard=False))

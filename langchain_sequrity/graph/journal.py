@@ -88,18 +88,19 @@ class ProgramCall:
         """Whether another call is, or a result is of, the same tool with the same arguments."""
         return self.tool == other.tool and _short(self.digest) == _short(other.digest)
 
-    def stored(self) -> StoredRecord:
-        """The call as its batch has it."""
-        stored: StoredRecord = {"id": self.id, "tool": self.tool}
+    def stored(self, session: str | None) -> StoredRecord:
+        """The call as its batch has it, whose records have the key `session`."""
+        stored: StoredRecord = {"id": _short_id(self.id, session), "tool": self.tool}
         if not self.is_computed:
             return {**stored, "arguments": self.arguments}
         digest = {"digest": _short(self.digest)}
         return {**stored, **digest, **({"sent": True} if self.is_sent else {})}
 
     @classmethod
-    def read(cls, stored: StoredRecord) -> Self:
+    def read(cls, stored: StoredRecord, session: str | None) -> Self:
         """Read a stored call."""
-        call = cls(stored["id"], stored["tool"], stored.get("arguments", {}))
+        call_id = _whole_id(stored["id"], session)
+        call = cls(call_id, stored["tool"], stored.get("arguments", {}))
         if "arguments" in stored:
             return call
         is_sent, digest = stored.get("sent", False), stored["digest"]
@@ -109,6 +110,21 @@ class ProgramCall:
 def _short(digest: str) -> str:
     """The part of a digest that is stored: 128 bits. Earlier versions stored all of it."""
     return digest[:32]
+
+
+def _short_id(call_id: str, session: str | None) -> str:
+    """The id of a call as a record stores it: many services write the session into each."""
+    session_id = session_id_of(session)
+    return call_id.replace(session_id, _SESSION_ID) if session_id else call_id
+
+
+def _whole_id(stored: str, session: str | None) -> str:
+    """A stored id."""
+    return stored.replace(_SESSION_ID, session_id_of(session) or "")
+
+
+_SESSION_ID = "\n"
+"""Stands for the session in an id. No id of a reply has a line break (`requests`)."""
 
 
 def _packed(text: str) -> str | bytes:
@@ -305,6 +321,20 @@ class CallResult(_Record):
         """Its labels."""
         return Labels() if self.wire_labels is None else Labels.from_wire(self.wire_labels)
 
+    @override
+    def stored(self) -> StoredRecord:
+        call_id, previous_id = (_short_id(i, self.session) for i in (self.id, self.previous_id))
+        short = replace(self, id=call_id, previous_id=previous_id)
+        return super(CallResult, short).stored()
+
+    @override
+    @classmethod
+    def read(cls, stored: StoredRecord) -> Self:
+        result = super(CallResult, cls).read(stored)
+        result.id = _whole_id(result.id, result.session)
+        result.previous_id = _whole_id(result.previous_id, result.session)
+        return result
+
     @property
     def is_of_step(self) -> bool:
         """Whether it belongs to a step, and not only to a later call."""
@@ -357,16 +387,16 @@ class CallBatch(_Record):
 
     @override
     def stored(self) -> StoredRecord:
-        calls = [call.stored() for call in self.calls]
+        calls = [call.stored(self.session) for call in self.calls]
         step = {"step": self.step, "in": self.session}
         return {"said": _packed(self.reply), "calls": calls, "number": self.number, **step}
 
     @override
     @classmethod
     def read(cls, stored: StoredRecord) -> Self:
-        reply, calls = _unpacked(stored["said"]), tuple(map(ProgramCall.read, stored["calls"]))
-        number, step = stored["number"], stored["step"]
-        return cls(reply, calls, number=number, step=step, session=stored.get("in"))
+        session, reply = stored.get("in"), _unpacked(stored["said"])
+        calls = tuple(ProgramCall.read(call, session) for call in stored["calls"])
+        return cls(reply, calls, number=stored["number"], step=stored["step"], session=session)
 
 
 APPROVED = "approved:"

@@ -415,7 +415,7 @@ class ProgramCalls:
     def rebuild(self) -> None:
         """Compute the state before the open step again, from the journal."""
         run = self._log.run
-        # If the checkpointer has lost the variables, the state is wrong, and no call agrees with it.
+        # If the checkpointer has lost the variables, calls do not agree with the state.
         self.begin(loads(run.stored_variables or "{}"), run.begins_at)
         calls, early = self._recorded_calls(), self._early_results()
         for step in range(self._log.step):

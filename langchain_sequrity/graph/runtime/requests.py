@@ -258,6 +258,9 @@ def _calls_requested(
     if len({call.id for call in calls}) < len(calls):
         msg = "The reply asks for several calls with one id."
         raise BadReply(msg, session_id=session)
+    if any("\n" in call.id for call in calls):
+        msg = "The reply asks for a call whose id has a line break."
+        raise BadReply(msg, session_id=session)
     return CallsRequested(dumps(message), calls, session, keeps_history)
 
 

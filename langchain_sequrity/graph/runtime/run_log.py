@@ -101,14 +101,13 @@ class RunLog:
 
     def write_records(self, records: Iterable[JournalRecord]) -> None:
         """Write records of this session to the journal's channel."""
-        defaults, session = {"step": self.step}, {"in": self.session}
-        stored = [{**defaults, **self._stored(record), **session} for record in records]
-        self.writes.append((JOURNAL, stored))
+        self.writes.append((JOURNAL, [*map(self._stored, records)]))
 
     def _stored(self, record: JournalRecord) -> StoredRecord:
+        record = replace(record, session=self.session)
         if isinstance(record, CallBatch) and not self._sends_all(self.run):
-            record = replace(record, reply="")
-        return record.stored()
+            record.reply = ""
+        return {"step": self.step, "in": self.session, **record.stored()}
 
     def finish_step(self) -> None:
         """Write that a step is finished."""

@@ -357,8 +357,9 @@ class TaskCalls:
                 due = next(self._calls.due(list(self)), None)
                 is_waiting = call in waiting
                 if due is not None and due.tool.name == call.tool:
+                    has_run = not (is_waiting or batch.results[call.id].given_handle)
                     # Another session may have asked for it.
-                    due_call = self._as_due(call, due)[0] if is_waiting else call
+                    due_call = call if has_run else self._as_due(call, due)[0]
                     self.assign(due_call, due)
                 if is_waiting:
                     self.answer(call)
