@@ -26,6 +26,7 @@ its steps. A run has its variables once, and a call has no arguments if its prog
 """
 
 import zlib
+from base64 import b64encode
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import Field, dataclass, field, fields, replace
 from functools import cache
@@ -108,8 +109,13 @@ class ProgramCall:
 
 
 def _short(digest: str) -> str:
-    """The part of a digest that is stored: 128 bits. Earlier versions stored all of it."""
-    return digest[:32]
+    """A digest as it is stored: 128 bits in base 64. Earlier versions stored all of it."""
+    if len(digest) <= _DIGEST_CHARACTERS:
+        return digest
+    return b64encode(bytes.fromhex(digest[:32])).decode()[:_DIGEST_CHARACTERS]
+
+
+_DIGEST_CHARACTERS = 22
 
 
 def _short_id(call_id: str, session: str | None) -> str:
@@ -823,7 +829,7 @@ class ProgramRun(_Stored):
     session: str | None
     stored_variables: str | None = field(default=None, metadata={"key": "variables"})
     program: str | None = None
-    has_start: bool = False
+    has_start: bool = True
     approvals: int = 0
     is_labelled: bool = False
     location: str = field(default="", metadata={"key": "place"})
@@ -846,8 +852,14 @@ class ProgramRun(_Stored):
 
     @override
     def stored(self) -> StoredRecord:
-        stored = replace(self, stored_variables=None, program=None) if self.has_start else self
-        return super(ProgramRun, stored).stored()
+        rest = replace(self, stored_variables=None, program=None) if self.has_start else self
+        return super(ProgramRun, replace(rest, has_start=True)).stored()
+
+    @override
+    @classmethod
+    def read(cls, stored: StoredRecord) -> Self:
+        run = super(ProgramRun, cls).read(stored)
+        return replace(run, has_start=run.stored_variables is None)
 
     def start(self, open_step: int) -> "SessionStart":
         """The start of its session, which has variables and program once for all checkpoints."""
@@ -912,7 +924,13 @@ ThreadRecord = ProgramRun | FinishedRun
 
 def read_thread_record(stored: StoredRecord) -> ThreadRecord:
     """Read what a thread has stored of its last run."""
+    if place := stored.get("place"):
+        stored = {**stored, "place": place[:LOCATION_CHARACTERS]}
     return FinishedRun.read(stored) if "kept" in stored else ProgramRun.read(stored)
+
+
+LOCATION_CHARACTERS = 32
+"""Characters of a location. Earlier versions stored 64."""
 
 
 def session_id_of(key: str | None) -> str | None:

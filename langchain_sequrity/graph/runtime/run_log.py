@@ -146,7 +146,7 @@ class RunLog:
             run: The run.
             early: Results of routers that precede their calls, by task.
         """
-        run = self._write(replace(run, has_start=True))
+        run = self._write(run)
         self.write_records([run.start(self.step)])
         if (objects := current_objects()) is not None and objects.fresh:
             self.journal.objects = dict(objects.fresh)

@@ -48,12 +48,13 @@ def newest_version(loop: _compat.PregelLoop) -> Any:
 
 
 def version_number(version: Any) -> Any:
-    """The version of a channel without the random part that some checkpointers add.
+    """The version of a channel as a number, without the random part that checkpointers add.
 
     The writes of a `Command` are applied again each time that a run continues, under another random
     part.
     """
-    return version.partition(".")[0] if isinstance(version, str) else version
+    number = version.partition(".")[0] if isinstance(version, str) else version
+    return int(number) if isinstance(number, str) and number.isdecimal() else number
 
 
 def newest_of_run(versions: Mapping[str, Any], since: Any) -> Any:
