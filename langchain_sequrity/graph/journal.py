@@ -924,8 +924,8 @@ ThreadRecord = ProgramRun | FinishedRun
 
 def read_thread_record(stored: StoredRecord) -> ThreadRecord:
     """Read what a thread has stored of its last run."""
-    if place := stored.get("place"):
-        stored = {**stored, "place": place[:LOCATION_CHARACTERS]}
+    if location := stored.get("place"):
+        stored = {**stored, "place": location[:LOCATION_CHARACTERS]}
     return FinishedRun.read(stored) if "kept" in stored else ProgramRun.read(stored)
 
 

@@ -59,8 +59,9 @@ class _DrivenLoop(_compat.ExtensibleLoop):
                 await self.driver.run(self, self.driver.finish(self))
             except BaseException as failure:  # noqa: BLE001 - raised again below
                 driver_error = failure
-        if error is None and driver_error is None and self.durability == "exit":
-            self.apply_hidden(OWN_WRITES, self.driver.log.end_of_run())
+        is_over = error is None and driver_error is None
+        if is_over and self.durability == "exit" and (writes := self.driver.log.end_of_run()):
+            self.apply_hidden(OWN_WRITES, writes)
         if error is not None and self.checkpointer is not None and self.durability == "exit":
             self.driver.results.undo_changes(self)
         if self._has_unseen_changes:
