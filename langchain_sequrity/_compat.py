@@ -406,21 +406,25 @@ def _writes_of(config: RunnableConfig) -> deque[tuple[str, Any]]:
     return writes
 
 
-def write_first(config: RunnableConfig, new: tuple[str, Any]) -> bool:
-    """Write to a channel before the other channels of a task.
+def add_to_first_write(config: RunnableConfig, channel: str, item: Any) -> bool:
+    """Add an item to the list that is the first write of a task.
 
     A checkpointer stores the writes of a task by their number, and keeps the older one of two. If a
-    task runs again and writes more, its writes must keep their numbers.
+    task runs again and adds more, its other writes must keep their numbers.
 
     Returns:
-        Whether it was written: an attempt that has timed out writes nothing.
+        Whether it was added: an attempt that has timed out writes nothing.
     """
+    new = (channel, [item])
     config["configurable"][CONFIG_KEY_SEND]([new])
     writes = _writes_of(config)
     if not writes or writes[-1] is not new:
         return False
     writes.pop()
-    writes.insert(sum(channel == new[0] for channel, _ in writes), new)
+    if writes and writes[0][0] == channel:
+        writes[0] = (channel, [*writes[0][1], item])
+    else:
+        writes.insert(0, new)
     return True
 
 
@@ -550,6 +554,10 @@ class ExtensibleLoop(PregelLoop):
     def _put_exit_delta_writes(self) -> None:
         self._delta_channels_forced_snapshot.update(self.whole_at_exit)
         super()._put_exit_delta_writes()
+
+    def store_whole(self, channel: str) -> None:
+        """Let the next checkpoint hold all of a `DeltaChannel`."""
+        self._delta_channels_forced_snapshot.add(channel)
 
     def emit_state(self) -> None:
         """Put the state into the stream, without a call of `emit`."""

@@ -384,7 +384,7 @@ class DenialHandler:
         }
         # The service decides whether a tool may replace labels. Joining them is safe.
         combine: Combine = "ignore" if result.combine == "ignore" else "merge"
-        returned = ToolReturn(value, Labels.from_wire(result.labels), combine)
+        returned = ToolReturn(value, result.labels, combine)
         call, gate = Call(approved.tool, arguments), Gate((self._engine(),))
         labels, _ = gate.result_labels(call, returned, Labels())
         return {"value": value, "meta": labels.to_wire()}

@@ -13,7 +13,7 @@ from typing import Any, NoReturn, Self, Unpack, get_args
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.cache.base import BaseCache
-from langgraph.channels import BinaryOperatorAggregate, DeltaChannel
+from langgraph.channels import BinaryOperatorAggregate, UntrackedValue
 from langgraph.graph import StateGraph
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.store.base import BaseStore
@@ -35,7 +35,7 @@ from langchain_sequrity.graph.approval import DenialHandler, check_field
 from langchain_sequrity.graph.codegen.compiler import WhyNotSplit, compile_graph
 from langchain_sequrity.graph.dispatch import ClientTools, text_readers
 from langchain_sequrity.graph.explain import GraphExplanation, explain
-from langchain_sequrity.graph.journal import add_entries
+from langchain_sequrity.graph.journal import JournalChannel, add_entries
 from langchain_sequrity.graph.limits import UPDATES_PER_JOURNAL
 from langchain_sequrity.graph.options import NodeOptions
 from langchain_sequrity.graph.program import (
@@ -324,23 +324,34 @@ class LangGraphExecutor(PassesDenials[Any, Any], CompiledStateGraph[Any, Any, An
 
     # States
 
+    def _reader(self) -> Any:
+        """LangGraph's methods that read states, without the journal, which no state shows.
+
+        A history would rebuild it for each of its states, from all of those before.
+        """
+        reader = self.copy()
+        _compat.add_channel(reader, JOURNAL, UntrackedValue(list, guard=False))
+        return super(LangGraphExecutor, reader)
+
     @override
     def get_state(self, config: RunnableConfig, *, subgraphs: bool = False) -> StateSnapshot:
-        return _without_own_metadata(super().get_state(config, subgraphs=subgraphs))
+        return _without_own_metadata(self._reader().get_state(config, subgraphs=subgraphs))
 
     @override
     async def aget_state(self, config: RunnableConfig, *, subgraphs: bool = False) -> StateSnapshot:
-        return _without_own_metadata(await super().aget_state(config, subgraphs=subgraphs))
+        snapshot = await self._reader().aget_state(config, subgraphs=subgraphs)
+        return _without_own_metadata(snapshot)
 
     @override
     def get_state_history(self, config: RunnableConfig, **options: Any) -> Iterator[StateSnapshot]:
-        yield from map(_without_own_metadata, super().get_state_history(config, **options))
+        history = self._reader().get_state_history(config, **options)
+        yield from map(_without_own_metadata, history)
 
     @override
     async def aget_state_history(
         self, config: RunnableConfig, **options: Any
     ) -> AsyncIterator[StateSnapshot]:
-        async with aclosing(super().aget_state_history(config, **options)) as history:  # type: ignore[type-var] # a generator
+        async with aclosing(self._reader().aget_state_history(config, **options)) as history:
             async for snapshot in history:
                 yield _without_own_metadata(snapshot)
 
@@ -435,7 +446,7 @@ def _compiled(
     _compat.add_channel(compiled, RUN, BinaryOperatorAggregate(dict[str, Any], lambda _, new: new))
     _compat.add_channel(compiled, STEP, BinaryOperatorAggregate(int, lambda _, new: new))
     _compat.add_channel(
-        compiled, JOURNAL, DeltaChannel(add_entries, list, snapshot_frequency=UPDATES_PER_JOURNAL)
+        compiled, JOURNAL, JournalChannel(add_entries, list, snapshot_frequency=UPDATES_PER_JOURNAL)
     )
     calls.attach(compiled)
     return compiled

@@ -2,17 +2,17 @@
 
 The journal is a hidden channel of the graph, so a checkpointer stores it with every step. With it,
 a run can continue in another process, or in a new session if the service has lost the old one.
-The channel has plain JSON, one object for each record:
+The channel has one object for each record, of plain JSON and compressed texts:
 
 | record | stored as |
 |---|---|
-| `CallBatch` | `{number, step, said, calls: [{id, tool, arguments}]}` |
-| `CallResult` | `{id, tool, digest, result, labels, combine}`, perhaps more: see `key` there |
+| `CallBatch` | `{number, step, said, calls: [{id, tool, digest or arguments}]}` |
+| `CallResult` | `{id, tool, digest, result}`, perhaps more: see `key` there |
 | `DeniedCall` | `{denied: {…}, step}` |
 | `Approval` | `{approved: digest}` |
 | `Rejection` | `{rejected: digest, objection}` |
 | `Refusal` | `{refused: {…}}` |
-| `SessionStart` | `{reset: session, open?: step}`; the records of older sessions no longer count |
+| `SessionStart` | `{reset: session, open, variables, program}`; older sessions no longer count |
 | `StartObjects` | `{objects: {…}}` |
 
 Each has its session under `in`, but for the start before the first session. The order does not
@@ -20,18 +20,24 @@ matter: tasks that run side by side write records in any order. Objects that do 
 under `objects`, stored as LangGraph stores a state (`docs/security.md`, rule 8). The digest of a
 call ties a result to its call. Threads of earlier versions have these objects too, so a new key
 needs a default (`tests/graph/durability/stored_runs.py`).
+
+Nothing is stored that follows from the rest, or the size of a thread would grow with the square of
+its steps. A run has its variables once, and a call has no arguments if its program computes them.
 """
 
+import zlib
+from base64 import b64encode
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import Field, dataclass, field, fields, replace
 from functools import cache
 from typing import Any, Self, cast
 from uuid import uuid4
 
+from langgraph.channels import DeltaChannel
 from typing_extensions import override
 
 from langchain_sequrity.denials import Denial
-from langchain_sequrity.errors import BadReply
+from langchain_sequrity.errors import BadReply, UsageError
 from langchain_sequrity.graph.program import HANDLE, BeginsAt
 from langchain_sequrity.labels import Combine, Labels
 from langchain_sequrity.sqrt.gate import call_digest
@@ -40,6 +46,13 @@ from langchain_sequrity.wire.tool_results import write_labeled
 
 StoredRecord = dict[str, Any]
 """A record as the channel has it."""
+
+
+LOST = (
+    "The checkpointer gives back a run without its journal: it keeps only the newest checkpoint "
+    "of a thread. Use one that keeps all of them, as those for memory, SQLite and Postgres do. "
+    "Start a new run with another `thread_id`."
+)
 
 
 class ReplayMismatch(BadReply):
@@ -53,17 +66,90 @@ class ProgramCall:
     Attributes:
         id: Its id.
         tool: Name of the tool.
-        arguments: Its arguments, which the node gets.
+        arguments: Its arguments, which the node gets; empty if only their digest was stored.
+        is_computed: Whether the arguments follow from the results before the call, so that they
+            need not be stored.
+        is_sent: Whether a `Send` made it; known if the arguments are computed.
+        stored_digest: The digest, if the arguments were not stored.
     """
 
     id: str
     tool: str
     arguments: Mapping[str, Any]
+    is_computed: bool = field(default=False, compare=False)
+    is_sent: bool = field(default=False, compare=False)
+    stored_digest: str = field(default="", compare=False)
 
     @property
     def digest(self) -> str:
         """Hash of tool and arguments."""
-        return call_digest(self.tool, self.arguments)
+        return self.stored_digest or call_digest(self.tool, self.arguments)
+
+    def is_same(self, other: "ProgramCall | CallResult") -> bool:
+        """Whether another call is, or a result is of, the same tool with the same arguments."""
+        return self.tool == other.tool and _short(self.digest) == _short(other.digest)
+
+    def stored(self, session: str | None) -> StoredRecord:
+        """The call as its batch has it, whose records have the key `session`."""
+        stored: StoredRecord = {"id": _short_id(self.id, session), "tool": self.tool}
+        if not self.is_computed:
+            return {**stored, "arguments": self.arguments}
+        digest = {"digest": _short(self.digest)}
+        return {**stored, **digest, **({"sent": True} if self.is_sent else {})}
+
+    @classmethod
+    def read(cls, stored: StoredRecord, session: str | None) -> Self:
+        """Read a stored call."""
+        call_id = _whole_id(stored["id"], session)
+        call = cls(call_id, stored["tool"], stored.get("arguments", {}))
+        if "arguments" in stored:
+            return call
+        is_sent, digest = stored.get("sent", False), stored["digest"]
+        return replace(call, is_computed=True, is_sent=is_sent, stored_digest=digest)
+
+
+def _short(digest: str) -> str:
+    """A digest as it is stored: 128 bits in base 64. Earlier versions stored all of it."""
+    if len(digest) <= _DIGEST_CHARACTERS:
+        return digest
+    return b64encode(bytes.fromhex(digest[:32])).decode()[:_DIGEST_CHARACTERS]
+
+
+_DIGEST_CHARACTERS = 22
+
+
+def _short_id(call_id: str, session: str | None) -> str:
+    """The id of a call as a record stores it: many services write the session into each."""
+    session_id = session_id_of(session)
+    return call_id.replace(session_id, _SESSION_ID) if session_id else call_id
+
+
+def _whole_id(stored: str, session: str | None) -> str:
+    """A stored id."""
+    return stored.replace(_SESSION_ID, session_id_of(session) or "")
+
+
+_SESSION_ID = "\n"
+"""Stands for the session in an id. No id of a reply has a line break (`requests`)."""
+
+
+def _packed(text: str) -> str | bytes:
+    """A text as it is stored: compressed if that makes it shorter."""
+    if len(text) < _WORTH_PACKING:
+        return text
+    packed = zlib.compress(text.encode("utf-8", "surrogatepass"))
+    return packed if len(packed) < len(text) else text
+
+
+def _unpacked(stored: str | bytes) -> str:
+    """A stored text."""
+    if isinstance(stored, str):
+        return stored
+    return zlib.decompress(stored).decode("utf-8", "surrogatepass")
+
+
+_WORTH_PACKING = 100
+"""Characters. The names in shorter texts are too few to repeat."""
 
 
 # Records
@@ -73,14 +159,17 @@ OPEN_STEP = -1
 
 
 class _Stored:
-    """A dataclass that is stored. An attribute's key is its name, or `key` of its metadata."""
+    """A dataclass that is stored. An attribute's key is its name, or `key` of its metadata.
+
+    An attribute that `is_text` there may be compressed.
+    """
 
     __slots__ = ()
 
     def stored(self) -> StoredRecord:
         """The record as the channel has it, without attributes that have their default."""
         return {
-            key: value
+            key: _packed(value) if _is_text(attribute) else value
             for key, attribute in _attributes(cast("Any", type(self))).items()
             if (value := getattr(self, attribute.name)) != attribute.default
         }
@@ -89,14 +178,23 @@ class _Stored:
     def read(cls, stored: StoredRecord) -> Self:
         """Read a stored record. Keys that only earlier versions have are left out."""
         attributes = _attributes(cast("Any", cls))
-        named = {attributes[key].name: value for key, value in stored.items() if key in attributes}
-        return cls(**named)
+        named = {attributes[key]: value for key, value in stored.items() if key in attributes}
+        return cls(
+            **{
+                attribute.name: _unpacked(value) if _is_text(attribute) else value
+                for attribute, value in named.items()
+            }
+        )
 
 
 @cache
 def _attributes(record_type: Any) -> Mapping[str, Field[Any]]:
     """The attributes by their keys."""
     return {field.metadata.get("key", field.name): field for field in fields(record_type)}
+
+
+def _is_text(attribute: Field[Any]) -> bool:
+    return "is_text" in attribute.metadata
 
 
 @dataclass(slots=True, kw_only=True)
@@ -121,7 +219,7 @@ class CallResult(_Record):
         tool: The tool of that call.
         digest: The digest of that call.
         value: The result as JSON text.
-        labels: Its labels.
+        wire_labels: Its labels; `None` if it has none.
         combine: How they combine with those of the arguments.
         handle: The handle behind which this is the result; empty if it answers the call at once.
         given_handle: The handle that is the first answer to the call; empty without one.
@@ -134,9 +232,9 @@ class CallResult(_Record):
     id: str
     tool: str
     digest: str
-    value: str = field(metadata={"key": "result"})
-    labels: Mapping[str, list[str]]
-    combine: Combine
+    value: str = field(metadata={"key": "result", "is_text": True})
+    wire_labels: Mapping[str, list[str]] | None = field(default=None, metadata={"key": "labels"})
+    combine: Combine = "merge"
     handle: str = ""
     given_handle: str = field(default="", metadata={"key": "gives"})
     early_id: str = field(default="", metadata={"key": "early"})
@@ -161,8 +259,9 @@ class CallResult(_Record):
             combine: How they combine with those of the arguments.
             options: Further attributes.
         """
-        value = dumps(wire)
-        return cls(call.id, call.tool, call.digest, value, labels.to_wire(), combine, **options)
+        wire_labels = None if labels == Labels() else labels.to_wire()
+        digest, value = _short(call.digest), dumps(wire)
+        return cls(call.id, call.tool, digest, value, wire_labels, combine, **options)
 
     def for_call(self, call: ProgramCall, session: str | None) -> "CallResult":
         """The result for the call of another session or of another name.
@@ -172,7 +271,7 @@ class CallResult(_Record):
             session: The session of the call.
         """
         answer = replace(self, session=session, handle="", previous_id=self.id)
-        answer.id, answer.tool, answer.digest = call.id, call.tool, call.digest
+        answer.id, answer.tool, answer.digest = call.id, call.tool, _short(call.digest)
         return answer
 
     def in_new_session(
@@ -188,7 +287,7 @@ class CallResult(_Record):
         Raises:
             ReplayMismatch: If the calls differ.
         """
-        if call.tool != recorded.tool or call.digest != recorded.digest:
+        if not call.is_same(recorded):
             is_same_tool = call.tool == recorded.tool
             difference = (
                 "with other arguments than" if is_same_tool else f"instead of `{recorded.tool}`"
@@ -200,7 +299,7 @@ class CallResult(_Record):
             )
             raise ReplayMismatch(msg)
         self.check_answers(recorded)
-        return replace(self, id=call.id, digest=call.digest, session=session)
+        return replace(self, id=call.id, digest=_short(call.digest), session=session)
 
     def check_answers(self, call: ProgramCall) -> None:
         """Check that it belongs to a call: their digests are equal. Their ids may differ.
@@ -208,7 +307,7 @@ class CallResult(_Record):
         Raises:
             BadReply: If it is the result of another call.
         """
-        if self.tool != call.tool or self.digest != call.digest:
+        if not call.is_same(self):
             msg = (
                 f"The journal has the result of another call in the place of that of `{call.tool}`."
             )
@@ -221,7 +320,26 @@ class CallResult(_Record):
             BadReply: If it is the result of another call.
         """
         self.check_answers(call)
-        return write_labeled(self.value, Labels.from_wire(self.labels), self.combine)
+        return write_labeled(self.value, self.labels, self.combine)
+
+    @property
+    def labels(self) -> Labels:
+        """Its labels."""
+        return Labels() if self.wire_labels is None else Labels.from_wire(self.wire_labels)
+
+    @override
+    def stored(self) -> StoredRecord:
+        call_id, previous_id = (_short_id(i, self.session) for i in (self.id, self.previous_id))
+        short = replace(self, id=call_id, previous_id=previous_id)
+        return super(CallResult, short).stored()
+
+    @override
+    @classmethod
+    def read(cls, stored: StoredRecord) -> Self:
+        result = super(CallResult, cls).read(stored)
+        result.id = _whole_id(result.id, result.session)
+        result.previous_id = _whole_id(result.previous_id, result.session)
+        return result
 
     @property
     def is_of_step(self) -> bool:
@@ -234,7 +352,7 @@ class CallBatch(_Record):
     """A reply that asks for calls, and the results so far.
 
     Attributes:
-        reply: The assistant message as wire text.
+        reply: The assistant message as wire text; empty if it is not sent again.
         calls: The calls.
         results: Their results so far, by id.
         sent: The results as wire text, once they are sent.
@@ -275,16 +393,16 @@ class CallBatch(_Record):
 
     @override
     def stored(self) -> StoredRecord:
-        calls = [{"id": c.id, "tool": c.tool, "arguments": c.arguments} for c in self.calls]
+        calls = [call.stored(self.session) for call in self.calls]
         step = {"step": self.step, "in": self.session}
-        return {"said": self.reply, "calls": calls, "number": self.number, **step}
+        return {"said": _packed(self.reply), "calls": calls, "number": self.number, **step}
 
     @override
     @classmethod
     def read(cls, stored: StoredRecord) -> Self:
-        calls = tuple(ProgramCall(**call) for call in stored["calls"])
-        number, step = stored["number"], stored["step"]
-        return cls(stored["said"], calls, number=number, step=step, session=stored.get("in"))
+        session, reply = stored.get("in"), _unpacked(stored["said"])
+        calls = tuple(ProgramCall.read(call, session) for call in stored["calls"])
+        return cls(reply, calls, number=stored["number"], step=stored["step"], session=session)
 
 
 APPROVED = "approved:"
@@ -380,10 +498,14 @@ class SessionStart(_Record):
     Attributes:
         started: The session that starts; empty before an input.
         open_step: The step in which it starts; `None` before an input.
+        variables: See `ProgramRun`; `None` before an input, and if the record of the run has them.
+        program: See `ProgramRun`.
     """
 
     started: str = field(metadata={"key": "reset"})
     open_step: int | None = field(default=None, metadata={"key": "open"})
+    variables: str | None = field(default=None, metadata={"is_text": True})
+    program: str | None = field(default=None, metadata={"is_text": True})
 
 
 @dataclass(slots=True)
@@ -636,6 +758,26 @@ def add_entries(
     return [*(entry for entry in entries if entry.get(_SESSION, "") in sessions), *new]
 
 
+class JournalChannel(DeltaChannel[list[StoredRecord]]):
+    """The channel of the journal.
+
+    A run knows which session its own writes begin. So the records of older sessions are dropped at
+    once, and a checkpoint that holds the whole channel does not have them.
+    """
+
+    @override
+    def update(self, values: Sequence[Any]) -> bool:
+        if any(_STARTS in entry for written in values for entry in written):
+            self.value = []
+        return super().update(values)
+
+
+def ends_calls(entries: Iterable[StoredRecord], new: Iterable[StoredRecord]) -> bool:
+    """Whether new records begin a session, so that calls among the older ones no longer count."""
+    begins = any(_STARTS in entry for entry in new)
+    return begins and any("said" in entry for entry in entries)
+
+
 def records_of_session(entries: Iterable[StoredRecord], session: str | None) -> list[JournalRecord]:
     """The records that count if a session was the last one.
 
@@ -674,8 +816,10 @@ class ProgramRun(_Stored):
     Attributes:
         session: The key of its records in the journal: the id of its session, and a mark of its own
             if the session had an earlier turn.
-        variables: The context variables as JSON text.
+        stored_variables: The context variables as JSON text; `None` if they are lost.
         program: The program, if it differs from the graph's: it takes approved results.
+        has_start: Whether the start of its session in the journal has variables and program. In
+            threads of earlier versions the record of the run has them.
         approvals: The number of approved results that it takes.
         is_labelled: Whether the service reports the labels of the fields at the end.
         location: Hash of the service, policy, features and configuration: where the session is.
@@ -692,8 +836,9 @@ class ProgramRun(_Stored):
     """
 
     session: str | None
-    variables: str
+    stored_variables: str | None = field(default=None, metadata={"key": "variables"})
     program: str | None = None
+    has_start: bool = True
     approvals: int = 0
     is_labelled: bool = False
     location: str = field(default="", metadata={"key": "place"})
@@ -704,6 +849,40 @@ class ProgramRun(_Stored):
     number: int = 0
     portion: Sequence[int] = ()
     earlier_labels: Mapping[str, dict[str, list[str]]] | None = None
+
+    @property
+    def variables(self) -> str:
+        """The context variables as JSON text.
+
+        Raises:
+            UsageError: If they are lost.
+        """
+        if self.stored_variables is None:
+            raise UsageError(LOST)
+        return self.stored_variables
+
+    @override
+    def stored(self) -> StoredRecord:
+        rest = replace(self, stored_variables=None, program=None) if self.has_start else self
+        return super(ProgramRun, replace(rest, has_start=True)).stored()
+
+    @override
+    @classmethod
+    def read(cls, stored: StoredRecord) -> Self:
+        run = super(ProgramRun, cls).read(stored)
+        return replace(run, has_start=run.stored_variables is None)
+
+    def start(self, open_step: int) -> "SessionStart":
+        """The start of its session, which has variables and program once for all checkpoints."""
+        return SessionStart(self.session or "", open_step, self.stored_variables, self.program)
+
+    def with_start(self, records: Iterable[JournalRecord]) -> "ProgramRun":
+        """The run with what the start of its session has, if that is among these records."""
+        starts = (record for record in records if isinstance(record, SessionStart))
+        start = next((start for start in starts if start.started == self.session), None)
+        if start is None or not self.has_start:
+            return self
+        return replace(self, stored_variables=start.variables, program=start.program)
 
     @property
     def session_id(self) -> str | None:
@@ -756,7 +935,13 @@ ThreadRecord = ProgramRun | FinishedRun
 
 def read_thread_record(stored: StoredRecord) -> ThreadRecord:
     """Read what a thread has stored of its last run."""
+    if location := stored.get("place"):
+        stored = {**stored, "place": location[:LOCATION_CHARACTERS]}
     return FinishedRun.read(stored) if "kept" in stored else ProgramRun.read(stored)
+
+
+LOCATION_CHARACTERS = 32
+"""Characters of a location. Earlier versions stored 64."""
 
 
 def session_id_of(key: str | None) -> str | None:

@@ -39,7 +39,7 @@ VALUE_DEPTH = 64
 """Nesting levels of a value. With those of the request around it they stay below 100, where some
 servers stop."""
 
-UPDATES_PER_JOURNAL = 500
+UPDATES_PER_JOURNAL = 950
 """After how many updates a checkpoint holds the whole journal.
 
 The other checkpoints hold only what is new, so the storage of a run is linear in its steps. A

@@ -182,7 +182,7 @@ class Driver:
         self.parts, self._is_timed, self.is_async = parts, is_timed, is_async
         mode = "async" if is_async else "sync"
         self.run_id = {"id": uuid4().hex, "graph": parts.name, "mode": mode}
-        self.log = RunLog()
+        self.log = RunLog(parts.exchange.sends_all)
         self.tasks = TaskCalls(parts, self.log)
         self.results = StepResults(parts, self.log, self.tasks)
         self.waiting = Waiting(self)
@@ -873,7 +873,8 @@ class Driver:
         # The session of a copied checkpoint may have gone on since the checkpoint.
         is_copy = loop.checkpoint_metadata.get("source") == "fork" and not is_open
         is_moved = run.location != self.parts.exchange.location
-        if loop.is_replaying or is_copy or is_moved:
+        has_all = self.parts.exchange.has_conversation(run, self.log.journal.batches)
+        if loop.is_replaying or is_copy or is_moved or not has_all:
             self._session.has_left_calls = True
             yield from self._replay(ELSEWHERE if is_moved else "")
         else:

@@ -59,6 +59,9 @@ class _DrivenLoop(_compat.ExtensibleLoop):
                 await self.driver.run(self, self.driver.finish(self))
             except BaseException as failure:  # noqa: BLE001 - raised again below
                 driver_error = failure
+        is_over = error is None and driver_error is None
+        if is_over and self.durability == "exit" and (writes := self.driver.log.end_of_run()):
+            self.apply_hidden(OWN_WRITES, writes)
         if error is not None and self.checkpointer is not None and self.durability == "exit":
             self.driver.results.undo_changes(self)
         if self._has_unseen_changes:
@@ -81,6 +84,8 @@ class _DrivenLoop(_compat.ExtensibleLoop):
         self._has_emitted_values = False
         if driver_writes := self.driver.log.writes:
             self.tasks[OWN_WRITES] = _compat.hidden_task(OWN_WRITES, driver_writes)
+            if self.driver.log.ends_calls(self):  # a reader of the journal stops here
+                self.store_whole(JOURNAL)
         try:
             super().after_tick()
         except InvalidUpdateError:

@@ -415,7 +415,8 @@ class ProgramCalls:
     def rebuild(self) -> None:
         """Compute the state before the open step again, from the journal."""
         run = self._log.run
-        self.begin(loads(run.variables), run.begins_at)
+        # If the checkpointer has lost the variables, calls do not agree with the state.
+        self.begin(loads(run.stored_variables or "{}"), run.begins_at)
         calls, early = self._recorded_calls(), self._early_results()
         for step in range(self._log.step):
             tasks = [Task(START, START, is_packet=False)] if step == 0 else []
@@ -454,7 +455,10 @@ class ProgramCalls:
 
     def _recorded_task(self, tool: ToolSpec, recorded: _RecordedCall) -> Task:
         journal = self._log.journal
-        task = Task("", tool.node, tool.is_sent(recorded.arguments), recorded.call, recorded.result)
+        is_sent = tool.is_sent(recorded.arguments)
+        if recorded.call is not None:
+            is_sent |= recorded.call.is_sent
+        task = Task("", tool.node, is_sent, recorded.call, recorded.result)
         if recorded.result is not None and recorded.result.given_handle:
             task.handle = recorded.result.given_handle
             task.result = journal.results_by_handle.get(task.handle)

@@ -7,7 +7,7 @@ again.
 
 from collections import deque
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from langchain_sequrity.errors import PolicyDenied, SessionExpired, StatusError
 from langchain_sequrity.graph.journal import CallBatch, Journal, ProgramRun, ReplayMismatch
@@ -73,13 +73,16 @@ def replay(
     while isinstance(answer, CallsRequested):
         batch = CallBatch(answer.reply, answer.calls, step=step)
         batches.append(batch)
+        calls = {call.id: call for call in answer.calls}
         for call in answer.calls:
-            if recorded and not (HANDLE in call.arguments and call.digest != recorded[0][0].digest):
+            if recorded and not (HANDLE in call.arguments and not call.is_same(recorded[0][0])):
                 recorded_call, result = recorded.popleft()
                 batch.add_result(result.in_new_session(call, recorded_call, run.session))
+                calls[call.id] = replace(recorded_call, id=call.id)
                 step = next(later_steps, step)
             elif (early := journal.early_result(call, run.session)) is not None:
                 batch.add_result(early)
+        batch.calls = tuple(calls.values())
         if not batch.is_answered:
             break
         try:

@@ -17,9 +17,14 @@ from langchain_sequrity.chat_models.turn import TurnSettings
 from langchain_sequrity.connection import Connection
 from langchain_sequrity.display import plain
 from langchain_sequrity.errors import BadReply, PolicyDenied, SequrityError, UsageError
-from langchain_sequrity.graph.journal import CallBatch, ProgramCall, ProgramRun
+from langchain_sequrity.graph.journal import (
+    LOCATION_CHARACTERS,
+    LOST,
+    CallBatch,
+    ProgramCall,
+    ProgramRun,
+)
 from langchain_sequrity.graph.program import BeginsAt, GraphProgram
-from langchain_sequrity.graph.runtime.stored_run import LOST
 from langchain_sequrity.headers import ConfigHeader
 from langchain_sequrity.headers.config import ResponseFormatConfig
 from langchain_sequrity.strict_json import digest_of, dumps
@@ -114,7 +119,7 @@ class RunExchange:
         self._labelled = reporting_labels(settings.connection)
         to = settings.connection
         headers = [header and header.to_header() for header in (to.policy, to.features, to.config)]
-        self.location = digest_of([to.base_url, to.path, *headers])
+        self.location = digest_of([to.base_url, to.path, *headers])[:LOCATION_CHARACTERS]
         self._wire = settings.wire
         self._is_chat = to.suffix == "chat/completions"
         self._history = history
@@ -150,7 +155,7 @@ class RunExchange:
         """
         results = self._results(batches[-1])
         body = b'%b,"messages":[%b]}' % (self._short_head, results.encode())
-        sends_all = self._sends_all(run)
+        sends_all = self.sends_all(run)
         mode = "whole:" if sends_all else ""
         # The session has the rest of the conversation, so the key need not cover it.
         text = f"{run.session}:{len(batches)}:{mode}".encode() + body
@@ -163,9 +168,13 @@ class RunExchange:
         connection = self._connection(run)
         return connection.call(body, session_id=run.session_id, resend=False, idempotency_key=key)
 
-    def _sends_all(self, run: ProgramRun) -> bool:
+    def sends_all(self, run: ProgramRun) -> bool:
         """Whether each request of a run has the whole conversation."""
         return self._history == "whole" or (self._history == "auto" and not run.keeps_history)
+
+    def has_conversation(self, run: ProgramRun, batches: Sequence[CallBatch]) -> bool:
+        """Whether the batches have what requests of a run need of the conversation."""
+        return not self.sends_all(run) or all(batch.reply for batch in batches)
 
     def _connection(self, run: ProgramRun) -> Connection:
         return self._labelled if run.is_labelled else self.connection
@@ -254,6 +263,9 @@ def _calls_requested(
     calls = tuple(ProgramCall(call["id"] or "", call["name"], call["args"]) for call in tool_calls)
     if len({call.id for call in calls}) < len(calls):
         msg = "The reply asks for several calls with one id."
+        raise BadReply(msg, session_id=session)
+    if any("\n" in call.id for call in calls):
+        msg = "The reply asks for a call whose id has a line break."
         raise BadReply(msg, session_id=session)
     return CallsRequested(dumps(message), calls, session, keeps_history)
 

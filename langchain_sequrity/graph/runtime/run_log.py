@@ -1,7 +1,7 @@
 """The log of one run: its record, its journal, and the driver's writes, which store both."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 from uuid import NAMESPACE_OID, uuid5
@@ -10,6 +10,7 @@ from langchain_sequrity import _compat
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.graph.codec.values import ObjectHandles, current_objects
 from langchain_sequrity.graph.journal import (
+    LOST,
     CallBatch,
     CallResult,
     DeniedCall,
@@ -21,13 +22,15 @@ from langchain_sequrity.graph.journal import (
     Refusal,
     SessionStart,
     StartObjects,
+    StoredRecord,
     ThreadRecord,
+    ends_calls,
     read_journal,
     read_thread_record,
 )
 from langchain_sequrity.graph.program import JOURNAL, RUN, STEP
 from langchain_sequrity.graph.runtime.state_variables import FieldLabels
-from langchain_sequrity.graph.runtime.stored_run import LOST, records_of, records_of_step
+from langchain_sequrity.graph.runtime.stored_run import records_of, records_of_step
 
 OWN_WRITES = str(uuid5(NAMESPACE_OID, "sequrity"))
 """The task id of the driver's own writes."""
@@ -35,6 +38,10 @@ OWN_WRITES = str(uuid5(NAMESPACE_OID, "sequrity"))
 
 class RunLog:
     """What a thread stores about a run.
+
+    Args:
+        sends_all: Whether each request of a run has the whole conversation, so that the replies
+            have to be stored.
 
     Attributes:
         record: The run; `None` before it begins.
@@ -45,7 +52,8 @@ class RunLog:
         newest: The newest record of the thread; it has the thread's newest session.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, sends_all: Callable[[ProgramRun], bool]) -> None:
+        self._sends_all = sends_all
         self.record: ProgramRun | None = None
         self.journal = Journal()
         self.step = 0
@@ -98,9 +106,13 @@ class RunLog:
 
     def write_records(self, records: Iterable[JournalRecord]) -> None:
         """Write records of this session to the journal's channel."""
-        defaults, session = {"step": self.step}, {"in": self.session}
-        stored = [{**defaults, **record.stored(), **session} for record in records]
-        self.writes.append((JOURNAL, stored))
+        self.writes.append((JOURNAL, [*map(self._stored, records)]))
+
+    def _stored(self, record: JournalRecord) -> StoredRecord:
+        record = replace(record, session=self.session)
+        if isinstance(record, CallBatch) and not self._sends_all(self.run):
+            record.reply = ""
+        return {"step": self.step, "in": self.session, **record.stored()}
 
     def finish_step(self) -> None:
         """Write that a step is finished."""
@@ -139,8 +151,8 @@ class RunLog:
             run: The run.
             early: Results of routers that precede their calls, by task.
         """
-        self._write(run)
-        self.write_records([SessionStart(run.session or "", self.step)])
+        run = self._write(run)
+        self.write_records([run.start(self.step)])
         if (objects := current_objects()) is not None and objects.fresh:
             self.journal.objects = dict(objects.fresh)
             self.write_records([StartObjects(self.journal.objects)])
@@ -155,23 +167,23 @@ class RunLog:
         self.journal.batches[:] = []
         for batch in batches:
             self.journal.add(batch)
-        self._write(run)
-        start = SessionStart(run.session or "", self.step)
-        self.write_records([start, *self.journal.records()])
+        run = self._write(replace(run, has_start=True))
+        self.write_records([run.start(self.step), *self.journal.records()])
 
     def mark_over(self) -> None:
         """Record that the program does not know the state after this step; a new run follows."""
         self._write(replace(self.run, is_over=True))
 
-    def _write(self, run: ProgramRun) -> None:
+    def _write(self, run: ProgramRun) -> ProgramRun:
         self._number += 1
-        self.record = run = replace(run, number=self._number)
-        self.newest = run
+        self.record = self.newest = run = replace(run, number=self._number)
         self.writes.append((RUN, run.stored()))
+        return run
 
     def keep_labels(self, labels: FieldLabels) -> None:
         """Record the labels of the fields; they replace the journal of the run."""
         record = self._between_runs(labels, last_session=self.session, number=self._number + 1)
+        self.newest = record
         self.writes, self._stored_writes = [(RUN, record.stored())], 0
 
     def keep_input(self, labels: FieldLabels, names: Sequence[str]) -> None:
@@ -183,11 +195,28 @@ class RunLog:
         return FinishedRun(dict(labels), self.newest.session, self.newest.location, **facts)
 
     def store(self, loop: _compat.PregelLoop) -> None:
-        """Store the writes with the checkpoint before the step."""
-        if len(self.writes) > self._stored_writes and loop.checkpointer is not None:
-            self._stored_writes = len(self.writes)
+        """Store the writes with the checkpoint before the step.
+
+        The end of the step is stored with the checkpoint after it, and not before.
+        """
+        writes = [write for write in self.writes if write[0] != STEP]
+        if len(writes) > self._stored_writes and loop.checkpointer is not None:
+            self._stored_writes = len(writes)
             key = str(uuid5(NAMESPACE_OID, f"{OWN_WRITES}:{self.session}"))
-            loop.put_writes(key, list(self.writes))
+            loop.put_writes(key, writes)
+
+    def ends_calls(self, loop: _compat.PregelLoop) -> bool:
+        """Whether the calls in the journal's channel do not count after this step."""
+        written = (entry for name, new in self.writes if name == JOURNAL for entry in new)
+        channel = loop.channels[JOURNAL]
+        return channel.is_available() and ends_calls(channel.get(), written)
+
+    def end_of_run(self) -> Sequence[tuple[str, Any]]:
+        """The writes after which a checkpoint has a finished run without its journal."""
+        if self.record is None or not isinstance(self.newest, FinishedRun):
+            return ()
+        writes = [(RUN, self.newest.stored()), (JOURNAL, [SessionStart("").stored()])]
+        return [*writes, (STEP, len(self.journal.batches))]
 
     def read_thread(self, loop: _compat.PregelLoop) -> ThreadRecord | None:
         """The record of a thread: a run, or what it keeps between two runs.
@@ -202,6 +231,9 @@ class RunLog:
         else:
             stored = channel.get() if channel.is_available() else None
         record = read_thread_record(stored) if stored else None
+        if isinstance(record, ProgramRun) and record.has_start:
+            records = [*records_of(loop, record.session), *records_of_step(loop)]
+            record = record.with_start(records)
         self.newest = record or FinishedRun({})
         return record
 

@@ -70,7 +70,7 @@ class StateLabels:
         done = max((batch.step for batch in journal.batches), default=0)
         query = replace(
             run,
-            variables=dumps(self._variables.up_to_step(run, done)),
+            stored_variables=dumps(self._variables.up_to_step(run, done)),
             is_labelled=True,
             begins_at="state" if run.begins_at == "start" else run.begins_at,
         )
@@ -114,7 +114,7 @@ class StateLabels:
     ) -> dict[str, WireLabels]:
         joined = _join_all(of_variables).join(self.packet_labels)
         for result in results:
-            labels = joined.join(Labels.from_wire(result.labels))
+            labels = joined.join(result.labels)
             value = loads(result.value)
             joined = self._parts.denials.labels_after(result.tool, value, labels)
         self.packet_labels = joined

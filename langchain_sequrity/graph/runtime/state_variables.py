@@ -80,7 +80,7 @@ class StateVariables:
             run,
             session=None,
             program=program,
-            variables=dumps(variables),
+            stored_variables=dumps(variables),
             approvals=len(approved),
             location=self._parts.exchange.location,
         )

@@ -6,6 +6,7 @@ from typing import Any
 from langchain_sequrity import _compat
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.graph.journal import (
+    LOST,
     CallBatch,
     DeniedCall,
     JournalRecord,
@@ -15,12 +16,6 @@ from langchain_sequrity.graph.journal import (
     records_of_session,
 )
 from langchain_sequrity.graph.program import JOURNAL, RUN, STEP
-
-LOST = (
-    "The checkpointer gives back a run without its journal: it keeps only the newest checkpoint "
-    "of a thread. Use one that keeps all of them, as those for memory, SQLite and Postgres do. "
-    "Start a new run with another `thread_id`."
-)
 
 
 def is_edited(loop: _compat.PregelLoop, since: Any = None) -> bool:
@@ -53,12 +48,13 @@ def newest_version(loop: _compat.PregelLoop) -> Any:
 
 
 def version_number(version: Any) -> Any:
-    """The version of a channel without the random part that some checkpointers add.
+    """The version of a channel as a number, without the random part that checkpointers add.
 
     The writes of a `Command` are applied again each time that a run continues, under another random
     part.
     """
-    return version.partition(".")[0] if isinstance(version, str) else version
+    number = version.partition(".")[0] if isinstance(version, str) else version
+    return int(number) if isinstance(number, str) and number.isdecimal() else number
 
 
 def newest_of_run(versions: Mapping[str, Any], since: Any) -> Any:

@@ -350,6 +350,8 @@ class TaskCalls:
             )
             raise StepMismatch(msg, session_id=self._log.session_id)
         expected = due.arguments
+        if call.stored_digest:
+            return self._with_arguments(call, expected), due
         needed = {p.name for p in tool.parameters} if expected is None else expected.keys()
         names = call.arguments.keys()
         if names != needed:
@@ -364,7 +366,25 @@ class TaskCalls:
                     "redacts values, name its classifiers or blockers in `features`."
                 )
                 raise BadReply(msg, session_id=self._log.session_id)
-        return ProgramCall(call.id, call.tool, expected), due
+        is_computed, is_sent = tool.role != "result", tool.is_sent(expected)
+        computed = ProgramCall(
+            call.id, call.tool, expected, is_computed=is_computed, is_sent=is_sent
+        )
+        return computed, due
+
+    def _with_arguments(
+        self, call: ProgramCall, arguments: Mapping[str, Any] | None
+    ) -> ProgramCall:
+        """A recorded call with the arguments that its program gives it again."""
+        computed = replace(call, arguments=arguments or {}, stored_digest="")
+        if not computed.is_same(call):
+            msg = (
+                f"The state of the thread gives a call of `{call.tool}` other arguments than those "
+                "that the journal has. The call is not made. Start a new run with another "
+                "`thread_id`."
+            )
+            raise BadReply(msg, session_id=self._log.session_id)
+        return computed
 
     def assign(self, call: ProgramCall, due: DueCall) -> None:
         """Give a call to its task."""
@@ -396,9 +416,10 @@ class TaskCalls:
                 due = next(self._calls.due(self.served), None)
                 is_waiting = call in waiting
                 if due is not None and due.tool.name == call.tool:
-                    if is_waiting:  # another session may have asked for it
-                        self._as_due(call, due)
-                    self.assign(call, due)
+                    has_run = not (is_waiting or batch.results[call.id].given_handle)
+                    # Another session may have asked for it.
+                    due_call = call if has_run else self._as_due(call, due)[0]
+                    self.assign(due_call, due)
                 if is_waiting:
                     self.answer(call)
 

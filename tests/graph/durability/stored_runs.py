@@ -1,12 +1,13 @@
-"""Threads as an earlier version stored them; the current version continues them.
+"""Threads as earlier versions stored them; the current version continues them.
 
-`python -m tests.graph.durability.stored_runs` stores them anew, in the form of the current version.
-Do this only if older threads need no longer continue.
+`python -m tests.graph.durability.stored_runs FILE` stores them in the form of the current version.
+Before the form changes, store some of them in another file, so that those continue too.
 """
 
 import gzip
 import json
 import operator
+import sys
 from base64 import b64decode, b64encode
 from collections.abc import Callable
 from contextlib import suppress
@@ -24,7 +25,9 @@ from langchain_sequrity.errors import PolicyDenied
 from langchain_sequrity.local import LocalServer
 from tests.graph.durability.subject import GIVEN, graph
 
-FILE = Path(__file__).with_name("stored_runs.json.gz")
+FOLDER = Path(__file__).parent
+FILES = {"texts in each record": "stored_runs.json.gz", "short keys": "stored_runs_2.json.gz"}
+"""The forms in which records were stored, and the files with such threads."""
 THREAD: RunnableConfig = {"configurable": {"thread_id": "1"}}
 CRASHES = (3, 20, 62, 83, 87, 101, 113, 115, 136)
 """Numbers of the write to the checkpointer at which a run of the large graph ends."""
@@ -252,9 +255,9 @@ def loaded(content: dict[str, Any]) -> InMemorySaver:
     return saver
 
 
-def read_all() -> dict[str, Any]:
-    """All stored threads, by name."""
-    stored: dict[str, Any] = json.loads(gzip.decompress(FILE.read_bytes()))
+def read_all(file: str) -> dict[str, Any]:
+    """All threads in a file, by name."""
+    stored: dict[str, Any] = json.loads(gzip.decompress((FOLDER / file).read_bytes()))
     return stored
 
 
@@ -272,23 +275,27 @@ def continued(name: str, stored: dict[str, Any], url: str) -> dict[str, Any]:
     return {"outcome": json.loads(json.dumps(outcome, default=repr)), "notes": sorted(notes)}
 
 
+def crashed(at: int) -> dict[str, Any]:
+    """A thread of the large graph whose process ended at a write."""
+    saver, notes = CrashingSaver(at), list[str]()
+    with LocalServer() as server, suppress(Crash):
+        runs = executor(graph, notes.append, saver, server.base_url)
+        if "__interrupt__" in runs.invoke(GIVEN, THREAD, durability="sync"):
+            runs.invoke(Command(resume="yes"), THREAD, durability="sync")
+    return {"notes": notes, **dumped(saver)}
+
+
+def made(name: str) -> dict[str, Any]:
+    """The thread of a case."""
+    case, saver, notes = CASES[name], InMemorySaver(), list[str]()
+    with LocalServer() as server, suppress(RuntimeError):
+        case.first(executor(case.broken or case.graph, notes.append, saver, server.base_url, case))
+    return {"notes": notes, **dumped(saver)}
+
+
 def store_all() -> dict[str, Any]:
     """Make all threads, leave them, and note how this version continues them."""
-    stored = {}
-    with LocalServer() as server:
-        for at in CRASHES:
-            saver, notes = CrashingSaver(at), list[str]()
-            runs = executor(graph, notes.append, saver, server.base_url)
-            with suppress(Crash):
-                if "__interrupt__" in runs.invoke(GIVEN, THREAD, durability="sync"):
-                    runs.invoke(Command(resume="yes"), THREAD, durability="sync")
-            stored[f"write {at}"] = {"notes": notes, **dumped(saver)}
-        for name, case in CASES.items():
-            plain, notes = InMemorySaver(), list[str]()
-            runs = executor(case.broken or case.graph, notes.append, plain, server.base_url, case)
-            with suppress(RuntimeError):
-                case.first(runs)
-            stored[name] = {"notes": notes, **dumped(plain)}
+    stored = {f"write {at}": crashed(at) for at in CRASHES} | {name: made(name) for name in CASES}
     with LocalServer() as another:  # which does not know the sessions
         for name, thread in stored.items():
             thread["continued"] = continued(name, thread, another.base_url)
@@ -296,4 +303,5 @@ def store_all() -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    FILE.write_bytes(gzip.compress(json.dumps(store_all()).encode(), 9, mtime=0))
+    path = FOLDER / sys.argv[1]
+    path.write_bytes(gzip.compress(json.dumps(store_all()).encode(), 9, mtime=0))
