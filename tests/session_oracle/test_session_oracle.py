@@ -20,35 +20,6 @@ OF_TURNS = ("event", "style", "fails", "after_error", "on_loss", "approves")
 READS, SENDS = Call("read_mail", 1), Call("send", "eve")
 
 
-@pytest.fixture(scope="module")
-def stage() -> Iterator[Stage]:
-    with Stage() as stage:
-        yield stage
-
-
-@pytest.mark.long(sample=1)
-@pytest.mark.parametrize("group", range(GROUPS))
-def test_random_conversations_run_no_call_that_the_engine_denies(stage: Stage, group: int) -> None:
-    for seed in range(group * CASES_OF_GROUP, (group + 1) * CASES_OF_GROUP):
-        check(make_case(seed), stage)
-
-
-@pytest.mark.parametrize("way", WAYS)
-def test_conversations_with_all_that_can_happen_run_no_call_that_the_engine_denies(
-    stage: Stage, way: Way
-) -> None:
-    # Numbers of their own: conversations of one number are one thread.
-    seeds = range(20_000 + WAYS.index(way), 21_000, len(WAYS))
-    for case in varied([make_case(seed, way) for seed in seeds]):
-        check(case, stage)
-
-
-def check(case: Case, stage: Stage) -> None:
-    outcome = play(without_processes(case), stage)
-    problems = [*outcome.violations, *outcome.strange, *outcome.false_alarms]
-    assert not problems, f"{case}\n{problems}"
-
-
 def varied(cases: Sequence[Case]) -> Iterator[Case]:
     """A few of the cases, with all drivers, events, styles and settings that one of them has."""
     missing = set[tuple[str, object]]().union(*map(traits, cases))
@@ -62,6 +33,37 @@ def traits(case: Case) -> set[tuple[str, object]]:
     fields = {(name, value) for name, value in vars(case).items() if name not in ("seed", "turns")}
     turns = {(name, getattr(turn, name)) for turn in case.turns for name in OF_TURNS}
     return {*fields, *turns} - {("policy", case.policy)}
+
+
+# Numbers of their own: conversations of one number are one thread.
+SEEDS = {way: range(20_000 + n, 21_000, len(WAYS)) for n, way in enumerate(WAYS)}
+CASES = [case for way in WAYS for case in varied([make_case(seed, way) for seed in SEEDS[way]])]
+
+
+@pytest.fixture(scope="module")
+def stage() -> Iterator[Stage]:
+    with Stage() as stage:
+        yield stage
+
+
+@pytest.mark.long(sample=1)
+@pytest.mark.parametrize("group", range(GROUPS))
+def test_random_conversations_run_no_call_that_the_engine_denies(stage: Stage, group: int) -> None:
+    for seed in range(group * CASES_OF_GROUP, (group + 1) * CASES_OF_GROUP):
+        check(make_case(seed), stage)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.way}, {case.driver}, {case.seed}")
+def test_conversations_with_all_that_can_happen_run_no_call_that_the_engine_denies(
+    stage: Stage, case: Case
+) -> None:
+    check(case, stage)
+
+
+def check(case: Case, stage: Stage) -> None:
+    outcome = play(without_processes(case), stage)
+    problems = [*outcome.violations, *outcome.strange, *outcome.false_alarms]
+    assert not problems, f"{case}\n{problems}"
 
 
 def without_processes(case: Case) -> Case:
