@@ -325,12 +325,13 @@ class LangGraphExecutor(PassesDenials[Any, Any], CompiledStateGraph[Any, Any, An
     # States
 
     def _reader(self) -> Any:
-        """LangGraph's methods that read states, without the journal, which no state shows.
+        """LangGraph's methods that read states, without the executor's channels.
 
-        A history would rebuild it for each of its states, from all of those before.
+        A history would rebuild the journal for each of its states, from all of those before.
         """
-        reader = self.copy()
-        _compat.add_channel(reader, JOURNAL, UntrackedValue(list, guard=False))
+        channels = {n: channel for n, channel in self.channels.items() if not is_executor_name(n)}
+        reader = self.copy({"channels": channels})
+        _compat.add_channel(reader, JOURNAL, UntrackedValue(list, guard=False))  # tasks write it
         return super(LangGraphExecutor, reader)
 
     @override
