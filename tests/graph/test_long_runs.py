@@ -61,10 +61,11 @@ def loop(times: int) -> StateGraph[State]:
     return graph.add_edge(START, "step")
 
 
-def fan_out(number: int, *, work: Callable[[Any], Any] | None = None) -> StateGraph[State]:
+def fan_out(number: int, *, work: Callable[[Any], Any] | None = None) -> Any:
     """As many packets in one step, beside a node; then a node that sees what they wrote."""
     default = lambda packet: {"items": [packet["n"]]}  # noqa: E731
-    graph = StateGraph(State).add_node("beside", lambda _: {"items": ["beside"]})
+    graph: Any = StateGraph(State)
+    graph.add_node("beside", lambda _: {"items": ["beside"]})
     graph.add_node("work", work or default)
     graph.add_node("end", lambda s: {"count": len(s["items"]), "last": str(s["items"][-1])})
     packets = [Send("work", {"n": n}) for n in range(number)]

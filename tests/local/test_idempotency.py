@@ -193,13 +193,13 @@ def test_a_stored_reply_is_dropped_after_its_maximal_age() -> None:
 
 def test_expired_replies_leave_their_room_to_new_ones() -> None:
     clock = Clock()
-    replies = Replies(clock)
-    for number in range(MAX_REPLIES + 2):
-        if number == MAX_REPLIES:
-            clock.now = MAX_AGE_SECONDS + 1
+    replies = Replies(clock=clock)
+    for number in range(DEFAULTS.replies + 2):
+        if number == DEFAULTS.replies:
+            clock.now = DEFAULTS.reply_seconds + 1
         replies.begin(f"k{number}", "a")
         replies.keep(f"k{number}", REPLY)
-    assert replies.begin(f"k{MAX_REPLIES}", "a") is REPLY
+    assert replies.begin(f"k{DEFAULTS.replies}", "a") is REPLY
 
 
 def test_a_slow_request_is_not_dropped() -> None:

@@ -18,7 +18,7 @@ from langchain_core.messages import HumanMessage
 from langchain_sequrity.errors import SequrityError, ServerFailed, StatusError
 from langchain_sequrity.local import LocalServer, MemorySessions, Session
 from langchain_sequrity.local import server as server_module
-from langchain_sequrity.local.idempotency import MAX_AGE_SECONDS, Replies, StoredReply
+from langchain_sequrity.local.idempotency import Replies, StoredReply
 from langchain_sequrity.local.limits import DEFAULTS, Charge, MemoryBudget
 from langchain_sequrity.local.refusals import refuse
 from langchain_sequrity.local.stored_messages import Conversation
@@ -406,13 +406,13 @@ def test_a_session_that_could_not_grow_takes_no_more_room_than_before() -> None:
 
 
 def test_sessions_and_replies_that_have_gone_leave_nothing_in_memory() -> None:
-    store, replies, now = sessions(), Replies(lambda: now), 0.0
+    store, replies, now = sessions(), Replies(clock=lambda: now), 0.0
     for number in range(3):
         one = session(f"bearer {number}", 10)
         store.save(one)
         store.remove(one.id)
         keep(replies, f"bearer {number}:k", 10)
-    now = MAX_AGE_SECONDS + 1
+    now = DEFAULTS.reply_seconds + 1
     assert replies.begin("k", "digest") is None
     replies.end("k")
     assert entries(store, store._shares, replies, replies._shares) == 0
