@@ -267,7 +267,7 @@ def test_labels_that_are_equal_but_mean_something_else_are_not_shared() -> None:
         tool "keep_from" -> @consumers -= {"x"};
         tool "publish" { must deny when "y" in text.consumers; }
     """
-    calls = [
+    calls: list[Json] = [
         {"tool": "hide", "id": "hidden"},
         {"tool": "keep_from", "id": "kept"},
         {"tool": "publish", "arguments": {"text": 1}, "uses": {"text": ["kept"]}},
@@ -284,7 +284,7 @@ def test_labels_that_are_equal_but_mean_something_else_are_not_shared() -> None:
 def test_groups_count_all_calls_and_the_first_decisions_are_held(seed: int, keep: int) -> None:
     scenario = Writer(("groups", seed)).scenario()
     expectations: list[Any] = ["denied", "hard_denied", *["allowed"] * len(scenario.trials)]
-    trials = [
+    trials: list[Any] = [
         replace(trial, expect=expect)
         for trial, expect in zip(scenario.trials, expectations, strict=False)
     ]
