@@ -109,8 +109,8 @@ class Labels:
 
         Producers and tags are united; consumers are intersected.
         """
-        if self is other is NO_LABELS:  # most values have none
-            return self
+        if self is NO_LABELS and type(other.producers) is type(other.tags) is frozenset:
+            return other  # most values have no labels
         if ALL in self.consumers:
             consumers = other.consumers
         elif ALL in other.consumers:

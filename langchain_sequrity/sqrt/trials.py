@@ -304,7 +304,9 @@ class TrialReader:
         return arguments
 
     def _mapping(self, key: str, raw: Any) -> dict[str, Any]:
-        if not isinstance(raw, Mapping) or not all(isinstance(name, str) for name in raw):
+        if not isinstance(raw, Mapping) or not (
+            _STRINGS.issuperset(map(type, raw)) or all(isinstance(name, str) for name in raw)
+        ):
             self.fail(
                 f"expected `{key}` by name of argument, got {type_of(raw)}",
                 f'Write `{key}` as `{{"name": …}}`',
@@ -345,6 +347,7 @@ class TrialReader:
 
 
 _LINE = 'Write `{"tool": "send_mail", "arguments": {"to": "ana"}}` on one line'
+_STRINGS = frozenset({str})
 _SCALARS = frozenset({str, bool, int, type(None)})
 
 

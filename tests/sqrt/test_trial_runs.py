@@ -9,7 +9,7 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, replace
 from functools import partial
-from itertools import chain, zip_longest
+from itertools import chain
 from typing import Any
 
 import pytest
@@ -35,6 +35,10 @@ MAILED = """
 tool "read_mail" { session after { @tags |= {"mail"}; } }
 tool "send_mail" { must deny when "mail" in @session.tags; }
 """
+COMBINED = [
+    'tool "lend" { must deny when "x" in a.tags; } tool "scan" -> @tags |= {"x"};',
+    'tool "lend" { must deny when b2.value == 7; } tool "scan" -> session @tags |= {"y"};',
+]
 
 
 def as_json(trial: Trial) -> Json:
@@ -136,7 +140,7 @@ def _runs() -> dict[str, Callable[..., Any]]:
         "lines": lambda **options: simulate(policy, map(as_line, trials), **options),
         "mappings": lambda **options: simulate(policy, map(as_json, trials), keep=5, **options),
         "rules": lambda **options: coverage(policy, trials, tools=DEFINITIONS, **options),
-        "policies": lambda **options: coverage([MAILED, policy.codes.code], trials, **options),
+        "policies": lambda **options: coverage(COMBINED, trials, **options),
         "changes": lambda **options: diff(other, policy, trials, keep=5, **options),
         "no session": lambda **options: simulate('tool "lend" {}', trials, keep=5, **options),
     }
@@ -178,15 +182,11 @@ def test_results_and_faults_come_in_order_from_several_processes() -> None:
 @pytest.mark.long(sample=2)
 @pytest.mark.parametrize("seed", range(40))
 def test_an_engine_sent_to_another_process_decides_the_same(seed: int) -> None:
-    policies = [Writer(("sent", seed, number)).scenario() for number in range(2)]
-    trials = policies[0].trials
-    for policy in (policies[0].policy, [one.policy.codes.code for one in policies]):
-        try:
-            engine = engine_of(policy)
-        except UsageError:  # policies that cannot be combined
-            continue
+    scenario = Writer(("sent", seed)).scenario()
+    for policy in (scenario.policy, COMBINED):
+        engine = engine_of(policy)
         again = pickle.loads(pickle.dumps(engine))
-        assert simulate(again, trials) == simulate(engine, trials)
+        assert simulate(again, scenario.trials) == simulate(engine, scenario.trials)
 
 
 @pytest.mark.parametrize("jobs", [0, -1, 1.5, "2"])
@@ -208,6 +208,8 @@ def test_a_number_of_decisions_below_zero_is_refused(function: Any, keep: Any) -
 class Watched(dict[str, Any]):
     """A call that can be counted."""
 
+    __hash__ = object.__hash__  # type: ignore[assignment]
+
 
 def watched(number: int, most: int) -> Iterator[Watched]:
     """Calls, of which at most some may live at one time."""
@@ -215,12 +217,9 @@ def watched(number: int, most: int) -> Iterator[Watched]:
     for index in range(number):
         call = Watched(tool="send_mail", arguments={"to": index}, session=f"s{index % 7}")
         call["expect"] = "denied" if index % 5 else "allowed"
-        alive.add(call)  # type: ignore[arg-type] - hashed below
+        alive.add(call)
         assert len(alive) <= most
         yield call
-
-
-Watched.__hash__ = object.__hash__  # type: ignore[method-assign,assignment]
 
 
 @pytest.mark.parametrize("keep", [0, 10])
@@ -262,17 +261,33 @@ def test_equal_labels_of_sessions_and_results_are_held_once() -> None:
     assert counts[0] < 20
 
 
+def test_labels_that_are_equal_but_mean_something_else_are_not_shared() -> None:
+    policy = """
+        tool "hide" -> @consumers = {};
+        tool "keep_from" -> @consumers -= {"x"};
+        tool "publish" { must deny when "y" in text.consumers; }
+    """
+    calls: list[Json] = [
+        {"tool": "hide", "id": "hidden"},
+        {"tool": "keep_from", "id": "kept"},
+        {"tool": "publish", "arguments": {"text": 1}, "uses": {"text": ["kept"]}},
+    ]
+    alone, beside = simulate(policy, calls[1:])[-1], simulate(policy, calls)[-1]
+    assert alone.verdict == beside.verdict
+    assert beside.verdict is not None
+    assert not beside.verdict.certain
+
+
 @pytest.mark.parametrize("keep", [0, 3, 20])
 @pytest.mark.long(sample=2)
 @pytest.mark.parametrize("seed", range(40))
 def test_groups_count_all_calls_and_the_first_decisions_are_held(seed: int, keep: int) -> None:
     scenario = Writer(("groups", seed)).scenario()
-    trials = [
+    expectations: list[Any] = ["denied", "hard_denied", *["allowed"] * len(scenario.trials)]
+    trials: list[Any] = [
         replace(trial, expect=expect)
-        for trial, expect in zip_longest(
-            scenario.trials, ("denied", "hard_denied"), fillvalue="allowed"
-        )
-    ]  # type: ignore[arg-type]
+        for trial, expect in zip(scenario.trials, expectations, strict=False)
+    ]
     whole, part = (simulate(scenario.policy, trials, keep=most) for most in (None, keep))
     assert part.decisions == whole.decisions[:keep]
     if len(trials) <= keep:
