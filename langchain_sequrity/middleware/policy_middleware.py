@@ -32,11 +32,10 @@ from langchain.agents.middleware.types import (
     ResponseT,
     ToolCallRequest,
 )
-from langchain_core.messages import AIMessage, AnyMessage, BaseMessage, ToolCall
+from langchain_core.messages import AIMessage, AnyMessage, ToolCall
 from langchain_core.tools import BaseTool
 from langgraph.config import get_config
 from langgraph.errors import GraphBubbleUp, GraphInterrupt
-from langgraph.graph.message import add_messages
 from langgraph.runtime import Runtime
 from langgraph.types import Command
 
@@ -395,7 +394,9 @@ class PolicyMiddleware(AgentMiddleware[AgentState[ResponseT], ContextT, Response
         if is_async:
             response = await response
         with _not_handled():
-            update = self._checked(thread, _with_answer(messages, response.result))
+            for message in response.result:
+                message.id = message.id or str(uuid4())  # as LangGraph does when it stores them
+            update = self._checked(thread, [*messages, *response.result])
         return ExtendedModelResponse(response, Command(update=update)) if update else response
 
     def _checked(self, thread: ThreadState, messages: Sequence[AnyMessage]) -> Update:
@@ -592,16 +593,6 @@ def _not_handled() -> Iterator[None]:
         raise
     except UsageError as error:
         raise _CheckFailed(str(error)) from error
-
-
-def _with_answer(messages: list[AnyMessage], answer: Sequence[BaseMessage]) -> Sequence[AnyMessage]:
-    """The conversation with an answer of the model, as the state will have it."""
-    for message in answer:
-        message.id = message.id or str(uuid4())  # as LangGraph does for each message
-    ids = {message.id for message in answer}
-    if not ids.isdisjoint([message.id for message in messages]):  # the answer replaces a message
-        return cast("list[AnyMessage]", add_messages(cast("Any", messages), cast("Any", [*answer])))
-    return [*messages, *cast("Sequence[AnyMessage]", answer)]
 
 
 def _arguments(messages: Sequence[AnyMessage], message_id: str, call_id: str) -> dict[str, Any]:

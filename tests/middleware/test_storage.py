@@ -408,3 +408,39 @@ def test_a_denial_that_an_earlier_version_has_not_raised_is_raised_once() -> Non
     with pytest.raises(PolicyDenied) as caught:
         run.invoke(ask("pay more"), THREAD)
     assert caught.value.arguments == {"euros": 700}
+
+
+class HadSteps(PolicyMiddleware):
+    """The middleware with the steps that it had."""
+
+    name = "PolicyMiddleware"
+
+    def before_model(self, state: Any, runtime: Any) -> None:
+        """Do nothing here."""
+
+    def after_model(self, state: Any, runtime: Any) -> None:
+        """Do nothing here."""
+
+
+@pytest.mark.parametrize(
+    ("as_node", "step"),
+    [("model", "after_model"), ("PolicyMiddleware.before_agent", "before_model")],
+)
+def test_a_run_that_ended_before_a_step_of_an_earlier_version_continues_with_the_next_input(
+    as_node: str, step: str
+) -> None:
+    till, saver = Till(), InMemorySaver()
+    policy = 'tool "pay" { must deny when euros.value == 500; }'
+    earlier: Any = create_agent(
+        turns(), [till.pay], middleware=[HadSteps(policy)], checkpointer=saver
+    )
+    said_before = [PAYS] if step == "after_model" else []
+    values = {"messages": [HumanMessage("go"), *said_before]}
+    earlier.update_state(THREAD, values, as_node=as_node)
+    assert earlier.get_state(THREAD).next == (f"PolicyMiddleware.{step}",)
+    script = [*said_before, calling(("pay", {"euros": 500}), ("pay", {"euros": 6}))]
+    run = agent(policy, [till.pay], *script, checkpointer=saver)
+    run.invoke(None, THREAD)
+    assert till.paid == []
+    assert kinds(run.invoke(ask("go on"), THREAD)) == ["policy", "made"]
+    assert till.paid == [(6, "shop")]
