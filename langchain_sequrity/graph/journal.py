@@ -87,14 +87,14 @@ class ProgramCall:
 
     def is_same(self, other: "ProgramCall | CallResult") -> bool:
         """Whether another call is, or a result is of, the same tool with the same arguments."""
-        return self.tool == other.tool and _short(self.digest) == _short(other.digest)
+        return self.tool == other.tool and short_digest(self.digest) == short_digest(other.digest)
 
     def stored(self, session: str | None) -> StoredRecord:
         """The call as its batch has it, whose records have the key `session`."""
         stored: StoredRecord = {"id": _short_id(self.id, session), "tool": self.tool}
         if not self.is_computed:
             return {**stored, "arguments": self.arguments}
-        digest = {"digest": _short(self.digest)}
+        digest = {"digest": short_digest(self.digest)}
         return {**stored, **digest, **({"sent": True} if self.is_sent else {})}
 
     @classmethod
@@ -108,7 +108,7 @@ class ProgramCall:
         return replace(call, is_computed=True, is_sent=is_sent, stored_digest=digest)
 
 
-def _short(digest: str) -> str:
+def short_digest(digest: str) -> str:
     """A digest as it is stored: 128 bits in base 64. Earlier versions stored all of it."""
     if len(digest) <= _DIGEST_CHARACTERS:
         return digest
@@ -219,7 +219,7 @@ class CallResult(_Record):
         tool: The tool of that call.
         digest: The digest of that call.
         value: The result as JSON text.
-        wire_labels: Its labels; `None` if it has none.
+        wire_labels: Its labels, without the lists that say nothing.
         combine: How they combine with those of the arguments.
         handle: The handle behind which this is the result; empty if it answers the call at once.
         given_handle: The handle that is the first answer to the call; empty without one.
@@ -259,9 +259,9 @@ class CallResult(_Record):
             combine: How they combine with those of the arguments.
             options: Further attributes.
         """
-        wire_labels = None if labels == Labels() else labels.to_wire()
-        digest, value = _short(call.digest), dumps(wire)
-        return cls(call.id, call.tool, digest, value, wire_labels, combine, **options)
+        wire_labels = {k: names for k, names in labels.to_wire().items() if names != _NO_LABELS[k]}
+        digest, value = short_digest(call.digest), dumps(wire)
+        return cls(call.id, call.tool, digest, value, wire_labels or None, combine, **options)
 
     def for_call(self, call: ProgramCall, session: str | None) -> "CallResult":
         """The result for the call of another session or of another name.
@@ -271,7 +271,7 @@ class CallResult(_Record):
             session: The session of the call.
         """
         answer = replace(self, session=session, handle="", previous_id=self.id)
-        answer.id, answer.tool, answer.digest = call.id, call.tool, _short(call.digest)
+        answer.id, answer.tool, answer.digest = call.id, call.tool, short_digest(call.digest)
         return answer
 
     def in_new_session(
@@ -299,7 +299,7 @@ class CallResult(_Record):
             )
             raise ReplayMismatch(msg)
         self.check_answers(recorded)
-        return replace(self, id=call.id, digest=_short(call.digest), session=session)
+        return replace(self, id=call.id, digest=short_digest(call.digest), session=session)
 
     def check_answers(self, call: ProgramCall) -> None:
         """Check that it belongs to a call: their digests are equal. Their ids may differ.
@@ -325,7 +325,7 @@ class CallResult(_Record):
     @property
     def labels(self) -> Labels:
         """Its labels."""
-        return Labels() if self.wire_labels is None else Labels.from_wire(self.wire_labels)
+        return Labels.from_wire({**_NO_LABELS, **(self.wire_labels or {})})
 
     @override
     def stored(self) -> StoredRecord:
@@ -345,6 +345,9 @@ class CallResult(_Record):
     def is_of_step(self) -> bool:
         """Whether it belongs to a step, and not only to a later call."""
         return not (self.handle or self.early_id)
+
+
+_NO_LABELS = Labels().to_wire()
 
 
 @dataclass(slots=True)
@@ -840,7 +843,7 @@ class ProgramRun(_Stored):
     program: str | None = None
     has_start: bool = True
     approvals: int = 0
-    is_labelled: bool = False
+    is_labelled: bool = True
     location: str = field(default="", metadata={"key": "place"})
     begins_at: BeginsAt = "start"
     keeps_history: bool = False
@@ -936,12 +939,8 @@ ThreadRecord = ProgramRun | FinishedRun
 def read_thread_record(stored: StoredRecord) -> ThreadRecord:
     """Read what a thread has stored of its last run."""
     if location := stored.get("place"):
-        stored = {**stored, "place": location[:LOCATION_CHARACTERS]}
+        stored = {**stored, "place": short_digest(location)}
     return FinishedRun.read(stored) if "kept" in stored else ProgramRun.read(stored)
-
-
-LOCATION_CHARACTERS = 32
-"""Characters of a location. Earlier versions stored 64."""
 
 
 def session_id_of(key: str | None) -> str | None:

@@ -18,11 +18,11 @@ from langchain_sequrity.connection import Connection
 from langchain_sequrity.display import plain
 from langchain_sequrity.errors import BadReply, PolicyDenied, SequrityError, UsageError
 from langchain_sequrity.graph.journal import (
-    LOCATION_CHARACTERS,
     LOST,
     CallBatch,
     ProgramCall,
     ProgramRun,
+    short_digest,
 )
 from langchain_sequrity.graph.program import BeginsAt, GraphProgram
 from langchain_sequrity.headers import ConfigHeader
@@ -119,7 +119,7 @@ class RunExchange:
         self._labelled = reporting_labels(settings.connection)
         to = settings.connection
         headers = [header and header.to_header() for header in (to.policy, to.features, to.config)]
-        self.location = digest_of([to.base_url, to.path, *headers])[:LOCATION_CHARACTERS]
+        self.location = short_digest(digest_of([to.base_url, to.path, *headers]))
         self._wire = settings.wire
         self._is_chat = to.suffix == "chat/completions"
         self._history = history
