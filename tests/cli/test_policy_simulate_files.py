@@ -227,6 +227,14 @@ def test_results_are_written_as_lines(folder: Path) -> None:
     assert "nowhere/results.jsonl: cannot be made: No such file" in nowhere.stderr
 
 
+@pytest.mark.parametrize("number", [1, 900])
+def test_results_that_cannot_be_written_fail_the_command(folder: Path, number: int) -> None:
+    (folder / "many.jsonl").write_bytes(as_lines([PAY] * number))
+    result = run("simulate", "good.sqrt", "--calls", "many.jsonl", "--results", "/dev/full")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.startswith("Error: /dev/full: cannot be written: No space")
+
+
 FAULTY = b"""{"tool": "pay", "arguments": {"amount": 5, "to": "ana"}}
 {"tool": "pay"
 

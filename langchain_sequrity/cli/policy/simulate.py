@@ -127,13 +127,13 @@ def simulate_command(
         tallies.append(changes)
     faults = _Faults(shown_name(calls_file))
     with ExitStack() as stack:
+        stack.enter_context(_failures(calls_file, results))
         calls = stack.enter_context(open_lines_or_data(calls_file))
         are_lines = isinstance(calls, Iterator)
         if not are_lines:
             _check_is_list(calls_file, calls)
         results_file = stack.enter_context(new_file(results))
         show_progress = stack.enter_context(shown_progress())
-        stack.enter_context(_usage_errors(calls_file))
         read = run_trials(
             calls,
             engines,
@@ -235,6 +235,18 @@ def _usage_errors(path: str) -> Iterator[None]:
     except UsageError as error:
         msg = f"{shown_name(path)}: {error}"
         raise InvalidInput(msg) from None
+
+
+@contextmanager
+def _failures(calls_file: str, results: str | None) -> Iterator[None]:
+    """Report what may fail while calls are tried."""
+    try:
+        with _usage_errors(calls_file):
+            yield
+    except OSError as error:  # those of the calls are reported where they are read
+        failed = f"{shown_name(results)}: cannot be written" if results else "--jobs: not started"
+        msg = f"{failed}: {error.strerror or error}."
+        raise CommandFailed(msg) from None
     except BrokenExecutor:
         msg = "A process that tries calls was ended, perhaps for lack of memory. Use fewer --jobs."
         raise CommandFailed(msg) from None
