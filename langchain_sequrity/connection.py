@@ -27,6 +27,8 @@ from langchain_sequrity.wire.routes import Format, chat_route, is_loopback, poli
 
 _SHORTEST_SECRET = 8
 """Minimum length of a header value that is masked. A shorter value may be an ordinary word."""
+_LONGEST_HEADER = 8 * 1024  # bytes: many proxies cut or refuse longer lines
+_LONGEST_ALONE = 64 * 1024  # where no proxy is between, as the local server accepts it
 LOOPBACK_KEY = "local"
 """Used instead of a Sequrity key on a loopback address."""
 ASKED_KEY = "asked-before-each-call"
@@ -143,7 +145,8 @@ class Connection:
         config: X-Config, or `None`.
         default_headers: Further headers of each call, without the three JSON headers.
         default_query: Query of every URL.
-        max_header_bytes: Longest header line that is sent.
+        max_header_bytes: Longest header line that is sent; `None` for what is sure to arrive:
+            64 KiB on a loopback address, 8 KiB elsewhere.
         allow_http: Whether plain http to other machines is allowed.
 
     Raises:
@@ -162,8 +165,9 @@ class Connection:
     config: ConfigHeader | None = None
     default_headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     default_query: Mapping[str, str] = field(default_factory=dict, repr=False)
-    max_header_bytes: int = 8192
+    max_header_bytes: int | None = None
     allow_http: bool = False
+    header_limit: int = field(init=False)
     path: str = field(init=False)
     _headers: dict[bytes, HeaderBytes] = field(init=False, repr=False, compare=False)
     _digest_keys: dict[str, bytes] = field(init=False, repr=False, compare=False)
@@ -187,6 +191,8 @@ class Connection:
         else:
             route = chat_route(self.endpoint_type, self.provider, self.suffix)
         query = f"?{urlencode(self.default_query)}" if self.default_query else ""
+        default_limit = _LONGEST_ALONE if is_loopback(address.hostname or "") else _LONGEST_HEADER
+        object.__setattr__(self, "header_limit", self.max_header_bytes or default_limit)
         object.__setattr__(self, "path", route.path + query)
         object.__setattr__(self, "_headers", self._common_headers())
         object.__setattr__(self, "_digest_keys", {})
@@ -418,11 +424,13 @@ class Connection:
             msg = f"The value of header `{name}` must be printable ASCII on one line."
             raise UsageError(msg)
         size = len(name) + len(value) + 4  # colon, space and line end
-        if size > self.max_header_bytes:
+        if size > self.header_limit:
             msg = (
                 f"The header `{name}` would be {size} bytes long, over `max_header_bytes` "
-                f"({self.max_header_bytes}); proxies cut such headers.{self._combined(name)} "
-                "Shorten it, or store the configuration with the key."
+                f"({self.header_limit}); proxies cut such headers.{self._combined(name)} Shorten "
+                "it, or store the configuration with the key. Or raise `max_header_bytes`, if the "
+                "service and all proxies before it accept longer headers; the limit of the hosted "
+                "service is not known."
             )
             raise UsageError(msg)
         headers[name.lower().encode()] = (name.encode(), value.strip().encode())

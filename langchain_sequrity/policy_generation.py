@@ -621,7 +621,7 @@ class PolicyGenTool(BaseTool):
 
     def _read(self, request: PolicyRequest, reply: Reply) -> PolicyProposal:
         policy_reply = read_reply(read_object(reply.body))
-        limit = self.model.prepared.settings.connection.max_header_bytes
+        limit = self.model.prepared.settings.connection.header_limit
         return check_proposal(policy_reply, request, limit=limit)
 
     @override

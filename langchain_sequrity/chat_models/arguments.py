@@ -83,7 +83,7 @@ class CommonArguments(TypedDict, total=False):
     http_client: HttpClient | None
     http_async_client: AsyncHttpClient | None
     proxy: str | SecretStr | None
-    max_header_bytes: int
+    max_header_bytes: int | None
     allow_http: bool
     # LangChain's arguments of every model
     verbose: bool

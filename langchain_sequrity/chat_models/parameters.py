@@ -172,8 +172,9 @@ class Parameters(BaseChatModel):
     proxy: SecretStr | None = Field(default=None, exclude=True, repr=False)
     """Address of a proxy (`http://host:port`), used instead of the proxies of the environment. It
     may hold a password, so it is neither shown nor pickled."""
-    max_header_bytes: int = Field(default=8192, ge=256)
-    """Longest header line that is sent; proxies cut longer ones."""
+    max_header_bytes: int | None = Field(default=None, ge=256)
+    """Longest header line that is sent, in bytes; proxies cut longer ones. By default 8 KiB, and
+    64 KiB on a loopback address."""
     allow_http: bool = False
     """Whether plain http to other machines is allowed."""
     cache: Any = False

@@ -16,7 +16,7 @@ import orjson
 import pytest
 from langchain_core.messages import AIMessageChunk
 
-from langchain_sequrity.local import MemorySessions, RequestRecord
+from langchain_sequrity.local import MemorySessions, RequestRecord, ServerLimits
 from langchain_sequrity.local.app import make_app
 from langchain_sequrity.local.deterministic_model import DeterministicModel
 from langchain_sequrity.local.script import Script, ScriptBackend
@@ -363,12 +363,13 @@ def test_every_name_of_loopback_is_accepted_as_host(api: Api, host: str) -> None
     assert api.request("GET", "/health", headers={"Host": host}).status_code == 200
 
 
-def test_a_header_line_over_8_kib_is_431_and_the_error_names_the_header(api: Api) -> None:
-    longest = "y" * (8192 - len("X-Policy: \r\n"))
+def test_a_header_line_over_64_kib_is_431_and_the_error_names_the_header(api: Api) -> None:
+    longest = "y" * (65_536 - len("X-Policy: \r\n"))
     assert api.chat("Hi", headers={"X-Policy": longest}).status_code == 400
     reply = api.chat("Hi", headers={"X-Policy": longest + "y"})
     assert reply.status_code == 431
     assert "x-policy" in detail(reply)
+    assert "`header_bytes`" in detail(reply)
     assert "y" * 9 not in detail(reply)
 
 
@@ -488,7 +489,7 @@ def test_a_body_of_exactly_the_size_limit_is_accepted(api: Api) -> None:
 async def test_a_turn_over_the_limit_is_429_with_retry_after() -> None:
     gate = Gate()
     backend = ScriptBackend(Script([{"answer": gate}]), DeterministicModel())
-    app = make_app(Services(MemorySessions(), backend, max_turns_at_once=2))
+    app = make_app(Services(MemorySessions(), backend, limits=ServerLimits(turns_at_once=2)))
     headers = {"Authorization": "Bearer k"}
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost", headers=headers) as client:  # fmt: skip
         async with asyncio.TaskGroup() as group:

@@ -11,15 +11,9 @@ import httpx
 import pytest
 
 from langchain_sequrity.errors import InvalidRequest
-from langchain_sequrity.local import MemorySessions, limits
-from langchain_sequrity.local.idempotency import (
-    MAX_AGE_SECONDS,
-    MAX_REPLIES,
-    Replies,
-    ReplyCopy,
-    StoredReply,
-)
-from langchain_sequrity.local.limits import Charge, MemoryBudget
+from langchain_sequrity.local import MemorySessions
+from langchain_sequrity.local.idempotency import Replies, ReplyCopy, StoredReply
+from langchain_sequrity.local.limits import DEFAULTS, Charge, MemoryBudget
 from tests.local.api import WAIT, Api, Gate, Speaker, detail, said, session_of, streamed_text
 from tests.local.conftest import Serve
 
@@ -64,14 +58,14 @@ def test_a_request_with_the_same_key_gets_the_stored_reply_and_changes_nothing(
         ([5, 5], 10, True),
         ([5, 6], 10, False),
         ([11, 1], 10, False),
-        ([limits.REPLY - 1, 1], 2 * limits.REPLY, True),
-        ([limits.REPLY, 1, 1], 2 * limits.REPLY, False),
+        ([99, 1], 200, True),
+        ([100, 1, 1], 200, False),
     ],
 )
 def test_a_stream_is_copied_as_a_whole_or_not_at_all(
     sizes: list[int], budget: int, is_kept: bool
 ) -> None:
-    copied = ReplyCopy(Charge(MemoryBudget(budget)))
+    copied = ReplyCopy(Charge(MemoryBudget(budget)), 100)
     pieces = [bytes([65 + number]) * size for number, size in enumerate(sizes)]
     for piece in pieces:
         copied.add(piece)
@@ -188,10 +182,10 @@ REPLY = StoredReply({}, b"{}")
 
 def test_a_stored_reply_is_dropped_after_its_maximal_age() -> None:
     clock = Clock()
-    replies = Replies(clock)
+    replies = Replies(clock=clock)
     assert replies.begin("k", "a") is None
     replies.keep("k", REPLY)
-    clock.now = MAX_AGE_SECONDS
+    clock.now = DEFAULTS.reply_seconds
     assert replies.begin("k", "a") is REPLY
     clock.now += 1
     assert replies.begin("k", "a") is None
@@ -199,9 +193,9 @@ def test_a_stored_reply_is_dropped_after_its_maximal_age() -> None:
 
 def test_a_slow_request_is_not_dropped() -> None:
     clock = Clock()
-    replies = Replies(clock)
+    replies = Replies(clock=clock)
     replies.begin("k", "a")
-    clock.now = MAX_AGE_SECONDS * 2
+    clock.now = DEFAULTS.reply_seconds * 2
     with pytest.raises(InvalidRequest, match="still being answered"):
         replies.begin("k", "a")
     replies.keep("k", REPLY)
@@ -211,11 +205,11 @@ def test_a_slow_request_is_not_dropped() -> None:
 def test_the_oldest_replies_are_dropped_if_there_are_too_many() -> None:
     replies = Replies()
     replies.begin("running", "a")
-    for i in range(MAX_REPLIES + 10):
+    for i in range(DEFAULTS.replies + 10):
         replies.begin(f"k{i}", "a")
         replies.keep(f"k{i}", REPLY)
     assert replies.begin("k0", "a") is None
-    assert replies.begin(f"k{MAX_REPLIES + 9}", "a") is REPLY
+    assert replies.begin(f"k{DEFAULTS.replies + 9}", "a") is REPLY
     with pytest.raises(InvalidRequest, match="still being answered"):
         replies.begin("running", "a")
 

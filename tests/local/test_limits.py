@@ -16,10 +16,10 @@ import pytest
 from langchain_core.messages import HumanMessage
 
 from langchain_sequrity.errors import SequrityError, ServerFailed, StatusError
-from langchain_sequrity.local import LocalServer, MemorySessions, Session, limits
+from langchain_sequrity.local import LocalServer, MemorySessions, Session
 from langchain_sequrity.local import server as server_module
 from langchain_sequrity.local.idempotency import Replies, StoredReply
-from langchain_sequrity.local.limits import Charge, MemoryBudget
+from langchain_sequrity.local.limits import DEFAULTS, Charge, MemoryBudget
 from langchain_sequrity.local.refusals import refuse
 from langchain_sequrity.local.stored_messages import Conversation
 from langchain_sequrity.transport.pool import KEEPALIVE
@@ -35,8 +35,8 @@ HI: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "Hi
 def small(http: httpx.Client) -> Iterator[Api]:
     """A server with 1 MiB for all requests together; its backend waits for the test."""
     gate = Gate()
-    server = LocalServer(script=[{"when": {"user": "wait"}, "answer": gate}])
-    server._services = replace(server._services, budget=MemoryBudget(MIB))
+    script = [{"when": {"user": "wait"}, "answer": gate}]
+    server = LocalServer(script=script, limits={"requests_bytes": MIB})
     with server:
         api = Api(server, http, "sq-test")
         api.gate = gate  # type: ignore[attr-defined]  # for the tests below
@@ -111,9 +111,8 @@ def test_a_request_frees_all_its_memory_however_it_ends(small: Api) -> None:
 
 
 def test_a_body_that_does_not_arrive_in_time_is_408_and_frees_its_memory() -> None:
-    budget = MemoryBudget(MIB)
-    server = LocalServer()
-    server._services = replace(server._services, budget=budget, body_seconds=0.01)
+    server = LocalServer(limits={"requests_bytes": MIB, "body_seconds": 0.01})
+    budget = server._services.budget
     server.start()
     address = urlsplit(server.base_url)
     head = f"POST {CHAT} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer k\r\nContent-Type: application/json\r\nContent-Length: 300000\r\n\r\n{{"
@@ -319,7 +318,7 @@ def keep(replies: Replies, key: str, size: int) -> None:
 
 
 def test_a_repeated_request_whose_reply_was_too_large_to_keep_is_507(serve: Serve) -> None:
-    text = "x" * (limits.REPLY + 1)
+    text = "x" * (DEFAULTS.reply_bytes + 1)
     api = serve(script=[{"when": {"user": "long"}, "text": text}])
     key = {"Idempotency-Key": "k"}
     for stream in (False, True):
@@ -346,7 +345,7 @@ def test_the_owner_of_most_data_loses_its_oldest_reply_and_a_repeat_is_an_error(
     last = replies.begin("them:19", "digest")
     assert last is not None
     assert last.body is not None
-    assert replies._shares._total <= limits.REPLIES
+    assert replies._shares._total <= DEFAULTS.replies_bytes
 
 
 def test_a_flood_of_idempotency_keys_does_not_evict_replies_of_others() -> None:

@@ -27,7 +27,7 @@ from langchain_sequrity.local import RequestRecord, Script
 from langchain_sequrity.local.app import make_app
 from langchain_sequrity.local.backends import BackendContext
 from langchain_sequrity.local.deterministic_model import DeterministicModel
-from langchain_sequrity.local.limits import POLICY_BODY
+from langchain_sequrity.local.limits import DEFAULTS, ServerLimits
 from langchain_sequrity.local.policy_writer import (
     INSTRUCTIONS,
     MAX_RETRIES,
@@ -590,9 +590,9 @@ def test_a_body_must_be_json_with_the_content_type_of_json(api: Api) -> None:
 
 
 def test_a_body_over_the_limit_is_413(api: Api) -> None:
-    reply = api.post(PATH, json=body(description="x" * POLICY_BODY))
+    reply = api.post(PATH, json=body(description="x" * DEFAULTS.policy_body_bytes))
     assert reply.status_code == 413
-    assert str(POLICY_BODY) in detail(reply)
+    assert str(DEFAULTS.policy_body_bytes) in detail(reply)
 
 
 def test_n_retries_above_the_limit_is_400(api: Api) -> None:
@@ -646,7 +646,7 @@ def test_the_body_of_a_chat_is_422(api: Api) -> None:
 async def test_policies_and_chats_share_the_limit_of_turns() -> None:
     gate = Gate()
     backend = ScriptBackend(Script([{"answer": gate, "times": 1}]), DeterministicModel())
-    app = make_app(Services(MemorySessions(), backend, max_turns_at_once=1))
+    app = make_app(Services(MemorySessions(), backend, limits=ServerLimits(turns_at_once=1)))
     headers = {"Authorization": "Bearer k"}
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(

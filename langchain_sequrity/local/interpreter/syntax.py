@@ -16,6 +16,7 @@ from langchain_sequrity.local.interpreter.faults import ProgramRefused
 from langchain_sequrity.local.interpreter.machine import Limits
 from langchain_sequrity.local.interpreter.modules import MODULES
 from langchain_sequrity.local.interpreter.syntax_repair import repaired
+from langchain_sequrity.local.refusals import how_to_raise
 
 MAIN = "__name__"
 ALLOWED: tuple[type[ast.AST], ...] = (
@@ -74,7 +75,10 @@ def read_program(source: str, limits: Limits) -> ast.Module:
         ProgramRefused: With line, column and what to write instead.
     """
     if len(source) > limits.source:
-        msg = f"The program has more than {limits.source} characters. Write a shorter one."
+        msg = (
+            f"The program has more than {limits.source} characters. Write a shorter one. "
+            f"{how_to_raise('program.source')}"
+        )
         raise ProgramRefused(msg)
     # Python's parser takes quadratic time and gigabytes of memory for these.
     if _DOTTED.search(source) or source.count("{") > _MOST_BRACES:
@@ -138,9 +142,10 @@ def check(tree: ast.AST, limits: Limits) -> None:
         node, depth = pending.pop()
         count += 1
         if count > limits.nodes:
-            refuse(node, f"The program has more than {limits.nodes} nodes. Write a shorter one.")
+            msg = f"The program has more than {limits.nodes} nodes. Write a shorter one."
+            refuse(node, f"{msg} {how_to_raise('program.nodes')}")
         if depth > limits.nesting:
-            refuse(node, TOO_DEEP)
+            refuse(node, f"{TOO_DEEP} {how_to_raise('program.nesting')}")
         _check_node(node)
         pending.extend((child, depth + _added_depth(node)) for child in _children(node))
 

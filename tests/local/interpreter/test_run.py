@@ -216,7 +216,7 @@ def test_a_log_that_is_longer_than_the_run_is_refused() -> None:
         [{"event": "result"}],
         [{}],
         [3],
-        [{"event": "result", "call": "", "value": 1, "labels": {"tags": 3}}],
+        [{"event": "result", "call": "", "value": 1, "added": {"tags": 3}}],
         [{"event": "read", "name": "now", "value": float("nan")}],
     ],
 )

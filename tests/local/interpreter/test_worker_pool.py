@@ -465,7 +465,7 @@ SEES_WHAT_IS_LEFT = """
              "log": []}
     labels = {"producers": [mark], "consumers": ["*"], "tags": []}
     for message in (start, {"do": "advance", "result": None}, {"do": "advance", "result": {
-            "event": "result", "value": {mark: 1}, "call": "", "labels": labels}}):
+            "event": "result", "value": {mark: 1}, "call": "", "added": labels}}):
         if message is not start:
             message = {**message}
         send(here, json.dumps(message).encode())
@@ -776,9 +776,7 @@ NONSENSE = {
     "another kind of failure": said({**FAILED, "kind": "other"}, **NAMES),
     "an end without names": said(END),
     "a variable without a name": said(END, **{**NAMES, "variables": ["x"]}),
-    "a log of results": said(
-        CALL, log=[{"event": "result", "call": "", "value": 1, "labels": FREE}]
-    ),
+    "a log of results": said(CALL, log=[{"event": "result", "call": "", "value": 1}]),
     "a log of something": said(CALL, log=[1]),
     "a question about nothing": framed(b'{"ask": 1}'),
     "a refusal of something": framed(b'{"refused": 1}'),
