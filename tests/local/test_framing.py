@@ -168,7 +168,7 @@ def test_an_ambiguous_head_is_400_even_if_it_arrives_in_pieces(size: int, api: A
 
 @pytest.mark.parametrize(
     "lines",
-    [("X-A: " + "a" * 100_000,), ("X-A: " + "a" * 900,) * 100],
+    [("X-A: " + "a" * 300_000,), ("X-A: " + "a" * 3_000,) * 100],
     ids=["one line", "many lines"],
 )
 @pytest.mark.parametrize("piece", [1_000_000, 65_000, 30_000])
@@ -188,4 +188,4 @@ def test_a_head_that_is_too_long_is_431_whole_or_in_pieces(
             while received := connection.recv(65_536):
                 reply += received
     assert reply.startswith(b"HTTP/1.1 431 ")
-    assert b"longer than 65536 bytes" in reply
+    assert b"longer than 262144 bytes" in reply

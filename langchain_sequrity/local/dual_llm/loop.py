@@ -189,7 +189,7 @@ class ProgramLoop:
             variables=turn.variables,
             may_branch=configuration.may_branch,
             is_strict=configuration.is_strict,
-            log=turn.log,
+            log=turn.events,
             has_steps=turn.has_steps,
             user_request="\n".join(queries) if turn.is_planned else None,
             result_schemas=self._result_schemas() if turn.is_planned else None,
@@ -380,7 +380,7 @@ class ProgramLoop:
 
     def _keep_log(self, run: AnyRun) -> None:
         """Keep the new events of the run, from which it can be replayed."""
-        self._turn.log.extend(run.events_after(len(self._turn.log)))
+        self._turn.keep_events(run.events_after(len(self._turn.stored_log)))
 
     def _violated(self, outcome: Labeled, error: tuple[str, str]) -> _Reached:
         end = self._failure(error, violated=True)
@@ -412,7 +412,7 @@ class ProgramLoop:
         turn.done = (*turn.done, turn.program)
         turn.settle()
         self._keep_log(run)
-        turn.program, turn.done_events = "", len(turn.log)
+        turn.program, turn.done_events = "", len(turn.stored_log)
         types = {name: type_name for name, type_name in run.kinds().items() if name != ANSWER}
         types = prompts.trusted_kinds(types, self._known_names())
         context = prompts.variables_text(self._context.state.variables, prompt, types)

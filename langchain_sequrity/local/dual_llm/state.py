@@ -20,6 +20,7 @@ from langchain_sequrity.sqrt.gate import ToolReturn
 from langchain_sequrity.strict_json import dumps, loads
 
 Json = dict[str, Any]
+_LONG = 500  # characters
 
 
 @dataclass(slots=True)
@@ -234,7 +235,7 @@ class OpenTurn:
         done: In multi-step planning, the successful steps; they and `program` are one run.
         done_events: Number of log events that belong to `done`.
         context: The list of current variables for the planner's prompt.
-        log: The log of the run, from which it can be replayed.
+        stored_log: The log of the run, from which it can be replayed; see `events`.
         waiting: The call that was handed out.
         attempts: Earlier programs for the planner's prompt.
         failed: Programs that failed, which are not run again.
@@ -266,7 +267,7 @@ class OpenTurn:
     done: tuple[str, ...] = ()
     done_events: int = 0
     context: str = ""
-    log: GrowingList[Json] = field(default_factory=GrowingList)
+    stored_log: GrowingList[str | Json] = field(default_factory=GrowingList)
     waiting: WaitingCall | None = None
     attempts: tuple[Attempt, ...] = ()
     failed: tuple[FailedProgram, ...] = ()
@@ -288,7 +289,7 @@ class OpenTurn:
         """A working copy."""
         return replace(
             self,
-            log=self.log.copy(),
+            stored_log=self.stored_log.copy(),
             calls_made=self.calls_made.copy(),
             settled=self.settled.copy(),
             checks=self.checks.copy(),
@@ -305,10 +306,26 @@ class OpenTurn:
         value: str = text.value
         return value
 
+    @property
+    def events(self) -> list[Json]:
+        """The log of the run."""
+        return [loads(event) if isinstance(event, str) else event for event in self.stored_log]
+
+    def keep_events(self, events: Iterable[Json]) -> None:
+        """Keep further events of the log, as JSON texts: these take less memory than the data.
+
+        A long text is not copied: the run, and perhaps a message, have it too.
+        """
+        for event in events:
+            value = event.get("value")
+            is_long = isinstance(value, str) and len(value) > _LONG
+            self.stored_log.append(event if is_long else dumps(event))
+
     def begin_program(self) -> None:
         """Begin the next program of the turn. The effects of a failed one are dropped."""
         self.steps += 1
-        self.calls, self.log, self.program = 0, self.log.first(self.done_events), ""
+        self.stored_log = self.stored_log.first(self.done_events)
+        self.calls, self.program = 0, ""
         self.calls_before, self.reused = len(self.calls_made), {}
 
     def add_calls(self, calls: Iterable[MadeCall]) -> None:
