@@ -100,6 +100,9 @@ class ServerLimits:
         if isinstance(self.program, Mapping):
             program = _with_values(DEFAULT_LIMITS, self.program, "program.")
             object.__setattr__(self, "program", program)
+        if not isinstance(self.program, Limits):
+            msg = f"`program` must be a mapping of limits; got {self.program!r}."
+            raise UsageError(msg)
         for name in _names(self) - {"program"}:
             _check(name, getattr(self, name))
         for name in _names(self.program):
