@@ -78,7 +78,7 @@ def cli() -> None:
     "limits",
     metavar="NAME=NUMBER",
     multiple=True,
-    help="A limit of the server, such as session_bytes=67108864 or program.calls=50000; may be "
+    help="A limit of the server, such as header_bytes=131072 or program.calls=50000; may be "
     "repeated. docs/local-server.md lists them.",
 )
 def serve(

@@ -93,7 +93,7 @@ def limits_by_name(options: Iterable[str]) -> dict[str, Any]:
                 int(digits.replace("_", "")) if "." not in digits else float(digits)
             )
         except ValueError:
-            msg = f"--limit {plain(option)}: expected NAME=NUMBER, such as session_bytes=67108864."
+            msg = f"--limit {plain(option)}: expected NAME=NUMBER, such as header_bytes=131072."
             raise UsageError(msg) from None
         if name.startswith(_PROGRAM):
             limits.setdefault("program", {})[name.removeprefix(_PROGRAM)] = number

@@ -62,13 +62,15 @@ class ServerLimits:
         program: Limits of each program; a mapping of names to numbers is converted.
 
     Raises:
-        UsageError: For a value that is not a positive number, or an unknown limit of programs.
+        UsageError: For a value that is not a positive number, an unknown limit of programs, or a
+            part that is raised above its whole (a session above all sessions).
 
     Example:
         ```python
         from langchain_sequrity.local import LocalServer, ServerLimits
 
-        server = LocalServer(limits=ServerLimits(session_bytes=64 * 2**20))
+        limits = ServerLimits(session_bytes=64 * 2**20, sessions_bytes=512 * 2**20)
+        server = LocalServer(limits=limits)
         server = LocalServer(limits={"program": {"text": 5_000_000}})
         ```
     """
@@ -107,6 +109,11 @@ class ServerLimits:
             _check(name, getattr(self, name))
         for name in _names(self.program):
             _check(f"program.{name}", getattr(self.program, name))
+        for part, whole in _WHOLES.items():
+            default, most = _field_defaults[part], getattr(self, whole)
+            if getattr(self, part) > max(most, default):
+                msg = f"The limit `{part}` is above `{whole}` ({most:,}). Raise that one too."
+                raise UsageError(msg)
 
     @classmethod
     def of(cls, limits: "ServerLimits | Mapping[str, Any] | None") -> "ServerLimits":
@@ -125,6 +132,15 @@ class ServerLimits:
             msg = f"`limits` must be `ServerLimits` or a mapping; got `{type(limits).__name__}`."
             raise UsageError(msg)
         return _with_values(cls(), limits)
+
+
+_WHOLES = {
+    "header_bytes": "head_bytes",
+    "body_bytes": "requests_bytes",
+    "session_bytes": "sessions_bytes",
+    "reply_bytes": "replies_bytes",
+}
+_field_defaults = {limit.name: limit.default for limit in fields(ServerLimits)}
 
 
 def _names(limits: Any) -> set[str]:

@@ -12,6 +12,7 @@ import pytest
 from langchain_sequrity import ChatSequrity
 from langchain_sequrity.cli.serve import limits_by_name
 from langchain_sequrity.errors import UsageError
+from langchain_sequrity.headers import PolicyHeader
 from langchain_sequrity.local import LocalServer, MemorySessions, ServerLimits
 from langchain_sequrity.local.interpreter import Limits
 from langchain_sequrity.local.limits import DEFAULTS
@@ -55,6 +56,7 @@ def test_the_page_lists_all_limits_with_their_defaults() -> None:
         ({"program": {"calls": None}}, "`program.calls` must be a positive whole number; got None"),
         ({"program": 7}, "`program` must be"),
         (7, "`limits` must be"),
+        ({"session_bytes": 2**26}, r"`session_bytes` is above `sessions_bytes` \(41,943,040\)"),
     ],
 )
 def test_a_value_that_is_no_limit_is_refused(limits: Any, problem: str) -> None:
@@ -63,9 +65,9 @@ def test_a_value_that_is_no_limit_is_refused(limits: Any, problem: str) -> None:
 
 
 def test_limits_come_from_a_mapping_or_from_the_command_line() -> None:
-    options = ["session_bytes=64_000_000", "body_seconds=0.5", "program.text=3000000"]
+    options = ["session_bytes=30_000_000", "body_seconds=0.5", "program.text=3000000"]
     expected = ServerLimits(
-        session_bytes=64_000_000, body_seconds=0.5, program=Limits(text=3_000_000)
+        session_bytes=30_000_000, body_seconds=0.5, program=Limits(text=3_000_000)
     )
     assert ServerLimits.of(limits_by_name(options)) == expected
     assert ServerLimits.of(expected) is expected
@@ -163,20 +165,38 @@ def test_a_higher_limit_lets_the_same_request_pass(serve: Serve) -> None:
     assert "2500000" in ran(f"len({CALL})", "x" * 2_500_000)(api)
 
 
-def test_a_policy_of_400_rules_fits_without_a_setting(serve: Serve) -> None:
-    rules = "\n".join(
-        f'tool "tool_{number}" {{ must deny when recipient.value in {{w"*@evil{number}.example", '
-        f'w"*@worse{number}.example"}}; }}'
-        for number in range(400)
-    )
-    api = serve()
-    model = ChatSequrity("any/model", base_url=api.server.base_url, policy=rules)
+RULES = "\n".join(
+    f'tool "tool_{number}" {{ must deny when recipient.value in {{w"*@evil{number}.example", '
+    f'w"*@worse{number}.example"}}; }}'
+    for number in range(400)
+)
+
+
+def test_a_policy_of_400_rules_fits_into_the_headers_of_the_server(serve: Serve) -> None:
+    header = PolicyHeader.from_sqrt(RULES).to_header()
+    assert 40_000 < len(header) < 64_000
+    assert serve().chat("Hello", headers={"X-Policy": header}).status_code == 200
+
+
+@pytest.mark.long
+def test_a_model_takes_a_policy_of_400_rules_without_a_setting(serve: Serve) -> None:
+    model = ChatSequrity("any/model", base_url=serve().server.base_url, policy=RULES)
     assert model.invoke("Hello").text
+
+
+def test_the_client_sends_long_headers_only_where_no_proxy_is(serve: Serve) -> None:
+    note = {"X-Note": "y" * 60_000}
+    local = ChatSequrity("m", base_url=serve().server.base_url, default_headers=note)
+    assert local.invoke("Hi").text
+    elsewhere: dict[str, Any] = {
+        "base_url": "https://service.example",
+        "api_key": "k",
+        "default_headers": note,
+    }
     with pytest.raises(UsageError, match=r"`max_header_bytes` \(8192\)") as refusal:
-        ChatSequrity("m", base_url="https://service.example", api_key="k", policy=rules).invoke(
-            "Hi"
-        )
-    assert "the hosted service is not known" in " ".join(str(refusal.value).split())
+        ChatSequrity("m", **elsewhere).invoke("Hi")
+    assert "limit of the hosted service is not known" in str(refusal.value)
+    ChatSequrity("m", **elsewhere, max_header_bytes=70_000)
 
 
 # What exceeded a limit of programs

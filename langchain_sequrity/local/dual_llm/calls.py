@@ -4,7 +4,7 @@ The server runs the internal tools itself: a data model that reads and judges, a
 They are subject to the policy like any tool. The data model sees its query alone and has no tools.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, cast
@@ -19,7 +19,13 @@ from langchain_sequrity.local.configuration import Configuration
 from langchain_sequrity.local.dual_llm.message_labels import remember_labels
 from langchain_sequrity.local.dual_llm.model_calls import ModelCalls
 from langchain_sequrity.local.dual_llm.prompts import type_and_size
-from langchain_sequrity.local.dual_llm.state import DualState, MadeCall, OpenTurn, WaitingCall
+from langchain_sequrity.local.dual_llm.state import (
+    DualState,
+    Json,
+    MadeCall,
+    OpenTurn,
+    WaitingCall,
+)
 from langchain_sequrity.local.interpreter import Labeled, ToolCall, ToolFailure
 from langchain_sequrity.local.interpreter.static_types import has_unknown_type
 from langchain_sequrity.local.policy_gate import CheckedResult, GatedCall, ScreenedGate, check_entry
@@ -37,6 +43,7 @@ from langchain_sequrity.sqrt import Call, Engine, Presets, compile_policy, parse
 from langchain_sequrity.sqrt.coerce import (
     ENOUGH,
     INTERNAL_TOOLS,
+    ToolArguments,
     arguments_of_sent_tools,
     has_enough_flag,
 )
@@ -87,6 +94,31 @@ class TurnCompleted:
     value: Labeled
 
 
+class _SentTools(Mapping[str, ToolArguments]):
+    """The arguments of the caller's tools by name, read when a tool is called.
+
+    A graph has a tool for each node, and a request needs one of them.
+
+    Args:
+        tools: The tools.
+    """
+
+    def __init__(self, tools: Sequence[Json]) -> None:
+        self._tools = {tool["function"]["name"]: tool for tool in tools}
+        self._read: dict[str, ToolArguments] = {}
+
+    def __getitem__(self, name: str) -> ToolArguments:
+        if name not in self._read:
+            self._read |= arguments_of_sent_tools([self._tools[name]])
+        return self._read[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._tools)
+
+    def __len__(self) -> int:
+        return len(self._tools)
+
+
 class TurnCalls:
     """The tool calls of one turn.
 
@@ -107,7 +139,7 @@ class TurnCalls:
         self._turn = turn
         self.own_failures: set[tuple[int, str]] = set()
         self._own_names = {called: name for name, called in names.items()}
-        self._tools = arguments_of_sent_tools(turn.tools)
+        self._tools = _SentTools(turn.tools)
         self._gate = self._screened_gate()
         functions = [tool["function"] for tool in turn.tools]
         self.ignored_refusal: Labeled | ToolFailure | None = None
