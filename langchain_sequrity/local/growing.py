@@ -126,8 +126,8 @@ class GrowingTable(GrowingList[str]):
 
     def memory(self) -> tuple[list[str], list[str], int]:
         """As for every growing list, with the bytes of the numbers."""
-        shared, own, size = super().memory()
-        return shared, own, size + sys.getsizeof(self._numbers)
+        shared_items, new_items, size = super().memory()
+        return shared_items, new_items, size + sys.getsizeof(self._numbers)
 
     def number_of(self, text: str) -> int:
         """The number of a text, which is added if it is new."""
@@ -194,10 +194,10 @@ class IncrementalSize:
                 continue
             seen.add(id(node))
             if isinstance(node, GrowingList):
-                shared, own, size = node.memory()
-                self._count_items(shared, earlier)
+                shared_items, new_items, size = node.memory()
+                self._count_items(shared_items, earlier)
                 rest.size += size
-                unvisited.append(own)
+                unvisited.append(new_items)
             elif _is_frozen(node):
                 self._count_frozen(node, earlier, rest)
             elif isinstance(node, ATOMS):

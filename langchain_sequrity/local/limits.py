@@ -116,7 +116,7 @@ class ServerLimits:
                 raise UsageError(msg)
 
     @classmethod
-    def of(cls, limits: "ServerLimits | Mapping[str, Any] | None") -> "ServerLimits":
+    def from_mapping(cls, limits: "ServerLimits | Mapping[str, Any] | None") -> "ServerLimits":
         """Limits from a mapping of names to numbers, as in a configuration.
 
         Args:
@@ -148,10 +148,10 @@ def _names(limits: Any) -> set[str]:
 
 
 def _with_values(limits: L, values: Mapping[str, Any], prefix: str = "") -> L:
-    known = _names(limits)
+    names = _names(limits)
     for name in values:
-        if name not in known:
-            near = nearest_name(str(name), sorted(known))
+        if name not in names:
+            near = nearest_name(str(name), sorted(names))
             msg = f"There is no limit `{prefix}{plain(str(name))}`."
             raise UsageError(f"{msg} {did_you_mean(prefix + near)}" if near else msg)
     return replace(limits, **values)

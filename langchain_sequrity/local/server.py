@@ -218,7 +218,7 @@ class LocalServer:
         limits: ServerLimits | Mapping[str, Any] | None = None,
     ) -> None:
         _check(host, port, api_keys, fidelity, isolated_programs)
-        limits = ServerLimits.of(limits)
+        limits = ServerLimits.from_mapping(limits)
         self.sessions: SessionStore = _sessions(limits) if store is None else store
         if store is not None:
             _check_has_no_limits_of_sessions(limits)

@@ -35,7 +35,7 @@ class StoredMessage:
     fields: Any
 
     @classmethod
-    def of(cls, message: BaseMessage) -> "StoredMessage":
+    def from_message(cls, message: BaseMessage) -> "StoredMessage":
         """Store a message."""
         message_type = message.type
         defaults = _defaults(message_type)
@@ -83,7 +83,7 @@ class Conversation(Sequence[BaseMessage]):
         from langchain_core.messages import HumanMessage
         from langchain_sequrity.local.stored_messages import Conversation
 
-        conversation = Conversation.of([HumanMessage("Hi")])
+        conversation = Conversation.from_messages([HumanMessage("Hi")])
         assert conversation.followed_by([HumanMessage("Bye")])[-1].text == "Bye"
         ```
     """
@@ -91,9 +91,9 @@ class Conversation(Sequence[BaseMessage]):
     stored: GrowingList[StoredMessage] = field(default_factory=GrowingList)
 
     @classmethod
-    def of(cls, messages: Iterable[BaseMessage]) -> Self:
+    def from_messages(cls, messages: Iterable[BaseMessage]) -> Self:
         """A conversation of these messages."""
-        return cls(GrowingList(map(StoredMessage.of, messages)))
+        return cls(GrowingList(map(StoredMessage.from_message, messages)))
 
     def first(self, count: int) -> Self:
         """The first `count` messages."""
@@ -102,12 +102,12 @@ class Conversation(Sequence[BaseMessage]):
     def followed_by(self, messages: Iterable[BaseMessage]) -> Self:
         """This conversation with further messages."""
         stored = self.stored.copy()
-        stored.extend(map(StoredMessage.of, messages))
+        stored.extend(map(StoredMessage.from_message, messages))
         return type(self)(stored)
 
     def replaced_by(self, messages: Iterable[BaseMessage]) -> Self:
         """A conversation of these messages, which shares those that both begin with."""
-        new = [*map(StoredMessage.of, messages)]
+        new = [*map(StoredMessage.from_message, messages)]
         pairs = zip(self.stored, new, strict=False)
         common = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
         stored = self.stored.first(common)

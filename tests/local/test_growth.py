@@ -344,11 +344,11 @@ def test_a_program_continues_after_a_request_that_failed_and_in_another_server(
     ],
 )  # fmt: skip
 def test_a_stored_message_is_the_same_message(message: BaseMessage) -> None:
-    stored = StoredMessage.of(message)
+    stored = StoredMessage.from_message(message)
     assert stored.message() == message
     assert repr(stored.message()) == repr(message)
     assert stored.message().content is message.content
-    assert [*pickle.loads(pickle.dumps(Conversation.of([message])))] == [message]
+    assert [*pickle.loads(pickle.dumps(Conversation.from_messages([message])))] == [message]
 
 
 @given(st.lists(st.builds(Labels, NAMES, NAMES, NAMES), max_size=5))

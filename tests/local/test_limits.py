@@ -166,7 +166,9 @@ def sessions(**options: Any) -> MemorySessions:
 
 
 def session(owner: str, size: int, **more: Any) -> Session:
-    return Session(owner, "/path", messages=Conversation.of([HumanMessage("x" * size)]), **more)
+    return Session(
+        owner, "/path", messages=Conversation.from_messages([HumanMessage("x" * size)]), **more
+    )
 
 
 def test_a_session_that_is_too_large_is_413_and_stays_as_it_was(serve: Serve) -> None:

@@ -69,8 +69,8 @@ def test_limits_come_from_a_mapping_or_from_the_command_line() -> None:
     expected = ServerLimits(
         session_bytes=30_000_000, body_seconds=0.5, program=Limits(text=3_000_000)
     )
-    assert ServerLimits.of(limits_by_name(options)) == expected
-    assert ServerLimits.of(expected) is expected
+    assert ServerLimits.from_mapping(limits_by_name(options)) == expected
+    assert ServerLimits.from_mapping(expected) is expected
     for option in ("session_bytes", "session_bytes=many", "=", "program.text="):
         with pytest.raises(UsageError, match="expected NAME=NUMBER"):
             limits_by_name([option])

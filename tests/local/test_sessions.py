@@ -466,7 +466,7 @@ def test_nothing_of_a_turn_that_makes_a_session_too_large_stays_in_memory(is_sto
     messages: list[BaseMessage] = [HumanMessage("x" * 10_000) for _ in range(50)]
     last = weakref.ref(messages[-1])
     with pytest.raises(StatusError, match="more than 100000 bytes"):
-        sessions.save(replace(session, messages=Conversation.of(messages)))
+        sessions.save(replace(session, messages=Conversation.from_messages(messages)))
     del messages
     gc.collect()
     assert last() is None

@@ -338,7 +338,7 @@ class TurnCalls:
             call.tool,
             call.digest,
             self._state.names.pack(call.session),
-            StoredMessage.of(message),
+            StoredMessage.from_message(message),
             shape,
             None if read is None else read.refusal,
             self._turn.steps,

@@ -38,11 +38,15 @@ class LabelNames:
 
     def pack(self, labels: Labels) -> int:
         """Labels as a number, with a bit for each name in each of the three lists."""
-        packed = 0
-        for kind, key in enumerate(KINDS):
-            for name in getattr(labels, key):
-                packed |= 1 << (len(KINDS) * self.names.number_of(name) + kind)
-        return packed
+        bits = [
+            len(KINDS) * self.names.number_of(name) + offset
+            for offset, kind_name in enumerate(KINDS)
+            for name in getattr(labels, kind_name)
+        ]
+        packed = bytearray(max(bits, default=0) // 8 + 1)
+        for bit in bits:  # `|=` on a number would copy it each time
+            packed[bit // 8] |= 1 << bit % 8
+        return int.from_bytes(packed, "little")
 
     def unpack(self, packed: int) -> Labels:
         """The labels of a number."""
@@ -50,10 +54,10 @@ class LabelNames:
         sets = (
             frozenset(
                 self.names[number]
-                for number, bit in enumerate(bits[kind :: len(KINDS)])
+                for number, bit in enumerate(bits[offset :: len(KINDS)])
                 if bit == "1"
             )
-            for kind in range(len(KINDS))
+            for offset in range(len(KINDS))
         )
         return Labels(*sets)
 
@@ -99,10 +103,8 @@ class Checks:
             labels = [names.unpack(one_packed).to_wire() for one_packed in packed]
             if "decided_by" in entry:
                 entry["decided_by"] = labels.pop()
-            entry["line"], entry["arguments"] = (
-                line,
-                dict(zip(entry["arguments"], labels, strict=True)),
-            )
+            entry["line"] = line
+            entry["arguments"] = dict(zip(entry["arguments"], labels, strict=True))
             reports.append(entry)
         for index, remark in self.remarks:
             reports[index] |= remark
