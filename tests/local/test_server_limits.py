@@ -8,8 +8,10 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from click.testing import CliRunner
 
 from langchain_sequrity import ChatSequrity
+from langchain_sequrity.cli.commands import cli
 from langchain_sequrity.cli.serve import limits_by_name
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.headers import PolicyHeader
@@ -74,6 +76,12 @@ def test_limits_come_from_a_mapping_or_from_the_command_line() -> None:
     for option in ("session_bytes", "session_bytes=many", "=", "program.text="):
         with pytest.raises(UsageError, match="expected NAME=NUMBER"):
             limits_by_name([option])
+
+
+def test_the_command_refuses_what_is_no_limit() -> None:
+    outcome = CliRunner().invoke(cli, ["serve", "--port", "0", "--limit", "sesion_bytes=1"])
+    assert outcome.exit_code == 1
+    assert "Did you mean `session_bytes`?" in outcome.output
 
 
 @pytest.mark.parametrize("name", ["sessions", "sessions_bytes", "session_bytes", "session_seconds"])

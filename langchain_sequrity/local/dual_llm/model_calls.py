@@ -5,11 +5,11 @@ from typing import Any
 
 from langchain_core.messages import AIMessageChunk, BaseMessage
 
-from langchain_sequrity.local import limits
 from langchain_sequrity.local.backends import BackendContext, PlanContext
 from langchain_sequrity.local.classifiers import Classifiers, UnusableAnswer, refuse_answer
 from langchain_sequrity.local.dual_llm import prompts
 from langchain_sequrity.local.dual_llm.answer_text import longest_fenced_block, without_thoughts
+from langchain_sequrity.local.limits import DEPTH
 from langchain_sequrity.local.refusals import how_to_raise
 from langchain_sequrity.sizes import of_json
 from langchain_sequrity.strict_json import loads, nests_deeper
@@ -22,11 +22,14 @@ _READINGS = 3  # attempts of the data model to answer with JSON
 class ModelCalls(Classifiers):
     """Planner and data model behind the backend of the classifiers.
 
-    Attributes:
+    Args:
+        arguments: Those of `Classifiers`.
         parsed_answer_bytes: Bytes that the JSON of the data model may take after parsing.
     """
 
-    parsed_answer_bytes = limits.DEFAULTS.parsed_answer_bytes
+    def __init__(self, *arguments: Any, parsed_answer_bytes: int) -> None:
+        super().__init__(*arguments)
+        self._parsed_answer_bytes = parsed_answer_bytes
 
     def plan(
         self, messages: list[BaseMessage], plan: PlanContext, *, model: str | None = None
@@ -67,12 +70,12 @@ class ModelCalls(Classifiers):
         for _ in range(_READINGS - 1):
             answer = self._answer_text(instructions, prompt, response_format, context)
             try:
-                return _read(answer, schema, self.parsed_answer_bytes)
+                return _read(answer, schema, self._parsed_answer_bytes)
             except UnusableAnswer as problem:
                 # The wrong answer is not in the prompt: it may be long.
                 prompt = f"{query}\n\n({problem} {prompts.READ_AGAIN})"
         answer = self._answer_text(instructions, prompt, response_format, context)
-        return _read(answer, schema, self.parsed_answer_bytes)
+        return _read(answer, schema, self._parsed_answer_bytes)
 
     def check_hypothesis(self, hypothesis: str) -> bool:
         """Let the data model judge a statement; raises `UnusableAnswer` if it does not answer."""
@@ -94,8 +97,8 @@ def _read(text: str, schema: Mapping[str, Any], most_bytes: int) -> Any:
     except ValueError:
         msg = "The data model did not answer with JSON."
         raise UnusableAnswer(msg) from None
-    if nests_deeper(answer, limits.DEPTH):
-        refuse_answer(f"The data model's answer is nested deeper than {limits.DEPTH} levels.")
+    if nests_deeper(answer, DEPTH):
+        refuse_answer(f"The data model's answer is nested deeper than {DEPTH} levels.")
     is_wrapped = not _is_object(schema) and isinstance(answer, dict) and set(answer) == {_KEY}
     return answer[_KEY] if is_wrapped else answer
 

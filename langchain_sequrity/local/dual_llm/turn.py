@@ -75,9 +75,12 @@ class DualAnswer:
         self._inputs = inputs
         self._failed = failed
         models = ModelCalls(
-            services.backend, inputs.endpoint_type, request.model, configuration.max_output_tokens
+            services.backend,
+            inputs.endpoint_type,
+            request.model,
+            configuration.max_output_tokens,
+            parsed_answer_bytes=services.limits.parsed_answer_bytes,
         )
-        models.parsed_answer_bytes = services.limits.parsed_answer_bytes
         self.request = replace(request, model=join_models(models.planner, models.worker))
         services.programs.prepare()
         run = services.runs.pop(session.id, session.calls)

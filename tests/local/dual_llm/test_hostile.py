@@ -436,7 +436,7 @@ def test_a_pattern_with_too_many_repeats_ends_the_program_and_the_error_names_th
     begin: Begin, program: str
 ) -> None:
     dialog = begin(program.format(BOMB), config={"fsm": {"max_pllm_steps": 1}})
-    assert "`repeats in a pattern` (20000)" in error(dialog.say())[1]
+    assert "`repeats in a pattern` (20,000)" in error(dialog.say())[1]
 
 
 def test_a_result_counts_as_an_error_if_the_error_pattern_is_too_slow_on_it(begin: Begin) -> None:

@@ -8,7 +8,6 @@ from langchain_core.messages import HumanMessage
 
 from langchain_sequrity.errors import InvalidRequest, PolicyDenied, ProgramFailed
 from langchain_sequrity.labels import Labels
-from langchain_sequrity.local import limits
 from tests.local.api import Api, said
 from tests.local.dual_llm.conversation import (
     DUAL,
@@ -168,15 +167,14 @@ def test_an_answer_that_does_not_fit_the_schema_raises_tool_error(stage: Stage, 
     assert "Five" not in str(caught.value)
 
 
-def test_an_answer_that_is_too_large_when_parsed_raises_tool_error(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(limits, "ANSWER_PARSED", 10_000)
+def test_an_answer_that_is_too_large_when_parsed_raises_tool_error() -> None:
     call = CATCHING.format(call=asking(OBJECT)).replace("type(error).__name__", "str(error)")
-    for count, is_refused in ((10, False), (1_000, True)):
-        said = {**ENOUGH, "stars": [[]] * count}
-        found = Play(stage, call, says=json.dumps(said)).run().value
-        assert ("more than 10000 bytes" in str(found)) is is_refused
+    with Stage(isolated_programs=False, limits={"parsed_answer_bytes": 10_000}) as stage:
+        for count, is_refused in ((10, False), (1_000, True)):
+            said = {**ENOUGH, "stars": [[]] * count}
+            found = str(Play(stage, call, says=json.dumps(said)).run().value)
+            assert ("more than 10000 bytes" in found) is is_refused
+            assert ("`parsed_answer_bytes`" in found) is is_refused
 
 
 @pytest.mark.parametrize(
