@@ -70,6 +70,7 @@ class Session:
 class SessionStore(Protocol):
     """Where sessions live. A store for several processes implements the same five methods.
 
+    A session is plain data, which `pickle` writes and reads at any point between two requests.
     The store decides how much sessions may take: `save` refuses a session that is too large with a
     `StatusError` of status 413 or 507, and the request fails with it. `save` gets a copy; the
     session that `find` returned does not change.

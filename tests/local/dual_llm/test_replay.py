@@ -269,3 +269,16 @@ def test_the_oldest_run_is_closed_when_there_are_too_many() -> None:
     assert (runs.pop("0", 1), runs.pop("3", 1)) == (None, waiting[3])
     runs.close()
     assert [run.is_closed for run in waiting] == [True, True, True, False]
+
+
+def test_a_new_program_reuses_each_call_of_a_failed_one_once(begin: Begin) -> None:
+    made = "made = [look_up(word='a'), look_up(word='a')]\n"
+    dialog = begin(
+        f"{made}1 / 0",
+        f"{made}final_return_value = [*made, *[look_up(word='a') for n in range(2)]]",
+    )
+    dialog.say()
+    dialog.answer("first")
+    assert calls(dialog.answer("second")) == [("look_up", {"word": "a"})]
+    assert calls(dialog.answer("third")) == [("look_up", {"word": "a"})]
+    assert value(dialog.answer("fourth")) == ["first", "second", "third", "fourth"]

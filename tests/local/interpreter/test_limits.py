@@ -112,6 +112,14 @@ def test_a_program_with_endless_tool_calls_reaches_the_limit_of_its_total_time(b
     assert "`total_seconds`" in step.message
 
 
+def test_each_tool_call_adds_to_the_total_time_of_a_program() -> None:
+    source = "for i in range(20):\n    for j in range(20_000):\n        j * j\n    read(name='x')"
+    limits = Limits(total_seconds=0.02, call_seconds=1.0)
+    run = Run(parse(f"read(name='x')\n{source}"), tools=TOOLS, limits=limits)
+    *_, end = drive(run, [Labeled(1)] * 21)
+    assert isinstance(end, ProgramFinished)
+
+
 def test_time_that_passes_during_a_tool_call_does_not_count_for_the_program() -> None:
     run = Run(parse("read(name='x')\n1"), tools=TOOLS, limits=Limits(seconds=0.2))
     run.advance()
