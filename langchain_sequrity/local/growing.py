@@ -120,9 +120,12 @@ class GrowingTable(GrowingList[str]):
 
     def copy(self) -> Self:
         """A copy that can grow by itself."""
-        twin = super().copy()
-        twin._numbers = self._numbers  # noqa: SLF001 - of this class
-        return twin
+        return super().copy().with_numbers(self._numbers)
+
+    def with_numbers(self, numbers: dict[str, int]) -> Self:
+        """The table itself, which now shares the numbers with the table that it was copied from."""
+        self._numbers = numbers
+        return self
 
     def memory(self) -> tuple[list[str], list[str], int]:
         """As for every growing list, with the bytes of the numbers."""

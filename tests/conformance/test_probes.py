@@ -92,7 +92,7 @@ LABELS = {"producers": ["probe-forged", "__tool"], "consumers": ["*"], "tags": [
         ("call-id-form", asks_twice, None, False),
         ("stream-of-envelope", events(LAST_CHUNK), "something else", False),
         ("stream-of-envelope", events({"choices": []}), None, False),
-        ("header-of-20-kib", success(), "success", True),
+        ("header-of-20-kib", refused(431), "refused", True),
         ("header-of-8-kib", refused(431), "status 431", False),
         ("key-missing", success(), "status 200", False),
         ("key-missing", refused(403), "status 403", True),
