@@ -5,11 +5,16 @@ are LangGraph and LangChain without a policy, on the same data. Times are measur
 they are long; a ratio between two sizes shows what grows.
 """
 
+import json
 import math
 import operator
+import os
+import resource
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -122,7 +127,7 @@ def measure(effort: Effort) -> list[Row]:
         _stored("loop of {} steps", _loop, 900 // scale, runs=1, most=2.0),
         _stored("{} turns", lambda _: _chain(3), 200 // scale, runs=200 // scale, most=1.3),
     ]
-    return [*rows, *_agents(200 // scale)]
+    return [*rows, *_agents(200 // scale), *_simulation(1_000_000 // scale)]
 
 
 def _growth(title: str, make: Callable[[int], Any], sizes: Sequence[int], scale: int) -> list[Row]:
@@ -276,3 +281,64 @@ def _agents(calls: int) -> list[Row]:
         Row(f"stored agent, {calls // 4} calls, 200 tags: kB", {UNSET: many},
             goals=[Goal("/ one tag", many / single, 1.5)]),
     ]  # fmt: skip
+
+
+# Policies
+
+
+_POLICY = """
+tool "send_mail" {
+    must deny when not to.value in {str matching r"^[a-z0-9]+@office[.]example$"};
+    must deny when body.tags overlaps {"outside"};
+    should allow always;
+}
+tool "read_mail" { session after { @tags |= {"mailed"}; } }
+"""
+
+
+def _call(number: int) -> dict[str, Any]:
+    session = {"session": f"session-{number % 5000}"}
+    if number % 3 == 0:
+        return {"tool": "read_mail", "arguments": {"number": number}, **session}
+    mail = {"to": f"ada{number}@office.example", "body": "Lunch?"}
+    return {"tool": "send_mail", "arguments": mail, **session}
+
+
+def _simulation(calls: int) -> list[Row]:
+    """The command with two processes: seconds, and the peak of the memory of all of them."""
+    with TemporaryDirectory() as directory:
+        policy, lines = Path(directory) / "mail.sqrt", Path(directory) / "calls.jsonl"
+        policy.write_text(_POLICY)
+        with lines.open("w") as file:
+            file.writelines(f"{json.dumps(_call(number))}\n" for number in range(calls))
+        command = [sys.executable, "-m", "langchain_sequrity.cli", "policy", "simulate"]
+        start = time.monotonic()
+        with subprocess.Popen(  # noqa: S603  # our own command
+            [*command, str(policy), "--calls", str(lines), "--jobs", str(_JOBS)],
+            stdout=subprocess.DEVNULL,
+            start_new_session=True,
+        ) as process:
+            megabytes = 0.0
+            while process.poll() is None:
+                megabytes = max(megabytes, _megabytes_of(process.pid))
+                time.sleep(0.1)
+        seconds = time.monotonic() - start
+    assert process.returncode == 0
+    return [
+        Row(f"simulate {calls:,} calls: s", {UNSET: seconds}, goals=[Goal("s", seconds, 40)]),
+        Row(f"simulate {calls:,} calls: MB of all processes", {UNSET: megabytes},
+            goals=[Goal("MB", megabytes, 200)]),
+    ]  # fmt: skip
+
+
+_JOBS = 2
+
+
+def _megabytes_of(session: int) -> float:
+    """The resident memory of all processes of a session; pages that they share count twice."""
+    pages = 0
+    for directory in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError, ProcessLookupError):
+            if os.getsid(int(directory.name)) == session:
+                pages += int((directory / "statm").read_text().split()[1])
+    return pages * resource.getpagesize() / 1e6
