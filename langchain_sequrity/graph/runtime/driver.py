@@ -146,8 +146,6 @@ _NEXT: dict[RunState, frozenset[RunState]] = {
 _LIMIT_REACHED = "limit_reached"
 """The code of a program that reached a limit of the local server."""
 
-_TOO_LARGE = 413
-
 _START_ANEW = "Start a new run with another `thread_id`."
 _TOO_LARGE = 413
 _OUT_OF_BUDGET = "OutOfBudget"
@@ -345,7 +343,7 @@ class Driver:
         try:
             return (yield from self._labels.after(run, records))
         except StatusError as error:
-            if error.status_code != _TOO_LARGE:
+            if error.status != _TOO_LARGE:
                 raise
             return self._labels.all_labels(records, run)
 
@@ -634,7 +632,7 @@ class Driver:
     def _recover(self, error: StatusError | ProgramFailed) -> Work:
         """Continue after an error, if a new session or a smaller program can."""
         if isinstance(error, ProgramFailed):
-            if error.code != "limit_reached" or _OUT_OF_BUDGET not in str(error):
+            if error.code != _LIMIT_REACHED or _OUT_OF_BUDGET not in str(error):
                 raise error
             self._session.answered(is_waiting=False)
             yield from self._begin_smaller(error)
@@ -642,7 +640,7 @@ class Driver:
             yield from self._replay(GONE)
         elif self._is_refused_again(error):
             yield from self._replay()
-        elif error.status_code == _TOO_LARGE:
+        elif error.status == _TOO_LARGE:
             yield from self._begin_smaller(error)
         else:
             raise error
