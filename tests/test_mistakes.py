@@ -30,7 +30,7 @@ MORE_FILES: dict[str, Any] = {
     "open.json": [{"name": "pay", "parameters": {"properties": []}}],
     "header.json": {"codes": {}},
     "list.json": [],
-    "many.json": [{**TOOLS[1], "name": f"pay_{'x' * 50}_{number}"} for number in range(300)],
+    "many.json": [{**TOOLS[1], "name": f"pay_{'x' * 50}_{number}"} for number in range(1_000)],
     "script.json": [{"whne": {}}],
     "taken.sqrt": "",
 }
@@ -127,7 +127,7 @@ def test_a_draft_that_is_too_long_is_refused_with_its_size_and_advice() -> None:
     words = result.stderr.strip()
     start = "Error: The header with the policy would have "
     size = int(words.removeprefix(start).split()[0].replace(",", ""))
-    assert words == f"{start}{size:,} bytes; the limit is 8,192. Give --tools fewer tools at once."
+    assert words == f"{start}{size:,} bytes; the limit is 65,536. Give --tools fewer tools at once."
 
 
 # Constructors

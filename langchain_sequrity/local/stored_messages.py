@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass, field
 from functools import cache
-from itertools import takewhile
+from itertools import islice, takewhile
 from typing import Any, Self, overload
 
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
@@ -79,11 +79,34 @@ def _containers(message_type: str) -> dict[str, Any]:
 
 
 def _as_json(fields: dict[str, Any]) -> Any:
+    if not _is_small(fields):  # the text would be a second copy
+        return fields
     try:
         text = dumps(fields)
     except (TypeError, ValueError):
         return fields
     return text if json.loads(text) == fields else fields
+
+
+def _is_small(fields: dict[str, Any]) -> bool:
+    """Whether fields have few parts and short texts, without reading all of large ones."""
+    unvisited: list[Any] = [fields]
+    size = 0
+    while unvisited and size < _SMALL:
+        part = unvisited.pop()
+        if isinstance(part, str):
+            size += len(part)
+        elif isinstance(part, dict):
+            size += len(part)
+            unvisited += [*islice(part, _SMALL), *islice(part.values(), _SMALL)]
+        elif isinstance(part, list):
+            size += len(part)
+            unvisited += part[:_SMALL]
+    return size < _SMALL
+
+
+_SMALL = 4_000
+"""Characters and parts. Fields of this size take a few kB as objects."""
 
 
 @dataclass(slots=True, eq=False, repr=False)

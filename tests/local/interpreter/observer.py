@@ -26,7 +26,7 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 _HOST_OBJECT = re.compile(
     r"\bat 0x[0-9a-f]+|<class '|<module |<frame |langchain_sequrity\.|/lib/python"
 )
-STRICT = Limits(steps=200_000, regex_seconds=0.2, memory=40_000_000, calls=1_000)
+STRICT = Limits(steps=200_000, regex_seconds=0.2, memory=40_000_000, calls=1_000, call_seconds=0.0)
 """The default limits with fewer steps, calls and less memory, so that 1,000 programs end soon."""
 
 
