@@ -287,7 +287,7 @@ def test_an_id_with_a_line_break_which_stands_for_the_session_is_refused(
     model: ChatSequrity,
 ) -> None:
     def change(reply: bytes) -> bytes:
-        return re.sub(rb'"id": ?"(?=[^"]*", ?"type": ?"function")', rb"\\g<0>\\\\n", reply)
+        return re.sub(rb'"id": ?"(?=[^"]*", ?"type": ?"function")', rb"\g<0>\\n", reply)
 
     with changed(model.base_url, change) as changing:
         runs = LangGraphExecutor(_chat(), changing, checkpointer=InMemorySaver())
