@@ -48,6 +48,13 @@ def limit_programs(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, int], None
     return limit
 
 
+@pytest.fixture(params=LIMITS, ids=str)
+def short_programs(
+    request: pytest.FixtureRequest, limit_programs: Callable[[int, int], None]
+) -> None:
+    limit_programs(*request.param)
+
+
 class State(TypedDict, total=False):
     count: int
     items: Annotated[list[Any], operator.add]
@@ -74,7 +81,7 @@ def fan_out(number: int, *, work: Callable[[Any], Any] | None = None) -> Any:
 
 
 @pytest.mark.long(sample=12)
-@pytest.mark.parametrize("limits", LIMITS)
+@pytest.mark.usefixtures("short_programs")
 @pytest.mark.parametrize("saves", [False, True])
 @pytest.mark.parametrize("number", [1, 2, 3, 7])
 @pytest.mark.parametrize("make", [loop, fan_out])
@@ -82,11 +89,8 @@ def test_a_run_of_any_length_ends_as_in_langgraph(
     make: Callable[[int], StateGraph[State]],
     number: int,
     saves: bool,
-    limits: tuple[int, int],
     model: ChatSequrity,
-    limit_programs: Callable[[int, int], None],
 ) -> None:
-    limit_programs(*limits)
     plain = make(number).compile(checkpointer=InMemorySaver() if saves else None)
     executor = secured(make(number), model, checkpointer=InMemorySaver() if saves else None)
     config: Any = {"configurable": {"thread_id": "1"}}
@@ -96,41 +100,34 @@ def test_a_run_of_any_length_ends_as_in_langgraph(
 
 
 @pytest.mark.long(sample=2)
-@pytest.mark.parametrize("limits", LIMITS)
+@pytest.mark.usefixtures("short_programs")
 @pytest.mark.parametrize("mix", MIXES)
 def test_random_graphs_end_as_in_langgraph_with_any_limits(
     mix: str,
-    limits: tuple[int, int],
     model: ChatSequrity,
-    limit_programs: Callable[[int, int], None],
 ) -> None:
-    limit_programs(*limits)
     compared = [compare(mix, seed, model) for seed in range(6)]
     assert not [each for each in compared if each.verdict in {"DIFFERENT", "refused"}]
 
 
 @pytest.mark.long(sample=2)
-@pytest.mark.parametrize("limits", LIMITS)
+@pytest.mark.usefixtures("short_programs")
 @pytest.mark.parametrize("mix", MIXES)
 def test_threads_that_go_back_fork_and_are_edited_are_as_in_langgraph_with_any_limits(
     mix: str,
-    limits: tuple[int, int],
     model: ChatSequrity,
-    limit_programs: Callable[[int, int], None],
 ) -> None:
-    limit_programs(*limits)
     journeys = [travel(mix, seed, model) for seed in (20, 21)]
     wrong = [(j.moves, j.told) for j in journeys if j.verdict not in {"equal", "endless"}]
     assert not wrong, wrong
 
 
 @pytest.mark.long(sample=1)
-@pytest.mark.parametrize("limits", LIMITS)
+@pytest.mark.usefixtures("short_programs")
 @pytest.mark.parametrize("mix", MIXES)
 def test_no_label_is_lost_between_the_programs_of_a_run(
-    mix: str, limits: tuple[int, int], limit_programs: Callable[[int, int], None]
+    mix: str,
 ) -> None:
-    limit_programs(*limits)
     with LocalServer(isolated_programs=False) as server:
         model = ChatSequrity("any/model", base_url=server.base_url)
         looks = [look(mix, seed, model) for seed in range(3)]
@@ -163,15 +160,12 @@ def test_the_labels_after_a_run_are_those_of_one_program(
 
 
 @pytest.mark.long(sample=4)
-@pytest.mark.parametrize("limits", LIMITS)
+@pytest.mark.usefixtures("short_programs")
 @pytest.mark.parametrize("stops", [0, 2, 4])
 def test_a_question_within_a_divided_step_is_answered_and_no_packet_runs_twice(
     stops: int,
-    limits: tuple[int, int],
     model: ChatSequrity,
-    limit_programs: Callable[[int, int], None],
 ) -> None:
-    limit_programs(*limits)
     finished: list[int] = []
 
     def work(packet: Any) -> Any:
@@ -186,6 +180,40 @@ def test_a_question_within_a_divided_step_is_answered_and_no_packet_runs_twice(
     answers = [f"{n}!" if n == stops else str(n) for n in range(5)]
     assert result["items"] == ["beside", *answers]
     assert sorted(finished) == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("stops", [1, 3, 5])
+def test_a_divided_step_continues_where_the_limits_are_others(
+    stops: int, model: ChatSequrity, limit_programs: Callable[[int, int], None]
+) -> None:
+    """Each call is made once, and the labels are those of one program."""
+    asked: list[int] = []
+
+    def work(packet: Any) -> Any:
+        asked.append(packet["n"])
+        return {"items": [interrupt("?") if packet["n"] == stops else str(packet["n"])]}
+
+    def graph() -> Any:
+        packets = [Send("work", {"n": n}) for n in range(6)]
+        graph: Any = StateGraph(State).add_node("before", lambda _: {"last": "before"})
+        graph.add_node("work", work).add_node("end", lambda _: {"last": "end"})
+        graph.add_edge(START, "before").add_edge("work", "end")
+        return graph.add_conditional_edges("before", lambda _: packets, ["work"])
+
+    config: Any = {"configurable": {"thread_id": "1"}}
+    stored = []
+    for first_limit in (2, 1000):
+        asked.clear()
+        saver = InMemorySaver()
+        limit_programs(200, first_limit)
+        secured(graph(), model, checkpointer=saver).invoke({"count": 0}, config)
+        limit_programs(200, 1000)
+        executor = secured(graph(), model, checkpointer=saver)
+        items = executor.invoke(Command(resume="!"), config)["items"]
+        assert items == ["!" if n == stops else str(n) for n in range(6)]
+        assert sorted(asked) == sorted([*range(6), stops])  # the question is asked again
+        stored.append(labels_after(executor, config))
+    assert stored[0] == stored[1]
 
 
 @pytest.mark.parametrize("make", [loop, fan_out])

@@ -143,18 +143,22 @@ _NEXT: dict[RunState, frozenset[RunState]] = {
 }
 
 
-_LIMIT_REACHED = "limit_reached"
-"""The code of a program that reached a limit of the local server."""
-
 _START_ANEW = "Start a new run with another `thread_id`."
-_TOO_LARGE = 413
-_OUT_OF_BUDGET = "OutOfBudget"
-"""In the error of a program that needs more time or memory than `LocalServer` allows. The limits of
-`fsm` in `X-Config` have the same code, but a run does not pass them by."""
 _STEP_TOO_LARGE = (
     "A program of one call needs more than the service allows. Store less in the fields that the "
     "node reads or writes, or raise the limit if the service is yours."
 )
+
+
+def _is_too_large(error: Exception) -> bool:
+    """Whether a session or a program needs more than the service allows.
+
+    An exceeded limit of `fsm` in `X-Config` has the code of a program's limit too, but a run does
+    not pass it by.
+    """
+    if isinstance(error, ProgramFailed):
+        return error.code == "limit_reached" and "OutOfBudget" in str(error)
+    return isinstance(error, StatusError) and error.status == 413  # noqa: PLR2004 - the status
 
 
 class Driver:
@@ -217,12 +221,10 @@ class Driver:
                 await self._session.recall(loop, is_async=self.is_async)
                 await send_requests(work, transport, exchange, is_async=self.is_async)
             except StatusError as error:
-                if error.status == _TOO_LARGE:
-                    self._note_sizes(error, loop)
+                self._note_sizes(error, loop)
                 raise
             except TurnFailed as error:
-                if isinstance(error, ProgramFailed) and error.code == _LIMIT_REACHED:
-                    self._note_sizes(error, loop)
+                self._note_sizes(error, loop)
                 self._session.answered(is_waiting=False)
                 raise with_graph_facts(error, self.parts.program) from None
             finally:
@@ -230,7 +232,8 @@ class Driver:
         self.log.store(loop)
 
     def _note_sizes(self, error: Exception, loop: _compat.PregelLoop) -> None:
-        if note := self.parts.tools.describe_sizes(loop.channels):
+        """Name the large fields in an error about a size."""
+        if _is_too_large(error) and (note := self.parts.tools.describe_sizes(loop.channels)):
             error.add_note(note)
 
     def step(self, loop: _compat.PregelLoop) -> Work | None:
@@ -343,7 +346,7 @@ class Driver:
         try:
             return (yield from self._labels.after(run, records))
         except StatusError as error:
-            if error.status != _TOO_LARGE:
+            if not _is_too_large(error):
                 raise
             return self._labels.all_labels(records, run)
 
@@ -369,6 +372,7 @@ class Driver:
                 )
                 raise StepMismatch(msg, session_id=answer.session_id)
             labels = self._reported(answer)
+            self._labels.packet_labels = self._labels.sent_labels
             yield from self._begin(loop, labels, is_start=False)
             yield from self._send_known_results()
             yield from self._begin_next_portions()
@@ -631,16 +635,16 @@ class Driver:
 
     def _recover(self, error: StatusError | ProgramFailed) -> Work:
         """Continue after an error, if a new session or a smaller program can."""
-        if isinstance(error, ProgramFailed):
-            if error.code != _LIMIT_REACHED or _OUT_OF_BUDGET not in str(error):
-                raise error
+        if isinstance(error, ProgramFailed) and _is_too_large(error):
             self._session.answered(is_waiting=False)
             yield from self._begin_smaller(error)
+        elif isinstance(error, ProgramFailed):
+            raise error
         elif is_session_gone(error, self.log.session_id):
             yield from self._replay(GONE)
         elif self._is_refused_again(error):
             yield from self._replay()
-        elif error.status == _TOO_LARGE:
+        elif _is_too_large(error):
             yield from self._begin_smaller(error)
         else:
             raise error
@@ -695,14 +699,46 @@ class Driver:
             is_start: Whether START was the last step.
             earlier: See `ProgramRun.earlier_labels`; `None` if no packet of the step was taken.
         """
-        channels: Channels = loop.channels
-        is_routing = self.tasks.is_start
-        if is_routing:
-            channels = self._with_input(loop)
+        exchange, is_routing = self.parts.exchange, self.tasks.is_start
+        channels = self._with_input(loop) if is_routing else loop.channels
         if is_start:
             labels = self._labels.without_replaced(labels, self._input_fields or ())
         variables = self._variables.variables(channels, labels)
-        program, exchange = self.parts.program, self.parts.exchange
+        run = self._new_run(loop, variables, is_start=is_start, earlier=earlier)
+        session_id = self._session.to_begin_in(channels)
+        try:
+            answer = yield from send_request(exchange.first(run, session_id))
+        except StatusError as error:
+            self._session.accept_loss(error, session_id)
+            session_id = None
+            answer = yield from send_request(exchange.first(run))
+        self._enter(RunState.RUNNING)
+        self._final_answer = None
+        self.tasks.begin(variables, run.begins_at, run.portion)
+        due_calls = self._due_calls(answer)
+        self.log.reset(0 if is_routing else 1)
+        run = in_session_of(run, answer, continues=session_id is not None)
+        self._session.continues_in(run)
+        self.log.start(run, [task.early for task in self.tasks.served])
+        self._handle_answer(answer, due_calls)
+
+    def _new_run(
+        self,
+        loop: _compat.PregelLoop,
+        variables: dict[str, Any],
+        *,
+        is_start: bool,
+        earlier: FieldLabels | None,
+    ) -> ProgramRun:
+        """A run that begins with the due tasks; see `_begin`.
+
+        Args:
+            loop: LangGraph's loop.
+            variables: Those of the fields, to which the start point is added.
+            is_start: Whether START was the last step.
+            earlier: The labels after the earlier portions.
+        """
+        program, is_routing = self.parts.program, self.tasks.is_start
         first = 0 if earlier is None else self.tasks.portion[1]
         portion = self._limits.portion(first, self.tasks.packet_count)
         entry = self._variables.entry(
@@ -716,32 +752,16 @@ class Driver:
         for variable in variables.values():  # an outer executor gathers kept labels
             if variable["meta"] != NO_LABELS:
                 labels_given(Labels.from_wire(variable["meta"]).without_reserved())
-        run = ProgramRun(
+        return ProgramRun(
             None,
             dumps(variables),
             is_labelled=loop.checkpointer is not None or program.may_stop,
             begins_at="start" if is_usual else self._variables.begins_at(entry),
-            location=exchange.location,
+            location=self.parts.exchange.location,
             since=[newest_version(loop), writes_from_outside(loop)],
             portion=portion,
             earlier_labels=earlier,
         )
-        session_id = self._session.to_begin_in(channels)
-        try:
-            answer = yield from send_request(exchange.first(run, session_id))
-        except StatusError as error:
-            self._session.accept_loss(error, session_id)
-            session_id = None
-            answer = yield from send_request(exchange.first(run))
-        self._enter(RunState.RUNNING)
-        self._final_answer = None
-        self.tasks.begin(variables, run.begins_at, portion)
-        due_calls = self._due_calls(answer)
-        self.log.reset(0 if is_routing else 1)
-        run = in_session_of(run, answer, continues=session_id is not None)
-        self._session.continues_in(run)
-        self.log.start(run, [task.early for task in self.tasks.served])
-        self._handle_answer(answer, due_calls)
 
     def _replay(self, reason: str = "") -> Work:
         """Begin the run again; the journal answers the recorded calls.

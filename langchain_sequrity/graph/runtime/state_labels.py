@@ -41,12 +41,13 @@ class StateLabels:
 
     Attributes:
         packet_labels: The labels of packets: those of any field may be in them.
+        sent_labels: The labels of the packets that the last program has sent and not taken.
     """
 
     def __init__(self, parts: ExecutorParts, variables: StateVariables) -> None:
         self._parts, self._variables = parts, variables
         self._program = parts.program
-        self.packet_labels = Labels()
+        self.packet_labels = self.sent_labels = Labels()
         self._unsent_labels: dict[str, WireLabels] = {}
 
     def after(
@@ -172,13 +173,14 @@ class StateLabels:
         if earlier is not None:
             sent = _join_all([sent, earlier[SEND]]).to_wire()
             labels = {name: _join_all([labels[name], earlier[name]]).to_wire() for name in labels}
+        self.sent_labels = Labels.from_wire(sent)
         self.packet_labels = _join_all([*labels.values(), sent])
         return labels
 
     def after_portion(self, result: DualLLMResult, run: ProgramRun) -> dict[str, WireLabels]:
         """The labels after a portion of a step; see `ProgramRun.earlier_labels`."""
         labels = self.reported(result, run.earlier_labels)
-        return {**labels, SEND: self.packet_labels.to_wire()}
+        return {**labels, SEND: self.sent_labels.to_wire()}
 
     def labels_after_edits(
         self, loop: _compat.PregelLoop, labels: FieldLabels, since: Any = None

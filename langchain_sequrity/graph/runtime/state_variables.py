@@ -48,7 +48,7 @@ class ProgramLimits:
             first: Index of the first packet that no program has taken.
             packets: Number of packets of the step.
         """
-        if packets <= self.packets:
+        if first == 0 and packets <= self.packets:
             return ()
         return [first, min(first + self.packets, packets)]
 
