@@ -5,7 +5,6 @@ The service does not document all defaults; `docs/local-server.md` lists the cho
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import NoReturn
 
 from langchain_sequrity.errors import PolicySyntaxError
@@ -23,6 +22,7 @@ from langchain_sequrity.labels import ALL, Labels
 from langchain_sequrity.local.interpreter.machine import MayBranch
 from langchain_sequrity.local.refusals import refuse
 from langchain_sequrity.local.screening import Screen
+from langchain_sequrity.owned_cache import owned_cache
 from langchain_sequrity.patterns import Pattern
 from langchain_sequrity.sqrt import Engine, compile_policy
 from langchain_sequrity.sqrt import Presets as EnginePresets
@@ -84,7 +84,7 @@ def configure(headers: Mapping[str, str], endpoint_type: str) -> Configuration:
     return _configured(*texts, endpoint_type == "lang-graph")
 
 
-@lru_cache(maxsize=_REMEMBERED)
+@owned_cache(maxsize=_REMEMBERED)
 def _configured(
     features_text: str | None,
     policy_text: str | None,

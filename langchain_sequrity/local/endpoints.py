@@ -28,6 +28,7 @@ from langchain_sequrity.local.refusals import how_to_raise, refuse
 from langchain_sequrity.local.services import Services
 from langchain_sequrity.local.sessions import bearer_digest
 from langchain_sequrity.local.turn import FORMATS, ChatTurn, charged_body
+from langchain_sequrity.owned_cache import cache_owner
 from langchain_sequrity.wire.exchange import KEEPS_HISTORY, Event
 from langchain_sequrity.wire.policy_generation import read_request, variants_at, write_reply
 from langchain_sequrity.wire.routes import POLICY_ROUTES, Route
@@ -61,6 +62,7 @@ class Endpoints:
         limit = "policy_body_bytes" if route in POLICY_ROUTES else "body_bytes"
         body = await http.read_body(request.stream(), headers, charge, self._limits, limit=limit)
         incoming = IncomingRequest(route, bearer_digest(bearer), headers, body, charge)
+        cache_owner.set(incoming.bearer)
         facts = request.scope["facts"]
         key = idempotency_key(incoming)
         repeated = self._replies.begin(key, digest_of(incoming) if key else "")

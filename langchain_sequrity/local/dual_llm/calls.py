@@ -6,7 +6,6 @@ They are subject to the policy like any tool. The data model sees its query alon
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from typing import Any, cast
 
 from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
@@ -38,6 +37,7 @@ from langchain_sequrity.local.tool_results import (
     ReadResult,
     read_result,
 )
+from langchain_sequrity.owned_cache import owned_cache
 from langchain_sequrity.patterns import TimeBudget
 from langchain_sequrity.sqrt import Call, Engine, Presets, compile_policy, parse
 from langchain_sequrity.sqrt.coerce import (
@@ -426,7 +426,7 @@ def _is_unicode(name: str) -> bool:
     return not any("\ud800" <= char <= "\udfff" for char in name)
 
 
-@lru_cache(maxsize=_REMEMBERED)
+@owned_cache(maxsize=_REMEMBERED)
 def _added_engine(text: str) -> Engine:
     return compile_policy(text, _ONLY_CHECKS)
 
