@@ -60,12 +60,13 @@ def stream_answer(answer: ModelAnswer, request: ChatRequest) -> Iterator[AIMessa
         finish reason.
     """
     answer = _cut_at_stop(answer, request.stop)
+    most_pieces = _MOST_PIECES if request.stream else 1
     budget = _TokenBudget(request.max_tokens)
     reasoning, refusal = budget.spend(answer.reasoning), budget.spend(answer.refusal)
     for key, tokens in (("reasoning_content", reasoning), ("refusal", refusal)):
-        for piece in _slices(tokens, _MOST_PIECES):
+        for piece in _slices(tokens, most_pieces):
             yield AIMessageChunk(content="", additional_kwargs={key: "".join(piece)})
-    for piece in _slices(budget.spend(answer.text), _MOST_PIECES):
+    for piece in _slices(budget.spend(answer.text), most_pieces):
         yield AIMessageChunk(
             content="".join(piece), response_metadata=_logprobs(piece, request.options)
         )
@@ -135,7 +136,7 @@ def _call_pieces(
     call_id = f"call_{hashlib.blake2b(position.encode(), digest_size=12).hexdigest()}"
     head = tool_call_chunk(name=name, args="", id=call_id, index=index)
     yield AIMessageChunk(content="", tool_call_chunks=[head])
-    for part in _slices(arguments, _FRAGMENTS):
+    for part in _slices(arguments, _FRAGMENTS if request.stream else 1):
         fragment = tool_call_chunk(name=None, args=part, id=None, index=index)
         yield AIMessageChunk(content="", tool_call_chunks=[fragment])
 

@@ -2,7 +2,7 @@
 
 import logging
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from threading import Semaphore
 from typing import Any, TypeVar
@@ -92,17 +92,15 @@ class Endpoints:
     async def _chat(
         self, incoming: IncomingRequest, facts: Facts, key: str | None, at_end: ExitStack
     ) -> Response:
-        turn = await self._in_thread(ChatTurn, incoming, self._services)
+        turn, reply = await self._in_thread(_begin_turn, incoming, self._services, facts)
         at_end.callback(turn.close)
-        facts.update(model=turn.request.model, session=turn.session.id[:8])
         headers = {"X-Session-ID": turn.session.id}
         if self._services.fidelity == "full":
             headers[KEEPS_HISTORY] = "true"
-        if not turn.request.stream:
-            body = await self._in_thread(turn.reply)
+        if isinstance(reply, bytes):
             facts["summary"] = turn.summary
-            return json_response(body, headers=headers)
-        pieces = turn.stream()
+            return json_response(reply, headers=headers)
+        first, pieces = reply
 
         def close_pieces() -> None:
             # When the server stops, a backend may still be answering; its thread ends by itself.
@@ -110,8 +108,6 @@ class Endpoints:
                 pieces.close()
 
         at_end.callback(close_pieces)
-        # An error before the first piece still has its own status.
-        first = await self._in_thread(next, pieces)
         facts["summary"] = "stream"
         headers["Content-Type"] = "text/event-stream; charset=utf-8"
         headers["Cache-Control"] = "no-store"
@@ -149,6 +145,26 @@ class Endpoints:
 
     async def _in_thread(self, call: Callable[..., T], *args: Any) -> T:
         return await run_sync(call, *args, limiter=self._threads)
+
+
+def _begin_turn(
+    incoming: IncomingRequest, services: Services, facts: Facts
+) -> tuple[ChatTurn, bytes | tuple[Event, Generator[Event, None, None]]]:
+    """Begin a turn, and make its whole reply, or the first piece of a stream and the others.
+
+    All in one thread: to hand over costs as much as a short turn. An error before the first piece
+    still has its own status.
+    """
+    turn = ChatTurn(incoming, services)
+    try:
+        facts.update(model=turn.request.model, session=turn.session.id[:8])
+        if not turn.request.stream:
+            return turn, turn.reply()
+        pieces = turn.stream()
+        return turn, (next(pieces), pieces)
+    except BaseException:
+        turn.close()
+        raise
 
 
 def _bytes(event: Event) -> bytes:

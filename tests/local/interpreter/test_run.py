@@ -22,6 +22,7 @@ from langchain_sequrity.local.interpreter import (
     ToolFailure,
     parse,
 )
+from langchain_sequrity.local.interpreter.run import IDLE
 from tests.local.interpreter.running import OTHER, SECRET, TOOLS, drive, plain
 
 TWO_CALLS = "a = read(name='x')\nb = read(name=a + '!')\nsend(to='bob', text=f'{a} {b}')\nfinal_return_value = a + b"
@@ -38,9 +39,11 @@ def thread_of(run: Run) -> Thread:
 
 
 def has_ended(thread: Thread, within: float) -> bool:
-    """Whether a thread ends within this many seconds."""
-    thread.join(within)
-    return not thread.is_alive()
+    """Whether the program of a thread ends within this many seconds."""
+    deadline = time.monotonic() + within
+    while time.monotonic() < deadline and thread.name == "interpreter":
+        thread.join(0.01)
+    return thread.name == IDLE or not thread.is_alive()
 
 
 def test_a_run_pauses_at_each_call_and_continues_with_its_result() -> None:
