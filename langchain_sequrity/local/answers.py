@@ -48,12 +48,17 @@ class ModelAnswer:
     stop_sequence: str | None = None
 
 
-def stream_answer(answer: ModelAnswer, request: ChatRequest) -> Iterator[AIMessageChunk]:
+def stream_answer(
+    answer: ModelAnswer, request: ChatRequest, *, whole_text: bool = False
+) -> Iterator[AIMessageChunk]:
     """Stream an answer as the request asks for it.
 
     Args:
         answer: The answer.
-        request: Its `stop`, `max_tokens`, `logprobs` and `top_logprobs` are honoured.
+        request: Its `stop`, `max_tokens`, `logprobs` and `top_logprobs` are honoured. If it is not
+            streamed, each part of the answer is one piece.
+        whole_text: Whether the text is one piece in a stream, too: a program that nobody reads
+            before its end.
 
     Yields:
         Reasoning, refusal, text and tool calls in this order, then one chunk with usage and
@@ -66,7 +71,7 @@ def stream_answer(answer: ModelAnswer, request: ChatRequest) -> Iterator[AIMessa
     for key, tokens in (("reasoning_content", reasoning), ("refusal", refusal)):
         for piece in _slices(tokens, most_pieces):
             yield AIMessageChunk(content="", additional_kwargs={key: "".join(piece)})
-    for piece in _slices(budget.spend(answer.text), most_pieces):
+    for piece in _slices(budget.spend(answer.text), 1 if whole_text else most_pieces):
         yield AIMessageChunk(
             content="".join(piece), response_metadata=_logprobs(piece, request.options)
         )

@@ -7,8 +7,6 @@ from contextlib import ExitStack, suppress
 from threading import Semaphore
 from typing import Any, TypeVar
 
-from anyio import CapacityLimiter
-from anyio.to_thread import run_sync
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -27,6 +25,7 @@ from langchain_sequrity.local.policy_writer import write_policy
 from langchain_sequrity.local.refusals import how_to_raise, refuse
 from langchain_sequrity.local.services import Services
 from langchain_sequrity.local.sessions import bearer_digest
+from langchain_sequrity.local.threads import ReusedThreads
 from langchain_sequrity.local.turn import FORMATS, ChatTurn, charged_body
 from langchain_sequrity.owned_cache import cache_owner
 from langchain_sequrity.wire.exchange import KEEPS_HISTORY, Event
@@ -34,6 +33,7 @@ from langchain_sequrity.wire.policy_generation import read_request, variants_at,
 from langchain_sequrity.wire.routes import POLICY_ROUTES, Route
 from langchain_sequrity.wire.sse import write_event
 
+_MOST_IDLE = 40
 Facts = dict[str, Any]
 T = TypeVar("T")
 logger = logging.getLogger("langchain_sequrity.local")
@@ -52,7 +52,7 @@ class Endpoints:
         self._replies = Replies(self._limits)
         self._free_turns = Semaphore(self._limits.turns_at_once)
         # Turns have their own threads, so a slow backend delays nobody else.
-        self._threads = CapacityLimiter(self._limits.turns_at_once)
+        self._threads = ReusedThreads("turn", most_idle=_MOST_IDLE)
 
     async def post(self, route: Route, request: Request) -> Response:
         """Check and read a request; answer it from memory if it is repeated, or else in threads."""
@@ -144,7 +144,7 @@ class Endpoints:
         yield rest
 
     async def _in_thread(self, call: Callable[..., T], *args: Any) -> T:
-        return await run_sync(call, *args, limiter=self._threads)
+        return await self._threads.run(call, *args)
 
 
 def _begin_turn(

@@ -458,7 +458,7 @@ class ScriptBackend:
         answer = self._script.answer(request, context)
         if answer is None:
             return self._fallback.stream(request, context)
-        return stream_answer(answer, request)
+        return stream_answer(answer, request, whole_text=context.role == "planner")
 
 
 def _load(path: Path) -> Any:

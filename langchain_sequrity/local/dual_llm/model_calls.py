@@ -32,12 +32,7 @@ class ModelCalls(Classifiers):
         self._parsed_answer_bytes = parsed_answer_bytes
 
     def plan(
-        self,
-        messages: list[BaseMessage],
-        plan: PlanContext,
-        *,
-        model: str | None = None,
-        stream: bool = False,
+        self, messages: list[BaseMessage], plan: PlanContext, *, model: str | None = None
     ) -> Iterator[AIMessageChunk]:
         """Ask the planner for a program.
 
@@ -45,13 +40,12 @@ class ModelCalls(Classifiers):
             messages: The prompt.
             plan: What the program may use.
             model: Another planner than the one of the request.
-            stream: Whether somebody reads its thoughts while it writes them.
 
         Returns:
             The chunks of its answer.
         """
         context = BackendContext("planner", self._endpoint_type, plan=plan)
-        return self._ask(ChatRequest(model or self.planner, messages, stream=stream), context)
+        return self._ask(ChatRequest(model or self.planner, messages, stream=True), context)
 
     def read(
         self, query: str, schema: Mapping[str, Any], instructions: str = prompts.READER

@@ -71,14 +71,12 @@ def ask_for_program(
     first: tuple[str, bool] | None = None
     problem = UnusableAnswer("The planner wrote no program.")
     plans = configuration.fsm.n_pllm_plans or 1
-    shows_thoughts = bool(configuration.response.stream_thoughts)
     for number in range(plans):
         chunks = []
-        model = candidates[number % len(candidates)]
-        for chunk in models.plan(messages, plan, model=model, stream=shows_thoughts):
+        for chunk in models.plan(messages, plan, model=candidates[number % len(candidates)]):
             chunks.append(chunk)
             thought = chunk.additional_kwargs.get("reasoning_content")
-            if thought and shows_thoughts:
+            if thought and configuration.response.stream_thoughts:
                 yield AIMessageChunk(content="", additional_kwargs={"reasoning_content": thought})
         answer = join_chunks(chunks)
         try:

@@ -9,9 +9,7 @@ then read from it, in a live run and in a replay, so that the two cannot differ.
 log of another run starts again and compares each call with the log.
 """
 
-import os
 import sys
-import threading
 import weakref
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -69,6 +67,7 @@ from langchain_sequrity.local.interpreter.values import (
     type_name,
     unbox,
 )
+from langchain_sequrity.local.threads import ReusedThreads
 from langchain_sequrity.strict_json import digest_of
 
 FailureKind = Literal["exception", "budget", "branch", "exit", "value"]
@@ -553,53 +552,7 @@ class Job:
         return ProgramRaised(kind, type_name, message, self.machine.line, labels)
 
 
-_MOST_IDLE = 16
-IDLE = "interpreter, idle"
-"""The name of a thread that waits for a program."""
-_WaitingThread = tuple[threading.Thread, "SimpleQueue[Callable[[], None]]"]
-
-
-class _Threads:
-    """Threads for programs. A thread whose program has ended waits for the next one.
-
-    To start a thread takes longer than a short program.
-    """
-
-    def __init__(self) -> None:
-        self._idle: list[_WaitingThread] = []
-
-    def run(self, body: Callable[[], None]) -> threading.Thread:
-        """Run a body that raises nothing, in a thread of its own, which is returned."""
-        try:
-            thread, bodies = self._idle.pop()
-        except IndexError:
-            bodies = SimpleQueue()
-            target = partial(self._run_bodies, bodies)
-            thread = threading.Thread(target=target, name=IDLE, daemon=True)
-            thread.start()
-        bodies.put(body)
-        return thread
-
-    def forget(self) -> None:
-        """Forget all threads: in a process that was forked they do not exist."""
-        self._idle = []
-
-    def _run_bodies(self, bodies: "SimpleQueue[Callable[[], None]]") -> None:
-        thread = threading.current_thread()
-        while True:
-            body = bodies.get()
-            thread.name = "interpreter"
-            body()
-            del body  # and with it the program
-            thread.name = IDLE
-            if len(self._idle) >= _MOST_IDLE:
-                return
-            self._idle.append((thread, bodies))
-
-
-_threads = _Threads()
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_threads.forget)
+_threads = ReusedThreads("interpreter", most_idle=16)
 
 
 class Fiber:
@@ -616,7 +569,7 @@ class Fiber:
         self._body = body
         self._commands: SimpleQueue[bool] = SimpleQueue()
         self._outcomes: SimpleQueue[tuple[Any, BaseException | None]] = SimpleQueue()
-        self.thread = _threads.run(self._run)
+        self.thread = _threads.start(self._run)
 
     def resume(self) -> Any:
         """Continue until the next pause or the end.

@@ -22,7 +22,6 @@ from langchain_sequrity.local.interpreter import (
     ToolFailure,
     parse,
 )
-from langchain_sequrity.local.interpreter.run import IDLE
 from tests.local.interpreter.running import OTHER, SECRET, TOOLS, drive, plain
 
 TWO_CALLS = "a = read(name='x')\nb = read(name=a + '!')\nsend(to='bob', text=f'{a} {b}')\nfinal_return_value = a + b"
@@ -43,7 +42,7 @@ def has_ended(thread: Thread, within: float) -> bool:
     deadline = time.monotonic() + within
     while time.monotonic() < deadline and thread.name == "interpreter":
         thread.join(0.01)
-    return thread.name == IDLE or not thread.is_alive()
+    return thread.name == "interpreter, idle" or not thread.is_alive()
 
 
 def test_a_run_pauses_at_each_call_and_continues_with_its_result() -> None:
