@@ -615,7 +615,7 @@ def test_labels_that_tools_are_said_to_set_are_not_reported_in_any_place() -> No
     ("field", "name"), [("tags", "out"), ("producers", "page"), ("consumers", "ana")]
 )
 def test_labels_that_tools_are_said_to_set_may_decide_branches(field: str, name: str) -> None:
-    branches = BranchingMetaPolicy(**{field: {name}})
+    branches = BranchingMetaPolicy.model_validate({field: [name]})
     policy = PolicyHeader.from_sqrt(ACTS, mode="custom", branching_meta_policy=branches)
     for labels, is_idle in (([], True), (["other"], field != "consumers"), ([name], False)):
         found = check(policy, [look, act], mode="dual-llm", labels=labels)
