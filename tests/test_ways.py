@@ -313,7 +313,7 @@ def test_labels_that_only_the_author_says_tools_set_count_in_every_condition(
 
 
 @pytest.mark.long(sample=1)
-@pytest.mark.parametrize("seed", range(30))
+@pytest.mark.parametrize("seed", range(12))
 def test_nothing_false_is_said_of_labels_that_only_the_author_says_tools_set(seed: int) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", PolicyMismatch)

@@ -201,7 +201,8 @@ def test_an_edit_in_the_first_step_of_a_turn_leaves_the_fields_their_own_labels(
         return {"secret": "s"}
 
     is_last = False
-    graph: Any = StateGraph(Mail).add_sequence([ask, send, read]).add_edge(START, "ask")
+    nodes: list[Any] = [ask, send, read]
+    graph: Any = StateGraph(Mail).add_sequence(nodes).add_edge(START, "ask")
     rule = f'must deny when "{producer}" in note.producers and note.value in {{w"*new*"}};'
     model = ChatSequrity(
         "any/model", base_url=local.base_url, policy=f'tool "send" {{ {rule} }}', features=DUAL
