@@ -72,8 +72,8 @@ def cli() -> None:
     "allowed_hosts",
     metavar="NAME",
     multiple=True,
-    help="A name that requests may have in `Host` besides those of loopback, such as the one that a "
-    "proxy passes; may be repeated.",
+    help="A name that requests may have in `Host` besides those of loopback, such as the one that "
+    "a proxy passes; may be repeated.",
 )
 @click.option(
     "--trusted-proxy",

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from enum import Enum, auto
+from struct import Struct
 from typing import Any
 
 import h11
@@ -29,6 +30,7 @@ _REASONS = {
     429: b"Too Many Requests",
     431: b"Request Header Fields Too Large",
 }
+_INT = Struct("i")
 _HEADS = "heads"  # owner of the memory of heads that are not complete
 _READ = 64 * 1024  # bytes that are received at once; asyncio would take four times as many
 _LONGEST_PAUSE = 1.0  # seconds between two looks at all connections
@@ -68,8 +70,8 @@ class Connection(H11Protocol):
         self.app_state = {**self.app_state, "connection": self}
         self.conn: StrictConnection = StrictConnection(connections.limits)
         self.phase = Phase.HEAD
-        self.since = self._taken_at = self.loop.time()
-        self._taken = 0
+        self.since = self._delivered_at = self.loop.time()
+        self._delivered = 0
         self._all = connections
         self._charged = 0  # bytes of an incomplete head
 
@@ -146,10 +148,12 @@ class Connection(H11Protocol):
     def look(self, now: float) -> None:
         """Close the connection if its time is over."""
         limits, unread = self._all.limits, self.unread
-        taken = self.conn.bytes_written - unread
-        if not unread or taken > self._taken:
-            self._taken, self._taken_at = taken, now
-        elif now - self._taken_at > limits.write_seconds:
+        delivered = self.conn.bytes_written - unread
+        if unread:
+            delivered -= _queued_by_system(self.transport.get_extra_info("socket"))
+        if not unread or delivered > self._delivered:
+            self._delivered, self._delivered_at = delivered, now
+        elif now - self._delivered_at > limits.write_seconds:
             self.transport.abort()
         waited = now - self.since
         if self.transport.is_closing():
@@ -275,6 +279,22 @@ async def _open(accepted: socket.socket, new_connection: Callable[[], asyncio.Pr
         await asyncio.get_running_loop().connect_accepted_socket(new_connection, accepted)
     except OSError:  # the client is gone
         accepted.close()
+
+
+def _queued_by_system(connected: Any) -> int:
+    """Bytes that the system has taken and the client has not, as far as the system tells.
+
+    It takes megabytes at once, for which a slow client needs long.
+    """
+    if sys.platform != "linux":
+        return 0
+    import fcntl  # noqa: PLC0415 - not on Windows
+    import termios  # noqa: PLC0415
+
+    with suppress(OSError):
+        (queued,) = _INT.unpack(fcntl.ioctl(connected, termios.TIOCOUTQ, bytes(_INT.size)))
+        return int(queued)
+    return 0
 
 
 def _allowed_by_system(wanted: int) -> int:

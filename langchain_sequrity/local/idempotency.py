@@ -128,13 +128,13 @@ class Replies:
         with self._lock:
             self._drop_expired()
             answered = self._answered.get(key_number)
-            known = self._running.get(key_number) if answered is None else answered
-            if known is None:
+            earlier = self._running.get(key_number) if answered is None else answered
+            if earlier is None:
                 self._check_room(_owner(key))
                 self._running[key_number] = request
                 return None
             _, reply = self._stored.get(key_number, (0.0, None))
-        if known != request:
+        if earlier != request:
             refuse(422, "The `Idempotency-Key` was used for another request. Make a new key.")
         if answered is None:
             refuse(409, "The request with this `Idempotency-Key` is still being answered.")
@@ -217,8 +217,8 @@ class _Answered:
         return self._length
 
     def get(self, key: int) -> int | None:
-        found = (part.requests.get(key) for part in self._parts)
-        return next((request for request in found if request is not None), None)
+        requests = (part.requests.get(key) for part in self._parts)
+        return next((request for request in requests if request is not None), None)
 
     def count(self, owner: str) -> int:
         return self._by_owner[owner]

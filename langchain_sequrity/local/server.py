@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import sys
 import threading
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -36,6 +37,7 @@ from langchain_sequrity.local.sessions import MemorySessions, SessionStore
 _HIGHEST_PORT = 65_535
 _GRACE_SECONDS = 1  # for unfinished replies when the server stops; uvicorn needs whole seconds
 _STOP_SECONDS = 2.5
+_SWITCH_SECONDS = 0.0005
 
 
 class LocalServer:
@@ -379,14 +381,20 @@ class _AcceptingServer(StoppableServer):
         await super().shutdown(sockets)
 
 
+def _switch_threads_often() -> None:
+    """Let the event loop run soon after it is ready, even if many turns compute; in the process.
+
+    Before it runs, each of some other threads may use up its interval, which is 5 ms by default.
+    """
+    sys.setswitchinterval(min(sys.getswitchinterval(), _SWITCH_SECONDS))
+
+
 class _Running:
     """A running server: its socket, thread and port."""
 
     def __init__(self, services: Services, host: str, port: int) -> None:
         give_back_large_blocks()
-        import sys
-
-        sys.setswitchinterval(0.0005)
+        _switch_threads_often()
         self._socket = _listen(host, port)
         self.port: int = self._socket.getsockname()[1]
         config = uvicorn.Config(

@@ -20,6 +20,7 @@ from langchain_core.messages import AIMessageChunk
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.local import LocalServer, MemorySessions, RequestRecord, ServerLimits
 from langchain_sequrity.local.app import make_app
+from langchain_sequrity.local.auth import LOOPBACK_NAMES
 from langchain_sequrity.local.deterministic_model import DeterministicModel
 from langchain_sequrity.local.forwarded import networks, read_forwarded
 from langchain_sequrity.local.script import Script, ScriptBackend
@@ -375,7 +376,7 @@ def test_a_name_that_whoever_runs_the_server_allows_is_accepted_as_host(serve: S
 
 def test_a_server_that_others_can_reach_accepts_only_the_allowed_names_if_there_are_any() -> None:
     exposed = LocalServer(host="192.0.2.1", api_keys=["k"], allowed_hosts=["gateway.example"])
-    assert exposed._services.hosts == {"gateway.example", "localhost", "127.0.0.1", "::1"}
+    assert exposed._services.hosts == frozenset({"gateway.example", *LOOPBACK_NAMES})
 
 
 @pytest.mark.parametrize(

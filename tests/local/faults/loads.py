@@ -1,6 +1,6 @@
 """Random hostile loads of a server in a process of its own: `python -m tests.local.faults.loads`.
 
-During each load the memory of the server and its workers stays within 200 MB of the memory when
+During each load the memory of the server stays within 200 MB of the memory when
 idle, `/health` answers within a second, and the log has no traceback.
 """
 
@@ -108,14 +108,15 @@ class Served:
 
     @property
     def grown(self) -> int:
-        """The memory of the server and its workers minus that when idle, in bytes."""
+        """The memory of the server minus that when idle, in bytes.
+
+        The memory of running programs is not part of it: `program.memory` limits that of each.
+        """
         return self._memory() - self._idle
 
     def _memory(self) -> int:
-        return sum(map(resident, [self._process.pid, *descendants(self._process.pid)]))
-
-    def parts(self) -> list[int]:
-        return [resident(pid) // MB for pid in [self._process.pid, *descendants(self._process.pid)]]
+        lines = Path(f"/proc/{self._process.pid}/status").read_text().splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmRSS"))
 
     def healthy(self) -> float:
         """Ask for `/health` on a new connection; returns the seconds that it took."""
@@ -130,10 +131,8 @@ class Served:
         watch, is_over = Watch(), threading.Event()
 
         def look() -> None:
-            while not is_over.wait(0.1):
-                grown = self.grown
-                if grown > watch.grown:
-                    watch.grown, watch.parts = grown, self.parts()
+            while not is_over.wait(0.02):
+                watch.grown = max(watch.grown, self.grown)
 
         def ask() -> None:
             while not is_over.wait(0.05):
@@ -160,29 +159,6 @@ class Watch:
 
     grown: int = 0
     health: float = 0.0
-    parts: Any = None
-
-
-def resident(pid: int) -> int:
-    """The memory of a process that is in RAM, in bytes; 0 if it has ended.
-
-    Pages that it shares with others, as a worker with the process that it was forked from, count in
-    parts.
-    """
-    with suppress(OSError):
-        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-        return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:")), 0)
-    return 0
-
-
-def descendants(pid: int) -> list[int]:
-    """The processes that a process has started, and theirs."""
-    children: list[int] = []
-    with suppress(OSError):
-        for task in Path(f"/proc/{pid}/task").iterdir():
-            with suppress(OSError):
-                children += map(int, (task / "children").read_text().split())
-    return [*children, *(later for child in children for later in descendants(child))]
 
 
 # Clients
@@ -490,9 +466,7 @@ def _send_all(count: int, seed: int) -> int:
             is_bad = watch.grown > MOST or watch.health > HEALTH_SECONDS
             bad, most, slowest = bad + is_bad, max(most, watch.grown), max(slowest, watch.health)
             mark = "BAD " * is_bad
-            tell(
-                f"{mark}{number}: {watch.grown / MB:.0f} MB, {watch.health:.2f} s: {load.name} {watch.parts}"
-            )
+            tell(f"{mark}{number}: {watch.grown / MB:.0f} MB, {watch.health:.2f} s: {load.name}")
         if "Traceback" in server.log:
             bad += 1
             tell(server.log[:10_000])
