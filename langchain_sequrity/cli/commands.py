@@ -68,6 +68,22 @@ def cli() -> None:
     "from this machine.",
 )
 @click.option(
+    "--allowed-host",
+    "allowed_hosts",
+    metavar="NAME",
+    multiple=True,
+    help="A name that requests may have in `Host` besides those of loopback, such as the one that "
+    "a proxy passes; may be repeated.",
+)
+@click.option(
+    "--trusted-proxy",
+    "trusted_proxies",
+    metavar="NETWORK",
+    multiple=True,
+    help="Address or network, such as 10.0.0.0/8, of a proxy whose X-Forwarded-… or Forwarded "
+    "headers are believed; may be repeated.",
+)
+@click.option(
     "--isolated-programs/--no-isolated-programs",
     default=None,
     help="Run dual-LLM programs in worker processes with limits of time and memory, or in the "
@@ -93,6 +109,8 @@ def serve(
     policy_writer: str | None,
     fidelity: Literal["full", "documented"],
     api_keys: tuple[str, ...],
+    allowed_hosts: tuple[str, ...],
+    trusted_proxies: tuple[str, ...],
     isolated_programs: bool | None,
     limits: tuple[str, ...],
 ) -> None:
@@ -133,6 +151,8 @@ def serve(
             port=port,
             fidelity=fidelity,
             api_keys=list(api_keys) or None,
+            allowed_hosts=allowed_hosts,
+            trusted_proxies=trusted_proxies,
             isolated_programs=isolated_programs,
             limits=limits_by_name(limits),
             planner_prompt=(

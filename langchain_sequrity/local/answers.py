@@ -10,7 +10,7 @@ import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any
 
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.messages.ai import InputTokenDetails, OutputTokenDetails, UsageMetadata
@@ -19,7 +19,6 @@ from langchain_core.messages.tool import tool_call_chunk
 from langchain_sequrity.strict_json import dumps, dumps_like_service
 from langchain_sequrity.wire.exchange import ChatRequest
 
-S = TypeVar("S", str, list[str])
 # A longer text has larger pieces, not more of them.
 _MOST_PIECES = 200
 _FRAGMENTS = 8  # of the arguments of a call
@@ -69,22 +68,21 @@ def stream_answer(
     budget = _TokenBudget(request.max_tokens)
     reasoning, refusal = budget.spend(answer.reasoning), budget.spend(answer.refusal)
     for key, tokens in (("reasoning_content", reasoning), ("refusal", refusal)):
-        for piece in _slices(tokens, most_pieces):
-            yield AIMessageChunk(content="", additional_kwargs={key: "".join(piece)})
-    for piece in _slices(budget.spend(answer.text), 1 if whole_text else most_pieces):
-        yield AIMessageChunk(
-            content="".join(piece), response_metadata=_logprobs(piece, request.options)
-        )
+        for piece in _pieces(*tokens, most_pieces):
+            yield AIMessageChunk(content="", additional_kwargs={key: piece})
+    text, token_count = budget.spend(answer.text)
+    for piece in _pieces(text, token_count, 1 if whole_text else most_pieces):
+        yield AIMessageChunk(content=piece, response_metadata=_logprobs(piece, request.options))
     call_count = 0
     for name, args in answer.calls:
         if not budget.open_for(count_tokens(name)):
             break
-        arguments = "".join(budget.spend(dumps_like_service(args)))
+        arguments, _ = budget.spend(dumps_like_service(args))
         yield from _call_pieces(call_count, name, arguments, request)
         call_count += 1
     derived = "length" if budget.exceeded else "tool_calls" if call_count else "stop"
     finish_reason = answer.finish_reason or derived
-    counted = usage_of(count_request(request), budget.used, reasoning=len(reasoning))
+    counted = usage_of(count_request(request), budget.used, reasoning=reasoning[1])
     metadata = {"finish_reason": finish_reason, "model_name": request.model}
     if answer.stop_sequence is not None and finish_reason == "stop":
         metadata["stop_sequence"] = answer.stop_sequence
@@ -109,13 +107,19 @@ class _TokenBudget:
         self.used = 0
         self.exceeded = False
 
-    def spend(self, text: str) -> list[str]:
-        """Spend the tokens of a text; returns those that fit."""
-        tokens = split_tokens(text)
-        fit = int(min(len(tokens), self._limit - self.used))
-        self.used += fit
-        self.exceeded = self.exceeded or fit < len(tokens)
-        return tokens[:fit]
+    def spend(self, text: str) -> tuple[str, int]:
+        """Spend the tokens of a text; returns the part that fits, and its number of tokens."""
+        if len(text) > _COUNTED and (estimate := count_tokens(text)) <= self._limit - self.used:
+            self.used += estimate
+            return text, estimate
+        count = end = 0
+        for token in _TOKEN.finditer(text):  # a list of them would take fifty times the memory
+            if self.used + count >= self._limit:
+                self.exceeded = True
+                break
+            count, end = count + 1, token.end()
+        self.used += count
+        return text[:end], count
 
     def open_for(self, tokens: int) -> bool:
         """Spend tokens that cannot be cut, if they and one more token fit."""
@@ -126,11 +130,26 @@ class _TokenBudget:
         return True
 
 
-def _slices(whole: S, most: int) -> Iterator[S]:
-    """A text, or a list of tokens, in at most so many parts of equal size."""
-    size = max(1, math.ceil(len(whole) / most))
-    for start in range(0, len(whole), size):
-        yield whole[start : start + size]
+def _slices(text: str, most: int) -> Iterator[str]:
+    """A text in at most so many parts of equal size."""
+    size = max(1, math.ceil(len(text) / most))
+    for start in range(0, len(text), size):
+        yield text[start : start + size]
+
+
+def _pieces(text: str, token_count: int, most: int) -> Iterator[str]:
+    """A text in pieces of whole tokens; of a very long text only in pieces of equal size."""
+    if most == 1 or len(text) > _COUNTED:
+        yield from _slices(text, most)
+        return
+    size = max(1, math.ceil(token_count / most))
+    start = 0
+    for number, token in enumerate(_TOKEN.finditer(text), 1):
+        if number % size == 0:
+            yield text[start : token.end()]
+            start = token.end()
+    if start < len(text):
+        yield text[start:]
 
 
 def _call_pieces(
@@ -149,7 +168,7 @@ def _call_pieces(
 # Log probabilities
 
 
-def _logprobs(tokens: list[str], options: dict[str, Any]) -> dict[str, Any]:
+def _logprobs(text: str, options: dict[str, Any]) -> dict[str, Any]:
     """Invented probabilities: 3/4 for each token, and 3/4 of the rest for each alternative."""
     if options.get("logprobs") is not True:
         return {}
@@ -161,7 +180,7 @@ def _logprobs(tokens: list[str], options: dict[str, Any]) -> dict[str, Any]:
                 _token(f"{token}{rank or ''}", 0.75 / 4**rank) for rank in range(most)
             ],
         }
-        for token in tokens
+        for token in split_tokens(text)
     ]
     return {"logprobs": {"content": content, "refusal": None}}
 
@@ -179,8 +198,8 @@ def _token(token: str, probability: float) -> dict[str, Any]:
 # At most eight letters or digits, or one sign, with the white space before it; or white space at
 # the end of the text.
 _TOKEN = re.compile(r"\s*(?:\w{1,8}|[^\w\s])|\s+")
-# Counting a longer text takes seconds.
-_COUNTED = 1024 * 1024
+# Counting a longer text would take seconds of all threads: Python runs one at a time.
+_COUNTED = 128 * 1024
 _PER_MESSAGE = 3
 # Counting the base64 of an attachment would take seconds.
 _PER_ATTACHMENT = 85
@@ -199,7 +218,6 @@ def count_tokens(text: str) -> int:
     """Count the tokens of a text; a very long text is estimated from its beginning."""
     if len(text) > _COUNTED:
         return count_tokens(text[:_COUNTED]) * len(text) // _COUNTED
-    # A list of the tokens would take fifty times the memory of the text.
     return sum(1 for _ in _TOKEN.finditer(text))
 
 

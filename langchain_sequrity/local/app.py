@@ -6,7 +6,7 @@ import re
 import time
 import uuid
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from anyio.to_thread import run_sync
 from starlette.applications import Starlette
@@ -20,6 +20,7 @@ from langchain_sequrity.errors import StatusError
 from langchain_sequrity.headers import validate_header
 from langchain_sequrity.local import auth, http
 from langchain_sequrity.local.endpoints import Endpoints, ModelsEndpoint
+from langchain_sequrity.local.forwarded import is_trusted, read_forwarded
 from langchain_sequrity.local.http import error_response, json_response, problem_response
 from langchain_sequrity.local.limits import Charge, ServerLimits
 from langchain_sequrity.local.refusals import refuse
@@ -34,7 +35,12 @@ from langchain_sequrity.wire.routes import (
     VALIDATE_HEADERS_PATH,
 )
 
+if TYPE_CHECKING:
+    from langchain_sequrity.local.connections import Connection
+
+_FOR_ANY_HOST = {"/health", "/control/health"}  # probes of orchestrators do not know the name
 _CLIENT_CLOSED_REQUEST = 499  # what web servers log if a client does not wait for its reply
+_NOBODY = "-"  # one owner for all requests that need no key
 _STOPPING = "The server is stopping. Send the request again once it runs."
 _FAILED = "The server failed. Find the reason in its log, under the id in `X-Request-ID`."
 _POST_ROUTES = (*CHAT_ROUTES, *COUNT_TOKENS_ROUTES, *POLICY_ROUTES)
@@ -69,7 +75,7 @@ class EdgeMiddleware:
 
     It adds three entries to the ASGI scope: `by_name`, the headers by lower-case name; `facts`, a
     dict to which the app adds what the record of the request should say; and `charge`, the memory
-    that the request uses, which is given back after its reply.
+    that the request uses, which is given back when its client has read the reply.
 
     Args:
         app: The app inside.
@@ -87,10 +93,16 @@ class EdgeMiddleware:
         request_id = str(uuid.uuid4())
         facts: dict[str, Any] = {}
 
+        # `None` behind another server than `LocalServer`
+        connection: Connection | None = scope.get("state", {}).get("connection")
+
         async def send_with_id(message: Message) -> None:
             if message["type"] == "http.response.start":
                 facts["status"] = message["status"]
-                message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode())]
+                added = [(b"x-request-id", request_id.encode())]
+                if connection is not None and connection.should_close:
+                    added.append((b"connection", b"close"))
+                message["headers"] = [*message["headers"], *added]
             await send(message)
 
         charge = Charge(self._services.budget)
@@ -98,9 +110,11 @@ class EdgeMiddleware:
         scope = {**scope, "path": path, "facts": facts, "charge": charge}
         try:
             headers = auth.check_headers(scope["headers"], self._services.limits.header_bytes)
-            auth.check_host(headers, self._services.hosts)
+            scope.update(self._forwarded(scope, headers))
+            if path not in _FOR_ANY_HOST:
+                auth.check_host(headers.get("host", ""), self._services.hosts)
             await self._app({**scope, "by_name": headers}, receive, send_with_id)
-        except StatusError as error:  # of the two checks; the app answers its own
+        except StatusError as error:  # of the checks; the app answers its own
             await error_response(error)(scope, receive, send_with_id)
         except ClientDisconnect:
             facts.update(status=_CLIENT_CLOSED_REQUEST, summary="client hung up")
@@ -112,8 +126,20 @@ class EdgeMiddleware:
             # The app has already answered with 500.
             logger.exception("Request %s failed", request_id)
         finally:
-            charge.close()
             self._record(scope, (time.perf_counter() - began) * 1000)
+            await _give_back(charge, connection)
+
+    def _forwarded(self, scope: Scope, headers: dict[str, str]) -> dict[str, Any]:
+        """What a trusted proxy says: changes of the scope; the host replaces the header."""
+        address, port = scope.get("client") or ("", 0)
+        proxies = self._services.trusted_proxies
+        if not proxies or not is_trusted(address, proxies):
+            return {}
+        forwarded = read_forwarded(headers, proxies)
+        if forwarded.host:
+            headers["host"] = forwarded.host
+        client = (forwarded.client, 0) if forwarded.client else (address, port)
+        return {"client": client, "scheme": forwarded.scheme or scope["scheme"]}
 
     def _record(self, scope: Scope, milliseconds: float) -> None:
         on_request = self._services.on_request
@@ -126,6 +152,16 @@ class EdgeMiddleware:
             )
         except Exception:
             logger.exception("`on_request` failed; the request was answered nevertheless")
+
+
+async def _give_back(charge: Charge, connection: "Connection | None") -> None:
+    """Give back the memory of a request; that of its reply once the client has read it."""
+    try:
+        if connection is not None and connection.unread:
+            charge.reduce_to(connection.unread)
+            await connection.all_read()
+    finally:
+        charge.close()
 
 
 def _on_http_exception(_request: Request, error: HTTPException) -> Response:
@@ -157,6 +193,7 @@ async def _validate_headers(limits: ServerLimits, request: Request) -> Response:
     headers = request.scope["by_name"]
     auth.check_content_type(headers)
     charge = request.scope["charge"]
+    charge.owner = _NOBODY
     data = await http.read_body(
         request.stream(), headers, charge, limits, limit="checked_body_bytes"
     )

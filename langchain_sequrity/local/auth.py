@@ -7,8 +7,9 @@ requests).
 
 import hmac
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
+from langchain_sequrity.errors import UsageError
 from langchain_sequrity.local.refusals import how_to_raise, refuse
 
 LOOPBACK_NAMES = frozenset({"127.0.0.1", "localhost", "::1"})
@@ -18,6 +19,7 @@ _AROUND = len(": \r\n")
 _ONCE = frozenset(
     {
         "authorization",
+        "content-encoding",
         "content-length",
         "content-type",
         "host",
@@ -60,12 +62,33 @@ def check_headers(raw: Iterable[tuple[bytes, bytes]], most_bytes: int) -> dict[s
     return headers
 
 
-def check_host(headers: Mapping[str, str], allowed: frozenset[str] | None) -> None:
+def host_names(hosts: Collection[str]) -> frozenset[str]:
+    """Names for `check_host` from an option; raises `UsageError` for one that is not a host."""
+    if isinstance(hosts, str):
+        msg = "`allowed_hosts` must be a list of names; got a text. Write `[…]` around it."
+        raise UsageError(msg)
+    names = {host: _host_name(host) for host in hosts}
+    for host, name in names.items():
+        if not name:
+            msg = f"`allowed_hosts` must have names such as `gateway.example`; got {host!r}."
+            raise UsageError(msg)
+    return frozenset(names.values())
+
+
+def check_host(host: str, allowed: frozenset[str] | None) -> None:
     """Refuse a Host that does not name this server with 421; `None` allows any."""
-    host = _HOST.fullmatch(headers.get("host", "").lower())
-    name = (host["ipv6"] or host["name"]) if host else ""
-    if allowed is not None and name not in allowed:
-        refuse(421, "The `Host` header does not name this server. Use its `base_url`.")
+    if allowed is not None and _host_name(host) not in allowed:
+        refuse(
+            421,
+            "The `Host` header does not name this server. Use its `base_url`. Whoever runs the "
+            "server can allow further names: `LocalServer(allowed_hosts=[…])`, or "
+            "`serve --allowed-host …`.",
+        )
+
+
+def _host_name(host: str) -> str:
+    match = _HOST.fullmatch(host.lower())
+    return (match["ipv6"] or match["name"]) if match else ""
 
 
 def bearer(headers: Mapping[str, str], keys: Sequence[str] | None) -> str:
@@ -93,7 +116,13 @@ def bearer(headers: Mapping[str, str], keys: Sequence[str] | None) -> str:
 
 
 def check_content_type(headers: Mapping[str, str]) -> None:
-    """Refuse a body that is not declared as JSON with 415."""
+    """Refuse a body that is not declared as JSON, or that is compressed, with 415."""
+    coding = headers.get("content-encoding", "identity").strip().lower()
+    if coding not in {"", "identity"}:
+        refuse(
+            415,
+            "The server does not read compressed bodies. Send the body without `Content-Encoding`.",
+        )
     media_type = headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type != "application/json":
         refuse(415, "Send the body as JSON, with `Content-Type: application/json`.")

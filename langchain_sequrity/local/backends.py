@@ -325,8 +325,8 @@ class BoundedBackend:
             yield chunk
 
 
-# An answer is kept as chunks and as their sum.
-_TIMES_KEPT = 2
+# An answer is kept as chunks and as their sum, and in its reply as text, as bytes and as copies.
+_TIMES_KEPT = 6
 
 
 def _size(chunk: AIMessageChunk) -> int:

@@ -35,6 +35,7 @@ from langchain_sequrity.wire.sse import write_event
 
 _MOST_IDLE = 40
 Facts = dict[str, Any]
+_TIMES_SENT = 2  # a reply is copied once to the transport
 T = TypeVar("T")
 logger = logging.getLogger("langchain_sequrity.local")
 
@@ -57,16 +58,17 @@ class Endpoints:
     async def post(self, route: Route, request: Request) -> Response:
         """Check and read a request; answer it from memory if it is repeated, or else in threads."""
         headers, charge = request.scope["by_name"], request.scope["charge"]
-        bearer = auth.bearer(headers, self._services.api_keys)
+        bearer = charge.owner = bearer_digest(auth.bearer(headers, self._services.api_keys))
         auth.check_content_type(headers)
         limit = "policy_body_bytes" if route in POLICY_ROUTES else "body_bytes"
         body = await http.read_body(request.stream(), headers, charge, self._limits, limit=limit)
-        incoming = IncomingRequest(route, bearer_digest(bearer), headers, body, charge)
-        cache_owner.set(incoming.bearer)
+        incoming = IncomingRequest(route, bearer, headers, body, charge)
+        cache_owner.set(bearer)
         facts = request.scope["facts"]
         key = idempotency_key(incoming)
         repeated = self._replies.begin(key, digest_of(incoming) if key else "")
         if repeated is not None:
+            charge.add(_TIMES_SENT * len(repeated.body or b""))
             facts["summary"] = "repeated reply"
             return Response(repeated.body, headers=repeated.headers)
         with ExitStack() as at_end:
@@ -111,18 +113,23 @@ class Endpoints:
         facts["summary"] = "stream"
         headers["Content-Type"] = "text/event-stream; charset=utf-8"
         headers["Cache-Control"] = "no-store"
-        events = self._events(turn, first, pieces, key, headers)
-        return EventStreamResponse(events, headers, at_end.pop_all().close)
+        copy = ReplyCopy(turn.charge if key else None, self._limits.reply_bytes)
+        end = at_end.pop_all().close
+
+        def finish() -> None:
+            self._replies.keep(key, StoredReply(headers, copy.body))
+            end()  # a client that does not read holds its connection, and nothing else
+
+        return EventStreamResponse(self._events(turn, first, pieces, copy, finish), headers, end)
 
     async def _events(
         self,
         turn: ChatTurn,
         piece: Event,
         pieces: Iterator[Event],
-        key: str | None,
-        headers: dict[str, str],
+        copy: ReplyCopy,
+        finish: Callable[[], None],
     ) -> AsyncIterator[bytes]:
-        copy = ReplyCopy(turn.charge if key else None, self._limits.reply_bytes)
         try:
             while not turn.is_over:
                 event_bytes = _bytes(piece)
@@ -140,7 +147,7 @@ class Endpoints:
         # repeat the request.
         rest = b"".join(map(_bytes, (piece, *pieces)))
         copy.add(rest)
-        self._replies.keep(key, StoredReply(headers, copy.body))
+        finish()
         yield rest
 
     async def _in_thread(self, call: Callable[..., T], *args: Any) -> T:

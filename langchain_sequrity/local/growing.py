@@ -148,8 +148,8 @@ class GrowingTable(GrowingList[str]):
         return [numbers[text] for text in texts]
 
 
-_PART = 400  # memory of `IncrementalSize` for a part
-_TEXT = 200  # … for a long text
+_PART = 250  # memory of `IncrementalSize` for a part
+_TEXT = 130  # … for a long text
 _WORTH_REMEMBERING = 2_000  # smaller parts are counted again each time
 
 
@@ -229,22 +229,25 @@ class IncrementalSize:
         part = earlier.pop(id(items), None) or self._parts.get(id(items)) or _Part(items)
         self._parts[id(items)] = part
         for index in range(part.items_counted, len(items)):
-            self._add(part, items[index])
+            count = SizeCount()
+            count.add(items[index])
+            self._add(part, count)
         part.items_counted = len(items)
 
     def _count_frozen(self, value: Any, earlier: dict[int, _Part], rest: SizeCount) -> None:
         part = earlier.pop(id(value), None)
         if part is None:
             part = _Part(value)
-            self._add(part, value)
-            if part.size < _WORTH_REMEMBERING and not part.texts:
-                rest.size += part.size
+            count = SizeCount()
+            count.add(value)
+            if count.size < _WORTH_REMEMBERING:
+                rest.size += count.size
+                rest.texts |= count.texts
                 return
+            self._add(part, count)
         self._parts[id(value)] = part
 
-    def _add(self, part: _Part, value: Any) -> None:
-        count = SizeCount()
-        count.add(value)
+    def _add(self, part: _Part, count: SizeCount) -> None:
         part.size += count.size
         for key, text in count.texts.items():
             if key not in part.texts:

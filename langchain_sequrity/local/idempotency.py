@@ -1,16 +1,25 @@
 """Repeated requests: replies by `Idempotency-Key`, so that no request is answered twice."""
 
 import hashlib
+import secrets
 import threading
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from math import ceil
 
 import orjson
 
 from langchain_sequrity.local.http import IncomingRequest
-from langchain_sequrity.local.limits import DEFAULTS, Charge, ServerLimits, Shares
+from langchain_sequrity.local.limits import (
+    DEFAULTS,
+    Charge,
+    ServerLimits,
+    Shares,
+    has_room,
+)
 from langchain_sequrity.local.refusals import how_to_raise, refuse
 from langchain_sequrity.local.session_headers import HEADER_TYPES
 
@@ -76,9 +85,10 @@ class Replies:
     failed has changed nothing: it is forgotten and may be sent again. The key `None` means a
     request without a key; nothing is stored for it.
 
-    A reply that is too large is not kept. When all replies together are too large, the bearer that
-    holds most loses the body of its oldest reply. The server still remembers that these requests
-    were answered, so none of them is answered twice.
+    An answered request is remembered until its time is over, whatever else is sent: it is not
+    answered twice. If too many are remembered, new requests with a key are refused. A body that is
+    too large is not kept. When all bodies together are too large, the bearer that holds most loses
+    its oldest one.
 
     Args:
         limits: The limits of the server.
@@ -91,10 +101,11 @@ class Replies:
         self._limits = limits
         self._clock = clock
         self._lock = threading.Lock()
-        self._running: dict[str, str] = {}  # key → digest of the request
-        self._shares = Shares(limits.replies, limits.replies_bytes)
-        # Key → digest, time of the reply, and the reply; the oldest first.
-        self._stored: OrderedDict[str, tuple[str, float, StoredReply]] = OrderedDict()
+        self._running: dict[int, int] = {}  # key → request, as digests
+        self._answered = _Answered(limits.reply_seconds)
+        self._shares = Shares[int](limits.replies, limits.replies_bytes)
+        # Digest of the key → time of the reply, and the reply; the oldest first.
+        self._stored: OrderedDict[int, tuple[float, StoredReply]] = OrderedDict()
 
     def begin(self, key: str | None, digest: str) -> StoredReply | None:
         """Register a request that is about to be answered.
@@ -108,22 +119,26 @@ class Replies:
 
         Raises:
             StatusError: 422 if the key was used for another request, 409 if the same request is
-                still being answered, 507 if its reply is no longer kept.
+                still being answered, 507 if its reply is no longer kept, 429 if so many requests
+                are remembered that this one could not be.
         """
         if key is None:
             return None
+        key_number, request = _number(key), _number(digest)
         with self._lock:
             self._drop_expired()
-            kept_digest, _, reply = self._stored.get(key, (None, 0.0, None))
-            known_digest = kept_digest or self._running.get(key)
-            if known_digest is None:
-                self._running[key] = digest
+            answered = self._answered.get(key_number)
+            earlier = self._running.get(key_number) if answered is None else answered
+            if earlier is None:
+                self._check_room(_owner(key))
+                self._running[key_number] = request
                 return None
-        if known_digest != digest:
+            _, reply = self._stored.get(key_number, (0.0, None))
+        if earlier != request:
             refuse(422, "The `Idempotency-Key` was used for another request. Make a new key.")
-        if reply is None:
+        if answered is None:
             refuse(409, "The request with this `Idempotency-Key` is still being answered.")
-        if reply.body is None:
+        if reply is None:
             refuse(
                 507,
                 "The request with this `Idempotency-Key` was answered, but its reply was too large "
@@ -136,40 +151,129 @@ class Replies:
         """Keep the reply of a registered request."""
         if key is None:
             return
-        if len(reply.body or b"") > self._limits.reply_bytes:
-            reply = replace(reply, body=None)
+        key_number, owner, now = _number(key), _owner(key), self._clock()
         with self._lock:
-            self._stored[key] = (self._running.pop(key), self._clock(), reply)
-            self._shares.put(_owner(key), key, _OVERHEAD + len(reply.body or b""))
+            self._answered.add(key_number, self._running.pop(key_number), owner, now)
+            if reply.body is not None and len(reply.body) <= self._limits.reply_bytes:
+                self._stored[key_number] = now, reply
+                self._shares.put(owner, key_number, _OVERHEAD + len(reply.body))
             self._make_room()
 
     def end(self, key: str | None) -> None:
         """Forget a registered request, unless its reply was kept."""
-        with self._lock:
-            self._running.pop(key or "", None)
+        if key is not None:
+            with self._lock:
+                self._running.pop(_number(key), None)
+
+    def _check_room(self, owner: str) -> None:
+        free = self._limits.replies - len(self._answered) - len(self._running)
+        if not has_room(1, held=self._answered.count(owner), free=free):
+            refuse(
+                429,
+                f"{len(self._answered)} requests with an `Idempotency-Key` were answered in the "
+                "last minutes, many of them yours, and no more can be remembered. Try again, or "
+                f"send the request without the key. {how_to_raise('replies')}",
+                retry_after=self._answered.seconds_to_next_end(self._clock()),
+            )
 
     def _drop_expired(self) -> None:
-        oldest_kept = self._clock() - self._limits.reply_seconds
+        now = self._clock()
+        self._answered.drop_expired(now)
         while self._stored:
-            key, (_, answered_at, _) = next(iter(self._stored.items()))
-            if answered_at >= oldest_kept:
+            key_number, (answered_at, _) = next(iter(self._stored.items()))
+            if answered_at >= now - self._limits.reply_seconds:
                 return
-            self._drop(key)
+            self._drop(key_number)
 
-    def _drop(self, key: str) -> None:
-        del self._stored[key]
-        self._shares.drop(key)
+    def _drop(self, key_number: int) -> None:
+        del self._stored[key_number]
+        self._shares.drop(key_number)
 
     def _make_room(self) -> None:
-        def has_body(key: str) -> bool:
-            return self._stored[key][2].body is not None
+        # What is remembered without a body takes memory, too.
+        self._shares.most_bytes = self._limits.replies_bytes - _REMEMBERED * len(self._answered)
+        while self._stored and self._shares.is_exceeded:
+            key_number = self._shares.to_drop(lambda _: True)
+            self._drop(key_number)  # type: ignore[arg-type] # something is there
 
-        while self._shares.exceeds_bytes and (key := self._shares.to_drop(has_body)):
-            digest, answered_at, reply = self._stored[key]
-            self._stored[key] = digest, answered_at, replace(reply, body=None)
-            self._shares.put(_owner(key), key, _OVERHEAD)
-        while self._shares.is_exceeded and (key := self._shares.to_drop(lambda _: True)):
-            self._drop(key)
+
+class _Answered:
+    """Answered requests: the digest of each by the digest of its key, oldest first.
+
+    They are in parts that end as a whole. Removing single ones from the beginning of a dict would
+    get slower and slower, and each would need its own time.
+
+    Args:
+        seconds: For how long a request is remembered at least; at most a tenth longer.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._parts: deque[_Part] = deque()
+        self._by_owner = Counter[str]()
+        self._length = 0
+
+    def __len__(self) -> int:
+        return self._length
+
+    def get(self, key: int) -> int | None:
+        requests = (part.requests.get(key) for part in self._parts)
+        return next((request for request in requests if request is not None), None)
+
+    def count(self, owner: str) -> int:
+        return self._by_owner[owner]
+
+    def add(self, key: int, request: int, owner: str, now: float) -> None:
+        if not self._parts or now >= self._parts[-1].began + self._seconds / _PARTS:
+            self._parts.append(_Part(now, now))
+        part = self._parts[-1]
+        part.ended = now
+        part.requests[key] = request
+        part.by_owner[owner] += 1
+        self._by_owner[owner] += 1
+        self._length += 1
+
+    def drop_expired(self, now: float) -> None:
+        while self._parts and self._parts[0].ended < now - self._seconds:
+            part = self._parts.popleft()
+            self._by_owner -= part.by_owner
+            self._length -= len(part.requests)
+
+    def seconds_to_next_end(self, now: float) -> int:
+        if not self._parts:
+            return 1  # all are still being answered
+        return max(1, ceil(self._parts[0].ended + self._seconds - now))
+
+
+@dataclass(slots=True)
+class _Part:
+    """Requests that were answered one after the other.
+
+    Attributes:
+        began: When the first was answered.
+        ended: When the last was answered.
+        requests: Digest of the request by digest of its key.
+        by_owner: How many each owner has.
+    """
+
+    began: float
+    ended: float
+    requests: dict[int, int] = field(default_factory=dict)
+    by_owner: Counter[str] = field(default_factory=Counter)
+
+
+_PARTS = 10
+_REMEMBERED = 130  # bytes: two numbers, and an entry of a dict that has just grown
+_SECRET = secrets.token_bytes(32)
+# Python stores numbers of 60 bits in 32 bytes, and larger ones in more. A reply is only found if
+# both digests fit, so nobody gets the reply of another, and nobody can search for digests that are
+# equal without the secret.
+_BITS = 60
+
+
+def _number(text: str) -> int:
+    digest = blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8, key=_SECRET).digest()
+    return int.from_bytes(digest, "big") >> (64 - _BITS)
 
 
 def _owner(key: str) -> str:

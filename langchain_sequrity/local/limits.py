@@ -1,9 +1,10 @@
 """Limits of the server, and what happens when those of memory are reached.
 
-Requests under way (bodies, and the data parsed from them) are charged to a `MemoryBudget` before
-they use memory, and give it back when they are over. Things that stay (sessions, replies) are
-counted in `Shares`: when they are too large, the owner who holds most loses something first. An
-owner who holds less than a fair share loses nothing.
+Requests under way (bodies, the data parsed from them, answers, and replies until their clients have
+read them) are charged to a `MemoryBudget` before they use memory, and give it back when they are
+over. One bearer never gets all of it. Things that stay (sessions, replies) are counted in `Shares`:
+when they are too large, the owner who holds most loses something first. An owner who holds less
+than a fair share loses nothing.
 
 With the defaults all together is less than 200 MB beyond the memory of an idle server.
 """
@@ -12,10 +13,10 @@ import ctypes
 import sys
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from langchain_sequrity.display import plain
 from langchain_sequrity.errors import UsageError
@@ -25,6 +26,7 @@ from langchain_sequrity.suggestions import did_you_mean, nearest_name
 
 KIB, MIB = 1024, 1024 * 1024
 L = TypeVar("L", "ServerLimits", Limits)
+K = TypeVar("K", bound=Hashable)
 
 DEPTH = 100  # levels of JSON; the interpreter and the vendors' SDKs would fail soon after
 # Estimates
@@ -41,8 +43,13 @@ class ServerLimits:
         header_bytes: Bytes of one header line, such as `X-Policy`.
         head_bytes: Bytes of all header lines of a request.
         header_lines: Number of header lines of a request.
+        head_seconds: Seconds in which a head has to arrive, from the opening of the connection or
+            the first byte.
         body_bytes: Bytes of a body.
         body_seconds: Seconds in which a body has to arrive.
+        write_seconds: Seconds for which a client may take nothing of its reply.
+        idle_seconds: Seconds for which a connection is kept without a request.
+        connections: Number of open connections; fewer if the system does not allow as many.
         policy_body_bytes: Bytes of a body of `policy-gen`: tools that a model reads in one prompt.
         checked_body_bytes: Bytes of a body of `validate-headers`, which needs no key.
         requests_bytes: Bytes of all requests under way together.
@@ -53,10 +60,10 @@ class ServerLimits:
         sessions_bytes: Bytes of all sessions together.
         session_bytes: Bytes of one session.
         session_seconds: Seconds after which a session without a request ends.
-        replies: Number of replies that are kept for repeated requests.
-        replies_bytes: Bytes of all these replies together.
+        replies: Number of answered requests that are remembered, so that none is answered twice.
+        replies_bytes: Bytes of all their replies together.
         reply_bytes: Bytes of one of these replies.
-        reply_seconds: Seconds for which a reply is kept.
+        reply_seconds: Seconds for which an answered request is remembered.
         live_programs: Number of programs that stay alive while they wait for a tool. Others are run
             again up to this call when its result comes.
         program: Limits of each program; a mapping of names to numbers is converted.
@@ -78,11 +85,18 @@ class ServerLimits:
     header_bytes: int = 64 * KIB
     head_bytes: int = 256 * KIB
     header_lines: int = 128
+    head_seconds: float = 10.0
     body_bytes: int = 32 * MIB
     body_seconds: float = 60.0
+    write_seconds: float = 60.0
+    # A request is lost if it arrives while the server closes its idle connection. So clients must
+    # close idle connections first: our client after 55 s, others after 60 s at most.
+    idle_seconds: float = 75.0
+    connections: int = 4_096
     policy_body_bytes: int = MIB
     checked_body_bytes: int = 256 * KIB
-    requests_bytes: int = 100 * MIB  # a bit more than three times the largest body
+    # One bearer gets seven eighths of it: a bit more than three times the largest body.
+    requests_bytes: int = 112 * MIB
     turns_at_once: int = 512
     answer_bytes: int = 8 * MIB
     parsed_answer_bytes: int = 32 * MIB
@@ -90,7 +104,7 @@ class ServerLimits:
     sessions_bytes: int = 40 * MIB
     session_bytes: int = 32 * MIB
     session_seconds: float = 3600.0
-    replies: int = 1_000
+    replies: int = 100_000
     replies_bytes: int = 16 * MIB
     reply_bytes: int = 4 * MIB
     reply_seconds: float = 600.0
@@ -184,24 +198,59 @@ def give_back_large_blocks() -> None:
 _MMAP_THRESHOLD = -3  # of `mallopt`
 
 
+_SHARE = 7
+
+
+def has_room(amount: int, *, held: int, free: int) -> bool:
+    """Whether an owner may take more of something that all owners share.
+
+    An owner may hold at most seven times what stays free. So one alone gets seven eighths, and
+    however many come, there is always something left for the next (the dynamic threshold of shared
+    buffers: Choudhury and Hahne, 1998).
+
+    Args:
+        amount: How much it takes.
+        held: How much it holds.
+        free: How much nobody holds.
+    """
+    return amount <= free and held + amount <= _SHARE * (free - amount)
+
+
 class MemoryBudget:
     """Bytes that all requests under way share.
 
     Args:
         total: How many bytes.
+
+    Attributes:
+        most: How many bytes an owner can get if there are no others.
     """
 
     def __init__(self, total: int = DEFAULTS.requests_bytes) -> None:
         self.total = total
+        self.most = total * _SHARE // (_SHARE + 1)
         self._free = total
+        self._held: dict[str, int] = {}  # by owner
         self._lock = threading.Lock()
 
-    def charge(self, amount: int) -> bool:
-        """Take an amount, or give back a negative one; `False` if too little is left."""
+    def charge(self, amount: int, owner: str = "") -> bool:
+        """Take an amount, or give back a negative one; `False` if too little is left.
+
+        Args:
+            amount: How many bytes.
+            owner: Whose they are. Without an owner all that is free may be taken.
+        """
         with self._lock:
+            held = self._held.get(owner, 0)
             if amount > self._free:
                 return False
+            if owner and amount > 0 and not has_room(amount, held=held, free=self._free):
+                return False
             self._free -= amount
+            if owner:
+                self._held[owner] = held + amount
+                if not self._held[owner]:
+                    del self._held[owner]
             return True
 
 
@@ -210,9 +259,13 @@ class Charge:
 
     Args:
         budget: The budget of all requests.
+
+    Attributes:
+        owner: The digest of the request's bearer, once this is known. Nothing is charged before.
     """
 
     def __init__(self, budget: MemoryBudget) -> None:
+        self.owner = ""
         self._budget = budget
         self._charged = 0
         self._buffers: list[bytearray] = []
@@ -221,29 +274,29 @@ class Charge:
         """Take bytes, or give back a negative number of them.
 
         Raises:
-            StatusError: 413 if it is more than the whole budget, 429 if other requests leave too
+            StatusError: 413 if it is more than a bearer can get, 429 if other requests leave too
                 little.
         """
         if self.try_add(amount):
             return
         total = self._budget.total
-        if self._charged + amount > total:
+        if self._charged + amount > (self._budget.most if self.owner else total):
             refuse(
                 413,
-                f"The request needs more memory than the {total} bytes that all requests share: "
-                "parsed JSON takes up to thirty times its length. Send less. "
+                f"The request needs more memory than one bearer gets of the {total} bytes that all "
+                "requests share: parsed JSON takes up to thirty times its length. Send less. "
                 + how_to_raise("requests_bytes"),
             )
         refuse(
             429,
-            f"Other requests use most of the {total} bytes of memory that all requests share. Try "
-            "again.",
+            f"Other requests, perhaps of your own key, use most of the {total} bytes of memory "
+            "that all requests share. Try again.",
             retry_after=1,
         )
 
     def try_add(self, amount: int) -> bool:
         """Take bytes for something optional; `False` if too few are left."""
-        is_granted = self._budget.charge(amount)
+        is_granted = self._budget.charge(amount, self.owner)
         self._charged += amount if is_granted else 0
         return is_granted
 
@@ -252,38 +305,45 @@ class Charge:
         self._buffers.append(bytearray())
         return self._buffers[-1]
 
-    def close(self) -> None:
-        """Give back everything."""
+    def reduce_to(self, amount: int) -> None:
+        """Give back everything but these bytes, of which the request may have fewer."""
         for buffer in self._buffers:
             buffer.clear()
-        self.add(-self._charged)
+        self.add(min(0, amount - self._charged))
+
+    def close(self) -> None:
+        """Give back everything."""
+        self.reduce_to(0)
 
 
-class Shares:
+class Shares(Generic[K]):
     """Keys of several owners, limited in number and in bytes together.
 
     Args:
         most: Maximum number of keys.
         most_bytes: Maximum size of all together.
+
+    Attributes:
+        most_bytes: As given; it may change.
     """
 
     def __init__(self, most: int, most_bytes: int) -> None:
         self._most = most
-        self._most_bytes = most_bytes
-        self._owners: dict[str, str] = {}  # by key
+        self.most_bytes = most_bytes
+        self._owners: dict[K, str] = {}  # by key
         # By owner: sizes of their keys, the least recently used first.
-        self._sizes: dict[str, OrderedDict[str, int]] = {}
+        self._sizes: dict[str, OrderedDict[K, int]] = {}
         self._bytes: dict[str, int] = {}
         self._total = 0
 
-    def put(self, owner: str, key: str, size: int) -> None:
+    def put(self, owner: str, key: K, size: int) -> None:
         """Add a key, or update its size and its last use."""
         self.drop(key)
         self._owners[key] = owner
         self._sizes.setdefault(owner, OrderedDict())[key] = size
         self._count(owner, size)
 
-    def drop(self, key: str) -> None:
+    def drop(self, key: K) -> None:
         """Remove a key, if it exists."""
         owner = self._owners.pop(key, None)
         if owner is None:
@@ -299,14 +359,14 @@ class Shares:
     @property
     def exceeds_bytes(self) -> bool:
         """Whether all together are too large."""
-        return self._total > self._most_bytes
+        return self._total > self.most_bytes
 
     @property
     def is_exceeded(self) -> bool:
         """Whether there are too many, or all together are too large."""
         return self.exceeds_bytes or len(self._owners) > self._most
 
-    def to_drop(self, may_go: Callable[[str], bool]) -> str | None:
+    def to_drop(self, may_go: Callable[[K], bool]) -> K | None:
         """Choose the key to drop first.
 
         Args:

@@ -1,36 +1,28 @@
-"""`LocalServer`: the ASGI app in its own thread, behind a strict reader of HTTP/1.1.
-
-If a request has two framing headers, a proxy may use one of them and this server the other. Both
-would then see different ends of the request: request smuggling (RFC 9112, section 11.2). h11
-refuses most such requests, but it accepts `Transfer-Encoding` beside `Content-Length`, and bare
-line feeds as line ends. So the server checks a head before h11 reads it. A refused request gets 400
-(431 if its head is too long), and the connection is closed, because nobody knows where the next
-request would begin.
-"""
+"""`LocalServer`: the ASGI app in its own thread."""
 
 import asyncio
-import re
 import socket
+import sys
 import threading
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
+from math import ceil
 from pathlib import Path
 from typing import Any, ClassVar, Self, get_args
 
-import h11
-import orjson
 import uvicorn
 from langchain_core.language_models import BaseChatModel
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.local.answers import count_request
 from langchain_sequrity.local.app import make_app
-from langchain_sequrity.local.auth import LOOPBACK_NAMES
+from langchain_sequrity.local.auth import LOOPBACK_NAMES, host_names
 from langchain_sequrity.local.backends import Backend, ModelBackend, Role, RoleBackend
+from langchain_sequrity.local.connections import Connection, Connections
 from langchain_sequrity.local.deterministic_model import DeterministicModel
 from langchain_sequrity.local.dual_llm.prompts import PLANNER_PROMPT, check_planner_prompt
+from langchain_sequrity.local.forwarded import networks
 from langchain_sequrity.local.limits import (
     DEFAULTS,
     MemoryBudget,
@@ -38,119 +30,14 @@ from langchain_sequrity.local.limits import (
     give_back_large_blocks,
 )
 from langchain_sequrity.local.program_runs import PendingRuns, ProgramRunner
-from langchain_sequrity.local.refusals import how_to_raise
 from langchain_sequrity.local.script import Script, ScriptBackend
 from langchain_sequrity.local.services import Fidelity, RequestRecord, Services
 from langchain_sequrity.local.sessions import MemorySessions, SessionStore
 
-_NOT_HTTP = "The request is not valid HTTP/1.1."
-_HEAD_END = re.compile(rb"\r?\n\r?\n")
-_BARE_LINE_END = re.compile(rb"(?<!\r)\n|\r(?!\n)")
-_LENGTH = re.compile(rb"[0-9]{1,15}")
-_CODING = re.compile(rb"chunked", re.IGNORECASE)
-_REASONS = {400: b"Bad Request", 431: b"Request Header Fields Too Large"}
-_V11 = b" HTTP/1.1"
-_FOLDED = (b" ", b"\t")
-
-
-class _StrictConnection(h11.Connection):
-    """An HTTP connection that is read strictly.
-
-    Args:
-        limits: The limits of the server.
-
-    Attributes:
-        problem: The problem of the last refused request.
-        is_too_long: Whether it is the length of its head.
-    """
-
-    def __init__(self, limits: ServerLimits) -> None:
-        super().__init__(h11.SERVER, max_incomplete_event_size=limits.head_bytes)
-        self._limits = limits
-        self.problem = ""
-        self.is_too_long = False
-
-    def next_event(self) -> Any:
-        """The next event; raises `h11.RemoteProtocolError` for an ambiguous request."""
-        if self.their_state is h11.IDLE:
-            data, _ = self.trailing_data
-            end = _HEAD_END.search(data)
-            head = data[: end.end()] if end else data
-            # h11 checks only incomplete heads, so its result would depend on the packets
-            self.is_too_long = len(head) > self._limits.head_bytes
-            self.problem = _problem(head, self._limits.header_lines) if end else ""
-            if self.is_too_long:
-                self.problem = (
-                    f"The head of the request is longer than {self._limits.head_bytes} bytes. "
-                    f"{how_to_raise('head_bytes')}"
-                )
-            if self.problem:
-                raise h11.RemoteProtocolError(self.problem)
-        return super().next_event()
-
-
-def _problem(head: bytes, most_lines: int) -> str:
-    """The first problem in a request's head, or an empty text."""
-    request, *lines = head.strip(b"\r\n").split(b"\r\n")
-    lengths, codings = (_values(lines, name) for name in (b"content-length", b"transfer-encoding"))
-    problems = {
-        "Not all of its lines end in CR LF.": _BARE_LINE_END.search(head),
-        f"It has more than {most_lines} header lines. {how_to_raise('header_lines')}": (
-            len(lines) > most_lines
-        ),
-        "A header continues in the next line.": any(line.startswith(_FOLDED) for line in lines),
-        "It has both `Content-Length` and `Transfer-Encoding`.": lengths and codings,
-        "Its `Content-Length` is not one number.": lengths and not _is_one(_LENGTH, lengths),
-        "Its `Transfer-Encoding` is not `chunked`.": codings and not _is_one(_CODING, codings),
-        "It has a `Transfer-Encoding` but is not HTTP/1.1.": codings and not request.endswith(_V11),
-    }
-    return next((problem for problem, applies in problems.items() if applies), "")
-
-
-def _values(lines: Sequence[bytes], header: bytes) -> list[bytes]:
-    pairs = (line.partition(b":") for line in lines)
-    return [value.strip(b" \t") for name, _, value in pairs if name.strip().lower() == header]
-
-
-def _is_one(form: re.Pattern[bytes], values: Sequence[bytes]) -> bool:
-    return len(values) == 1 and form.fullmatch(values[0]) is not None
-
-
-class StrictProtocol(H11Protocol):
-    """uvicorn's protocol on a strict connection.
-
-    Args:
-        limits: The limits of the server; the other arguments are uvicorn's.
-    """
-
-    def __init__(self, limits: ServerLimits, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.conn: _StrictConnection = _StrictConnection(limits)
-
-    def send_400_response(self, msg: str) -> None:
-        """Answer in the JSON form of all errors, and close the connection."""
-        del msg  # always the same text of uvicorn
-        problem = self.conn.problem
-        unclear = f"The request is ambiguous HTTP. {problem}" if problem else _NOT_HTTP
-        status, detail = (431, problem) if self.conn.is_too_long else (400, unclear)
-        body = orjson.dumps({"detail": detail, "message": detail})
-        headers = [
-            ("Content-Type", "application/json"),
-            ("Content-Length", str(len(body))),
-            ("Connection", "close"),
-        ]
-        head = h11.Response(status_code=status, headers=headers, reason=_REASONS[status])
-        events = (head, h11.Data(data=body), h11.EndOfMessage())
-        self.transport.write(b"".join(self.conn.send(event) or b"" for event in events))
-        self.transport.close()
-
-
 _HIGHEST_PORT = 65_535
 _GRACE_SECONDS = 1  # for unfinished replies when the server stops; uvicorn needs whole seconds
 _STOP_SECONDS = 2.5
-# A request is lost if it arrives while the server closes its idle connection. So clients must close
-# idle connections first: our client after 55 s, others after 60 s at most.
-_KEEP_ALIVE_SECONDS = 75
+_SWITCH_SECONDS = 0.0005
 
 
 class LocalServer:
@@ -182,6 +69,11 @@ class LocalServer:
             tests; `docs/security.md`, rule 2, lists what this does not protect against.
         limits: Limits of requests, sessions and programs: `ServerLimits`, or a mapping of their
             names to numbers, such as `{"session_bytes": 64 * 2**20, "program": {"calls": 50_000}}`.
+        allowed_hosts: Names that a request's `Host` may have besides those of loopback, such as
+            those that a proxy in front of the server passes. By default a server on another
+            address accepts every name, and one on loopback only names of loopback.
+        trusted_proxies: Addresses and networks of proxies, such as `10.0.0.0/8`, whose
+            `X-Forwarded-…` or `Forwarded` headers are believed. Those of others are ignored.
 
     Attributes:
         PLANNER_PROMPT: The default of `planner_prompt`, with all placeholders.
@@ -218,6 +110,8 @@ class LocalServer:
         planner_prompt: str = PLANNER_PROMPT,
         isolated_programs: bool | None = None,
         limits: ServerLimits | Mapping[str, Any] | None = None,
+        allowed_hosts: Collection[str] = (),
+        trusted_proxies: Sequence[str] = (),
     ) -> None:
         _check(host, port, api_keys, fidelity, isolated_programs)
         limits = ServerLimits.from_mapping(limits)
@@ -232,7 +126,8 @@ class LocalServer:
             models=_names(model, models or {}, script),
             count_tokens=ModelBackend(model).count_tokens if model else count_request,
             api_keys=api_keys,
-            hosts=LOOPBACK_NAMES if host in LOOPBACK_NAMES else None,
+            hosts=_hosts(host, allowed_hosts),
+            trusted_proxies=networks(trusted_proxies),
             fidelity=fidelity,
             on_request=on_request,
             replacing_tools=frozenset(replacing_tools),
@@ -322,6 +217,11 @@ def _check(
     if not all(map(is_key, api_keys or ())):
         msg = "A key in `api_keys` has characters other than printable ASCII without spaces."
         raise UsageError(msg)
+
+
+def _hosts(host: str, allowed: Collection[str]) -> frozenset[str] | None:
+    names = host_names(allowed)
+    return LOOPBACK_NAMES | names if names or not is_exposed(host) else None
 
 
 # Arguments of `MemorySessions` by the names of the limits.
@@ -446,16 +346,60 @@ class StoppableServer(uvicorn.Server):
             await self.lifespan.shutdown()
 
 
+class _AcceptingServer(StoppableServer):
+    """A server that accepts its connections itself, so that it can let clients wait.
+
+    Args:
+        config: uvicorn's configuration.
+        connections: The connections of the server.
+    """
+
+    def __init__(self, config: uvicorn.Config, connections: Connections) -> None:
+        super().__init__(config)
+        self._connections = connections
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to accept connections."""
+        await super().startup(sockets=[])
+        new_connection = partial(
+            Connection,
+            self._connections,
+            config=self.config,
+            server_state=self.server_state,
+            app_state=self.lifespan.state,
+        )
+        accepting = (self._connections.accept(socket, new_connection) for socket in sockets or ())
+        self._tasks = [
+            asyncio.create_task(work) for work in (self._connections.watch(), *accepting)
+        ]
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Accept no further connections, and stop."""
+        for task in self._tasks:
+            task.cancel()
+        await super().shutdown(sockets)
+
+
+def _switch_threads_often() -> None:
+    """Let the event loop run soon after it is ready, even if many turns compute; in the process.
+
+    Before it runs, each of some other threads may use up its interval, which is 5 ms by default.
+    """
+    sys.setswitchinterval(min(sys.getswitchinterval(), _SWITCH_SECONDS))
+
+
 class _Running:
     """A running server: its socket, thread and port."""
 
     def __init__(self, services: Services, host: str, port: int) -> None:
         give_back_large_blocks()
+        _switch_threads_often()
         self._socket = _listen(host, port)
         self.port: int = self._socket.getsockname()[1]
         config = uvicorn.Config(
             make_app(services),
-            http=partial(StrictProtocol, services.limits),  # type: ignore[arg-type] # makes one
+            http=Connection,
             ws="none",
             lifespan="off",
             log_config=None,
@@ -463,10 +407,12 @@ class _Running:
             log_level="critical",
             access_log=False,
             server_header=False,
+            proxy_headers=False,  # the edge middleware reads them
             timeout_graceful_shutdown=_GRACE_SECONDS,
-            timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+            timeout_keep_alive=ceil(services.limits.idle_seconds),
         )
-        self._server = StoppableServer(config)
+        connections = Connections(services.limits, services.budget)
+        self._server = _AcceptingServer(config, connections)
         sockets = {"sockets": [self._socket]}
         self.thread = threading.Thread(
             target=self._server.run, kwargs=sockets, name="LocalServer", daemon=True

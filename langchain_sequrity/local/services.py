@@ -9,6 +9,7 @@ from langchain_sequrity.local.answers import count_request
 from langchain_sequrity.local.backends import Backend
 from langchain_sequrity.local.configuration import Configuration
 from langchain_sequrity.local.dual_llm.prompts import PLANNER_PROMPT
+from langchain_sequrity.local.forwarded import Network
 from langchain_sequrity.local.limits import DEFAULTS, MemoryBudget, ServerLimits
 from langchain_sequrity.local.program_runs import PendingRuns, ProgramRunner
 from langchain_sequrity.local.sessions import Session, SessionStore
@@ -49,6 +50,7 @@ class Services:
         backend: What answers.
         api_keys: Allowed keys; `None` allows any key.
         hosts: Allowed names in a Host header; `None` allows any name.
+        trusted_proxies: Networks of proxies whose headers are believed.
         fidelity: Which fields of a request are honoured.
         on_request: Called once for each answered request, on the server's thread.
         limits: The limits of the server.
@@ -65,6 +67,7 @@ class Services:
     backend: Backend
     api_keys: Sequence[str] | None = field(default=None, repr=False)
     hosts: frozenset[str] | None = auth.LOOPBACK_NAMES
+    trusted_proxies: Sequence[Network] = ()
     fidelity: Fidelity = "full"
     on_request: Callable[[RequestRecord], None] | None = None
     limits: ServerLimits = DEFAULTS

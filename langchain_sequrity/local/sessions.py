@@ -133,7 +133,7 @@ class MemorySessions:
         max_session_bytes: int = DEFAULTS.session_bytes,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._shares = Shares(max_sessions, max_bytes)
+        self._shares = Shares[str](max_sessions, max_bytes)
         self._max_bytes = max_bytes
         self._max_session_bytes = max_session_bytes
         self._max_idle = max_idle

@@ -148,7 +148,7 @@ class Conversation(Sequence[BaseMessage]):
         new = [*map(StoredMessage.from_message, messages)]
         pairs = zip(self.stored, new, strict=False)
         common = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
-        stored = self.stored.first(common)
+        stored = self.stored.copy().first(common)
         stored.extend(new[common:])
         return type(self)(stored)
 

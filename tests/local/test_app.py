@@ -1,6 +1,7 @@
 """Routes, statuses and headers of the local server, over HTTP."""
 
 import asyncio
+import gzip
 import json
 import logging
 import re
@@ -16,9 +17,12 @@ import orjson
 import pytest
 from langchain_core.messages import AIMessageChunk
 
-from langchain_sequrity.local import MemorySessions, RequestRecord, ServerLimits
+from langchain_sequrity.errors import UsageError
+from langchain_sequrity.local import LocalServer, MemorySessions, RequestRecord, ServerLimits
 from langchain_sequrity.local.app import make_app
+from langchain_sequrity.local.auth import LOOPBACK_NAMES
 from langchain_sequrity.local.deterministic_model import DeterministicModel
+from langchain_sequrity.local.forwarded import networks, read_forwarded
 from langchain_sequrity.local.script import Script, ScriptBackend
 from langchain_sequrity.local.services import Services
 from langchain_sequrity.wire.routes import (
@@ -351,11 +355,96 @@ def test_json_is_recognised_with_parameters_and_in_any_case(api: Api, kind: str)
         "",
     ],
 )
-@pytest.mark.parametrize("path", ["/", "/health", CHAT])
+@pytest.mark.parametrize("path", ["/", CHAT])
 def test_a_host_header_with_another_host_is_421(api: Api, host: str, path: str) -> None:
     reply = api.request("GET", path, headers={"Host": host})
     assert reply.status_code == 421
-    assert detail(reply)
+    assert "serve --allowed-host" in detail(reply)
+
+
+def test_health_answers_a_probe_that_does_not_know_the_name_of_the_server(api: Api) -> None:
+    assert api.request("GET", "/health", headers={"Host": "10.1.2.3:80"}).status_code == 200
+
+
+def test_a_name_that_whoever_runs_the_server_allows_is_accepted_as_host(serve: Serve) -> None:
+    api = serve(allowed_hosts=["gateway.example", "[fd00::7]"])
+    for host in ("gateway.example", "Gateway.Example:443", "[fd00::7]:80", "localhost"):
+        assert api.request("GET", "/", headers={"Host": host}).status_code == 200
+    for host in ("other.example", "gateway.example.evil.example", "[fd00::8]"):
+        assert api.request("GET", "/", headers={"Host": host}).status_code == 421
+
+
+def test_a_server_that_others_can_reach_accepts_only_the_allowed_names_if_there_are_any() -> None:
+    exposed = LocalServer(host="192.0.2.1", api_keys=["k"], allowed_hosts=["gateway.example"])
+    assert exposed._services.hosts == frozenset({"gateway.example", *LOOPBACK_NAMES})
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ({"allowed_hosts": "gateway.example"}, "`allowed_hosts` must be a list"),
+        ({"allowed_hosts": ["http://gateway.example"]}, "names such as `gateway.example`"),
+        ({"trusted_proxies": "10.0.0.0/8"}, "`trusted_proxies` must be a list"),
+        ({"trusted_proxies": ["10.0.0.1/8"]}, "addresses or networks, such as `10.0.0.0/8`: 10.0"),
+        ({"trusted_proxies": ["proxy.example"]}, "addresses or networks"),
+    ],
+)
+def test_hosts_and_proxies_in_another_form_are_refused(options: Any, problem: str) -> None:
+    with pytest.raises(UsageError, match=problem):
+        LocalServer(**options)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"X-Forwarded-Host": "gateway.example"},
+        {"X-Forwarded-Host": "evil.example, gateway.example:443"},
+        {"Forwarded": 'for=192.0.2.9;host=evil.example, for="[::1]:4711";host="gateway.example"'},
+        {"X-Forwarded-Host": "gateway.example", "Forwarded": "host=evil.example"},
+    ],
+)
+def test_the_host_that_a_trusted_proxy_names_is_checked_and_that_of_others_is_ignored(
+    headers: dict[str, str], serve: Serve
+) -> None:
+    behind = serve(allowed_hosts=["gateway.example"], trusted_proxies=["127.0.0.0/8"])
+    apart = serve(allowed_hosts=["gateway.example"], trusted_proxies=["10.0.0.0/8"])
+    sent = {"Host": "upstream", **headers}
+    assert behind.request("GET", "/", headers=sent).status_code == 200
+    assert apart.request("GET", "/", headers=sent).status_code == 421
+    evil = {"Host": "localhost", "X-Forwarded-Host": "evil.example"}
+    assert behind.request("GET", "/", headers=evil).status_code == 421
+    assert apart.request("GET", "/", headers=evil).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("headers", "client"),
+    [
+        ({"x-forwarded-for": "192.0.2.9"}, "192.0.2.9"),
+        ({"x-forwarded-for": "203.0.113.1, 192.0.2.9:4711, 10.0.0.7"}, "192.0.2.9"),
+        ({"x-forwarded-for": "10.0.0.8, 10.0.0.7"}, "10.0.0.8"),
+        ({"x-forwarded-for": "a name"}, ""),
+        ({"x-forwarded-proto": "https"}, ""),
+        ({"forwarded": 'for="[2001:db8::1]:47011";proto=https'}, "2001:db8::1"),
+        ({"forwarded": "for=192.0.2.9, for=10.0.0.7"}, "192.0.2.9"),
+        ({"forwarded": "for=_hidden"}, ""),
+        ({"forwarded": "for=192.0.2.9, garbage"}, ""),
+        ({}, ""),
+    ],
+)
+def test_the_client_is_the_last_address_that_is_not_a_trusted_proxy(
+    headers: dict[str, str], client: str
+) -> None:
+    assert read_forwarded(headers, networks(["10.0.0.0/8"])).client == client
+
+
+@pytest.mark.parametrize("path", [CHAT, VALIDATE_HEADERS_PATH])
+def test_a_compressed_body_is_415_and_the_error_says_what_to_send(api: Api, path: str) -> None:
+    body = gzip.compress(orjson.dumps(BODY))
+    reply = api.post(path, content=body, headers={**JSON, "Content-Encoding": "gzip"})
+    assert reply.status_code == 415
+    assert "without `Content-Encoding`" in detail(reply)
+    plain = api.post(content=orjson.dumps(BODY), headers={**JSON, "Content-Encoding": "identity"})
+    assert plain.status_code == 200
 
 
 @pytest.mark.parametrize("host", ["localhost", "LOCALHOST:99", "127.0.0.1", "[::1]:8000", "[::1]"])

@@ -3,15 +3,17 @@
 import json
 import threading
 import time
+import tracemalloc
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 
 import httpx
 import pytest
 
-from langchain_sequrity.errors import InvalidRequest
-from langchain_sequrity.local import MemorySessions
+from langchain_sequrity.errors import InvalidRequest, RateLimited, ServerFailed
+from langchain_sequrity.local import MemorySessions, ServerLimits
 from langchain_sequrity.local.idempotency import Replies, ReplyCopy, StoredReply
 from langchain_sequrity.local.limits import DEFAULTS, Charge, MemoryBudget
 from tests.local.api import WAIT, Api, Gate, Speaker, detail, said, session_of, streamed_text
@@ -191,17 +193,6 @@ def test_a_stored_reply_is_dropped_after_its_maximal_age() -> None:
     assert replies.begin("k", "a") is None
 
 
-def test_expired_replies_leave_their_room_to_new_ones() -> None:
-    clock = Clock()
-    replies = Replies(clock=clock)
-    for number in range(DEFAULTS.replies + 2):
-        if number == DEFAULTS.replies:
-            clock.now = DEFAULTS.reply_seconds + 1
-        replies.begin(f"k{number}", "a")
-        replies.keep(f"k{number}", REPLY)
-    assert replies.begin(f"k{DEFAULTS.replies}", "a") is REPLY
-
-
 def test_a_slow_request_is_not_dropped() -> None:
     clock = Clock()
     replies = Replies(clock=clock)
@@ -213,16 +204,46 @@ def test_a_slow_request_is_not_dropped() -> None:
     assert replies.begin("k", "a") is REPLY
 
 
-def test_the_oldest_replies_are_dropped_if_there_are_too_many() -> None:
+def test_an_answered_request_is_remembered_whatever_other_requests_come() -> None:
     replies = Replies()
-    replies.begin("running", "a")
-    for i in range(DEFAULTS.replies + 10):
-        replies.begin(f"k{i}", "a")
-        replies.keep(f"k{i}", REPLY)
-    assert replies.begin("k0", "a") is None
-    assert replies.begin(f"k{DEFAULTS.replies + 9}", "a") is REPLY
-    with pytest.raises(InvalidRequest, match="still being answered"):
-        replies.begin("running", "a")
+    for number in range(20_000):
+        assert replies.begin(f"me:{number}", f"request {number}") is None
+        replies.keep(f"me:{number}", StoredReply({}, b"x" * 2_000))
+    for number in range(20_000):
+        with suppress(ServerFailed):  # its body was dropped
+            assert replies.begin(f"me:{number}", f"request {number}") is not None
+        with pytest.raises(InvalidRequest, match="used for another request"):
+            replies.begin(f"me:{number}", "another")
+
+
+def test_a_bearer_with_too_many_answered_requests_is_refused_and_others_are_not() -> None:
+    clock = Clock()
+    replies = Replies(ServerLimits(replies=80), clock)
+    replies.begin("me:running", "a")
+    for number in range(69):
+        replies.begin(f"me:{number}", "a")
+        replies.keep(f"me:{number}", REPLY)
+        clock.now += 1
+    with pytest.raises(RateLimited, match="`serve --limit replies=") as refused:
+        replies.begin("me:more", "a")
+    assert refused.value.retry_after == 590  # the first minute is remembered for ten
+    assert replies.begin("me:0", "a") is REPLY
+    assert replies.begin("you:0", "a") is None
+    clock.now += refused.value.retry_after + 1
+    assert replies.begin("me:more", "a") is None
+
+
+def test_an_answered_request_takes_at_most_150_bytes_while_it_is_remembered() -> None:
+    replies = Replies(ServerLimits(replies=140_000))
+    tracemalloc.start()
+    try:
+        for number in range(90_000):  # a dict has just grown
+            replies.begin(f"{number % 20}:{number}", f"request {number}")
+            replies.keep(f"{number % 20}:{number}", StoredReply({}, None))
+        size, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert size < 150 * 90_000
 
 
 def test_repr_of_a_stored_reply_does_not_show_its_text() -> None:

@@ -17,7 +17,6 @@ from langchain_core.messages import HumanMessage
 
 from langchain_sequrity.errors import SequrityError, ServerFailed, StatusError
 from langchain_sequrity.local import LocalServer, MemorySessions, Session
-from langchain_sequrity.local import server as server_module
 from langchain_sequrity.local.idempotency import Replies, StoredReply
 from langchain_sequrity.local.limits import DEFAULTS, Charge, MemoryBudget
 from langchain_sequrity.local.refusals import refuse
@@ -381,7 +380,7 @@ def test_only_a_stream_with_an_idempotency_key_needs_memory_for_a_copy(http: htt
 
 
 def test_the_client_closes_idle_connections_before_the_server_does() -> None:
-    assert server_module._KEEP_ALIVE_SECONDS > KEEPALIVE
+    assert DEFAULTS.idle_seconds > KEEPALIVE
 
 
 # What has gone
@@ -415,4 +414,5 @@ def test_sessions_and_replies_that_have_gone_leave_nothing_in_memory() -> None:
     now = DEFAULTS.reply_seconds + 1
     assert replies.begin("k", "digest") is None
     replies.end("k")
-    assert entries(store, store._shares, replies, replies._shares) == 0
+    assert entries(store, store._shares, replies, replies._shares, replies._answered) == 0
+    assert len(replies._answered) == 0
