@@ -239,9 +239,8 @@ def new(*, name: str) -> None:
         raise click.ClickException(plain(str(error))) from error
     click.echo(f"The key, for its client. It is not shown again:\n\n    {secret}\n")
     click.echo("Its table, for the configuration file:\n")
-    click.echo(
-        f"[[keys]]\nname = {json.dumps(api_key.name)}\ndigest = {json.dumps(api_key.digest)}"
-    )
+    name, digest = json.dumps(api_key.name), json.dumps(api_key.digest)
+    click.echo(f"[[keys]]\nname = {name}\ndigest = {digest}")
 
 
 @cli.command(

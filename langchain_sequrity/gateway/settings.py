@@ -26,6 +26,7 @@ from langchain_sequrity.headers import PolicyHeader, coerce
 from langchain_sequrity.local import ApiKey, ServerLimits
 from langchain_sequrity.local.model_table import ModelTable, TableRole
 from langchain_sequrity.sqrt import named
+from langchain_sequrity.suggestions import did_you_mean, nearest_name
 from langchain_sequrity.validation import error_sentence, join_path, unknown_names
 
 ENV_PREFIX = "SEQURITY_GATEWAY_"
@@ -320,8 +321,10 @@ def _check_environment(cls: type[GatewaySettings]) -> None:
     for name in prefixed:
         section = name.upper().split(_DELIMITER)[0]
         if section not in sections:
-            valid = ", ".join(f"`{valid}`" for valid in sections)
-            msg = f"The environment variable `{plain(name)}` sets nothing. It begins with {valid}."
+            near = nearest_name(section, sections)
+            valid = ", ".join(f"`{section}`" for section in sections)
+            advice = did_you_mean(near) if near else f"Known ones begin with {valid}."
+            msg = f"The environment variable `{plain(name)}` sets nothing. {advice}"
             raise UsageError(msg)
 
 

@@ -281,7 +281,7 @@ class KeySettings:
 
 def _check_addable(path: str, own: Any, value: Any) -> None:
     """Refuse a list that switches the key's elements off, or raises a threshold."""
-    if not own:
+    if not own or value is None:  # null keeps what the key has
         return
     if not value:
         _forbid("X-Features", path, "It would switch off what the key requires. Leave it out.")
