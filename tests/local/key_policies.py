@@ -17,7 +17,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 import httpx
 
@@ -132,7 +132,8 @@ class Case:
         return from_wire(ConfigHeader, self._random.choice(_WEAKENING if weakens else _HARMLESS))
 
     def _turns(self) -> list[list[PlannedCall]]:
-        sizes = self._random.choice(((1, 1, 1), (2, 1), (1, 2), (3,)))
+        choices: list[tuple[int, ...]] = [(1, 1, 1), (2, 1), (1, 2), (3,)]
+        sizes = self._random.choice(choices)
         if self.arch == "single-llm":
             sizes = (1,) * sum(sizes)
         return [[self._call(number) for number in range(size)] for size in sizes]
@@ -251,7 +252,7 @@ class Servers:
     def __init__(self) -> None:
         self._stack = ExitStack()
 
-    def __enter__(self) -> "Servers":
+    def __enter__(self) -> Self:
         http = self._stack.enter_context(httpx.Client(timeout=30, trust_env=False))
         options: dict[str, Any] = {"script": SCRIPT, "isolated_programs": False}
         keyed = self._stack.enter_context(LocalServer(**options, api_keys=["sq-first"]))
@@ -264,7 +265,7 @@ class Servers:
 
     def compare(self, case: Case, outcome: Outcome) -> None:
         """Compare the sessions of a case."""
-        features = FeaturesHeader(agent_arch=case.arch)
+        features = from_wire(FeaturesHeader, {"agent_arch": case.arch})
         key = ApiKey.of("sq-client", "client", policy=case.policy, features=features)
         self._keyed.server.replace_keys([key])
         of_client = {name: write_header(header) for name, header in case.client.items()}
