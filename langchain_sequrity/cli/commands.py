@@ -1,6 +1,9 @@
-"""The commands `serve`, `policy` and `conformance`, and their error messages."""
+"""The commands `serve`, `key`, `policy` and `conformance`, and their error messages."""
 
+import json
+import logging
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -28,6 +31,13 @@ def cli() -> None:
 
 
 @cli.command()
+@click.option(
+    "--config",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Configuration file, as TOML: models, keys, limits. docs/gateway.md describes it. On "
+    "SIGHUP its keys and policies are read again.",
+)
+@click.option("--check", is_flag=True, help="Check the file of --config, and say what would run.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option(
     "--port",
@@ -64,7 +74,8 @@ def cli() -> None:
     "api_keys",
     metavar="KEY",
     multiple=True,
-    help="A key that clients must send; may be repeated. Without it, any key is accepted, but only "
+    help="A key that clients must send; may be repeated. Other users of this machine can see it in "
+    "the list of processes; --api-key-file hides it. Without keys, any key is accepted, but only "
     "from this machine.",
 )
 @click.option(
@@ -84,6 +95,11 @@ def cli() -> None:
     "headers are believed; may be repeated.",
 )
 @click.option(
+    "--api-key-file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="A file with the keys that clients must send: one key in each line, or the digest of one.",
+)
+@click.option(
     "--isolated-programs/--no-isolated-programs",
     default=None,
     help="Run dual-LLM programs in worker processes with limits of time and memory, or in the "
@@ -97,8 +113,12 @@ def cli() -> None:
     help="A limit of the server, such as header_bytes=131072 or program.calls=50000; may be "
     "repeated. docs/local-server.md lists them.",
 )
+@click.pass_context
 def serve(
+    context: click.Context,
     *,
+    config: Path | None,
+    check: bool,
     host: str,
     port: int,
     script: Path | None,
@@ -111,6 +131,7 @@ def serve(
     api_keys: tuple[str, ...],
     allowed_hosts: tuple[str, ...],
     trusted_proxies: tuple[str, ...],
+    api_key_file: Path | None,
     isolated_programs: bool | None,
     limits: tuple[str, ...],
 ) -> None:
@@ -118,15 +139,23 @@ def serve(
 
     The server prints its URL, then a line for each request. Ctrl-C stops it.
     """
+    if config is not None:
+        _serve_file(context, config, check=check)
+        return
+    if check:
+        msg = "--check needs --config."
+        raise click.UsageError(msg)
     # These imports take a second, which other commands do not need.
     from langchain_sequrity.cli.serve import (  # noqa: PLC0415
-        chat_model,
+        keys_in,
         limits_by_name,
         print_request,
         serve_until_stopped,
     )
+    from langchain_sequrity.gateway.models import chat_model  # noqa: PLC0415
     from langchain_sequrity.local import LocalServer, Script  # noqa: PLC0415
-    from langchain_sequrity.local.server import is_exposed, is_key  # noqa: PLC0415
+    from langchain_sequrity.local.keys import is_key  # noqa: PLC0415
+    from langchain_sequrity.local.server import is_exposed  # noqa: PLC0415
 
     roles: dict[Role, str | None] = {"planner": planner, "reader": reader, "policy": policy_writer}
     try:
@@ -136,7 +165,8 @@ def serve(
                 "break in the key."
             )
             raise UsageError(msg)
-        if is_exposed(host) and not api_keys:
+        keys = [*api_keys, *(keys_in(api_key_file) if api_key_file is not None else ())]
+        if is_exposed(host) and not keys:
             msg = (
                 f"--host {host} accepts other machines, but no key is required. Use --api-key, or "
                 "remove --host."
@@ -150,7 +180,7 @@ def serve(
             host=host,
             port=port,
             fidelity=fidelity,
-            api_keys=list(api_keys) or None,
+            api_keys=keys or None,
             allowed_hosts=allowed_hosts,
             trusted_proxies=trusted_proxies,
             isolated_programs=isolated_programs,
@@ -162,12 +192,75 @@ def serve(
             ),
             on_request=partial(print_request, console),
         )
-        serve_until_stopped(server, console, with_keys=bool(api_keys))
+        serve_until_stopped(server, console, with_keys=bool(keys))
+    except (SequrityError, OSError) as error:
+        raise click.ClickException(plain(str(error), lines=True)) from error
+
+
+_WITH_FILE = frozenset({"config", "check", "host", "port"})
+
+
+def _serve_file(context: click.Context, config: Path, *, check: bool) -> None:
+    """Run the server of a configuration file, or only check the file."""
+    sources = {name: context.get_parameter_source(name) for name in context.params}
+    set_names = {
+        name for name, source in sources.items() if source is click.core.ParameterSource.COMMANDLINE
+    }
+    for parameter in context.command.params:
+        if parameter.name in set_names - _WITH_FILE:
+            option = parameter.opts[0]
+            msg = f"{option} and --config cannot be used together. Write it into the file."
+            raise click.UsageError(msg)
+    if find_spec("pydantic_settings") is None:
+        msg = '--config needs an extra: pip install "langchain-sequrity[gateway]"'
+        raise click.ClickException(msg)
+    from langchain_sequrity.cli.serve import print_request, serve_until_stopped  # noqa: PLC0415
+    from langchain_sequrity.gateway.server import Gateway  # noqa: PLC0415
+
+    console = Console()
+    try:
+        gateway = Gateway(
+            config,
+            host=context.params["host"] if "host" in set_names else None,
+            port=context.params["port"] if "port" in set_names else None,
+            on_request=partial(print_request, console),
+        )
+        if check:
+            for line in gateway.summary():
+                click.echo(plain(line))
+            return
+        logging.basicConfig(format="%(levelname)s %(name)s: %(message)s")
+        with_keys = bool(gateway.settings.keys)
+        serve_until_stopped(gateway.server, console, with_keys=with_keys, reload=gateway.reload)
     except (SequrityError, OSError) as error:
         raise click.ClickException(plain(str(error), lines=True)) from error
 
 
 cli.add_command(policy)
+
+
+@cli.group()
+def key() -> None:
+    """Keys of the clients of a local server."""
+
+
+@key.command()
+@click.option("--name", default="NAME", show_default=True, help="Its name, for the log.")
+def new(*, name: str) -> None:
+    """Make a random key. Print it once, and its table for the configuration file.
+
+    The table has only the key's digest. Nothing stores the key.
+    """
+    from langchain_sequrity.local import ApiKey  # noqa: PLC0415 - as above
+
+    try:
+        api_key, secret = ApiKey.new(name)
+    except SequrityError as error:
+        raise click.ClickException(plain(str(error))) from error
+    click.echo(f"The key, for its client. It is not shown again:\n\n    {secret}\n")
+    click.echo("Its table, for the configuration file:\n")
+    name, digest = json.dumps(api_key.name), json.dumps(api_key.digest)
+    click.echo(f"[[keys]]\nname = {name}\ndigest = {digest}")
 
 
 @cli.command(

@@ -1,74 +1,23 @@
-"""`serve`: a local server in the foreground, and the models that the command line names."""
+"""`serve`: a local server in the foreground, and what it prints."""
 
 import signal
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from langchain_core.language_models import BaseChatModel
 from rich.console import Console
 from rich.text import Text
 
 from langchain_sequrity.display import plain
 from langchain_sequrity.errors import UsageError
-from langchain_sequrity.local import LocalServer, RequestRecord
+from langchain_sequrity.local import ApiKey, LocalServer, RequestRecord
+from langchain_sequrity.local.keys import is_key
 
 if TYPE_CHECKING:
     from types import FrameType
-
-_SCHEMES = ("http://", "https://")
-_NO_KEY = "none"
-_NAMELESS = "default"
-
-
-def chat_model(name: str) -> BaseChatModel:
-    """Make a chat model from its name.
-
-    Args:
-        name: A name for LangChain's `init_chat_model`, such as `openai:gpt-5-mini`, with the key in
-            the environment; or model and address of a server with OpenAI's format and without a
-            key, such as llama.cpp or Ollama: `qwen@http://127.0.0.1:11434/v1`.
-
-    Returns:
-        The model.
-
-    Raises:
-        UsageError: If a package is missing, or the model cannot be made.
-    """
-    try:
-        from langchain.chat_models import init_chat_model  # noqa: PLC0415 - of an extra
-    except ImportError:
-        msg = f"`{name}` needs LangChain. Run `pip install 'langchain-sequrity[langchain]'`."
-        raise UsageError(msg) from None
-    options: dict[str, Any] = {"model": name}
-    before, sep, address = name.rpartition("@") if not name.startswith(_SCHEMES) else ("", "", name)
-    if address.startswith(_SCHEMES):
-        # The key in the environment belongs to its provider, and must not go to other addresses.
-        options = {
-            "model": before or _NAMELESS, "model_provider": "openai", "base_url": address,
-            "api_key": _NO_KEY,
-        }  # fmt: skip
-    elif sep or ":" not in name:
-        msg = (
-            f"`{name}` is not the name of a model. Write `provider:model`, such as "
-            "`openai:gpt-5-mini`, or `model@address`, such as `qwen@http://127.0.0.1:11434/v1`."
-        )
-        raise UsageError(msg)
-    try:
-        model: BaseChatModel = init_chat_model(**options)
-    except ImportError as error:
-        raise UsageError(str(error)) from None
-    except Exception as error:  # noqa: BLE001 - providers may raise anything
-        # The provider's text may contain values from the environment.
-        msg = (
-            f"The model `{name}` cannot be created (`{type(error).__name__}`). Check its name and "
-            "the provider's key in the environment."
-        )
-        raise UsageError(msg) from None
-    return model
-
 
 _PROGRAM = "program."
 
@@ -102,24 +51,70 @@ def limits_by_name(options: Iterable[str]) -> dict[str, Any]:
     return limits
 
 
+_DIGEST = "sha256:"
+
+
+def keys_in(file: Path) -> list[ApiKey]:
+    """Read the file of `--api-key-file`.
+
+    Args:
+        file: One key, or the digest of one, in each line. Empty lines and lines that begin with `#`
+            are ignored.
+
+    Raises:
+        UsageError: If it cannot be read, has no key, or a line is not a key. The message does not
+            show the line.
+    """
+    try:
+        lines = file.read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError):
+        msg = f"--api-key-file {file}: the file cannot be read as UTF-8 text."
+        raise UsageError(msg) from None
+    keys = []
+    for number, line in enumerate(map(str.strip, lines), 1):
+        if not line or line.startswith("#"):
+            continue
+        if not is_key(line):
+            msg = (
+                f"--api-key-file {file}, line {number}: expected one key, of printable ASCII "
+                "characters without spaces."
+            )
+            raise UsageError(msg)
+        name = f"line {number}"
+        is_digest = line.startswith(_DIGEST)
+        keys.append(ApiKey(name=name, digest=line) if is_digest else ApiKey.of(line, name))
+    if not keys:
+        msg = f"--api-key-file {file}: the file has no key."
+        raise UsageError(msg)
+    return keys
+
+
 _STOPS = (signal.SIGINT, signal.SIGTERM)
+_HANGUP = getattr(signal, "SIGHUP", None)  # Windows does not have it
 _MODEL_SHOWN = 60
 _FIRST_ERROR = 400
 
 
-def serve_until_stopped(server: LocalServer, console: Console, *, with_keys: bool) -> None:
+def serve_until_stopped(
+    server: LocalServer,
+    console: Console,
+    *,
+    with_keys: bool,
+    reload: Callable[[], object] | None = None,
+) -> None:
     """Serve until SIGINT or SIGTERM.
 
     Args:
         server: The server.
         console: Prints how to use it.
         with_keys: Whether it needs one of its keys, which are never printed.
+        reload: Called after SIGHUP.
 
     Raises:
         UsageError: If the server cannot listen on the address, or is open to others without keys.
     """
     key = ', api_key="one of the given keys"' if with_keys else ""
-    with _stop_signal() as stop, server:
+    with _signals(reload is not None) as signals, server:
         _print(
             console,
             Text(
@@ -128,8 +123,12 @@ def serve_until_stopped(server: LocalServer, console: Console, *, with_keys: boo
             ),
         )
         # Without a timeout, Ctrl-C has no effect on Windows.
-        while not stop.wait(timeout=1):
-            pass
+        while not signals.stop:
+            if signals.event.wait(timeout=1):
+                signals.event.clear()
+            if signals.reload and reload is not None:
+                signals.reload = False
+                reload()
     _print(console, Text("Stopped."))
 
 
@@ -145,17 +144,36 @@ def print_request(console: Console, record: RequestRecord) -> None:
     _print(console, line)
 
 
+class _Signals:
+    """What signals ask for.
+
+    Attributes:
+        stop: Whether the server is to stop.
+        reload: Whether the configuration is to be read again.
+        event: Set at each signal.
+    """
+
+    def __init__(self) -> None:
+        self.stop = self.reload = False
+        self.event = threading.Event()
+
+    def on_signal(self, number: int, _frame: "FrameType | None") -> None:
+        """Note what a signal asks for."""
+        if number == _HANGUP:
+            self.reload = True
+        else:
+            self.stop = True
+        self.event.set()
+
+
 @contextmanager
-def _stop_signal() -> Iterator[threading.Event]:
-    """An event that SIGINT and SIGTERM set. The previous handlers are restored at the end."""
-    stop = threading.Event()
-
-    def on_signal(_number: int, _frame: "FrameType | None") -> None:
-        stop.set()
-
-    before = {number: signal.signal(number, on_signal) for number in _STOPS}
+def _signals(reloads: bool) -> Iterator[_Signals]:  # noqa: FBT001 - private
+    """What signals ask for meanwhile. The previous handlers are restored at the end."""
+    signals = _Signals()
+    numbers = [*_STOPS, _HANGUP] if reloads and _HANGUP is not None else [*_STOPS]
+    before = {number: signal.signal(number, signals.on_signal) for number in numbers}
     try:
-        yield stop
+        yield signals
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -419,8 +419,11 @@ class PolicyHeader(Header):
 
         Args:
             denial: The denial. For combined policies its rule is found by its place; without a
-                place, by the rule's text or its doc comment, if only one policy has it.
+                place, by the rule's text or its doc comment, if only one policy has it. A denial
+            that already names a policy stays: it is that of the key on the server.
         """
+        if denial.policy is not None:
+            return denial
         compact, combination = self._compact(), self.combination
         position = None
         if compact is not None and denial.line is not None:

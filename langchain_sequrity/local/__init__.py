@@ -13,6 +13,7 @@ from langchain_sequrity.errors import MissingExtra
 from langchain_sequrity.lazy_imports import lazy_names
 
 if TYPE_CHECKING:
+    from langchain_sequrity.local.keys import ApiKey
     from langchain_sequrity.local.limits import ServerLimits
     from langchain_sequrity.local.script import Script
     from langchain_sequrity.local.server import LocalServer
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from langchain_sequrity.local.sessions import MemorySessions, Session, SessionStore
 
 __all__ = [
+    "ApiKey",
     "LocalServer",
     "MemorySessions",
     "RequestRecord",
@@ -33,6 +35,7 @@ __all__ = [
 _find, __dir__ = lazy_names(
     __name__,
     {
+        "keys": "ApiKey",
         "limits": "ServerLimits",
         "script": "Script",
         "server": "LocalServer",

@@ -5,11 +5,11 @@ Pages in a browser can send requests to loopback addresses. So the server refuse
 requests).
 """
 
-import hmac
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 
 from langchain_sequrity.errors import UsageError
+from langchain_sequrity.local.keys import ApiKey, Keyring
 from langchain_sequrity.local.refusals import how_to_raise, refuse
 
 LOOPBACK_NAMES = frozenset({"127.0.0.1", "localhost", "::1"})
@@ -91,28 +91,27 @@ def _host_name(host: str) -> str:
     return (match["ipv6"] or match["name"]) if match else ""
 
 
-def bearer(headers: Mapping[str, str], keys: Sequence[str] | None) -> str:
+def bearer(headers: Mapping[str, str], keys: Keyring) -> tuple[str, ApiKey]:
     """Return the bearer's key.
 
     Args:
         headers: The request's headers, by lower-case name.
-        keys: Allowed keys; `None` allows any key.
+        keys: The keys of the server.
 
     Returns:
-        The key.
+        The key as it was sent, and what the server knows of it.
 
     Raises:
         StatusError: 401 if it is missing or wrong.
     """
     scheme, _, token = headers.get("authorization", "").partition(" ")
-    key = token.strip() if scheme.lower() == "bearer" else ""
-    if not key:
+    secret = token.strip() if scheme.lower() == "bearer" else ""
+    if not secret:
         refuse(401, "Send your key as `Authorization: Bearer <key>`.")
-    # All keys are compared, so that the time reveals nothing.
-    matches = [hmac.compare_digest(key.encode(), allowed.encode()) for allowed in keys or ()]
-    if keys is not None and not any(matches):
+    key = keys.find(secret)
+    if key is None:
         refuse(401, "The key is unknown. Check it.")
-    return key
+    return secret, key
 
 
 def check_content_type(headers: Mapping[str, str]) -> None:

@@ -20,6 +20,7 @@ from langchain_sequrity.headers import (
 from langchain_sequrity.headers.policy import BranchingMetaPolicy, Presets, engine_presets
 from langchain_sequrity.labels import ALL, Labels
 from langchain_sequrity.local.interpreter.machine import MayBranch
+from langchain_sequrity.local.key_settings import KeySettings
 from langchain_sequrity.local.refusals import refuse
 from langchain_sequrity.local.screening import Screen
 from langchain_sequrity.owned_cache import owned_cache
@@ -66,22 +67,31 @@ class Configuration:
     max_output_tokens: Mapping[str, int]
 
 
-def configure(headers: Mapping[str, str], endpoint_type: str) -> Configuration:
+def configure(
+    headers: Mapping[str, str],
+    endpoint_type: str,
+    settings: KeySettings | None = None,
+    bearer: str = "",
+) -> Configuration:
     """Read the headers of a session.
 
     Args:
         headers: `x-features`, `x-policy` and `x-config` of the session.
         endpoint_type: First segment of the path; `lang-graph` is always dual-LLM.
+        settings: The settings of its key.
+        bearer: Digest of its bearer. Configurations are not shared between bearers: otherwise the
+            time of a request would tell whether somebody else has just used its policy.
 
     Returns:
         The configuration; the same object for the same headers.
 
     Raises:
-        StatusError: 400 for an invalid policy, 501 for a feature that this server does not have.
+        StatusError: 400 for an invalid policy, 403 for headers that would weaken the settings of
+            the key, 501 for a feature that this server does not have.
             It never ignores a policy that it cannot enforce.
     """
     texts = (headers.get("x-features"), headers.get("x-policy"), headers.get("x-config"))
-    return _configured(*texts, endpoint_type == "lang-graph")
+    return _configured(*texts, endpoint_type == "lang-graph", settings, bearer)
 
 
 @owned_cache(maxsize=_REMEMBERED)
@@ -90,11 +100,18 @@ def _configured(
     policy_text: str | None,
     config_text: str | None,
     always_dual: bool,  # noqa: FBT001 - part of the cache key
+    settings: KeySettings | None,
+    _bearer: str,
 ) -> Configuration:
     features = read_header(FeaturesHeader, features_text) if features_text else FeaturesHeader()
     policy = read_header(PolicyHeader, policy_text) if policy_text else PolicyHeader()
-    config = read_header(ConfigHeader, config_text) if config_text else None
-    fsm = (config and config.fsm) or FsmConfig()
+    config = read_header(ConfigHeader, config_text) if config_text else ConfigHeader()
+    compile_combined = None
+    if settings is not None:
+        features = settings.with_client_features(features)
+        config = settings.with_client_config(config)
+        policy, compile_combined = settings.with_client_policy(policy)
+    fsm = config.fsm or FsmConfig()
     if policy.codes and policy.codes.language == "cedar":
         _not_supported("policies in Cedar (`codes.language`)")
     if policy.auto_gen:
@@ -105,8 +122,12 @@ def _configured(
     code = (policy.codes and policy.codes.code) or ""
     branching = presets.branching_meta_policy if policy.mode == "custom" and dual_llm else None
     screen = Screen.from_features(features)
-    prompt = config and config.prompt
-    engine, internal_tools = _engine(code, presets_of_engine), _internal_tools(fsm)
+    prompt = config.prompt
+    if compile_combined is None:
+        engine = _engine(code, presets_of_engine)
+    else:
+        engine = compile_combined(dual_llm=dual_llm)
+    internal_tools = _internal_tools(fsm)
     return Configuration(
         dual_llm=dual_llm,
         engine=engine,
@@ -117,7 +138,7 @@ def _configured(
         tests_labels=engine.tests_labels or branching is not None or "set_policy" in internal_tools,
         fsm=fsm,
         planner=(prompt and prompt.pllm) or PlannerPrompt(),
-        response=(config and config.response_format) or ResponseFormatConfig(),
+        response=config.response_format or ResponseFormatConfig(),
         internal_tools=internal_tools,
         cached=tuple(map(Pattern, fsm.force_to_cache or ())),
         max_output_tokens=_output_limits(config),
@@ -153,8 +174,8 @@ def _internal_tools(fsm: FsmConfig) -> tuple[str, ...]:
     return tuple(name for name in INTERNAL_TOOLS if name in fsm.enabled_internal_tools)
 
 
-def _output_limits(config: ConfigHeader | None) -> dict[str, int]:
-    llm = config.llm if config else None
+def _output_limits(config: ConfigHeader) -> dict[str, int]:
+    llm = config.llm
     slots = {"planner": llm.pllm, "quarantined": llm.qllm} if llm else {}
     return {
         role: slot.max_completion_tokens

@@ -4,7 +4,6 @@ import logging
 import sys
 from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, suppress
-from threading import Semaphore
 from typing import Any, TypeVar
 
 from starlette.requests import Request
@@ -21,8 +20,9 @@ from langchain_sequrity.local.idempotency import (
     digest_of,
     idempotency_key,
 )
+from langchain_sequrity.local.model_table import refuse_model, usable_models
 from langchain_sequrity.local.policy_writer import write_policy
-from langchain_sequrity.local.refusals import how_to_raise, refuse
+from langchain_sequrity.local.refusals import refuse
 from langchain_sequrity.local.services import Services
 from langchain_sequrity.local.sessions import bearer_digest
 from langchain_sequrity.local.threads import ReusedThreads
@@ -51,18 +51,18 @@ class Endpoints:
         self._services = services
         self._limits = services.limits
         self._replies = Replies(self._limits)
-        self._free_turns = Semaphore(self._limits.turns_at_once)
         # Turns have their own threads, so a slow backend delays nobody else.
         self._threads = ReusedThreads("turn", most_idle=_MOST_IDLE)
 
     async def post(self, route: Route, request: Request) -> Response:
         """Check and read a request; answer it from memory if it is repeated, or else in threads."""
         headers, charge = request.scope["by_name"], request.scope["charge"]
-        bearer = charge.owner = bearer_digest(auth.bearer(headers, self._services.api_keys))
+        secret, api_key = auth.bearer(headers, self._services.keys)
+        bearer = charge.owner = bearer_digest(secret)
         auth.check_content_type(headers)
         limit = "policy_body_bytes" if route in POLICY_ROUTES else "body_bytes"
         body = await http.read_body(request.stream(), headers, charge, self._limits, limit=limit)
-        incoming = IncomingRequest(route, bearer, headers, body, charge)
+        incoming = IncomingRequest(route, bearer, api_key, headers, body, charge)
         cache_owner.set(bearer)
         facts = request.scope["facts"]
         key = idempotency_key(incoming)
@@ -73,14 +73,8 @@ class Endpoints:
             return Response(repeated.body, headers=repeated.headers)
         with ExitStack() as at_end:
             at_end.callback(self._replies.end, key)
-            if not self._free_turns.acquire(blocking=False):
-                refuse(
-                    429,
-                    f"{self._limits.turns_at_once} turns are running at once. Try again. "
-                    f"{how_to_raise('turns_at_once')}",
-                    retry_after=1,
-                )
-            at_end.callback(self._free_turns.release)
+            most_turns = self._limits.turns_at_once
+            at_end.callback(self._services.usage.begin_turn(incoming.bearer, api_key, most_turns))
             if route.suffix in FORMATS:
                 response = await self._chat(incoming, facts, key, at_end)
             else:
@@ -185,6 +179,7 @@ def _count_tokens(incoming: IncomingRequest, services: Services, facts: Facts) -
         body.setdefault("max_tokens", sys.maxsize)  # which only an answer needs
     session_headers.read_headers(incoming.headers)
     request = FORMATS["messages"].read_request(body)
+    services.check_models([request.model], incoming.key)
     facts.update(model=request.model, summary="token count")
     return {"input_tokens": services.count_tokens(request)}
 
@@ -200,9 +195,11 @@ def _write_policy(incoming: IncomingRequest, services: Services, facts: Facts) -
             f"`{incoming.route.path}` takes the type {names}, got `{request.variant}`. Use the "
             "path of the type's own provider.",
         )
+    services.check_models([request.model], incoming.key)
     facts.update(model=request.model)
     most_bytes = services.limits.answer_bytes
-    backend = BoundedBackend(services.backend, incoming.charge, most_bytes)
+    counted = services.usage.counted(services.backend, incoming.key)
+    backend = BoundedBackend(counted, incoming.charge, most_bytes)
     reply = write_policy(request, backend)
     facts["summary"] = "policy"
     return write_reply(reply)
@@ -216,21 +213,32 @@ class ModelsEndpoint:
     """
 
     def __init__(self, services: Services) -> None:
-        self._api_keys = services.api_keys
-        self._models = {name: _model(name, roles) for name, roles in services.models.items()}
+        self._services = services
 
     async def list(self, request: Request) -> Response:
-        """All models, on one page."""
-        auth.bearer(request.scope["by_name"], self._api_keys)
-        models = [*self._models.values()]
+        """All models that the key may use, on one page."""
+        models = [*self._models_for(request).values()]
         return json_response({"object": "list", "data": models, "has_more": False})
+
+    def _models_for(self, request: Request) -> dict[str, Any]:
+        services = self._services
+        _, key = auth.bearer(request.scope["by_name"], services.keys)
+        listed = services.models if services.has_model_table else None
+        names = usable_models(listed, key.models)
+        return {
+            name: _model(name, services.models.get(name, ("chat",)))
+            for name in (services.models if names is None else names)
+        }
 
     async def retrieve(self, request: Request) -> Response:
         """One model; 404 for another name."""
-        auth.bearer(request.scope["by_name"], self._api_keys)
-        model = self._models.get(request.path_params["model"])
+        models = self._models_for(request)
+        name = request.path_params["model"]
+        model = models.get(name)
+        if model is None and self._services.has_model_table:
+            refuse_model(name, models)
         if model is None:
-            names = ", ".join(f"`{name}`" for name in self._models)
+            names = ", ".join(f"`{name}`" for name in models)
             refuse(
                 404,
                 f"This server has no model of this name. It has {names}. A chat may name any "

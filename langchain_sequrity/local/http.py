@@ -10,6 +10,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from langchain_sequrity.errors import StatusError
+from langchain_sequrity.local.keys import ApiKey
 from langchain_sequrity.local.limits import DEPTH, Charge, ServerLimits
 from langchain_sequrity.local.refusals import how_to_raise, refuse
 from langchain_sequrity.sizes import of_json
@@ -108,6 +109,7 @@ class IncomingRequest:
     Attributes:
         route: Its row of the route table.
         bearer: Digest of its bearer.
+        key: The bearer's key.
         headers: Its headers, by lower-case name.
         body: The received body, until it is parsed.
         charge: The memory that it uses.
@@ -115,6 +117,7 @@ class IncomingRequest:
 
     route: Route
     bearer: str
+    key: ApiKey
     headers: Mapping[str, str] = field(repr=False)
     body: bytearray = field(repr=False)
     charge: Charge = field(repr=False)

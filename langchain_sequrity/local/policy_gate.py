@@ -226,7 +226,9 @@ def _reason(reason: Reason) -> dict[str, Any]:
         "enforcement_level": reason.strength,
         "certain": reason.certain,
     }
-    if reason.at is not None:
+    if reason.policy is not None:  # the key's: the client does not have its text
+        written["policy"] = reason.policy
+    elif reason.at is not None:
         written["policy_line"], written["policy_column"] = reason.at
     if reason.doubt:
         written["in_doubt_because"] = reason.doubt
@@ -250,4 +252,5 @@ def denial_message(checked: GatedCall) -> str:
     doubt = "" if denial.certain else f", in doubt{because}"
     reason = denial.reason or f"Its rule is `{plain(denial.rule or '', limit=200)}`"
     sentence = f"Tool call to '{denial.tool}' is denied by argument checking policies{doubt}."
-    return f"{sentence} {plain(reason).removesuffix('.')}."
+    policy = f" The policy of the key decided: `{denial.policy}`." if denial.policy else ""
+    return f"{sentence} {plain(reason).removesuffix('.')}.{policy}"

@@ -23,16 +23,19 @@ from langchain_sequrity.local.connections import Connection, Connections
 from langchain_sequrity.local.deterministic_model import DeterministicModel
 from langchain_sequrity.local.dual_llm.prompts import PLANNER_PROMPT, check_planner_prompt
 from langchain_sequrity.local.forwarded import networks
+from langchain_sequrity.local.keys import ApiKey, Keyring, is_key
 from langchain_sequrity.local.limits import (
     DEFAULTS,
     MemoryBudget,
     ServerLimits,
     give_back_large_blocks,
 )
+from langchain_sequrity.local.model_table import ModelTable, TableRole
 from langchain_sequrity.local.program_runs import PendingRuns, ProgramRunner
 from langchain_sequrity.local.script import Script, ScriptBackend
 from langchain_sequrity.local.services import Fidelity, RequestRecord, Services
 from langchain_sequrity.local.sessions import MemorySessions, SessionStore
+from langchain_sequrity.wire.exchange import ChatRequest
 
 _HIGHEST_PORT = 65_535
 _GRACE_SECONDS = 1  # for unfinished replies when the server stops; uvicorn needs whole seconds
@@ -50,8 +53,11 @@ class LocalServer:
             reads data for them, `policy` writes policies.
         script: Rules that answer first: a `Script`, a path to a YAML or JSON file, or a list of
             rules.
-        api_keys: Allowed keys. By default every non-empty key is allowed, and the server listens on
-            loopback addresses only.
+        model_table: Models by the name that clients send, instead of `model` and `models`: for each
+            name, chat models by role (`chat`, `planner`, `reader`, `policy`). Other names are
+            refused.
+        api_keys: Allowed keys: texts, or `ApiKey` objects with limits and settings. By default
+            every non-empty key is allowed, and the server listens on loopback addresses only.
         host: Address to listen on.
         port: Port, or 0 for a free one.
         fidelity: `"full"` honours every field of the OpenAI format. `"documented"` honours only
@@ -100,7 +106,8 @@ class LocalServer:
         script: "Script | str | Path | Iterable[Mapping[str, Any]] | None" = None,
         *,
         models: Mapping[Role, BaseChatModel] | None = None,
-        api_keys: Sequence[str] | None = None,
+        model_table: Mapping[str, Mapping[TableRole, BaseChatModel]] | None = None,
+        api_keys: Sequence[str | ApiKey] | None = None,
         host: str = "127.0.0.1",
         port: int = 0,
         fidelity: Fidelity = "full",
@@ -115,6 +122,7 @@ class LocalServer:
     ) -> None:
         _check(host, port, api_keys, fidelity, isolated_programs)
         limits = ServerLimits.from_mapping(limits)
+        table = None if model_table is None else _table(model_table, model, models)
         self.sessions: SessionStore = _sessions(limits) if store is None else store
         if store is not None:
             _check_has_no_limits_of_sessions(limits)
@@ -122,10 +130,11 @@ class LocalServer:
         self._port = port
         self._services = Services(
             store=self.sessions,
-            backend=_backend(model, models or {}, script),
-            models=_names(model, models or {}, script),
-            count_tokens=ModelBackend(model).count_tokens if model else count_request,
-            api_keys=api_keys,
+            backend=_backend(table or model, models or {}, script),
+            models=table.names if table else _names(model, models or {}, script),
+            has_model_table=table is not None,
+            count_tokens=_token_counter(table or model),
+            keys=Keyring(api_keys),
             hosts=_hosts(host, allowed_hosts),
             trusted_proxies=networks(trusted_proxies),
             fidelity=fidelity,
@@ -170,6 +179,24 @@ class LocalServer:
             self._services.runs.close()
             self._services.programs.close()
 
+    def replace_keys(self, api_keys: Sequence[str | ApiKey]) -> None:
+        """Use other keys from now on. No session ends.
+
+        A key that is not in the list is refused from the next request on. Running sessions keep
+        the settings of their key with which they began.
+
+        Args:
+            api_keys: All keys, as for the constructor.
+
+        Raises:
+            UsageError: If the list is empty, or a key is invalid. The old keys then stay.
+        """
+        if not api_keys:
+            msg = "Without keys the server would accept every key. Give at least one key."
+            raise UsageError(msg)
+        _check_keys(api_keys)
+        self._services.keys.replace(api_keys)
+
     def wait(self, timeout: float | None = None) -> None:
         """Wait until the server has stopped, at most `timeout` seconds."""
         if self._running is not None:
@@ -192,7 +219,7 @@ class LocalServer:
 def _check(
     host: str,
     port: object,
-    api_keys: Sequence[str] | None,
+    api_keys: Sequence[str | ApiKey] | None,
     fidelity: str,
     isolated_programs: object,
 ) -> None:
@@ -211,10 +238,14 @@ def _check(
     if type(port) is not int or not 0 <= port <= _HIGHEST_PORT:
         msg = f"`port` must be a number from 0 to 65535, where 0 means any free port; got {port!r}."
         raise UsageError(msg)
+    _check_keys(api_keys or ())
+
+
+def _check_keys(api_keys: Sequence[str | ApiKey]) -> None:
     if isinstance(api_keys, str):
         msg = "`api_keys` must be a list of keys; got a text. Write `[…]` around it."
         raise UsageError(msg)
-    if not all(map(is_key, api_keys or ())):
+    if not all(isinstance(key, ApiKey) or is_key(key) for key in api_keys):
         msg = "A key in `api_keys` has characters other than printable ASCII without spaces."
         raise UsageError(msg)
 
@@ -253,19 +284,27 @@ def is_exposed(host: str) -> bool:
     return host not in LOOPBACK_NAMES
 
 
-def is_key(key: object) -> bool:
-    """Whether a client can send this as a key."""
-    if not isinstance(key, str):
-        return False
-    return bool(key) and key.isascii() and key.isprintable() and " " not in key
+def _table(
+    model_table: Mapping[str, Mapping[TableRole, BaseChatModel]], *others: object
+) -> ModelTable:
+    if any(others):
+        msg = "`model_table` replaces `model` and `models`. Give only one of them."
+        raise UsageError(msg)
+    return ModelTable(model_table)
+
+
+def _token_counter(model: BaseChatModel | ModelTable | None) -> Callable[[ChatRequest], int]:
+    if isinstance(model, ModelTable):
+        return model.count_tokens
+    return ModelBackend(model).count_tokens if model else count_request
 
 
 def _backend(
-    model: BaseChatModel | None,
+    model: BaseChatModel | ModelTable | None,
     models: Mapping[Role, BaseChatModel],
     script: Script | str | Path | Iterable[Mapping[str, Any]] | None,
 ) -> Backend:
-    if model is not None and not isinstance(model, BaseChatModel):
+    if model is not None and not isinstance(model, BaseChatModel | ModelTable):
         msg = f"`model` must be a LangChain chat model; got {model!r}. Omit it for the default."
         raise UsageError(msg)
     if not isinstance(models, Mapping) or not models.keys() <= set(get_args(Role)):
@@ -278,7 +317,9 @@ def _backend(
             got = type(role_model).__name__
             msg = f"`models[{role!r}]` must be a LangChain chat model; got `{got}`."
             raise UsageError(msg)
-    backend: Backend = DeterministicModel() if model is None else ModelBackend(model)
+    backend: Backend = DeterministicModel()
+    if model is not None:
+        backend = model if isinstance(model, ModelTable) else ModelBackend(model)
     if models:
         backend = RoleBackend({role: ModelBackend(m) for role, m in models.items()}, backend)
     if script is None:

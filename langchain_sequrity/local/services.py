@@ -1,6 +1,6 @@
 """What the endpoints of a server share: backend, sessions, programs, limits; inputs of a turn."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -10,7 +10,10 @@ from langchain_sequrity.local.backends import Backend
 from langchain_sequrity.local.configuration import Configuration
 from langchain_sequrity.local.dual_llm.prompts import PLANNER_PROMPT
 from langchain_sequrity.local.forwarded import Network
+from langchain_sequrity.local.key_usage import KeyUsage
+from langchain_sequrity.local.keys import ApiKey, Keyring
 from langchain_sequrity.local.limits import DEFAULTS, MemoryBudget, ServerLimits
+from langchain_sequrity.local.model_table import check_models
 from langchain_sequrity.local.program_runs import PendingRuns, ProgramRunner
 from langchain_sequrity.local.sessions import Session, SessionStore
 from langchain_sequrity.wire.exchange import ChatRequest
@@ -48,7 +51,8 @@ class Services:
     Attributes:
         store: Where sessions live.
         backend: What answers.
-        api_keys: Allowed keys; `None` allows any key.
+        keys: The keys of the clients.
+        usage: What each key uses.
         hosts: Allowed names in a Host header; `None` allows any name.
         trusted_proxies: Networks of proxies whose headers are believed.
         fidelity: Which fields of a request are honoured.
@@ -60,12 +64,14 @@ class Services:
         runs: The programs that wait for tool results.
         budget: The memory that all requests share.
         models: The roles of each model that answers, by the model's name.
+        has_model_table: Whether clients may send only these names.
         count_tokens: Counts the input tokens of a request.
     """
 
     store: SessionStore
     backend: Backend
-    api_keys: Sequence[str] | None = field(default=None, repr=False)
+    keys: Keyring = field(default_factory=Keyring)
+    usage: KeyUsage = field(default_factory=KeyUsage)
     hosts: frozenset[str] | None = auth.LOOPBACK_NAMES
     trusted_proxies: Sequence[Network] = ()
     fidelity: Fidelity = "full"
@@ -77,7 +83,12 @@ class Services:
     runs: PendingRuns = field(default_factory=lambda: PendingRuns(DEFAULTS.live_programs))
     budget: MemoryBudget = field(default_factory=MemoryBudget)
     models: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    has_model_table: bool = False
     count_tokens: Callable[[ChatRequest], int] = count_request
+
+    def check_models(self, names: Iterable[str], key: ApiKey) -> None:
+        """Refuse names of models that the server does not list, or that the key may not use."""
+        check_models(names, self.models if self.has_model_table else None, key.models)
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,8 +46,6 @@ def apply_headers(session: Session, headers: Mapping[str, str], *, new: bool) ->
     config = sent.get("x-config")
     if new:
         session.headers = written
-        fsm = config.fsm if isinstance(config, ConfigHeader) else None
-        session.max_turns = fsm.max_n_turns if fsm else None
         return written
     stored = session.headers
     if isinstance(config, ConfigHeader) and _adds_policy(config, stored.get("x-config")):

@@ -19,6 +19,7 @@ from itertools import takewhile
 from typing import NoReturn, Protocol
 
 from langchain_sequrity.local.growing import IncrementalSize
+from langchain_sequrity.local.key_settings import KeySettings
 from langchain_sequrity.local.limits import DEFAULTS, Shares
 from langchain_sequrity.local.refusals import how_to_raise, refuse
 from langchain_sequrity.local.stored_messages import Conversation
@@ -42,6 +43,7 @@ class Session:
         place: The path on which it was started; all its requests use this path.
         id: A random id in the form of a UUID.
         headers: X-Features, X-Policy and X-Config of the first request, in normal form.
+        settings: The settings of its key when it began; a change of the key does not change them.
         messages: The conversation so far, including the last reply. In dual-LLM sessions without
             system messages, which belong to single requests.
         turns: Number of ended turns.
@@ -55,6 +57,7 @@ class Session:
     place: str
     id: str = field(default_factory=lambda: str(uuid.uuid4()))
     headers: dict[str, str] = field(default_factory=dict)
+    settings: KeySettings | None = None
     messages: Conversation = field(default_factory=Conversation)
     turns: int = 0
     calls: int = 0

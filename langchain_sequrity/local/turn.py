@@ -63,7 +63,8 @@ class ChatTurn:
 
     def __init__(self, incoming: IncomingRequest, services: Services) -> None:
         most_bytes = services.limits.answer_bytes
-        backend = BoundedBackend(services.backend, incoming.charge, most_bytes)
+        counted = services.usage.counted(services.backend, incoming.key)
+        backend = BoundedBackend(counted, incoming.charge, most_bytes)
         self._services = replace(services, backend=backend)
         self.charge = incoming.charge
         self._store = services.store
@@ -71,6 +72,8 @@ class ChatTurn:
         self._format = FORMATS[incoming.route.suffix]
         body = charged_body(incoming)
         request = self._format.read_request(self._documented_fields(body))
+        services.check_models([request.model], incoming.key)
+        self._key = incoming.key
         self._count = _reply_count(request)
         session_ids = _named_sessions(request, incoming.headers.get("x-session-id"))
         self.session = self._open_session(incoming, session_ids)
@@ -83,7 +86,9 @@ class ChatTurn:
             )
             self._check_previous(request)
             services.runs.drop_unknown(services.store.find)
-            self._answer = self._new_answer(request, incoming.route.endpoint_type)
+            self._answer = self._new_answer(
+                request, incoming.route.endpoint_type, is_new=not session_ids
+            )
         except BaseException:
             self.close()
             raise
@@ -107,16 +112,21 @@ class ChatTurn:
         path = incoming.route.path
         session = resume_session(self._store, session_ids, bearer=incoming.bearer, path=path)
         if session is None:
-            session = Session(incoming.bearer, path)
+            session = Session(incoming.bearer, path, settings=incoming.key.settings)
             self._store.acquire(session.id)
         # A working copy: a request that fails changes nothing (`docs/behaviour.md`, T2).
         return replace(session)
 
-    def _new_answer(self, request: ChatRequest, endpoint_type: str) -> ChatAnswer:
+    def _new_answer(self, request: ChatRequest, endpoint_type: str, *, is_new: bool) -> ChatAnswer:
+        session = self.session
+        configuration = configure(self._headers, endpoint_type, session.settings, session.bearer)
+        if is_new:
+            session.max_turns = configuration.fsm.max_n_turns
+        self._services.check_models(configuration.fsm.pllm_candidate_models or (), self._key)
         inputs = TurnInputs(
             request,
-            self.session,
-            configure(self._headers, endpoint_type),
+            session,
+            configuration,
             self._services,
             endpoint_type,
             self._new_call_id,

@@ -394,6 +394,7 @@ def read_check(entry: Any) -> Denial | None:
         column=_first_of_type(int, first.get("policy_column")),
         reason=_first_of_type(str, first.get("reason"), first.get("checker_description")),
         doubt=_first_of_type(str, first.get("in_doubt_because")),
+        policy=_first_of_type(str, first.get("policy")),
         arguments=arguments,
         labels=labels,
     )

@@ -10,8 +10,8 @@ from langchain_core.outputs import ChatGeneration, ChatResult
 from langchain_openai import ChatOpenAI
 
 from langchain_sequrity import ChatSequrity, PolicyGenTool
-from langchain_sequrity.cli.serve import chat_model
 from langchain_sequrity.errors import UsageError
+from langchain_sequrity.gateway.models import chat_model
 from langchain_sequrity.local import LocalServer
 from tests.local.dual_llm.conversation import DUAL, SCHEMA
 

@@ -4,6 +4,12 @@
 URLs, files and personal data in texts; `topics` scores texts for the deterministic model.
 """
 
-from langchain_sequrity.local.screening.screen import Ask, Detection, Screen, ScreenedValue
+from langchain_sequrity.local.screening.screen import (
+    Ask,
+    Detection,
+    Screen,
+    ScreenedValue,
+    threshold_of,
+)
 
-__all__ = ["Ask", "Detection", "Screen", "ScreenedValue"]
+__all__ = ["Ask", "Detection", "Screen", "ScreenedValue", "threshold_of"]

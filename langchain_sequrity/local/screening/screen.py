@@ -330,7 +330,7 @@ class Screen:
         features = features or FeaturesHeader()
         thresholds: dict[str, float] = {}
         for classifier in features.content_classifiers or ():
-            threshold = _threshold(classifier)
+            threshold = threshold_of(classifier)
             thresholds[classifier.name] = min(threshold, thresholds.get(classifier.name, 1.0))
         blockers = {blocker.name for blocker in features.content_blockers or ()}
         rules = [rule for rule in (FILE_BLOCKER, URL_BLOCKER) if rule.name in blockers]
@@ -378,7 +378,8 @@ class Screen:
         return ScreenedValue(redacted, tuple(redaction.findings))
 
 
-def _threshold(classifier: Classifier) -> float:
+def threshold_of(classifier: Classifier) -> float:
+    """The score from which a classifier acts, by its mode or its threshold."""
     threshold = MODES["normal"] if classifier.threshold is None else classifier.threshold
     if classifier.mode is None:
         return threshold

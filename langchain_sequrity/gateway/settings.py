@@ -1,0 +1,364 @@
+"""The configuration file of a gateway: TOML, with environment variables over it.
+
+Secrets are never in the file: it names environment variables and files that hold them, and has
+digests of the clients' keys.
+"""
+
+import os
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args
+
+from langchain_core.language_models import BaseChatModel
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+)
+
+from langchain_sequrity.display import plain
+from langchain_sequrity.errors import PolicySyntaxError, UsageError
+from langchain_sequrity.gateway.models import chat_model
+from langchain_sequrity.headers import PolicyHeader, coerce
+from langchain_sequrity.local import ApiKey, ServerLimits
+from langchain_sequrity.local.model_table import ModelTable, TableRole
+from langchain_sequrity.sqrt import named
+from langchain_sequrity.suggestions import did_you_mean, nearest_name
+from langchain_sequrity.validation import error_sentence, join_path, unknown_names
+
+ENV_PREFIX = "SEQURITY_GATEWAY_"
+_DELIMITER = "__"
+
+
+class Section(BaseModel):
+    """A table of the file. An unknown name is an error that suggests the nearest known one."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    _where: ClassVar[str] = ""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known_names_only(cls, data: Any) -> Any:
+        _check_names(data, cls, cls._where)
+        return data
+
+
+def _check_names(data: Any, cls: type[BaseModel], where: str) -> None:
+    if isinstance(data, Mapping):
+        unknown = [name for name in data if name not in cls.model_fields]
+        if unknown:
+            fields = {name: name for name in cls.model_fields}
+            raise unknown_names(unknown, where, fields, fields)
+
+
+class ServerSettings(Section):
+    """`[server]`: where it listens, and what it is made with."""
+
+    _where: ClassVar[str] = "`[server]`"
+
+    host: str = "127.0.0.1"
+    """Address to listen on. Beyond this machine, at least one key is required."""
+    port: Annotated[int, Field(ge=0, le=65_535)] = 8787
+    """Port to listen on; 0 chooses a free port."""
+    fidelity: Literal["full", "documented"] = "full"
+    """`full` honours every field of the formats, `documented` those that the service documents."""
+    isolated_programs: bool | None = None
+    """Whether dual-LLM programs run in worker processes. By default they do if the machine can
+    start them."""
+    planner_prompt: Path | None = None
+    """File with a template of the planner's prompt."""
+    script: Path | None = None
+    """File with scripted answers, used before the models."""
+
+
+class KeyedModel(Section):
+    """A model with the place of its provider's key."""
+
+    _where: ClassVar[str] = "a model"
+
+    model: str
+    """`provider:model`, such as `openai:gpt-5-mini`; or `model@address`."""
+    key_env: str | None = None
+    """Environment variable with the provider's key."""
+    key_file: Path | None = None
+    """File with the provider's key."""
+
+
+class ModelSettings(Section):
+    """`[models.NAME]`: what answers to clients that send this name.
+
+    Each role is a text, or a table with `model` and `key_env` or `key_file` of its own.
+    """
+
+    _where: ClassVar[str] = "a table of `[models]`"
+
+    model: str | KeyedModel | None = None
+    """Model of chats, and of the roles below that are not set."""
+    planner: str | KeyedModel | None = None
+    """Model that writes programs."""
+    reader: str | KeyedModel | None = None
+    """Model that reads data."""
+    policy_writer: str | KeyedModel | None = None
+    """Model that writes policies."""
+    key_env: str | None = None
+    """Environment variable with the provider's key. Without it and `key_file`, the provider's usual
+    variable is read, such as `OPENAI_API_KEY`."""
+    key_file: Path | None = None
+    """File with the provider's key."""
+
+
+class KeySection(Section):
+    """`[[keys]]`: a key of a client. `langchain-sequrity key new` prints one with its digest."""
+
+    _where: ClassVar[str] = "a table of `[[keys]]`"
+
+    name: str
+    """Name for the log and for errors."""
+    digest: str
+    """`sha256:` and the SHA-256 of the key."""
+    models: list[str] | None = None
+    """Names of models that it may use; by default all."""
+    requests_per_minute: int | None = None
+    """Requests in any minute."""
+    tokens_per_minute: int | None = None
+    """Tokens of prompts and answers in any minute."""
+    turns_at_once: int | None = None
+    """Turns that run at once."""
+    policy: str | dict[str, Any] | None = None
+    """Its policy: SQRT text, or a table with the fields of `X-Policy`."""
+    policy_file: Path | None = None
+    """File with its policy in SQRT; it can also have a table `policy` without `codes`."""
+    features: dict[str, Any] | None = None
+    """The fields of `X-Features`. With a policy, `agent_arch` is required."""
+    config: dict[str, Any] | None = None
+    """The fields of `X-Config`."""
+
+
+class GatewaySettings(BaseSettings):
+    """The whole file. Relative paths in it start at its folder."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=ENV_PREFIX, env_nested_delimiter=_DELIMITER, extra="forbid", frozen=True
+    )
+
+    server: ServerSettings = ServerSettings()
+    """Where it listens, and what it is made with."""
+    limits: dict[str, Any] = {}
+    """The names of `ServerLimits`, and a table `program` with those of programs."""
+    models: dict[str, ModelSettings] = {}
+    """What answers, by the name that clients send. Without any, a deterministic model answers."""
+    keys: list[KeySection] = []
+    """The keys of clients. Without any, every key is accepted, but only from this machine."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Environment variables come before the file, whose values are given as arguments."""
+        del settings_cls, dotenv_settings, file_secret_settings
+        return env_settings, init_settings
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known_names_only(cls, data: Any) -> Any:
+        _check_names(data, cls, "the file")
+        return data
+
+    @classmethod
+    def read(cls, file: Path) -> Self:
+        """Read a file and the environment.
+
+        Raises:
+            UsageError: If something is wrong; it names the file and the place in it.
+        """
+        try:
+            data = tomllib.loads(file.read_text("utf-8"))
+            _check_environment(cls)
+            return cls(**data)
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            problem = f"It is not TOML: {error}."
+        except OSError as error:
+            problem = f"It cannot be read: {error.strerror}."
+        except ValidationError as error:
+            problem = " ".join(_sentences(error))
+        except SettingsError as error:
+            problem = f"An environment variable is not valid JSON: {error}."
+        except UsageError as error:
+            problem = str(error)
+        msg = f"{file}: {plain(problem)}"
+        raise UsageError(msg) from None
+
+    def server_limits(self) -> ServerLimits:
+        """The limits.
+
+        Raises:
+            UsageError: For an unknown name or an invalid value.
+        """
+        return ServerLimits.from_mapping(_numbers(self.limits))
+
+    def api_keys(self, folder: Path) -> list[ApiKey]:
+        """The keys, with their policies compiled.
+
+        Args:
+            folder: Where relative paths start.
+
+        Raises:
+            UsageError: If one is invalid. The message names it.
+        """
+        keys = [_api_key(section, folder) for section in self.keys]
+        if self.models:
+            for key in keys:
+                for name in sorted(set(key.models or ()) - set(self.models)):
+                    msg = f"The key `{key.name}` may use the model `{name}`, which is not listed."
+                    raise UsageError(msg)
+        return keys
+
+    def model_table(self, folder: Path) -> dict[str, dict[TableRole, BaseChatModel]] | None:
+        """The models, or `None` if the file has none.
+
+        Args:
+            folder: Where relative paths start.
+
+        Raises:
+            UsageError: If one cannot be made.
+        """
+        if not self.models:
+            return None
+        table = {name: _chat_models(name, entry, folder) for name, entry in self.models.items()}
+        ModelTable(table)  # checks the names
+        return table
+
+
+_ROLES: Mapping[str, TableRole] = {
+    "model": "chat", "planner": "planner", "reader": "reader", "policy_writer": "policy",
+}  # fmt: skip
+
+
+def _chat_models(name: str, entry: ModelSettings, folder: Path) -> dict[TableRole, BaseChatModel]:
+    models: dict[TableRole, BaseChatModel] = {}
+    for field, role in _ROLES.items():
+        value = getattr(entry, field)
+        if value is None:
+            continue
+        where = f"`models.{name}.{field}`"
+        keyed = KeyedModel(model=value) if isinstance(value, str) else value
+        source = keyed if keyed.key_env or keyed.key_file else entry
+        try:
+            models[role] = chat_model(keyed.model, _provider_key(source, folder))
+        except UsageError as error:
+            msg = f"{where}: {error}"
+            raise UsageError(msg) from None
+    return models
+
+
+def _provider_key(source: KeyedModel | ModelSettings, folder: Path) -> str | None:
+    """The provider's key. Errors never show it."""
+    if source.key_env and source.key_file:
+        msg = "`key_env` and `key_file` are both set. Keep one of them."
+        raise UsageError(msg)
+    if source.key_env:
+        key = os.environ.get(source.key_env, "").strip()
+        if not key:
+            msg = f"The environment variable `{source.key_env}` of `key_env` is not set."
+            raise UsageError(msg)
+        return key
+    if source.key_file:
+        key = _read(folder / source.key_file, "key_file").strip()
+        if not key:
+            msg = f"The file `{source.key_file}` of `key_file` is empty."
+            raise UsageError(msg)
+        return key
+    return None
+
+
+def _api_key(section: KeySection, folder: Path) -> ApiKey:
+    fields = section.model_dump(exclude={"policy", "policy_file"})
+    try:
+        return ApiKey(**fields, policy=_policy(section, folder))
+    except UsageError as error:
+        text = str(error)
+        named_text = text if f"`{section.name}`" in text else f"The key `{section.name}`: {text}"
+        raise UsageError(named_text) from None
+
+
+def _policy(section: KeySection, folder: Path) -> Any:
+    settings = section.policy
+    if section.policy_file is None:
+        return settings
+    if isinstance(settings, str) or (settings and "codes" in settings):
+        msg = "`policy` and `policy_file` both have a text. Keep one of them."
+        raise UsageError(msg)
+    text = _read(folder / section.policy_file, "policy_file")
+    try:
+        header = coerce(PolicyHeader, {**(settings or {}), "codes": text})
+    except PolicySyntaxError as error:
+        msg = f"`{section.policy_file}`: {error}"
+        raise UsageError(msg) from None
+    return coerce(PolicyHeader, named(plain(section.policy_file.name, limit=60), header))
+
+
+def _read(file: Path, field: str) -> str:
+    try:
+        return file.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not UTF-8"
+        msg = f"The file `{file}` of `{field}` cannot be read: {reason}."
+        raise UsageError(msg) from None
+
+
+def _check_environment(cls: type[GatewaySettings]) -> None:
+    """Refuse variables with the prefix that set nothing: they are misspelt."""
+    prefixed = [name for name in os.environ if name.upper().startswith(ENV_PREFIX)]
+    sections = {f"{ENV_PREFIX}{name.upper()}": name for name in cls.model_fields}
+    for name in prefixed:
+        section = name.upper().split(_DELIMITER)[0]
+        if section not in sections:
+            near = nearest_name(section, sections)
+            valid = ", ".join(f"`{section}`" for section in sections)
+            advice = did_you_mean(near) if near else f"Known ones begin with {valid}."
+            msg = f"The environment variable `{plain(name)}` sets nothing. {advice}"
+            raise UsageError(msg)
+
+
+def _numbers(limits: Mapping[str, Any]) -> dict[str, Any]:
+    """Limits with the texts of environment variables as numbers."""
+    return {
+        name: _numbers(value) if isinstance(value, Mapping) else _number(value)
+        for name, value in limits.items()
+    }
+
+
+def _number(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    try:
+        return int(value)
+    except ValueError:
+        pass
+    try:
+        return float(value)
+    except ValueError:
+        return value  # the check of the limit names it
+
+
+def _sentences(error: ValidationError) -> Iterator[str]:
+    for problem in error.errors(include_url=False):
+        path = ""
+        for key in _place(problem["loc"]):
+            path = join_path(path, key)
+        sentence = error_sentence(problem)
+        yield f"`{path}`: {sentence}" if path else sentence
+
+
+def _place(location: Sequence[str | int]) -> Iterator[str | int]:
+    """The names of a place, without those of pydantic for the members of a union."""
+    unions = {"str", *(cls.__name__ for cls in get_args(str | KeyedModel) if cls is not str)}
+    return (key for key in location if key not in unions and not str(key).startswith("dict["))
