@@ -1,6 +1,5 @@
 """The commands `serve`, `policy` and `conformance`, and their error messages."""
 
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -81,6 +80,48 @@ def cli() -> None:
     help="A limit of the server, such as header_bytes=131072 or program.calls=50000; may be "
     "repeated. docs/local-server.md lists them.",
 )
+@click.option(
+    "--log-format",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="A line for each request: as text, or as JSON.",
+)
+@click.option(
+    "--audit-log",
+    metavar="FILE",
+    type=click.Path(dir_okay=False),
+    help="Append a line of JSON for each checked call to FILE. A call is refused if its line "
+    "cannot be written. `policy simulate --calls FILE` tries a policy on them.",
+)
+@click.option(
+    "--audit-arguments",
+    type=click.Choice(["cut", "hash", "none"]),
+    default="cut",
+    show_default=True,
+    help="In the audit log, cut long arguments, write only digests, or leave arguments out.",
+)
+@click.option(
+    "--audit-fsync",
+    is_flag=True,
+    help="Wait for the disk before an audited call is let through.",
+)
+@click.option(
+    "--metrics",
+    type=click.Choice(["loopback", "key", "off"]),
+    default="loopback",
+    show_default=True,
+    help="Who may read /metrics: this machine and whoever has a key, only whoever has a key, or "
+    "nobody.",
+)
+@click.option(
+    "--grace",
+    metavar="SECONDS",
+    type=click.FloatRange(0),
+    default=30,
+    show_default=True,
+    help="How long turns under way may take to end when the server is stopped.",
+)
 def serve(
     *,
     host: str,
@@ -95,19 +136,26 @@ def serve(
     api_keys: tuple[str, ...],
     isolated_programs: bool | None,
     limits: tuple[str, ...],
+    log_format: Literal["text", "json"],
+    audit_log: str | None,
+    audit_arguments: Literal["cut", "hash", "none"],
+    audit_fsync: bool,
+    metrics: Literal["loopback", "key", "off"],
+    grace: float,
 ) -> None:
     """Run a local server with the REST API of the service.
 
-    The server prints its URL, then a line for each request. Ctrl-C stops it.
+    The server prints its URL, then a line for each request. Ctrl-C or SIGTERM stops it when its
+    turns have ended; a second one stops it at once.
     """
     # These imports take a second, which other commands do not need.
+    from langchain_sequrity.cli.log import ServerLog  # noqa: PLC0415
     from langchain_sequrity.cli.serve import (  # noqa: PLC0415
         chat_model,
         limits_by_name,
-        print_request,
         serve_until_stopped,
     )
-    from langchain_sequrity.local import LocalServer, Script  # noqa: PLC0415
+    from langchain_sequrity.local import AuditLog, LocalServer, Script  # noqa: PLC0415
     from langchain_sequrity.local.server import is_exposed, is_key  # noqa: PLC0415
 
     roles: dict[Role, str | None] = {"planner": planner, "reader": reader, "policy": policy_writer}
@@ -124,7 +172,7 @@ def serve(
                 "remove --host."
             )
             raise UsageError(msg)
-        console = Console()
+        log = ServerLog(Console(), log_format)
         server = LocalServer(
             None if model is None else chat_model(model),
             None if script is None else Script.from_file(script),
@@ -140,9 +188,13 @@ def serve(
                 if planner_prompt is None
                 else planner_prompt.read_text("utf-8")
             ),
-            on_request=partial(print_request, console),
+            on_request=log.add,
+            audit_log=audit_log
+            and AuditLog(path=audit_log, arguments=audit_arguments, fsync=audit_fsync),
+            metrics=metrics,
+            log_drops=lambda: log.queue.drops,
         )
-        serve_until_stopped(server, console, with_keys=bool(api_keys))
+        serve_until_stopped(server, log, with_keys=bool(api_keys), grace=grace)
     except (SequrityError, OSError) as error:
         raise click.ClickException(plain(str(error), lines=True)) from error
 

@@ -4,16 +4,14 @@ import signal
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.language_models import BaseChatModel
-from rich.console import Console
-from rich.text import Text
 
+from langchain_sequrity.cli.log import ServerLog
 from langchain_sequrity.display import plain
 from langchain_sequrity.errors import UsageError
-from langchain_sequrity.local import LocalServer, RequestRecord
+from langchain_sequrity.local import LocalServer
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -103,54 +101,51 @@ def limits_by_name(options: Iterable[str]) -> dict[str, Any]:
 
 
 _STOPS = (signal.SIGINT, signal.SIGTERM)
-_MODEL_SHOWN = 60
-_FIRST_ERROR = 400
 
 
-def serve_until_stopped(server: LocalServer, console: Console, *, with_keys: bool) -> None:
-    """Serve until SIGINT or SIGTERM.
+def serve_until_stopped(
+    server: LocalServer, log: ServerLog, *, with_keys: bool, grace: float
+) -> None:
+    """Serve until SIGINT or SIGTERM; turns under way may end. A second signal ends at once.
 
     Args:
         server: The server.
-        console: Prints how to use it.
+        log: Prints how to use it, and what happens.
         with_keys: Whether it needs one of its keys, which are never printed.
+        grace: Seconds that turns under way have when it stops.
 
     Raises:
         UsageError: If the server cannot listen on the address, or is open to others without keys.
     """
     key = ', api_key="one of the given keys"' if with_keys else ""
-    with _stop_signal() as stop, server:
-        _print(
-            console,
-            Text(
+    with log.running(), _stop_signals(server) as stop:
+        server.start()
+        try:
+            log.add(
                 f"Serving on {server.base_url} (Ctrl-C to stop). Point a model at it:\n"
                 f'    ChatSequrity("any/model", base_url="{server.base_url}"{key})\n'
-            ),
-        )
-        # Without a timeout, Ctrl-C has no effect on Windows.
-        while not stop.wait(timeout=1):
-            pass
-    _print(console, Text("Stopped."))
-
-
-def print_request(console: Console, record: RequestRecord) -> None:
-    """Print a line for a request."""
-    is_error = record.status >= _FIRST_ERROR
-    now = datetime.now().astimezone().strftime("%H:%M:%S")
-    line = Text(f"{now} {plain(record.method)} {plain(record.path)} ")
-    line.append(str(record.status), style="red" if is_error else "green")
-    line.append(f" {record.milliseconds:.0f} ms")
-    details = (plain(record.model, limit=_MODEL_SHOWN), record.session, plain(record.summary))
-    line.append("".join(f"  {detail}" for detail in details if detail))
-    _print(console, line)
+            )
+            # Without a timeout, Ctrl-C has no effect on Windows.
+            while not stop.wait(timeout=1):
+                pass
+            if server.is_busy:
+                log.add(f"Stopping: turns under way have {grace:g} s. A second signal ends them.")
+        finally:
+            server.stop(grace)
+        log.add("Stopped.")
 
 
 @contextmanager
-def _stop_signal() -> Iterator[threading.Event]:
-    """An event that SIGINT and SIGTERM set. The previous handlers are restored at the end."""
+def _stop_signals(server: LocalServer) -> Iterator[threading.Event]:
+    """An event that SIGINT and SIGTERM set; the next one ends the server's turns.
+
+    The previous handlers are restored at the end.
+    """
     stop = threading.Event()
 
     def on_signal(_number: int, _frame: "FrameType | None") -> None:
+        if stop.is_set():
+            server.stop(0)
         stop.set()
 
     before = {number: signal.signal(number, on_signal) for number in _STOPS}
@@ -159,8 +154,3 @@ def _stop_signal() -> Iterator[threading.Event]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _print(console: Console, text: Text) -> None:
-    # No line is wrapped, even on a narrow terminal.
-    console.print(text, soft_wrap=True)

@@ -9,9 +9,11 @@ request would begin.
 """
 
 import asyncio
+import math
 import re
 import socket
 import threading
+import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
@@ -27,6 +29,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.local.answers import count_request
 from langchain_sequrity.local.app import make_app
+from langchain_sequrity.local.audit import AuditLog
 from langchain_sequrity.local.auth import LOOPBACK_NAMES
 from langchain_sequrity.local.backends import Backend, ModelBackend, Role, RoleBackend
 from langchain_sequrity.local.deterministic_model import DeterministicModel
@@ -37,10 +40,13 @@ from langchain_sequrity.local.limits import (
     ServerLimits,
     give_back_large_blocks,
 )
+from langchain_sequrity.local.observed_calls import ObservedBackend
+from langchain_sequrity.local.observers import RequestRecord
+from langchain_sequrity.local.operations import MetricsAccess, operate
 from langchain_sequrity.local.program_runs import PendingRuns, ProgramRunner
 from langchain_sequrity.local.refusals import how_to_raise
 from langchain_sequrity.local.script import Script, ScriptBackend
-from langchain_sequrity.local.services import Fidelity, RequestRecord, Services
+from langchain_sequrity.local.services import Fidelity, Services
 from langchain_sequrity.local.sessions import MemorySessions, SessionStore
 
 _NOT_HTTP = "The request is not valid HTTP/1.1."
@@ -146,8 +152,10 @@ class StrictProtocol(H11Protocol):
 
 
 _HIGHEST_PORT = 65_535
-_GRACE_SECONDS = 1  # for unfinished replies when the server stops; uvicorn needs whole seconds
-_STOP_SECONDS = 2.5
+_GRACE_SECONDS = 1.0  # for unfinished replies when the server stops
+_LAST_WORDS_SECONDS = 0.5  # for the 503 of cancelled requests
+_LOOK_SECONDS = 0.02
+_STOP_SECONDS = 1.5
 # A request is lost if it arrives while the server closes its idle connection. So clients must close
 # idle connections first: our client after 55 s, others after 60 s at most.
 _KEEP_ALIVE_SECONDS = 75
@@ -182,6 +190,12 @@ class LocalServer:
             tests; `docs/security.md`, rule 2, lists what this does not protect against.
         limits: Limits of requests, sessions and programs: `ServerLimits`, or a mapping of their
             names to numbers, such as `{"session_bytes": 64 * 2**20, "program": {"calls": 50_000}}`.
+        audit_log: Where a line of JSON is written for each checked call: an `AuditLog`, or its
+            path. A call is refused if its line cannot be written.
+        metrics: Who may read `/metrics`, which needs the extra `gateway`: with `"loopback"`
+            requests from this machine that no proxy has passed on, and others with a key; with
+            `"key"` only those with a key; with `"off"` nobody.
+        log_drops: Returns how many entries of a log were dropped, for the metrics.
 
     Attributes:
         PLANNER_PROMPT: The default of `planner_prompt`, with all placeholders.
@@ -218,6 +232,9 @@ class LocalServer:
         planner_prompt: str = PLANNER_PROMPT,
         isolated_programs: bool | None = None,
         limits: ServerLimits | Mapping[str, Any] | None = None,
+        audit_log: AuditLog | str | Path | None = None,
+        metrics: MetricsAccess = "loopback",
+        log_drops: Callable[[], int] | None = None,
     ) -> None:
         _check(host, port, api_keys, fidelity, isolated_programs)
         limits = ServerLimits.from_mapping(limits)
@@ -226,21 +243,31 @@ class LocalServer:
             _check_has_no_limits_of_sessions(limits)
         self._host = host
         self._port = port
+        budget, programs = (
+            MemoryBudget(limits.requests_bytes),
+            ProgramRunner(isolated=isolated_programs, limits=limits.program),
+        )
+        operated = operate(
+            self.sessions, budget, programs, on_request=on_request, audit_log=audit_log,
+            metrics=metrics, log_drops=log_drops,
+        )  # fmt: skip
+        self._audit = operated.audit
         self._services = Services(
             store=self.sessions,
-            backend=_backend(model, models or {}, script),
+            backend=ObservedBackend(_backend(model, models or {}, script), operated.observers),
             models=_names(model, models or {}, script),
             count_tokens=ModelBackend(model).count_tokens if model else count_request,
             api_keys=api_keys,
             hosts=LOOPBACK_NAMES if host in LOOPBACK_NAMES else None,
             fidelity=fidelity,
-            on_request=on_request,
+            observers=operated.observers,
+            operation=operated.operation,
             replacing_tools=frozenset(replacing_tools),
             planner_prompt=check_planner_prompt(planner_prompt),
             limits=limits,
-            programs=ProgramRunner(isolated=isolated_programs, limits=limits.program),
+            programs=programs,
             runs=PendingRuns(limits.live_programs),
-            budget=MemoryBudget(limits.requests_bytes),
+            budget=budget,
         )
         self._running: _Running | None = None
 
@@ -260,20 +287,49 @@ class LocalServer:
             UsageError: If it cannot listen on the address, or cannot start required workers.
         """
         if self._running is None:
-            self._services.programs.open()
-            self._running = _Running(self._services, self._host, self._port)
+            if self._audit is not None:
+                self._audit.open()
+            self._services.operation.is_draining = False
+            try:
+                self._services.programs.open()
+                self._running = _Running(self._services, self._host, self._port)
+            except BaseException:
+                self._close()
+                raise
         return self
 
-    def stop(self) -> None:
-        """Stop the server and free its port within three seconds; open streams are cut off.
+    @property
+    def is_busy(self) -> bool:
+        """Whether requests are under way."""
+        return self._running is not None and self._running.is_busy
 
-        Does nothing if the server is stopped.
+    def stop(self, grace: float = _GRACE_SECONDS) -> None:
+        """Stop the server and free its port; does nothing if it is stopped.
+
+        It accepts no connections any more, and closes those that are idle. Requests under way may
+        end; `/ready` answers 503 to them. Those that have not ended after `grace` get 503, and
+        their streams are cut off.
+
+        Args:
+            grace: Seconds until then. A call while another one waits shortens its time, and returns
+                at once.
         """
-        running, self._running = self._running, None
-        if running is not None:
-            running.stop()
-            self._services.runs.close()
-            self._services.programs.close()
+        running = self._running
+        if running is None:
+            return
+        if running.is_stopping:
+            running.shorten(grace)
+            return
+        self._services.operation.is_draining = True
+        running.stop(grace)
+        self._running = None
+        self._close()
+
+    def _close(self) -> None:
+        self._services.runs.close()
+        self._services.programs.close()
+        if self._audit is not None:
+            self._audit.close()
 
     def wait(self, timeout: float | None = None) -> None:
         """Wait until the server has stopped, at most `timeout` seconds."""
@@ -418,13 +474,23 @@ class StoppableServer(uvicorn.Server):
         super().__init__(config)
         self._stop_event = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._ends_at = math.inf
 
-    def stop(self) -> None:
-        """Stop, from any thread; does not wait for the end."""
+    def stop(self, grace: float = _GRACE_SECONDS) -> None:
+        """Stop, from any thread; does not wait for the end.
+
+        Args:
+            grace: Seconds for requests under way.
+        """
+        self._ends_at = time.monotonic() + grace
         self.should_exit = True
         if self._loop is not None:
             with suppress(RuntimeError):  # it has ended meanwhile
                 self._loop.call_soon_threadsafe(self._stop_event.set)
+
+    def shorten(self, grace: float) -> None:
+        """Leave requests less time, from any thread."""
+        self._ends_at = min(self._ends_at, time.monotonic() + grace)
 
     async def main_loop(self) -> None:
         """Look once a second, or when `stop` is called."""
@@ -434,16 +500,25 @@ class StoppableServer(uvicorn.Server):
                 await asyncio.wait_for(self._stop_event.wait(), 1)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Close idle connections at once; only for unfinished replies, wait as uvicorn does."""
+        """Close idle connections at once, and wait for requests under way."""
         for server in self.servers:
             server.close()
+        for listener in sockets or ():
+            listener.close()
         for connection in [*self.server_state.connections]:
             connection.shutdown()
         await asyncio.sleep(0)  # the event loop closes them
-        if self.server_state.connections or self.server_state.tasks:
-            await super().shutdown(sockets)
-        else:
-            await self.lifespan.shutdown()
+        state = self.server_state
+        # uvicorn has no event for the end of its tasks.
+        while (state.connections or state.tasks) and time.monotonic() < self._ends_at:  # noqa: ASYNC110
+            await asyncio.sleep(_LOOK_SECONDS)
+        for task in [*state.tasks]:
+            task.cancel()
+        # Cancelled requests still answer with 503.
+        end = time.monotonic() + _LAST_WORDS_SECONDS
+        while (state.connections or state.tasks) and time.monotonic() < end:  # noqa: ASYNC110
+            await asyncio.sleep(_LOOK_SECONDS)
+        await self.lifespan.shutdown()
 
 
 class _Running:
@@ -451,6 +526,7 @@ class _Running:
 
     def __init__(self, services: Services, host: str, port: int) -> None:
         give_back_large_blocks()
+        self.is_stopping = False
         self._socket = _listen(host, port)
         self.port: int = self._socket.getsockname()[1]
         config = uvicorn.Config(
@@ -463,7 +539,6 @@ class _Running:
             log_level="critical",
             access_log=False,
             server_header=False,
-            timeout_graceful_shutdown=_GRACE_SECONDS,
             timeout_keep_alive=_KEEP_ALIVE_SECONDS,
         )
         self._server = StoppableServer(config)
@@ -474,11 +549,19 @@ class _Running:
         # The socket already accepts: requests wait in its queue until the event loop runs.
         self.thread.start()
 
-    def stop(self) -> None:
-        self._server.stop()
+    @property
+    def is_busy(self) -> bool:
+        return bool(self._server.server_state.tasks)
+
+    def stop(self, grace: float) -> None:
+        self.is_stopping = True
+        self._server.stop(grace)
         # A backend that is still answering cannot be interrupted; its thread ends with its answer.
-        self.thread.join(_STOP_SECONDS)
+        self.thread.join(grace + _STOP_SECONDS)
         self._socket.close()
+
+    def shorten(self, grace: float) -> None:
+        self._server.shorten(grace)
 
 
 def _listen(host: str, port: int) -> socket.socket:
