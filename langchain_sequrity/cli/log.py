@@ -114,7 +114,7 @@ def _writer(file: IO[str]) -> Callable[[str], None]:
     try:
         descriptor = file.fileno()
     except OSError:  # of a file in memory
-        return lambda text: print(text, end="", file=file, flush=True)  # noqa: T201 - the log
+        return lambda text: print(text, end="", file=file, flush=True)
 
     def write(text: str) -> None:
         data = memoryview(text.encode(getattr(file, "encoding", None) or "utf-8", "replace"))

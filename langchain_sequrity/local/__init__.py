@@ -5,7 +5,8 @@ Needs the extra `local`: `pip install "langchain-sequrity[local]"`.
 `server` runs `app`; `endpoints` admit requests; `turn` answers a chat in its session (`sessions`,
 `session_headers`) with the architecture of `agent_arch`: `single_llm` or `dual_llm`. `policy_gate`
 checks each tool call. `backends`, `script` and `deterministic_model` are the models behind it.
-What happens goes to `observers`: `audit` and `metrics`; `operations` answers about the server itself.
+What happens goes to `observers`, such as `audit` and `metrics`; `operations` answers about the
+server itself.
 """
 
 from typing import TYPE_CHECKING, Any

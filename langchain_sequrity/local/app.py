@@ -23,9 +23,9 @@ from langchain_sequrity.local import auth, http
 from langchain_sequrity.local.endpoints import Endpoints, ModelsEndpoint
 from langchain_sequrity.local.http import error_response, json_response, problem_response
 from langchain_sequrity.local.limits import Charge, ServerLimits
-from langchain_sequrity.local.refusals import refuse
 from langchain_sequrity.local.observers import CurrentRequest, RequestRecord, current_request
 from langchain_sequrity.local.operations import FOR_ANY_HOST, operation_paths
+from langchain_sequrity.local.refusals import refuse
 from langchain_sequrity.local.services import Services
 from langchain_sequrity.local.session_headers import HEADER_TYPES
 from langchain_sequrity.local.trace_context import request_span
