@@ -107,19 +107,7 @@ class EdgeMiddleware:
         self, scope: Scope, receive: Receive, send: Send, request: CurrentRequest
     ) -> None:
         began = time.perf_counter()
-        facts, trace = request.facts, request.trace
-
-        async def send_with_id(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                facts["status"] = message["status"]
-                added = [(b"x-request-id", request.id.encode())]
-                if trace is not None and trace.is_continued:
-                    added.append((b"traceresponse", trace.parent.encode()))
-                if self._services.operation.is_draining:
-                    added.append((b"connection", b"close"))
-                message["headers"] = [*message["headers"], *added]
-            await send(message)
-
+        facts, send_with_id = request.facts, self._with_headers(send, request)
         charge = Charge(self._services.budget)
         scope = {**scope, "facts": facts, "charge": charge}
         try:
@@ -142,6 +130,23 @@ class EdgeMiddleware:
             charge.close()
             if self._services.observers.of_requests:
                 self._record(scope, request, (time.perf_counter() - began) * 1000)
+
+    def _with_headers(self, send: Send, request: CurrentRequest) -> Send:
+        """`send`, with the headers that all replies have."""
+        facts, trace = request.facts, request.trace
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                facts["status"] = message["status"]
+                added = [(b"x-request-id", request.id.encode())]
+                if trace is not None and trace.is_continued:
+                    added.append((b"traceresponse", trace.parent.encode()))
+                if self._services.operation.is_draining:
+                    added.append((b"connection", b"close"))
+                message["headers"] = [*message["headers"], *added]
+            await send(message)
+
+        return send_with_headers
 
     def _record(self, scope: Scope, request: CurrentRequest, milliseconds: float) -> None:
         client, _ = scope.get("client") or ("", 0)

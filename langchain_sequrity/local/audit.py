@@ -112,6 +112,8 @@ class AuditWriter(Observer):
         failed_at: When the last line could not be written; `None` if it was written.
     """
 
+    name = "The audit log"
+
     def __init__(self, log: AuditLog) -> None:
         self._log = log
         self._file = _File(Path(log.path), fsync=log.fsync)

@@ -79,6 +79,8 @@ class Metrics(Observer):
         gauges: Functions that return the current value, by name and description.
     """
 
+    name = "The metrics"
+
     def __init__(self, gauges: Mapping[tuple[str, str], Callable[[], float]]) -> None:
         self._registry = registry = CollectorRegistry()
         self._requests = Counter(

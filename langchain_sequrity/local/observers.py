@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from langchain_sequrity.errors import StatusError
 from langchain_sequrity.labels import Labels
@@ -130,7 +130,12 @@ class Observer:
     """Gets the events of a server, on the threads on which they happen. All methods do nothing.
 
     A method that raises `StatusError` ends the request with this error; other errors are logged.
+
+    Attributes:
+        name: Its name in the log.
     """
+
+    name: ClassVar[str] = "An observer"
 
     def turn_begins(self) -> None:
         """A request to a model begins."""
@@ -154,6 +159,8 @@ class RequestCallback(Observer):
     Args:
         on_request: The function.
     """
+
+    name = "`on_request`"
 
     def __init__(self, on_request: Callable[[RequestRecord], None]) -> None:
         self._on_request = on_request
@@ -225,4 +232,4 @@ def _others_continue(observer: Observer) -> Iterator[None]:
     except StatusError:
         raise
     except Exception:
-        logger.exception("`%s` failed; the request continues", type(observer).__name__)
+        logger.exception("%s failed; the request continues", observer.name)

@@ -270,6 +270,7 @@ class LocalServer:
             budget=budget,
         )
         self._running: _Running | None = None
+        self._stopping: _Running | None = None
 
     @property
     def base_url(self) -> str:
@@ -314,15 +315,15 @@ class LocalServer:
             grace: Seconds until then. A call while another one waits shortens its time, and returns
                 at once.
         """
-        running = self._running
+        running, self._running = self._running, None
         if running is None:
-            return
-        if running.is_stopping:
-            running.shorten(grace)
+            if (stopping := self._stopping) is not None:
+                stopping.shorten(grace)
             return
         self._services.operation.is_draining = True
+        self._stopping = running
         running.stop(grace)
-        self._running = None
+        self._stopping = None
         self._close()
 
     def _close(self) -> None:
@@ -526,7 +527,6 @@ class _Running:
 
     def __init__(self, services: Services, host: str, port: int) -> None:
         give_back_large_blocks()
-        self.is_stopping = False
         self._socket = _listen(host, port)
         self.port: int = self._socket.getsockname()[1]
         config = uvicorn.Config(
@@ -554,7 +554,6 @@ class _Running:
         return bool(self._server.server_state.tasks)
 
     def stop(self, grace: float) -> None:
-        self.is_stopping = True
         self._server.stop(grace)
         # A backend that is still answering cannot be interrupted; its thread ends with its answer.
         self.thread.join(grace + _STOP_SECONDS)

@@ -118,35 +118,45 @@ def request_span(
     with tracer.start_as_current_span(
         name, parent, kind=otel.SpanKind.SERVER, attributes=attributes
     ) as span:
-        span_context = span.get_span_context()
-        is_recorded = span_context.is_valid and (
-            caller is None or span_context.span_id != int(caller.span_id, 16)
-        )
-        yield (
-            TraceContext(
-                f"{span_context.trace_id:032x}" if span_context.is_valid else secrets.token_hex(16),
-                # Without a provider, OpenTelemetry passes the caller's span on as the own one.
-                f"{span_context.span_id:016x}" if is_recorded else secrets.token_hex(8),
-                bool(span_context.trace_flags & _SAMPLED),
-                state,
-                caller is not None,
-                otel.set_span_in_context(span),
-            ),
-            span if span.is_recording() else None,
-        )
+        if not span.is_recording():  # there is no provider: the span is the caller's, or invalid
+            with otel.use_span(_new_span(caller, state)) as span_of_ids:
+                yield _context_of(span_of_ids, state, caller), None
+            return
+        yield _context_of(span, state, caller), span
+
+
+def _new_span(caller: TraceContext | None, state: str) -> Any:
+    """A span that only has ids; what the vendors' SDKs send as `traceparent` is made of them."""
+    trace_id = caller.trace_id if caller else secrets.token_hex(16)
+    return _span_of(trace_id, secrets.token_hex(8), caller, state, is_remote=False)
+
+
+def _context_of(span: Any, state: str, caller: TraceContext | None) -> TraceContext:
+    ids = span.get_span_context()
+    is_sampled = bool(ids.trace_flags & _SAMPLED)
+    trace_id, span_id = f"{ids.trace_id:032x}", f"{ids.span_id:016x}"
+    context = otel.set_span_in_context(span)
+    return TraceContext(trace_id, span_id, is_sampled, state, caller is not None, context)
 
 
 def _otel_parent(caller: TraceContext | None, state: str) -> Any:
     if caller is None:
         return None
-    context = otel.SpanContext(
-        int(caller.trace_id, 16),
-        int(caller.span_id, 16),
-        is_remote=True,
-        trace_flags=otel.TraceFlags(int(caller.is_sampled)),
-        trace_state=otel.TraceState.from_header([state]),
+    span = _span_of(caller.trace_id, caller.span_id, caller, state, is_remote=True)
+    return otel.set_span_in_context(span)
+
+
+def _span_of(
+    trace_id: str, span_id: str, caller: TraceContext | None, state: str, *, is_remote: bool
+) -> Any:
+    ids = otel.SpanContext(
+        int(trace_id, 16),
+        int(span_id, 16),
+        is_remote=is_remote,
+        trace_flags=otel.TraceFlags(int(bool(caller and caller.is_sampled))),
+        trace_state=otel.TraceState.from_header([state] if state else []),
     )
-    return otel.set_span_in_context(otel.NonRecordingSpan(context))
+    return otel.NonRecordingSpan(ids)
 
 
 def start_span(trace: TraceContext | None, name: str, attributes: Mapping[str, Any]) -> Any:

@@ -15,6 +15,7 @@ from fnmatch import fnmatchcase
 from functools import cached_property
 from typing import Annotated, Any, Literal, NoReturn, Optional, Union, get_args
 
+import orjson
 from pydantic import (
     AfterValidator,
     BeforeValidator,
@@ -159,28 +160,30 @@ class Body:
             ref_template: The form of references, with `{model}` for the name of a definition.
         """
         adapter: TypeAdapter[Any] = TypeAdapter(_build_type(self._fields))
-        schema: dict[str, Any] = _with_required(adapter.json_schema(ref_template=ref_template))
+        text = orjson.dumps(_with_required(adapter.json_schema(ref_template=ref_template)))
+        # Pydantic names a definition by its module too.
+        prefix = f"{__name__.replace('.', '__')}__".encode()
+        schema: dict[str, Any] = orjson.loads(text.replace(prefix, b""))
         return schema
 
 
 def _with_required(schema: Any) -> Any:
-    """A schema in which fields that `_required` made are required, and no titles are."""
+    """A schema in which the fields are required that `_required` made, without titles."""
     if isinstance(schema, list):
         return [*map(_with_required, schema)]
     if not isinstance(schema, dict):
         return schema
     written = {key: _with_required(value) for key, value in schema.items()}
     if isinstance(properties := written.get("properties"), dict):
-        names = [
-            name
-            for name, form in properties.items()
-            if isinstance(form, dict) and "default" in form and form.pop("default") is None
-        ]
-        written |= {"required": names} if names else {}
+        required = [name for name, form in properties.items() if "default" in form]
         for form in properties.values():
+            form.pop("default", None)
             form.pop("title", None)
-        if written.get("title") == _OBJECT:
-            del written["title"]
+        # The schema of a form that is code is empty; null may be one of its values.
+        required = [name for name in required if properties[name]]
+        written |= {"required": required} if required else {}
+    if written.get("title") == _OBJECT:
+        del written["title"]
     return written
 
 

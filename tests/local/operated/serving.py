@@ -14,8 +14,6 @@ import pytest
 
 from tests.local.api import WAIT
 
-SLOW = "rules: [{when: {user: wait}, chunks: [a, b]}]"
-
 
 def wait_until(condition: Callable[[], Any], what: str) -> None:
     """Look at another thread or process until a condition holds."""

@@ -47,11 +47,16 @@ def test_each_checked_call_has_a_line_with_all_that_its_verdict_depends_on(
     serve: Serve, tmp_path: Path
 ) -> None:
     path = tmp_path / "audit.jsonl"
-    api = serve(script=answers(calling("read", word="a"), calling("send", word="b")), audit_log=path)
+    api = serve(
+        script=answers(calling("read", word="a"), calling("send", word="b")), audit_log=path
+    )
     first = api.chat("Go", headers={**SINGLE, "X-Request-ID": "r-1"}, tools=TOOLS)
     (call_id,) = call_ids(first)
     api.chat(
-        result(call_id, "Hi"), session=session_of(first), headers={"X-Request-ID": "r-2"}, tools=TOOLS
+        result(call_id, "Hi"),
+        session=session_of(first),
+        headers={"X-Request-ID": "r-2"},
+        tools=TOOLS,
     )
     read, send = lines(path)
     assert (read["tool"], read["verdict"], read["request_id"]) == ("read", "soft_allowed", "r-1")

@@ -4,7 +4,7 @@ import json
 import random
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import httpx
 import pytest
@@ -35,7 +35,7 @@ class Audited:
             script=[{"answer": lambda _request: {"tool_calls": self.calls}}],
         )  # fmt: skip
 
-    def __enter__(self) -> "Audited":
+    def __enter__(self) -> Self:
         self._http = httpx.Client(base_url=self._server.start().base_url, trust_env=False)
         return self
 
