@@ -1,8 +1,6 @@
 """The commands `serve`, `key`, `policy` and `conformance`, and their error messages."""
 
 import json
-import logging
-from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -113,6 +111,48 @@ def cli() -> None:
     help="A limit of the server, such as header_bytes=131072 or program.calls=50000; may be "
     "repeated. docs/local-server.md lists them.",
 )
+@click.option(
+    "--log-format",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="A line for each request: as text, or as JSON.",
+)
+@click.option(
+    "--audit-log",
+    metavar="FILE",
+    type=click.Path(dir_okay=False),
+    help="Append a line of JSON for each checked call to FILE. A call is refused if its line "
+    "cannot be written. `policy simulate --calls FILE` tries a policy on them.",
+)
+@click.option(
+    "--audit-arguments",
+    type=click.Choice(["cut", "hash", "none"]),
+    default="cut",
+    show_default=True,
+    help="In the audit log, cut long arguments, write only digests, or leave arguments out.",
+)
+@click.option(
+    "--audit-fsync",
+    is_flag=True,
+    help="Wait for the disk before an audited call is let through.",
+)
+@click.option(
+    "--metrics",
+    type=click.Choice(["loopback", "key", "off"]),
+    default="loopback",
+    show_default=True,
+    help="Who may read /metrics: this machine and whoever has a key, only whoever has a key, or "
+    "nobody.",
+)
+@click.option(
+    "--grace",
+    metavar="SECONDS",
+    type=click.FloatRange(0),
+    default=30,
+    show_default=True,
+    help="How long turns under way may take to end when the server is stopped.",
+)
 @click.pass_context
 def serve(
     context: click.Context,
@@ -134,10 +174,17 @@ def serve(
     api_key_file: Path | None,
     isolated_programs: bool | None,
     limits: tuple[str, ...],
+    log_format: Literal["text", "json"],
+    audit_log: str | None,
+    audit_arguments: Literal["cut", "hash", "none"],
+    audit_fsync: bool,
+    metrics: Literal["loopback", "key", "off"],
+    grace: float,
 ) -> None:
     """Run a local server with the REST API of the service.
 
-    The server prints its URL, then a line for each request. Ctrl-C stops it.
+    The server prints its URL, then a line for each request. Ctrl-C or SIGTERM stops it when its
+    turns have ended; a second one stops it at once.
     """
     if config is not None:
         _serve_file(context, config, check=check)
@@ -146,14 +193,14 @@ def serve(
         msg = "--check needs --config."
         raise click.UsageError(msg)
     # These imports take a second, which other commands do not need.
+    from langchain_sequrity.cli.log import ServerLog  # noqa: PLC0415
     from langchain_sequrity.cli.serve import (  # noqa: PLC0415
         keys_in,
         limits_by_name,
-        print_request,
         serve_until_stopped,
     )
     from langchain_sequrity.gateway.models import chat_model  # noqa: PLC0415
-    from langchain_sequrity.local import LocalServer, Script  # noqa: PLC0415
+    from langchain_sequrity.local import AuditLog, LocalServer, Script  # noqa: PLC0415
     from langchain_sequrity.local.keys import is_key  # noqa: PLC0415
     from langchain_sequrity.local.server import is_exposed  # noqa: PLC0415
 
@@ -172,7 +219,7 @@ def serve(
                 "remove --host."
             )
             raise UsageError(msg)
-        console = Console()
+        log = ServerLog(Console(), log_format)
         server = LocalServer(
             None if model is None else chat_model(model),
             None if script is None else Script.from_file(script),
@@ -190,19 +237,29 @@ def serve(
                 if planner_prompt is None
                 else planner_prompt.read_text("utf-8")
             ),
-            on_request=partial(print_request, console),
+            on_request=log.add,
+            audit_log=audit_log
+            and AuditLog(path=audit_log, arguments=audit_arguments, fsync=audit_fsync),
+            metrics=metrics,
+            log_drops=lambda: log.queue.drops,
         )
-        serve_until_stopped(server, console, with_keys=bool(keys))
+        serve_until_stopped(server, log, with_keys=bool(keys), grace=grace)
     except (SequrityError, OSError) as error:
         raise click.ClickException(plain(str(error), lines=True)) from error
 
 
-_WITH_FILE = frozenset({"config", "check", "host", "port"})
+_WITH_FILE = frozenset(
+    {
+        "config", "check", "host", "port", "log_format", "audit_log", "audit_arguments",
+        "audit_fsync", "metrics", "grace",
+    }
+)  # fmt: skip
 
 
 def _serve_file(context: click.Context, config: Path, *, check: bool) -> None:
     """Run the server of a configuration file, or only check the file."""
-    sources = {name: context.get_parameter_source(name) for name in context.params}
+    parameters = context.params
+    sources = {name: context.get_parameter_source(name) for name in parameters}
     set_names = {
         name for name, source in sources.items() if source is click.core.ParameterSource.COMMANDLINE
     }
@@ -214,24 +271,38 @@ def _serve_file(context: click.Context, config: Path, *, check: bool) -> None:
     if find_spec("pydantic_settings") is None:
         msg = '--config needs an extra: pip install "langchain-sequrity[gateway]"'
         raise click.ClickException(msg)
-    from langchain_sequrity.cli.serve import print_request, serve_until_stopped  # noqa: PLC0415
+    from langchain_sequrity.cli.log import ServerLog  # noqa: PLC0415
+    from langchain_sequrity.cli.serve import serve_until_stopped  # noqa: PLC0415
     from langchain_sequrity.gateway.server import Gateway  # noqa: PLC0415
+    from langchain_sequrity.local import AuditLog  # noqa: PLC0415
 
-    console = Console()
+    log = ServerLog(Console(), parameters["log_format"])
+    audit_log = parameters["audit_log"] and AuditLog(
+        path=parameters["audit_log"],
+        arguments=parameters["audit_arguments"],
+        fsync=parameters["audit_fsync"],
+    )
     try:
         gateway = Gateway(
             config,
-            host=context.params["host"] if "host" in set_names else None,
-            port=context.params["port"] if "port" in set_names else None,
-            on_request=partial(print_request, console),
+            host=parameters["host"] if "host" in set_names else None,
+            port=parameters["port"] if "port" in set_names else None,
+            on_request=log.add,
+            audit_log=audit_log or None,
+            metrics=parameters["metrics"],
+            log_drops=lambda: log.queue.drops,
         )
         if check:
             for line in gateway.summary():
                 click.echo(plain(line))
             return
-        logging.basicConfig(format="%(levelname)s %(name)s: %(message)s")
-        with_keys = bool(gateway.settings.keys)
-        serve_until_stopped(gateway.server, console, with_keys=with_keys, reload=gateway.reload)
+        serve_until_stopped(
+            gateway.server,
+            log,
+            with_keys=bool(gateway.settings.keys),
+            grace=parameters["grace"],
+            reload=gateway.reload,
+        )
     except (SequrityError, OSError) as error:
         raise click.ClickException(plain(str(error), lines=True)) from error
 

@@ -4,16 +4,13 @@ import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-from rich.text import Text
-
+from langchain_sequrity.cli.log import ServerLog
 from langchain_sequrity.display import plain
 from langchain_sequrity.errors import UsageError
-from langchain_sequrity.local import ApiKey, LocalServer, RequestRecord
+from langchain_sequrity.local import ApiKey, LocalServer
 from langchain_sequrity.local.keys import is_key
 
 if TYPE_CHECKING:
@@ -91,61 +88,55 @@ def keys_in(file: Path) -> list[ApiKey]:
 
 _STOPS = (signal.SIGINT, signal.SIGTERM)
 _HANGUP = getattr(signal, "SIGHUP", None)  # Windows does not have it
-_MODEL_SHOWN = 60
-_FIRST_ERROR = 400
 
 
 def serve_until_stopped(
     server: LocalServer,
-    console: Console,
+    log: ServerLog,
     *,
     with_keys: bool,
+    grace: float,
     reload: Callable[[], object] | None = None,
 ) -> None:
-    """Serve until SIGINT or SIGTERM.
+    """Serve until SIGINT or SIGTERM; turns under way may end. A second signal ends at once.
 
     Args:
         server: The server.
-        console: Prints how to use it.
+        log: Prints how to use it, and what happens.
         with_keys: Whether it needs one of its keys, which are never printed.
+        grace: Seconds that turns under way have when it stops.
         reload: Called after SIGHUP.
 
     Raises:
         UsageError: If the server cannot listen on the address, or is open to others without keys.
     """
     key = ', api_key="one of the given keys"' if with_keys else ""
-    with _signals(reload is not None) as signals, server:
-        _print(
-            console,
-            Text(
+    with log.running(), _signals(server, reloads=reload is not None) as signals:
+        server.start()
+        try:
+            log.add(
                 f"Serving on {server.base_url} (Ctrl-C to stop). Point a model at it:\n"
                 f'    ChatSequrity("any/model", base_url="{server.base_url}"{key})\n'
-            ),
-        )
-        # Without a timeout, Ctrl-C has no effect on Windows.
-        while not signals.stop:
-            if signals.event.wait(timeout=1):
-                signals.event.clear()
-            if signals.reload and reload is not None:
-                signals.reload = False
-                reload()
-    _print(console, Text("Stopped."))
-
-
-def print_request(console: Console, record: RequestRecord) -> None:
-    """Print a line for a request."""
-    is_error = record.status >= _FIRST_ERROR
-    now = datetime.now().astimezone().strftime("%H:%M:%S")
-    line = Text(f"{now} {plain(record.method)} {plain(record.path)} ")
-    line.append(str(record.status), style="red" if is_error else "green")
-    line.append(f" {record.milliseconds:.0f} ms")
-    details = (plain(record.model, limit=_MODEL_SHOWN), record.session, plain(record.summary))
-    line.append("".join(f"  {detail}" for detail in details if detail))
-    _print(console, line)
+            )
+            # Without a timeout, Ctrl-C has no effect on Windows.
+            while not signals.stop:
+                if signals.event.wait(timeout=1):
+                    signals.event.clear()
+                if signals.reload and reload is not None:
+                    signals.reload = False
+                    reload()
+            if server.is_busy:
+                log.add(f"Stopping: turns under way have {grace:g} s. A second signal ends them.")
+        finally:
+            server.stop(grace)
+        log.add("Stopped.")
 
 
 class _Signals:
-    """What signals ask for.
+    """What signals ask for. A second one to stop ends the turns of the server.
+
+    Args:
+        server: The server.
 
     Attributes:
         stop: Whether the server is to stop.
@@ -153,7 +144,8 @@ class _Signals:
         event: Set at each signal.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, server: LocalServer) -> None:
+        self._server = server
         self.stop = self.reload = False
         self.event = threading.Event()
 
@@ -162,14 +154,16 @@ class _Signals:
         if number == _HANGUP:
             self.reload = True
         else:
+            if self.stop:
+                self._server.stop(0)
             self.stop = True
         self.event.set()
 
 
 @contextmanager
-def _signals(reloads: bool) -> Iterator[_Signals]:  # noqa: FBT001 - private
+def _signals(server: LocalServer, *, reloads: bool) -> Iterator[_Signals]:
     """What signals ask for meanwhile. The previous handlers are restored at the end."""
-    signals = _Signals()
+    signals = _Signals(server)
     numbers = [*_STOPS, _HANGUP] if reloads and _HANGUP is not None else [*_STOPS]
     before = {number: signal.signal(number, signals.on_signal) for number in numbers}
     try:
@@ -177,8 +171,3 @@ def _signals(reloads: bool) -> Iterator[_Signals]:  # noqa: FBT001 - private
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _print(console: Console, text: Text) -> None:
-    # No line is wrapped, even on a narrow terminal.
-    console.print(text, soft_wrap=True)

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from langchain_sequrity.errors import SequrityError, UsageError
 from langchain_sequrity.gateway.settings import GatewaySettings
-from langchain_sequrity.local import ApiKey, LocalServer, RequestRecord, Script
+from langchain_sequrity.local import ApiKey, AuditLog, LocalServer, RequestRecord, Script
+from langchain_sequrity.local.operations import MetricsAccess
 
 logger = logging.getLogger("langchain_sequrity.gateway")
 
@@ -18,7 +19,10 @@ class Gateway:
         file: The configuration file.
         host: Address to listen on, instead of the file's.
         port: Port to listen on, instead of the file's.
-        on_request: As for `LocalServer`.
+        on_request: As for `LocalServer`, also the next three.
+        audit_log: Where checked calls are written.
+        metrics: Who may read `/metrics`.
+        log_drops: How many entries of a log were dropped.
 
     Attributes:
         settings: The settings that are in force.
@@ -43,6 +47,9 @@ class Gateway:
         host: str | None = None,
         port: int | None = None,
         on_request: Callable[[RequestRecord], None] | None = None,
+        audit_log: AuditLog | None = None,
+        metrics: MetricsAccess = "loopback",
+        log_drops: Callable[[], int] | None = None,
     ) -> None:
         self._file = file
         self.settings = settings = GatewaySettings.read(file)
@@ -60,6 +67,9 @@ class Gateway:
                 planner_prompt=_planner_prompt(server.planner_prompt, folder),
                 limits=settings.server_limits(),
                 on_request=on_request,
+                audit_log=audit_log,
+                metrics=metrics,
+                log_drops=log_drops,
             )
         except (SequrityError, OSError) as error:
             msg = f"{file}: {error}"

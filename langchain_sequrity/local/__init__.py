@@ -5,6 +5,8 @@ Needs the extra `local`: `pip install "langchain-sequrity[local]"`.
 `server` runs `app`; `endpoints` admit requests; `turn` answers a chat in its session (`sessions`,
 `session_headers`) with the architecture of `agent_arch`: `single_llm` or `dual_llm`. `policy_gate`
 checks each tool call. `backends`, `script` and `deterministic_model` are the models behind it.
+What happens goes to `observers`, such as `audit` and `metrics`; `operations` answers about the
+server itself.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -13,15 +15,17 @@ from langchain_sequrity.errors import MissingExtra
 from langchain_sequrity.lazy_imports import lazy_names
 
 if TYPE_CHECKING:
+    from langchain_sequrity.local.audit import AuditLog
     from langchain_sequrity.local.keys import ApiKey
     from langchain_sequrity.local.limits import ServerLimits
+    from langchain_sequrity.local.observers import RequestRecord
     from langchain_sequrity.local.script import Script
     from langchain_sequrity.local.server import LocalServer
-    from langchain_sequrity.local.services import RequestRecord
     from langchain_sequrity.local.sessions import MemorySessions, Session, SessionStore
 
 __all__ = [
     "ApiKey",
+    "AuditLog",
     "LocalServer",
     "MemorySessions",
     "RequestRecord",
@@ -35,11 +39,12 @@ __all__ = [
 _find, __dir__ = lazy_names(
     __name__,
     {
+        "audit": "AuditLog",
         "keys": "ApiKey",
         "limits": "ServerLimits",
+        "observers": "RequestRecord",
         "script": "Script",
         "server": "LocalServer",
-        "services": "RequestRecord",
         "sessions": "MemorySessions Session SessionStore",
     },
 )

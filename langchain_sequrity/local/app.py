@@ -5,6 +5,7 @@ import logging
 import re
 import time
 import uuid
+from collections.abc import Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -23,9 +24,12 @@ from langchain_sequrity.local.endpoints import Endpoints, ModelsEndpoint
 from langchain_sequrity.local.forwarded import is_trusted, read_forwarded
 from langchain_sequrity.local.http import error_response, json_response, problem_response
 from langchain_sequrity.local.limits import Charge, ServerLimits
+from langchain_sequrity.local.observers import CurrentRequest, RequestRecord, current_request
+from langchain_sequrity.local.operations import FOR_ANY_HOST, operation_paths
 from langchain_sequrity.local.refusals import refuse
-from langchain_sequrity.local.services import RequestRecord, Services
+from langchain_sequrity.local.services import Services
 from langchain_sequrity.local.session_headers import HEADER_TYPES
+from langchain_sequrity.local.trace_context import request_span
 from langchain_sequrity.validation import describe_value
 from langchain_sequrity.wire.routes import (
     CHAT_ROUTES,
@@ -52,7 +56,7 @@ def make_app(services: Services) -> ASGIApp:
     """Mount every row of the route table, inside the edge middleware."""
     endpoints, models = Endpoints(services), ModelsEndpoint(services)
     paths = [Path(path, _index, methods=["GET"]) for path in ("/", "/control", "/control/")]
-    paths += [Path(path, _health, methods=["GET"]) for path in ("/health", "/control/health")]
+    paths += operation_paths(services)
     validate = partial(_validate_headers, services.limits)
     paths.append(Path(VALIDATE_HEADERS_PATH, validate, methods=["POST"]))
     for route in _POST_ROUTES:
@@ -89,29 +93,35 @@ class EdgeMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        began = time.perf_counter()
-        request_id = str(uuid.uuid4())
-        facts: dict[str, Any] = {}
+        values = _values(scope["headers"])
+        request = CurrentRequest(_request_id(values.get("x-request-id", [])))
+        path = re.sub("/{2,}", "/", scope["path"])  # a base URL may end with a slash
+        attributes = {"http.request.method": scope["method"], "url.path": path}
+        with request_span(values, f"{scope['method']} {path}", attributes) as (trace, span):
+            request.trace = trace
+            token = current_request.set(request)
+            try:
+                await self._answer({**scope, "path": path}, receive, send, request)
+            finally:
+                current_request.reset(token)
+                if span is not None:
+                    span.set_attribute(
+                        "http.response.status_code", request.facts.get("status", 500)
+                    )
 
+    async def _answer(
+        self, scope: Scope, receive: Receive, send: Send, request: CurrentRequest
+    ) -> None:
+        began = time.perf_counter()
         # `None` behind another server than `LocalServer`
         connection: Connection | None = scope.get("state", {}).get("connection")
-
-        async def send_with_id(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                facts["status"] = message["status"]
-                added = [(b"x-request-id", request_id.encode())]
-                if connection is not None and connection.should_close:
-                    added.append((b"connection", b"close"))
-                message["headers"] = [*message["headers"], *added]
-            await send(message)
-
+        facts, send_with_id = request.facts, self._with_headers(send, request, connection)
         charge = Charge(self._services.budget)
-        path = re.sub("/{2,}", "/", scope["path"])  # a base URL may end with a slash
-        scope = {**scope, "path": path, "facts": facts, "charge": charge}
+        scope = {**scope, "facts": facts, "charge": charge}
         try:
             headers = auth.check_headers(scope["headers"], self._services.limits.header_bytes)
             scope.update(self._forwarded(scope, headers))
-            if path not in _FOR_ANY_HOST:
+            if scope["path"] not in FOR_ANY_HOST:
                 auth.check_host(headers.get("host", ""), self._services.hosts)
             await self._app({**scope, "by_name": headers}, receive, send_with_id)
         except StatusError as error:  # of the checks; the app answers its own
@@ -124,9 +134,10 @@ class EdgeMiddleware:
             raise
         except Exception:
             # The app has already answered with 500.
-            logger.exception("Request %s failed", request_id)
+            logger.exception("Request %s failed", request.id)
         finally:
-            self._record(scope, (time.perf_counter() - began) * 1000)
+            if self._services.observers.of_requests:
+                self._record(scope, request, (time.perf_counter() - began) * 1000)
             await _give_back(charge, connection)
 
     def _forwarded(self, scope: Scope, headers: dict[str, str]) -> dict[str, Any]:
@@ -141,17 +152,56 @@ class EdgeMiddleware:
         client = (forwarded.client, 0) if forwarded.client else (address, port)
         return {"client": client, "scheme": forwarded.scheme or scope["scheme"]}
 
-    def _record(self, scope: Scope, milliseconds: float) -> None:
-        on_request = self._services.on_request
-        if on_request is None:
-            return
-        facts = {"status": 500, **scope["facts"]}
-        try:
-            on_request(
-                RequestRecord(scope["method"], scope["path"], milliseconds=milliseconds, **facts)
+    def _with_headers(
+        self, send: Send, request: CurrentRequest, connection: "Connection | None"
+    ) -> Send:
+        """`send`, with the headers that all replies have."""
+        facts, trace = request.facts, request.trace
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                facts["status"] = message["status"]
+                added = [(b"x-request-id", request.id.encode())]
+                if trace is not None and trace.is_continued:
+                    added.append((b"traceresponse", trace.parent.encode()))
+                should_close = connection is not None and connection.should_close
+                if should_close or self._services.operation.is_draining:
+                    added.append((b"connection", b"close"))
+                message["headers"] = [*message["headers"], *added]
+            await send(message)
+
+        return send_with_headers
+
+    def _record(self, scope: Scope, request: CurrentRequest, milliseconds: float) -> None:
+        client, _ = scope.get("client") or ("", 0)
+        facts = {"status": 500, **request.facts}
+        method, path = scope["method"], scope["path"]
+        self._services.observers.request_ended(
+            RequestRecord(
+                method, path, milliseconds=milliseconds, request_id=request.id, client=client,
+                **facts,
             )
-        except Exception:
-            logger.exception("`on_request` failed; the request was answered nevertheless")
+        )  # fmt: skip
+
+
+_PRINTABLE = re.compile(r"[\x20-\x7e]{1,128}")
+_READ_FIRST = {b"x-request-id", b"traceparent", b"tracestate"}
+
+
+def _values(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, list[str]]:
+    """The values of the headers that name a request and its trace."""
+    values: dict[str, list[str]] = {}
+    for name, value in headers:
+        if name in _READ_FIRST:
+            values.setdefault(name.decode(), []).append(value.decode("latin-1"))
+    return values
+
+
+def _request_id(values: list[str]) -> str:
+    """The client's own id of the request, if it has one that a log can show; else a new one."""
+    if len(values) == 1 and _PRINTABLE.fullmatch(values[0]):
+        return values[0]
+    return str(uuid.uuid4())
 
 
 async def _give_back(charge: Charge, connection: "Connection | None") -> None:
@@ -182,10 +232,6 @@ async def _index(_request: Request) -> Response:
     routes = [{"method": "POST", "path": path} for path in (*posts, VALIDATE_HEADERS_PATH)]
     routes += [{"method": "GET", "path": route.path} for route in MODELS_ROUTES]
     return json_response({"service": "langchain-sequrity local server", "routes": routes})
-
-
-async def _health(_request: Request) -> Response:
-    return json_response({"status": "ok"})
 
 
 async def _validate_headers(limits: ServerLimits, request: Request) -> Response:

@@ -17,6 +17,7 @@ from langchain_sequrity.errors import SequrityError, StatusError, status_error
 from langchain_sequrity.local import limits
 from langchain_sequrity.local.answers import count_message, count_request, usage_of
 from langchain_sequrity.local.limits import Charge
+from langchain_sequrity.local.observers import current_request
 from langchain_sequrity.local.refusals import how_to_raise, refuse
 from langchain_sequrity.sizes import of_json, of_part, of_value
 from langchain_sequrity.strict_json import dumps_like_service
@@ -28,6 +29,9 @@ from langchain_sequrity.wire.tools import parse_calls, unfinished_calls
 _NO_CALLBACKS: RunnableConfig = {"callbacks": []}
 _logger = logging.getLogger("langchain_sequrity.local")
 _TOO_MANY_REQUESTS = 429
+# Their invocation arguments go to `create` of the vendors' SDKs, which take `extra_headers`. Others
+# have no documented argument for headers of a single call.
+_WITH_EXTRA_HEADERS = frozenset({"BaseChatOpenAI", "ChatAnthropic"})
 _FINISH_REASONS = {
     "end_turn": "stop",
     "stop_sequence": "stop",
@@ -119,6 +123,9 @@ class ModelBackend:
     def __init__(self, model: BaseChatModel) -> None:
         self._model = model
         self._name = type(model).__name__
+        self._takes_headers = any(
+            cls.__name__ in _WITH_EXTRA_HEADERS for cls in type(model).__mro__
+        )
         self._calls_tools = type(model).bind_tools is not BaseChatModel.bind_tools
 
     def stream(self, request: ChatRequest, context: BackendContext) -> Iterator[AIMessageChunk]:
@@ -140,6 +147,9 @@ class ModelBackend:
     def _ask(self, request: ChatRequest) -> Iterator[AIMessage]:
         kwargs = _arguments(request)
         runnable: Any = self._model
+        trace = current_request.get().trace
+        if trace is not None and self._takes_headers:
+            kwargs["extra_headers"] = trace.headers
         streams = request.stream
         tools = [*request.tools, *request.server_tools]
         if tools and self._calls_tools:

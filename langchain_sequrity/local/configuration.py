@@ -5,6 +5,7 @@ The service does not document all defaults; `docs/local-server.md` lists the cho
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import NoReturn
 
 from langchain_sequrity.errors import PolicySyntaxError
@@ -50,6 +51,7 @@ class Configuration:
         internal_tools: Internal tools that programs may call.
         cached: Patterns of tools whose results are cached.
         max_output_tokens: Output limits by role, from the section `llm`.
+        policy_digest: SHA-256 of `X-Policy`, by which logs name the policy; empty without one.
     """
 
     dual_llm: bool
@@ -65,6 +67,7 @@ class Configuration:
     internal_tools: tuple[str, ...]
     cached: tuple[Pattern, ...]
     max_output_tokens: Mapping[str, int]
+    policy_digest: str = ""
 
 
 def configure(
@@ -142,6 +145,7 @@ def _configured(
         internal_tools=internal_tools,
         cached=tuple(map(Pattern, fsm.force_to_cache or ())),
         max_output_tokens=_output_limits(config),
+        policy_digest=sha256(policy_text.encode()).hexdigest() if policy_text else "",
     )
 
 

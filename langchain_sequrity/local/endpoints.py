@@ -65,6 +65,7 @@ class Endpoints:
         incoming = IncomingRequest(route, bearer, api_key, headers, body, charge)
         cache_owner.set(bearer)
         facts = request.scope["facts"]
+        facts["key"] = api_key.name
         key = idempotency_key(incoming)
         repeated = self._replies.begin(key, digest_of(incoming) if key else "")
         if repeated is not None:

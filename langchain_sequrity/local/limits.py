@@ -233,6 +233,11 @@ class MemoryBudget:
         self._held: dict[str, int] = {}  # by owner
         self._lock = threading.Lock()
 
+    @property
+    def used(self) -> int:
+        """Bytes that are taken."""
+        return self.total - self._free
+
     def charge(self, amount: int, owner: str = "") -> bool:
         """Take an amount, or give back a negative one; `False` if too little is left.
 
@@ -355,6 +360,11 @@ class Shares(Generic[K]):
     def _count(self, owner: str, size: int) -> None:
         self._bytes[owner] = self._bytes.get(owner, 0) + size
         self._total += size
+
+    @property
+    def size(self) -> int:
+        """Bytes of all together."""
+        return self._total
 
     @property
     def exceeds_bytes(self) -> bool:

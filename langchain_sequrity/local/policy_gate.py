@@ -31,6 +31,10 @@ class GatedCall:
         verdict: The policy's verdict; `None` if a classifier denied the call first.
         findings: Detections of blockers and classifiers.
         denied: The detection of the classifier that denied the call.
+        before: The session's labels before the check.
+        judged: The call as the policy judged it, with the defaults of omitted arguments; `None` if
+            a classifier denied it first.
+        policy_verdict: The verdict of the first policy alone.
     """
 
     call: Call
@@ -38,6 +42,9 @@ class GatedCall:
     verdict: Verdict | None
     findings: tuple[Detection, ...] = ()
     denied: Detection | None = None
+    before: Labels = NO_LABELS
+    judged: Call | None = None
+    policy_verdict: Verdict | None = None
 
     @property
     def allowed(self) -> bool:
@@ -100,16 +107,24 @@ class ScreenedGate(Gate):
         if findings := self._rules.screen(names, ask=self._ask).findings:
             first = findings[0]
             denied = replace(first, kind=f"{first.kind} as the name of an argument", path=())
-            return GatedCall(replace(call, arguments={}), session, None, (denied,), denied)
+            nameless = replace(call, arguments={})
+            return GatedCall(nameless, session, None, (denied,), denied, session)
         screened = self._screen.screen(values, ask=self._ask)
         findings = tuple(_with_argument_name(finding, names) for finding in screened.findings)
         if screened.denied is not None:
             withheld = _with_values(call, [screened.value] * len(values))
-            return GatedCall(withheld, session, None, findings, screened.denied)
+            return GatedCall(withheld, session, None, findings, screened.denied, session)
         if findings:
             call = _with_values(call, screened.value)
-        begun = self.begin(call, session)
-        return GatedCall(call, begun.session, self.verdict(begun), findings)
+        return self._judged(GatedCall(call, session, None, findings), session)
+
+    def _judged(self, checked: GatedCall, session: Labels) -> GatedCall:
+        begun = self.begin(checked.call, session)
+        first, verdict = self.verdicts(begun)
+        return replace(
+            checked, session=begun.session, verdict=verdict, before=session, judged=begun.call,
+            policy_verdict=first,
+        )  # fmt: skip
 
     def check_in_parallel(self, checked: GatedCall, session: Labels) -> tuple[GatedCall, Labels]:
         """Check a call as if the parallel calls before it had already returned.
@@ -121,9 +136,8 @@ class ScreenedGate(Gate):
         Returns:
             The check, and the session's labels as if this call had returned, too.
         """
-        begun = self.begin(checked.call, session)
-        beside = replace(checked, session=begun.session, verdict=self.verdict(begun))
-        return beside, self.foreseen(checked.call, begun.session)
+        beside = self._judged(checked, session)
+        return beside, self.foreseen(checked.call, beside.session)
 
     def label_result(self, call: Call, returned: ToolReturn, session: Labels) -> CheckedResult:
         """Label a result.

@@ -118,6 +118,24 @@ class ProgramRunner:
             with suppress(UsageError):  # the first program raises it
                 self._open_pool().prepare()
 
+    def problem(self) -> str:
+        """Why programs cannot run, or an empty text; starts the workers."""
+        if self._is_closed:
+            return "The server and its programs were stopped."
+        if self._isolated is False:
+            return ""
+        try:
+            self._open_pool().prepare()
+        except UsageError as error:
+            return str(error) if self._isolated else ""  # otherwise they run in this process
+        return ""
+
+    @property
+    def live_workers(self) -> int:
+        """The number of worker processes; other servers of this process may share them."""
+        pool = self._pool
+        return 0 if pool is None else pool.live_workers
+
     def check(self, source: str, owner: str, variables: Collection[str] = ()) -> None:
         """Check that a program uses nothing but the language.
 

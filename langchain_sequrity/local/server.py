@@ -1,13 +1,14 @@
 """`LocalServer`: the ASGI app in its own thread."""
 
 import asyncio
+import math
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
-from math import ceil
 from pathlib import Path
 from typing import Any, ClassVar, Self, get_args
 
@@ -17,6 +18,7 @@ from langchain_core.language_models import BaseChatModel
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.local.answers import count_request
 from langchain_sequrity.local.app import make_app
+from langchain_sequrity.local.audit import AuditLog
 from langchain_sequrity.local.auth import LOOPBACK_NAMES, host_names
 from langchain_sequrity.local.backends import Backend, ModelBackend, Role, RoleBackend
 from langchain_sequrity.local.connections import Connection, Connections
@@ -31,15 +33,20 @@ from langchain_sequrity.local.limits import (
     give_back_large_blocks,
 )
 from langchain_sequrity.local.model_table import ModelTable, TableRole
+from langchain_sequrity.local.observed_calls import ObservedBackend
+from langchain_sequrity.local.observers import RequestRecord
+from langchain_sequrity.local.operations import MetricsAccess, operate
 from langchain_sequrity.local.program_runs import PendingRuns, ProgramRunner
 from langchain_sequrity.local.script import Script, ScriptBackend
-from langchain_sequrity.local.services import Fidelity, RequestRecord, Services
+from langchain_sequrity.local.services import Fidelity, Services
 from langchain_sequrity.local.sessions import MemorySessions, SessionStore
 from langchain_sequrity.wire.exchange import ChatRequest
 
 _HIGHEST_PORT = 65_535
-_GRACE_SECONDS = 1  # for unfinished replies when the server stops; uvicorn needs whole seconds
-_STOP_SECONDS = 2.5
+_GRACE_SECONDS = 1.0  # for unfinished replies when the server stops
+_LAST_WORDS_SECONDS = 0.5  # for the 503 of cancelled requests
+_LOOK_SECONDS = 0.02
+_STOP_SECONDS = 1.5
 _SWITCH_SECONDS = 0.0005
 
 
@@ -80,6 +87,12 @@ class LocalServer:
             address accepts every name, and one on loopback only names of loopback.
         trusted_proxies: Addresses and networks of proxies, such as `10.0.0.0/8`, whose
             `X-Forwarded-…` or `Forwarded` headers are believed. Those of others are ignored.
+        audit_log: Where a line of JSON is written for each checked call: an `AuditLog`, or its
+            path. A call is refused if its line cannot be written.
+        metrics: Who may read `/metrics`, which needs the extra `gateway`: with `"loopback"`
+            requests from this machine that no proxy has passed on, and others with a key; with
+            `"key"` only those with a key; with `"off"` nobody.
+        log_drops: Returns how many entries of a log were dropped, for the metrics.
 
     Attributes:
         PLANNER_PROMPT: The default of `planner_prompt`, with all placeholders.
@@ -119,6 +132,9 @@ class LocalServer:
         limits: ServerLimits | Mapping[str, Any] | None = None,
         allowed_hosts: Collection[str] = (),
         trusted_proxies: Sequence[str] = (),
+        audit_log: AuditLog | str | Path | None = None,
+        metrics: MetricsAccess = "loopback",
+        log_drops: Callable[[], int] | None = None,
     ) -> None:
         _check(host, port, api_keys, fidelity, isolated_programs)
         limits = ServerLimits.from_mapping(limits)
@@ -128,9 +144,20 @@ class LocalServer:
             _check_has_no_limits_of_sessions(limits)
         self._host = host
         self._port = port
+        budget, programs = (
+            MemoryBudget(limits.requests_bytes),
+            ProgramRunner(isolated=isolated_programs, limits=limits.program),
+        )
+        operated = operate(
+            self.sessions, budget, programs, on_request=on_request, audit_log=audit_log,
+            metrics=metrics, log_drops=log_drops,
+        )  # fmt: skip
+        self._audit = operated.audit
         self._services = Services(
             store=self.sessions,
-            backend=_backend(table or model, models or {}, script),
+            backend=ObservedBackend(
+                _backend(table or model, models or {}, script), operated.observers
+            ),
             models=table.names if table else _names(model, models or {}, script),
             has_model_table=table is not None,
             count_tokens=_token_counter(table or model),
@@ -138,15 +165,17 @@ class LocalServer:
             hosts=_hosts(host, allowed_hosts),
             trusted_proxies=networks(trusted_proxies),
             fidelity=fidelity,
-            on_request=on_request,
+            observers=operated.observers,
+            operation=operated.operation,
             replacing_tools=frozenset(replacing_tools),
             planner_prompt=check_planner_prompt(planner_prompt),
             limits=limits,
-            programs=ProgramRunner(isolated=isolated_programs, limits=limits.program),
+            programs=programs,
             runs=PendingRuns(limits.live_programs),
-            budget=MemoryBudget(limits.requests_bytes),
+            budget=budget,
         )
         self._running: _Running | None = None
+        self._stopping: _Running | None = None
 
     @property
     def base_url(self) -> str:
@@ -164,20 +193,49 @@ class LocalServer:
             UsageError: If it cannot listen on the address, or cannot start required workers.
         """
         if self._running is None:
-            self._services.programs.open()
-            self._running = _Running(self._services, self._host, self._port)
+            if self._audit is not None:
+                self._audit.open()
+            self._services.operation.is_draining = False
+            try:
+                self._services.programs.open()
+                self._running = _Running(self._services, self._host, self._port)
+            except BaseException:
+                self._close()
+                raise
         return self
 
-    def stop(self) -> None:
-        """Stop the server and free its port within three seconds; open streams are cut off.
+    @property
+    def is_busy(self) -> bool:
+        """Whether requests are under way."""
+        return self._running is not None and self._running.is_busy
 
-        Does nothing if the server is stopped.
+    def stop(self, grace: float = _GRACE_SECONDS) -> None:
+        """Stop the server and free its port; does nothing if it is stopped.
+
+        It accepts no connections any more, and closes those that are idle. Requests under way may
+        end; `/ready` answers 503 to them. Those that have not ended after `grace` get 503, and
+        their streams are cut off.
+
+        Args:
+            grace: Seconds until then. A call while another one waits shortens its time, and returns
+                at once.
         """
         running, self._running = self._running, None
-        if running is not None:
-            running.stop()
-            self._services.runs.close()
-            self._services.programs.close()
+        if running is None:
+            if (stopping := self._stopping) is not None:
+                stopping.shorten(grace)
+            return
+        self._services.operation.is_draining = True
+        self._stopping = running
+        running.stop(grace)
+        self._stopping = None
+        self._close()
+
+    def _close(self) -> None:
+        self._services.runs.close()
+        self._services.programs.close()
+        if self._audit is not None:
+            self._audit.close()
 
     def replace_keys(self, api_keys: Sequence[str | ApiKey]) -> None:
         """Use other keys from now on. No session ends.
@@ -359,13 +417,23 @@ class StoppableServer(uvicorn.Server):
         super().__init__(config)
         self._stop_event = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._ends_at = math.inf
 
-    def stop(self) -> None:
-        """Stop, from any thread; does not wait for the end."""
+    def stop(self, grace: float = _GRACE_SECONDS) -> None:
+        """Stop, from any thread; does not wait for the end.
+
+        Args:
+            grace: Seconds for requests under way.
+        """
+        self._ends_at = time.monotonic() + grace
         self.should_exit = True
         if self._loop is not None:
             with suppress(RuntimeError):  # it has ended meanwhile
                 self._loop.call_soon_threadsafe(self._stop_event.set)
+
+    def shorten(self, grace: float) -> None:
+        """Leave requests less time, from any thread."""
+        self._ends_at = min(self._ends_at, time.monotonic() + grace)
 
     async def main_loop(self) -> None:
         """Look once a second, or when `stop` is called."""
@@ -375,16 +443,25 @@ class StoppableServer(uvicorn.Server):
                 await asyncio.wait_for(self._stop_event.wait(), 1)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Close idle connections at once; only for unfinished replies, wait as uvicorn does."""
+        """Close idle connections at once, and wait for requests under way."""
         for server in self.servers:
             server.close()
+        for listener in sockets or ():
+            listener.close()
         for connection in [*self.server_state.connections]:
             connection.shutdown()
         await asyncio.sleep(0)  # the event loop closes them
-        if self.server_state.connections or self.server_state.tasks:
-            await super().shutdown(sockets)
-        else:
-            await self.lifespan.shutdown()
+        state = self.server_state
+        # uvicorn has no event for the end of its tasks.
+        while (state.connections or state.tasks) and time.monotonic() < self._ends_at:  # noqa: ASYNC110
+            await asyncio.sleep(_LOOK_SECONDS)
+        for task in [*state.tasks]:
+            task.cancel()
+        # Cancelled requests still answer with 503.
+        end = time.monotonic() + _LAST_WORDS_SECONDS
+        while (state.connections or state.tasks) and time.monotonic() < end:  # noqa: ASYNC110
+            await asyncio.sleep(_LOOK_SECONDS)
+        await self.lifespan.shutdown()
 
 
 class _AcceptingServer(StoppableServer):
@@ -449,8 +526,7 @@ class _Running:
             access_log=False,
             server_header=False,
             proxy_headers=False,  # the edge middleware reads them
-            timeout_graceful_shutdown=_GRACE_SECONDS,
-            timeout_keep_alive=ceil(services.limits.idle_seconds),
+            timeout_keep_alive=math.ceil(services.limits.idle_seconds),
         )
         connections = Connections(services.limits, services.budget)
         self._server = _AcceptingServer(config, connections)
@@ -461,11 +537,18 @@ class _Running:
         # The socket already accepts: requests wait in its queue until the event loop runs.
         self.thread.start()
 
-    def stop(self) -> None:
-        self._server.stop()
+    @property
+    def is_busy(self) -> bool:
+        return bool(self._server.server_state.tasks)
+
+    def stop(self, grace: float) -> None:
+        self._server.stop(grace)
         # A backend that is still answering cannot be interrupted; its thread ends with its answer.
-        self.thread.join(_STOP_SECONDS)
+        self.thread.join(grace + _STOP_SECONDS)
         self._socket.close()
+
+    def shorten(self, grace: float) -> None:
+        self._server.shorten(grace)
 
 
 def _listen(host: str, port: int) -> socket.socket:

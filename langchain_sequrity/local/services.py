@@ -14,6 +14,7 @@ from langchain_sequrity.local.key_usage import KeyUsage
 from langchain_sequrity.local.keys import ApiKey, Keyring
 from langchain_sequrity.local.limits import DEFAULTS, MemoryBudget, ServerLimits
 from langchain_sequrity.local.model_table import check_models
+from langchain_sequrity.local.observers import Observers
 from langchain_sequrity.local.program_runs import PendingRuns, ProgramRunner
 from langchain_sequrity.local.sessions import Session, SessionStore
 from langchain_sequrity.wire.exchange import ChatRequest
@@ -21,27 +22,21 @@ from langchain_sequrity.wire.exchange import ChatRequest
 Fidelity = Literal["full", "documented"]
 
 
-@dataclass(frozen=True, slots=True)
-class RequestRecord:
-    """One answered request, for a log. It holds no key and no text of the conversation.
+@dataclass(slots=True)
+class Operation:
+    """The operation of a server.
 
     Attributes:
-        method: HTTP method.
-        path: Path of the URL.
-        status: Status of the reply.
-        model: The requested model, or an empty text.
-        session: The first eight characters of the session's id, or an empty text.
-        milliseconds: How long the reply took, including its stream.
-        summary: What the reply was, in a few words.
+        is_draining: Whether it stops: replies end their connections, and it is not ready.
+        problems: Functions that return why the server is not ready, or an empty text.
+        metrics: Writes the metrics and their content type; `None` if they are off.
+        metrics_need_key: Whether they need a key also on this machine.
     """
 
-    method: str
-    path: str
-    status: int
-    model: str = ""
-    session: str = ""
-    milliseconds: float = 0.0
-    summary: str = ""
+    is_draining: bool = False
+    problems: Sequence[Callable[[], str]] = ()
+    metrics: Callable[[], tuple[bytes, str]] | None = None
+    metrics_need_key: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +51,8 @@ class Services:
         hosts: Allowed names in a Host header; `None` allows any name.
         trusted_proxies: Networks of proxies whose headers are believed.
         fidelity: Which fields of a request are honoured.
-        on_request: Called once for each answered request, on the server's thread.
+        observers: Who gets the events of the server.
+        operation: Whether the server stops, and what it answers about itself.
         limits: The limits of the server.
         replacing_tools: Tools whose results may replace the labels of their arguments.
         planner_prompt: Template of the planner's system prompt.
@@ -75,7 +71,8 @@ class Services:
     hosts: frozenset[str] | None = auth.LOOPBACK_NAMES
     trusted_proxies: Sequence[Network] = ()
     fidelity: Fidelity = "full"
-    on_request: Callable[[RequestRecord], None] | None = None
+    observers: Observers = field(default_factory=Observers)
+    operation: Operation = field(default_factory=Operation)
     limits: ServerLimits = DEFAULTS
     replacing_tools: frozenset[str] = frozenset()
     planner_prompt: str = PLANNER_PROMPT

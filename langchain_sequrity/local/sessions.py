@@ -150,6 +150,11 @@ class MemorySessions:
         """The number of sessions."""
         return len(self._sessions)
 
+    @property
+    def size(self) -> int:
+        """Bytes of all sessions together."""
+        return self._shares.size
+
     def __iter__(self) -> Iterator[Session]:
         """All sessions, the most recently used last."""
         with self._lock:

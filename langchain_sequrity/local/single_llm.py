@@ -17,6 +17,7 @@ from langchain_sequrity.labels import Labels
 from langchain_sequrity.local.backends import Backend, BackendContext, join_chunks, message_as_chunk
 from langchain_sequrity.local.classifiers import Classifiers
 from langchain_sequrity.local.conversation import text_of, this_turn, whole_conversation
+from langchain_sequrity.local.observed_calls import tell_of_check
 from langchain_sequrity.local.policy_gate import ScreenedGate, check_entry, denial_message
 from langchain_sequrity.local.refusals import refuse
 from langchain_sequrity.local.services import TurnInputs
@@ -125,6 +126,7 @@ class _TurnCalls:
         models = Classifiers(services.backend, inputs.endpoint_type, inputs.request.model, {})
         tools = arguments_of_sent_tools(inputs.request.tools)
         self.state = state
+        self._inputs = inputs
         self._fsm = configuration.fsm
         engines = (configuration.engine,)
         self._gate = ScreenedGate(engines, configuration.screen, models.score, tools)
@@ -228,6 +230,7 @@ class _TurnCalls:
             if checked.allowed and len(message.tool_calls) > 1:
                 beside, returned = self._gate.check_in_parallel(checked, returned)
                 checked = checked if beside.allowed else beside
+            tell_of_check(checked, self._inputs, number)
             if not checked.allowed:
                 return denial_message(checked), check_entry(checked)
             call["args"] = {name: a.value for name, a in checked.call.arguments.items()}

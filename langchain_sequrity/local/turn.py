@@ -19,6 +19,7 @@ from langchain_sequrity.local.agent_arch import ChatAnswer, answer_for
 from langchain_sequrity.local.backends import BoundedBackend, join_chunks
 from langchain_sequrity.local.configuration import configure
 from langchain_sequrity.local.http import IncomingRequest, parse_body
+from langchain_sequrity.local.observers import Architecture, Outcome, current_request
 from langchain_sequrity.local.refusals import refuse
 from langchain_sequrity.local.services import Services, TurnInputs
 from langchain_sequrity.local.sessions import Session, resume_session
@@ -66,6 +67,9 @@ class ChatTurn:
         counted = services.usage.counted(services.backend, incoming.key)
         backend = BoundedBackend(counted, incoming.charge, most_bytes)
         self._services = replace(services, backend=backend)
+        services.observers.turn_begins()
+        self._architecture: Architecture = "single-llm"
+        self._outcome: Outcome = "error"
         self.charge = incoming.charge
         self._store = services.store
         self._documented = services.fidelity == "documented"
@@ -133,6 +137,7 @@ class ChatTurn:
             added_policy=self._headers is not self.session.headers,
         )
         self._is_dual_llm = inputs.configuration.dual_llm
+        self._architecture = "dual-llm" if self._is_dual_llm else "single-llm"
         return answer_for(inputs, failed=self._format.failed_turn[self._services.fidelity])
 
     def _new_call_id(self) -> str:
@@ -203,6 +208,7 @@ class ChatTurn:
             except BaseException:  # the program is already further than the stored session
                 self._services.runs.drop(session.id)
                 raise
+        self._outcome = _outcome(message, calls)
         self.close()
 
     def close(self) -> None:
@@ -213,6 +219,16 @@ class ChatTurn:
                 self._answer.close()
                 self._answer = None  # breaks a reference cycle
             self._store.release(self.session.id)
+            self._services.observers.turn_ended(self._architecture, self._outcome)
+
+
+def _outcome(message: AIMessage, calls: int) -> Outcome:
+    if calls:
+        return "tool_calls"
+    is_failed = "failure" in message.response_metadata  # of a dual-LLM turn
+    if current_request.get().denials and (is_failed or message.additional_kwargs.get("refusal")):
+        return "denied"
+    return "failed" if is_failed else "answer"
 
 
 def charged_body(incoming: IncomingRequest) -> Any:

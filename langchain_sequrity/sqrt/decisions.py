@@ -128,6 +128,8 @@ class Decision:
         return f"The call of `{tool}` is {NOT_REACHED}: {self._waiting()}."
 
     def _waiting(self) -> str:
+        if unjudged := getattr(self.trial, "unjudged", ""):  # of an audit log
+            return str(unjudged)
         ids = ", ".join(f"`{plain(call_id, limit=80)}`" for call_id in self.waits_for)
         return f"no result of {ids}"
 

@@ -78,14 +78,18 @@ class Gate:
 
     def verdict(self, begun: BegunCall) -> Verdict:
         """The verdict of all policies: the strongest denial, or else the first policy's verdict."""
-        verdict = self._engine.decide(*begun)
+        return self.verdicts(begun)[1]
+
+    def verdicts(self, begun: BegunCall) -> tuple[Verdict, Verdict]:
+        """The verdict of the first policy, and that of all."""
+        first = verdict = self._engine.decide(*begun)
         for engine in self._further:
             if _is_hard_denial(verdict):
                 break
             further = engine.decide(*begun)
             if _is_hard_denial(further) or (verdict.allowed and not further.allowed):
                 verdict = further
-        return verdict
+        return first, verdict
 
     def foreseen(self, call: Call, session: Labels, *, is_checked: bool = True) -> Labels:
         """The labels that the session may have after a call whose result is not known.

@@ -29,6 +29,7 @@ import orjson
 
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.labels import KINDS, NO_LABELS, Labels
+from langchain_sequrity.sqrt.audited_calls import AuditedTrial, AuditReader
 from langchain_sequrity.sqrt.coerce import AnyTool, ToolArguments
 from langchain_sequrity.sqrt.context import AllBut, Argument, Call
 from langchain_sequrity.sqrt.decisions import Decision
@@ -310,8 +311,10 @@ class Sessions:
         return outcomes
 
     def _decide(self, number: int, call: AnyTrial) -> list[Decision]:
-        reader = TrialReader(number, call)
+        reader = AuditReader(number, call)
         trial = reader.read()
+        if isinstance(trial, AuditedTrial):
+            return [_audited_decision(gate, number, trial) for gate in self._gates]
         results = self._results.get(trial.session, _NO_RESULTS)
         _check_ids(reader, trial, results)
         if fault := self._names.fault(trial):
@@ -394,6 +397,20 @@ def _decision(
     returned = ToolReturn(trial.result, trial.result_labels, trial.combine, trial.is_error)
     labels, after = gate.result_labels(call, returned, begun.session)
     return Decision(number, trial, call, verdict, session, after, labels)
+
+
+def _audited_decision(gate: Gate, number: int, trial: AuditedTrial) -> Decision:
+    call, session = trial.call(), trial.session_labels
+    unjudged = trial.unjudged
+    if not unjudged:
+        begun = gate.begin(call, session)
+        verdict = gate.verdict(begun)
+        # A doubt may come from a value that is not in the log.
+        if verdict.certain or not trial.hidden:
+            return Decision(number, trial, call, verdict, session, begun.session)
+        unjudged = "its verdict may depend on a value that was cut or hashed"
+    trial = replace(trial, unjudged=unjudged, expect="not_reached")
+    return Decision(number, trial, call, None, session, session, waits_for=trial.hidden)
 
 
 def _json_line(result: Mapping[str, Any]) -> bytes:

@@ -15,6 +15,7 @@ from fnmatch import fnmatchcase
 from functools import cached_property
 from typing import Annotated, Any, Literal, NoReturn, Optional, Union, get_args
 
+import orjson
 from pydantic import (
     AfterValidator,
     BeforeValidator,
@@ -152,6 +153,42 @@ class Body:
     def _validate(self) -> Callable[..., Any]:
         return TypeAdapter(_build_type(self._fields)).validator.validate_python
 
+    def json_schema(self, ref_template: str) -> dict[str, Any]:
+        """The JSON Schema of the form, without the checks that are code.
+
+        Args:
+            ref_template: The form of references, with `{model}` for the name of a definition.
+        """
+        adapter: TypeAdapter[Any] = TypeAdapter(_build_type(self._fields))
+        text = orjson.dumps(_with_required(adapter.json_schema(ref_template=ref_template)))
+        # Pydantic names a definition by its module too.
+        prefix = f"{__name__.replace('.', '__')}__".encode()
+        schema: dict[str, Any] = orjson.loads(text.replace(prefix, b""))
+        return schema
+
+
+def _with_required(schema: Any) -> Any:
+    """A schema in which the fields are required that `_required` made, without titles."""
+    if isinstance(schema, list):
+        return [*map(_with_required, schema)]
+    if not isinstance(schema, dict):
+        return schema
+    written = {key: _with_required(value) for key, value in schema.items()}
+    if isinstance(properties := written.get("properties"), dict):
+        required = [name for name, form in properties.items() if "default" in form]
+        for form in properties.values():
+            form.pop("default", None)
+            form.pop("title", None)
+        # The schema of a form that is code is empty; null may be one of its values.
+        required = [name for name in required if properties[name]]
+        written |= {"required": required} if required else {}
+    if written.get("title") == _OBJECT:
+        del written["title"]
+    return written
+
+
+_OBJECT = "Object"
+
 
 class _LazyType:
     """A type that is built for the first body; building all of them would slow down the import."""
@@ -170,7 +207,7 @@ def _build_type(form: Form) -> Any:
     if not isinstance(form, Mapping):
         return form
     fields = {key: _required(_build_type(field_form)) for key, field_form in form.items()}
-    return TypedDict("Object", fields, total=False)  # type: ignore[operator] # made of a table
+    return TypedDict(_OBJECT, fields, total=False)  # type: ignore[operator] # made of a table
 
 
 def _required(form: Any) -> Any:
@@ -226,6 +263,23 @@ def text_or(form: Form, items: str) -> Form:
     return _union({text: str, array: form}, branch, "content_type", expected)
 
 
+class _TagInSchema:
+    """Adds the tag to the JSON Schema of a branch, which the form of the branch does not have."""
+
+    def __init__(self, key: str, tag: str) -> None:
+        self._key = key
+        self._tag = tag
+
+    def __get_pydantic_json_schema__(self, schema: Any, handler: Any) -> dict[str, Any]:
+        """The schema of the branch, together with that of its tag."""
+        tag = {"properties": {self._key: {"const": self._tag}}, "required": [self._key]}
+        return {"allOf": [handler(schema), tag]}
+
+
+def _with_tag_in_schema(form: Form, key: str, tag: str) -> Form:
+    return _LazyType(lambda: Annotated[_build_type(form), _TagInSchema(key, tag)])
+
+
 def tagged_union(
     key: str, forms: Mapping[str, Form], *, tag_of: Callable[[Any], Any] | None = None
 ) -> Form:
@@ -249,7 +303,10 @@ def tagged_union(
             return branches.get(tag)
         return next((branches[pattern] for pattern in patterns if fnmatchcase(tag, pattern)), None)
 
-    tagged = {branches[tag]: form for tag, form in forms.items()}
+    tagged = {
+        branches[tag]: form if tag_of or tag in patterns else _with_tag_in_schema(form, key, tag)
+        for tag, form in forms.items()
+    }
     tags = ", ".join(f"`{tag}`" for tag in forms)
     return _union(tagged, branch, f"{_UNKNOWN}{key}", f"one of {tags}")
 

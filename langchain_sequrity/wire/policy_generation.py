@@ -271,7 +271,7 @@ _FORM = {
         array(with_check(str, INTERNAL_TOOLS.__contains__, f"be any of {_named(INTERNAL_TOOLS)}"))
     ),
 }
-_BODY = checks.Body(_FORM)
+BODY = checks.Body(_FORM)
 _FIELDS = (*_FORM, "tools")
 # Chat formats only pass these fields to a model. A policy is made of them, so they are checked.
 _FUNCTION = {
@@ -300,7 +300,7 @@ def read_request(body: Any) -> PolicyRequest:
     Raises:
         InvalidRequest: With `status` 422 or 400 and `body={"detail": …}`.
     """
-    _BODY.check(body)
+    BODY.check(body)
     for key in body:
         if key not in _FIELDS:
             checks.refuse_value((key,), f"one of the fields {_named(_FIELDS)}", body[key])

@@ -355,7 +355,7 @@ def test_json_is_recognised_with_parameters_and_in_any_case(api: Api, kind: str)
         "",
     ],
 )
-@pytest.mark.parametrize("path", ["/", CHAT])
+@pytest.mark.parametrize("path", ["/", "/metrics", CHAT])
 def test_a_host_header_with_another_host_is_421(api: Api, host: str, path: str) -> None:
     reply = api.request("GET", path, headers={"Host": host})
     assert reply.status_code == 421

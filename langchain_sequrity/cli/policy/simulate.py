@@ -30,6 +30,7 @@ from langchain_sequrity.cli.policy.files import (
 from langchain_sequrity.display import plain
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.sqrt import DecisionGroup, Engine
+from langchain_sequrity.sqrt.audited_calls import UnjudgedTally
 from langchain_sequrity.sqrt.coerce import engine_of
 from langchain_sequrity.sqrt.comparison import ChangeTally, difference_of
 from langchain_sequrity.sqrt.decisions import SimulationTally
@@ -51,7 +52,7 @@ _MOST_FAULTS = 20
     required=True,
     type=FILE_TYPE,
     help="The calls as JSON or YAML: a list of objects with `tool`, `arguments`, …, `expect`; or "
-    "as JSON Lines, one object on each line.",
+    "as JSON Lines, one object on each line, such as the audit log of a server.",
 )
 @tools_options
 @click.option(
@@ -116,10 +117,10 @@ def simulate_command(
     engine = _engine(files, header, fields, as_json=as_json)
     old = None if against is None else _engine((against,), header, fields, as_json=as_json)
 
-    decided, counts = SimulationTally(_MOST_CALLS), RuleCounts()
+    decided, counts, unjudged = SimulationTally(_MOST_CALLS), RuleCounts(), UnjudgedTally()
     counting = CountingEngine(engine, counts) if cover or fail_under is not None else None
     engines: list[Engine] = [counting or engine]
-    tallies: list[Tally] = [decided, counts]
+    tallies: list[Tally] = [decided, counts, unjudged]
     changes = None
     if old is not None:
         changes = ChangeTally.of_engines(engine, old, _MOST_CALLS)
@@ -163,6 +164,7 @@ def simulate_command(
                 "groups": [group.to_json() for group in simulation.groups] or None,
                 "read": read,
                 "invalid": faults.count,
+                "unjudged": dict(unjudged.reasons),
                 "coverage": covered and covered.to_json(),
                 "difference": difference and difference.to_json(),
             }
@@ -174,7 +176,10 @@ def simulate_command(
                 click.echo()
         for group in simulation.unmet:
             print_text(_unmet(group))
-        total = read - faults.count
+        for reason, number in unjudged.reasons.items():
+            calls_text = "call" if number == 1 else "calls"
+            print_text(f"{number} {calls_text} of the audit log cannot be judged: {reason}")
+        total = read - faults.count - unjudged.reasons.total()
         print_text(f"{total - unmet} of {total} calls as expected")
         if not is_covered:
             print_text(f"Coverage is {percent:.1f} %, less than {fail_under:g} %")

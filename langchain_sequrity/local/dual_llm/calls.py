@@ -27,6 +27,7 @@ from langchain_sequrity.local.dual_llm.state import (
 )
 from langchain_sequrity.local.interpreter import Labeled, ToolCall, ToolFailure
 from langchain_sequrity.local.interpreter.static_types import has_unknown_type
+from langchain_sequrity.local.observed_calls import tell_of_check
 from langchain_sequrity.local.policy_gate import CheckedResult, GatedCall, ScreenedGate, check_entry
 from langchain_sequrity.local.program_runs import AnyRun
 from langchain_sequrity.local.services import TurnInputs
@@ -199,6 +200,7 @@ class TurnCalls:
         if is_repeated:
             entry["repeated"] = True
         self._turn.checks.add(entry)
+        tell_of_check(checked, self._context.inputs, self._turn.calls, is_repeated=is_repeated)
         return checked
 
     def _made_before(

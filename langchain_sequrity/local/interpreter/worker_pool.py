@@ -96,6 +96,7 @@ class _ForkServer:
     def __init__(self, limits: Limits, address_space: int) -> None:
         self.limits = limits
         self._worker_ids = itertools.count()
+        self.live: set[int] = set()  # ids of workers that were not ended
         self._status_lock = threading.Lock()
         settings = json.dumps({"limits": asdict(limits), "address_space": address_space})
         self._control, child = socket.socketpair()
@@ -126,17 +127,20 @@ class _ForkServer:
         parent, child = socket.socketpair()
         with child:
             worker_id = next(self._worker_ids)
+            self.live.add(worker_id)
             with suppress(OSError):  # the socket is then closed, like that of a dead worker
                 socket.send_fds(self._control, [COMMAND.pack(FORK, worker_id)], [child.fileno()])
         return Worker(self, worker_id, parent)
 
     def end(self, worker_id: int) -> None:
         """End a worker, without waiting for it."""
+        self.live.discard(worker_id)
         with suppress(OSError):  # the fork server is closed, and all its workers ended
             self._control.sendall(COMMAND.pack(END, worker_id))
 
     def end_and_get_signal(self, worker_id: int) -> signal.Signals | None:
         """End a worker, and return the signal that had already ended it, if any."""
+        self.live.discard(worker_id)
         with self._status_lock:
             try:
                 self._control.sendall(COMMAND.pack(END_WITH_STATUS, worker_id))
@@ -382,6 +386,12 @@ class WorkerPool:
     def __exit__(self, *_: object) -> None:
         """Close it."""
         self.close()
+
+    @property
+    def live_workers(self) -> int:
+        """The number of workers, idle or with a program."""
+        server = self._server
+        return len(server.live) if server is not None and server.is_alive else 0
 
     def prepare(self) -> None:
         """Start the processes, without waiting for them.

@@ -118,7 +118,7 @@ def _chosen_name(choice: Any) -> Any:
     return function.get("name") if isinstance(function, dict) else None
 
 
-_BODY = checks.Body(
+BODY = checks.Body(
     {
         "model": str,
         "messages": array(tagged_union("role", _MESSAGE)),
@@ -149,7 +149,7 @@ def read_request(body: Any) -> ChatRequest:
     Raises:
         InvalidRequest: With `status` 422 or 400 and `body={"detail": …}`.
     """
-    _BODY.check(body)
+    BODY.check(body)
     if not body["messages"]:
         checks.refuse_request("`messages` is empty. Send at least one message.")
     options = dict(body)

@@ -190,7 +190,7 @@ _FIELDS = {
     "reasoning_effort": optional(Literal["none", "minimal", "low", "medium", "high", "xhigh"]),
     "metadata": optional(checks.OBJECT),
 }
-_BODY = checks.Body(_FIELDS)
+BODY = checks.Body(_FIELDS)
 # The service documents each field that is checked, and some more (`docs/protocol.md`, Messages).
 DOCUMENTED = frozenset({*_FIELDS, "tools", "user_provided_program", "context_vars", "timeout"})
 
@@ -207,7 +207,7 @@ def read_request(body: Any) -> ChatRequest:
     Raises:
         InvalidRequest: With `status` 422 or 400 and `body={"detail": …}`.
     """
-    _BODY.check(body)
+    BODY.check(body)
     options = dict(body)
     take = options.pop
     tools, server_tools = read_tools({"tools": take("tools", None)})

@@ -271,7 +271,7 @@ def _chosen(choice: Any) -> Any:
     return choice.get("name") if is_function else None
 
 
-_BODY = checks.Body(
+BODY = checks.Body(
     {
         **_INPUT,
         "model": str,
@@ -319,7 +319,7 @@ def read_request(body: Any) -> ChatRequest:
     """
     if isinstance(body, dict):
         _refuse_unsupported(body)
-    _BODY.check(body)
+    BODY.check(body)
     options = dict(body)
     take = options.pop
     take("input", None)

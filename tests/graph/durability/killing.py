@@ -26,8 +26,7 @@ from langgraph.types import Command
 
 from langchain_sequrity.graph.journal import add_entries
 from langchain_sequrity.graph.program import HANDLE, JOURNAL, OUTPUT
-from langchain_sequrity.local import LocalServer
-from langchain_sequrity.local.services import RequestRecord
+from langchain_sequrity.local import LocalServer, RequestRecord
 from tests.graph.durability.child import saver_of
 from tests.graph.durability.postgres import postgres
 from tests.graph.durability.subject import GIVEN, graph

@@ -1,0 +1,83 @@
+"""Tells the observers of a server of each checked call, and of each answer of a model."""
+
+from collections.abc import Iterator
+
+from langchain_core.messages import AIMessageChunk
+
+from langchain_sequrity.local.backends import Backend, BackendContext
+from langchain_sequrity.local.observers import CheckedCall, Observers, current_request
+from langchain_sequrity.local.policy_gate import GatedCall
+from langchain_sequrity.local.services import TurnInputs
+from langchain_sequrity.local.trace_context import start_span
+from langchain_sequrity.wire.exchange import ChatRequest
+
+
+def tell_of_check(
+    checked: GatedCall, inputs: TurnInputs, number: int, *, is_repeated: bool = False
+) -> None:
+    """Tell of a checked call, before it is made.
+
+    Args:
+        checked: The call and its check.
+        inputs: The request in which it was checked.
+        number: The number of the check in its turn.
+        is_repeated: Whether it is answered from memory.
+
+    Raises:
+        StatusError: If an observer refuses the call.
+    """
+    request = current_request.get()
+    request.denials += not checked.allowed
+    attributes = {"sequrity.tool": checked.call.tool, "sequrity.allowed": checked.allowed}
+    if (span := start_span(request.trace, "policy check", attributes)) is not None:
+        span.end()
+    observers = inputs.services.observers
+    if not observers.of_calls:
+        return
+    observers.call_checked(
+        CheckedCall(
+            request,
+            inputs.session.id,
+            inputs.session.turns + 1,
+            number,
+            "dual-llm" if inputs.configuration.dual_llm else "single-llm",
+            checked.judged or checked.call,
+            checked.before,
+            checked.verdict,
+            checked.policy_verdict,
+            "" if checked.denied is None else str(checked.denied),
+            inputs.configuration.policy_digest,
+            is_repeated,
+        )
+    )
+
+
+class ObservedBackend:
+    """A backend whose answers are told: their tokens to observers, their time to a trace.
+
+    Args:
+        backend: The backend.
+        observers: The observers.
+    """
+
+    def __init__(self, backend: Backend, observers: Observers) -> None:
+        self._backend = backend
+        self._observers = observers
+
+    def stream(self, request: ChatRequest, context: BackendContext) -> Iterator[AIMessageChunk]:
+        """Answer in pieces, as the backend does."""
+        attributes = {"gen_ai.request.model": request.model, "sequrity.role": context.role}
+        span = start_span(current_request.get().trace, f"{context.role} model", attributes)
+        try:
+            for chunk in self._backend.stream(request, context):
+                if (usage := chunk.usage_metadata) is not None:
+                    tokens = usage["input_tokens"], usage["output_tokens"]
+                    self._observers.tokens_used(request.model, *tokens)
+                yield chunk
+        except Exception as error:
+            if span is not None:
+                span.set_attribute("error.type", type(error).__name__)
+            raise
+        finally:
+            if span is not None:
+                span.end()

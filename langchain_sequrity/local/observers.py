@@ -1,0 +1,235 @@
+"""What happens on a server, as events for whoever watches: a log, metrics, an audit log.
+
+Code that serves a request finds it in `current_request`; turns run in threads that have a copy of
+the context.
+"""
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
+
+from langchain_sequrity.errors import StatusError
+from langchain_sequrity.labels import Labels
+from langchain_sequrity.local.trace_context import TraceContext
+from langchain_sequrity.sqrt import Call, Verdict
+
+logger = logging.getLogger("langchain_sequrity.local")
+
+Architecture = Literal["single-llm", "dual-llm"]
+Outcome = Literal["answer", "tool_calls", "denied", "failed", "error"]
+"""How a request to a model ended: with an answer, with calls for the caller, with a denial, as a
+dual-LLM turn that failed, or with an error status."""
+
+
+@dataclass(slots=True)
+class CurrentRequest:
+    """The request that is served.
+
+    Attributes:
+        id: Its id, as in `X-Request-ID`.
+        facts: What the record will say of it; `key` is the name of the bearer's key.
+        trace: The trace that it belongs to; `None` outside a server.
+        denials: How many of its calls were denied.
+    """
+
+    id: str = ""
+    facts: dict[str, Any] = field(default_factory=dict)
+    trace: TraceContext | None = None
+    denials: int = 0
+
+    @property
+    def key(self) -> str:
+        """The name of the bearer's key, or an empty text."""
+        return str(self.facts.get("key", ""))
+
+
+_NONE = CurrentRequest()
+current_request: ContextVar[CurrentRequest] = ContextVar("current_request", default=_NONE)
+
+
+# Events
+
+
+@dataclass(frozen=True, slots=True)
+class RequestRecord:
+    """One answered request, for a log. It holds no key and no text of the conversation.
+
+    Attributes:
+        method: HTTP method.
+        path: Path of the URL.
+        status: Status of the reply.
+        model: The requested model, or an empty text.
+        session: The first eight characters of the session's id, or an empty text.
+        milliseconds: How long the reply took, including its stream.
+        summary: What the reply was, in a few words.
+        request_id: The id in `X-Request-ID`.
+        key: The name of the bearer's key, or an empty text.
+        client: The address of the client, or an empty text.
+    """
+
+    method: str
+    path: str
+    status: int
+    model: str = ""
+    session: str = ""
+    milliseconds: float = 0.0
+    summary: str = ""
+    request_id: str = ""
+    key: str = ""
+    client: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedCall:
+    """A tool call whose check has ended, before anybody makes the call.
+
+    Attributes:
+        request: The request in which it was checked.
+        session_id: Its session.
+        turn: The number of the turn in its session, from 1.
+        number: The number of the check in its turn, from 1.
+        architecture: The architecture of the session.
+        call: The call as the policy judged it, with the defaults of omitted arguments.
+        session: The session's labels before the check.
+        verdict: The verdict of all policies; `None` if a classifier denied the call first.
+        policy_verdict: The verdict of the session's policy alone. It differs from `verdict` if a
+            policy that a program added denied the call.
+        finding: The detection of the classifier that denied the call, in words.
+        policy: Digest of the session's `X-Policy`.
+        is_repeated: Whether the call was answered from memory before.
+    """
+
+    request: CurrentRequest
+    session_id: str
+    turn: int
+    number: int
+    architecture: Architecture
+    call: Call
+    session: Labels
+    verdict: Verdict | None
+    policy_verdict: Verdict | None
+    finding: str
+    policy: str
+    is_repeated: bool = False
+
+    @property
+    def word(self) -> str:
+        """The verdict in one word, such as `hard_denied`; `content_denied` by a classifier."""
+        return self.verdict.final_verdict if self.verdict else "content_denied"
+
+    @property
+    def is_allowed(self) -> bool:
+        """Whether the call may be made."""
+        return self.verdict is not None and self.verdict.allowed
+
+
+class Observer:
+    """Gets the events of a server, on the threads on which they happen. All methods do nothing.
+
+    A method that raises `StatusError` ends the request with this error; other errors are logged.
+
+    Attributes:
+        name: Its name in the log.
+    """
+
+    name: ClassVar[str] = "An observer"
+
+    def turn_begins(self) -> None:
+        """A request to a model begins."""
+
+    def call_checked(self, checked: CheckedCall, /) -> None:
+        """A call was checked, and is not made yet."""
+
+    def tokens_used(self, model: str, input_tokens: int, output_tokens: int, /) -> None:
+        """A model has answered."""
+
+    def turn_ended(self, architecture: Architecture, outcome: Outcome, /) -> None:
+        """A request to a model has ended."""
+
+    def request_ended(self, record: RequestRecord, /) -> None:
+        """A request was answered."""
+
+
+class RequestCallback(Observer):
+    """Calls a function for each answered request.
+
+    Args:
+        on_request: The function.
+    """
+
+    name = "`on_request`"
+
+    def __init__(self, on_request: Callable[[RequestRecord], None]) -> None:
+        self._on_request = on_request
+
+    def request_ended(self, record: RequestRecord, /) -> None:
+        """Call it."""
+        self._on_request(record)
+
+
+class Observers(Observer):
+    """The observers of a server; each gets all events.
+
+    Args:
+        observers: The observers.
+
+    Attributes:
+        of_requests: Whether anybody observes requests.
+        of_calls: Whether anybody observes checked calls.
+        of_tokens: Whether anybody observes tokens.
+    """
+
+    def __init__(self, observers: Sequence[Observer] = ()) -> None:
+        self._observers = tuple(observers)
+        self.of_requests = self._any("request_ended")
+        self.of_calls = self._any("call_checked")
+        self.of_tokens = self._any("tokens_used")
+
+    def _any(self, method: str) -> bool:
+        return any(
+            getattr(type(observer), method) is not getattr(Observer, method)
+            for observer in self._observers
+        )
+
+    def turn_begins(self) -> None:
+        """Tell all; raises a `StatusError` of an observer."""
+        for observer in self._observers:
+            with _others_continue(observer):
+                observer.turn_begins()
+
+    def call_checked(self, checked: CheckedCall, /) -> None:
+        """Tell all; raises a `StatusError` of an observer."""
+        for observer in self._observers:
+            with _others_continue(observer):
+                observer.call_checked(checked)
+
+    def tokens_used(self, model: str, input_tokens: int, output_tokens: int, /) -> None:
+        """Tell all."""
+        for observer in self._observers:
+            with _others_continue(observer):
+                observer.tokens_used(model, input_tokens, output_tokens)
+
+    def turn_ended(self, architecture: Architecture, outcome: Outcome, /) -> None:
+        """Tell all."""
+        for observer in self._observers:
+            with _others_continue(observer):
+                observer.turn_ended(architecture, outcome)
+
+    def request_ended(self, record: RequestRecord, /) -> None:
+        """Tell all."""
+        for observer in self._observers:
+            with _others_continue(observer):
+                observer.request_ended(record)
+
+
+@contextmanager
+def _others_continue(observer: Observer) -> Iterator[None]:
+    try:
+        yield
+    except StatusError:
+        raise
+    except Exception:
+        logger.exception("%s failed; the request continues", observer.name)
