@@ -11,7 +11,6 @@ from langchain_openai import ChatOpenAI
 from opentelemetry import trace as otel
 from pydantic import SecretStr
 
-from langchain_sequrity.local import RequestRecord
 from langchain_sequrity.local.trace_context import read_traceparent, read_tracestate
 from tests.local.api import Api, streamed_text, tool
 from tests.local.conftest import Serve
@@ -22,7 +21,7 @@ PARENT = f"00-{TRACE}-{SPAN}-01"
 
 @pytest.mark.parametrize("sent", ["mine", "a" * 128, "with spaces (1)", "~"])
 def test_the_clients_id_is_kept_and_logged(serve: Serve, sent: str) -> None:
-    records: list[RequestRecord] = []
+    records: list[Any] = []
     api = serve(on_request=records.append)
     reply = api.chat("Hi", headers={"X-Request-ID": sent})
     assert reply.headers["x-request-id"] == sent
