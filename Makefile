@@ -12,7 +12,7 @@ VERSION_CHECK := import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.1
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo conformance serve test test-all long llm lint format cov notebooks bench lowest newest clean langgraph-suite
+.PHONY: help demo conformance serve test test-all long llm fuzz lint format cov notebooks bench lowest newest clean langgraph-suite
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -95,6 +95,9 @@ long: $(READY)  ## Run the long tests in full: differential tests, labels, escap
 	$(BIN)/python -m tests.graph.durability.killing --kills 50
 	$(BIN)/python -m tests.graph.durability.killing --kills 50 --strict --forgets
 	$(BIN)/python -m tests.graph.durability.killing --kills 50 --postgres
+
+fuzz: $(READY)  ## Send 50,000 requests made from the OpenAPI document (ARGS="--count …")
+	$(BIN)/python -m tests.local.operated.fuzz --command "$(BIN)/uv tool run --quiet --from schemathesis>=4 schemathesis" $(ARGS)
 
 langgraph-suite: $(READY)  ## Run LangGraph's own tests with the executor (ARGS="-k … --show")
 	$(BIN)/python -m tests.graph.langgraph_suite --jobs $(JOBS) $(ARGS)

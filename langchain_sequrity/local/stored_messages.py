@@ -8,7 +8,14 @@ from functools import cache
 from itertools import islice, takewhile
 from typing import Any, Self, overload
 
-from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
+from langchain_core.messages import (
+    AIMessage,
+    BaseMessage,
+    FunctionMessage,
+    HumanMessage,
+    SystemMessage,
+    ToolMessage,
+)
 
 from langchain_sequrity.local.growing import GrowingList
 from langchain_sequrity.strict_json import dumps
@@ -18,7 +25,9 @@ _CLASSES: dict[str, type[BaseMessage]] = {
     "ai": AIMessage,
     "system": SystemMessage,
     "tool": ToolMessage,
+    "function": FunctionMessage,
 }
+_REQUIRED = {"tool": {"tool_call_id": ""}, "function": {"name": ""}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +70,7 @@ class StoredMessage:
 
 @cache
 def _empty(message_type: str) -> BaseMessage:
-    message_class = _CLASSES[message_type]
-    required = {"tool_call_id": ""} if message_class is ToolMessage else {}
-    return message_class(content="", **required)
+    return _CLASSES[message_type](content="", **_REQUIRED.get(message_type, {}))
 
 
 @cache

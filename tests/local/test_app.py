@@ -862,3 +862,12 @@ def test_full_mode_uses_call_ids_that_contain_the_session_id(api: Api) -> None:
     reply = api.chat("call look_up with x", tools=[tool()])
     [call_id] = call_ids(reply)
     assert re.fullmatch(f"tc-{session_of(reply)}-[0-9a-f-]{{36}}", call_id)
+
+
+@pytest.mark.parametrize("name", ["", "look_up"])
+def test_a_message_of_a_function_is_part_of_a_conversation(api: Api, name: str) -> None:
+    message = {"role": "function", "name": name, "content": "42"}
+    first = api.chat("Hi", message)
+    assert first.status_code == 200, first.text
+    again = api.chat("Hi", message, said(first), "And?", session=session_of(first))
+    assert again.status_code == 200, again.text

@@ -79,7 +79,11 @@ def test_records_that_do_not_fit_are_dropped_counted_and_told_of() -> None:
 
 def test_closing_waits_for_a_blocked_reader_only_for_a_moment() -> None:
     forever = threading.Event()
-    queue: LogQueue[str] = LogQueue(lambda _: forever.wait(WAIT) and None, str)
+
+    def wait(_record: str) -> None:
+        forever.wait(WAIT)
+
+    queue: LogQueue[str] = LogQueue(wait, str)
     queue.put("blocked")
     queue.close(0.05)
     queue.put("late")

@@ -11,7 +11,6 @@ from langchain_openai import ChatOpenAI
 from opentelemetry import trace as otel
 from pydantic import SecretStr
 
-from langchain_sequrity.local import RequestRecord
 from langchain_sequrity.local.trace_context import read_traceparent, read_tracestate
 from tests.local.api import Api, streamed_text, tool
 from tests.local.conftest import Serve
@@ -22,7 +21,7 @@ PARENT = f"00-{TRACE}-{SPAN}-01"
 
 @pytest.mark.parametrize("sent", ["mine", "a" * 128, "with spaces (1)", "~"])
 def test_the_clients_id_is_kept_and_logged(serve: Serve, sent: str) -> None:
-    records: list[RequestRecord] = []
+    records: list[Any] = []
     api = serve(on_request=records.append)
     reply = api.chat("Hi", headers={"X-Request-ID": sent})
     assert reply.headers["x-request-id"] == sent
@@ -112,12 +111,6 @@ def test_the_state_of_a_trace_is_read_strictly(values: list[str], state: str) ->
     assert read_tracestate(values) == state
 
 
-@contextmanager
-def upstream(serve: Serve) -> Iterator[tuple[Api, list[RequestRecord]]]:
-    records: list[RequestRecord] = []
-    yield serve(on_request=records.append, script=[{"text": "Hello."}]), records
-
-
 def of_openai(url: str) -> Any:
     key = SecretStr("sq-test")
     return ChatOpenAI(model="a/b", base_url=f"{url}/control/chat/v1", api_key=key, max_retries=0)
@@ -167,7 +160,9 @@ class Spans(otel.TracerProvider, otel.Tracer):
         return self.started[-1]
 
     @contextmanager
-    def start_as_current_span(self, name: str, context: Any = None, **options: Any) -> Any:
+    def start_as_current_span(  # type: ignore[override] # the API has its own decorator
+        self, name: str, context: Any = None, **options: Any
+    ) -> Iterator[otel.Span]:
         span = self.start_span(name, context, **options)
         with otel.use_span(span, end_on_exit=True):
             yield span
