@@ -60,6 +60,7 @@ long: $(READY)  ## Run the long tests in full: differential tests, labels, escap
 	$(BIN)/python -m tests.sqrt.agreement --count 5000
 	$(BIN)/python -m tests.sqrt.combined --count 5000
 	$(BIN)/python -m tests.local.skeletons --count 10000
+	$(BIN)/python -m tests.local.key_policies --count 1000
 	$(BIN)/python -m tests.local.interpreter.differential --count 5000
 	$(BIN)/python -m tests.local.interpreter.taint_oracle --count 20000
 	$(BIN)/python -m tests.local.interpreter.taint_oracle --count 5000 --strict

@@ -79,7 +79,7 @@ def keys_in(file: Path) -> list[ApiKey]:
             raise UsageError(msg)
         name = f"line {number}"
         is_digest = line.startswith(_DIGEST)
-        keys.append(ApiKey(name=name, digest=line) if is_digest else ApiKey.of(line, name))
+        keys.append(ApiKey(name=name, digest=line) if is_digest else ApiKey.from_secret(line, name))
     if not keys:
         msg = f"--api-key-file {file}: the file has no key."
         raise UsageError(msg)

@@ -352,13 +352,13 @@ def _number(value: Any) -> Any:
 def _sentences(error: ValidationError) -> Iterator[str]:
     for problem in error.errors(include_url=False):
         path = ""
-        for key in _place(problem["loc"]):
+        for key in _names_in(problem["loc"]):
             path = join_path(path, key)
         sentence = error_sentence(problem)
         yield f"`{path}`: {sentence}" if path else sentence
 
 
-def _place(location: Sequence[str | int]) -> Iterator[str | int]:
-    """The names of a place, without those of pydantic for the members of a union."""
+def _names_in(location: Sequence[str | int]) -> Iterator[str | int]:
+    """The names of a location, without those of pydantic for the members of a union."""
     unions = {"str", *(cls.__name__ for cls in get_args(str | KeyedModel) if cls is not str)}
     return (key for key in location if key not in unions and not str(key).startswith("dict["))

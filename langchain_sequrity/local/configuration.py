@@ -74,7 +74,6 @@ def configure(
     headers: Mapping[str, str],
     endpoint_type: str,
     settings: KeySettings | None = None,
-    bearer: str = "",
 ) -> Configuration:
     """Read the headers of a session.
 
@@ -82,8 +81,6 @@ def configure(
         headers: `x-features`, `x-policy` and `x-config` of the session.
         endpoint_type: First segment of the path; `lang-graph` is always dual-LLM.
         settings: The settings of its key.
-        bearer: Digest of its bearer. Configurations are not shared between bearers: otherwise the
-            time of a request would tell whether somebody else has just used its policy.
 
     Returns:
         The configuration; the same object for the same headers.
@@ -94,7 +91,7 @@ def configure(
             It never ignores a policy that it cannot enforce.
     """
     texts = (headers.get("x-features"), headers.get("x-policy"), headers.get("x-config"))
-    return _configured(*texts, endpoint_type == "lang-graph", settings, bearer)
+    return _configured(*texts, endpoint_type == "lang-graph", settings)
 
 
 @owned_cache(maxsize=_REMEMBERED)
@@ -104,7 +101,6 @@ def _configured(
     config_text: str | None,
     always_dual: bool,  # noqa: FBT001 - part of the cache key
     settings: KeySettings | None,
-    _bearer: str,
 ) -> Configuration:
     features = read_header(FeaturesHeader, features_text) if features_text else FeaturesHeader()
     policy = read_header(PolicyHeader, policy_text) if policy_text else PolicyHeader()

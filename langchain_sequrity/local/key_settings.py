@@ -219,10 +219,10 @@ class KeySettings:
         fields = self.features.to_wire()
         fields |= {name: value for name, value in sent.to_wire().items() if value is not None}
         for name in ("content_classifiers", "content_blockers"):
-            own = [item.to_wire() for item in getattr(self.features, name) or ()]
+            required = [item.to_wire() for item in getattr(self.features, name) or ()]
             added = [item.to_wire() for item in getattr(sent, name) or ()]
-            if own:
-                fields[name] = [*own, *(item for item in added if item not in own)]
+            if required:
+                fields[name] = [*required, *(item for item in added if item not in required)]
         return from_wire(FeaturesHeader, fields)
 
     def with_client_config(self, sent: ConfigHeader) -> ConfigHeader:
@@ -249,45 +249,47 @@ class KeySettings:
         """
         if self.policy is None:
             return sent, None
-        own = self.policy
-        self._check(own, sent)
+        key_policy = self.policy
+        self._check(key_policy, sent)
         if not sent.to_wire():
-            return own, own.compile
+            return key_policy, key_policy.compile
         try:
-            both = combine(own.combination or own, named(_CLIENT, sent))
+            both = combine(key_policy.combination or key_policy, named(_CLIENT, sent))
         except UsageError as error:
             refuse(403, f"`X-Policy` cannot be added to the policy of this key. {error}")
         policy = from_wire(PolicyHeader, both.to_wire())
         return policy, partial(_compiled, both.compile)
 
-    def _check(self, own: Header, sent: Header) -> None:
-        values = dict(leaves(own))
+    def _check(self, of_key: Header, sent: Header) -> None:
+        values = dict(leaves(of_key))
         for path, value in leaves(sent):
-            rule = FIELDS[own.header_name].get(path, _FIXED)
+            rule = FIELDS[of_key.header_name].get(path, _FIXED)
             if rule.use == "fixed":
-                self._check_fixed(own.header_name, path, rule, values.get(path), value)
+                self._check_fixed(of_key.header_name, path, rule, values.get(path), value)
             elif rule.use == "addable":
                 _check_addable(path, values.get(path), value)
 
-    def _check_fixed(self, header: str, path: str, rule: FieldRule, own: Any, value: Any) -> None:
-        if own is None and (value is None or not self.guards or value in rule.like_unset):
+    def _check_fixed(
+        self, header: str, path: str, rule: FieldRule, key_value: Any, value: Any
+    ) -> None:
+        if key_value is None and (value is None or not self.guards or value in rule.like_unset):
             return
-        if value != own:
-            stated = "leaves it unset" if own is None else "has another value"
+        if value != key_value:
+            stated = "leaves it unset" if key_value is None else "has another value"
             _forbid(
                 header, path, f"The key {stated}. Leave it out, or ask whoever runs the server."
             )
 
 
-def _check_addable(path: str, own: Any, value: Any) -> None:
+def _check_addable(path: str, key_value: Any, value: Any) -> None:
     """Refuse a list that switches the key's elements off, or raises a threshold."""
-    if not own or value is None:  # null keeps what the key has
+    if not key_value or value is None:  # null keeps what the key has
         return
     if not value:
         _forbid("X-Features", path, "It would switch off what the key requires. Leave it out.")
     if path != "content_classifiers":
         return
-    thresholds = {item.name: threshold_of(item) for item in own}
+    thresholds = {item.name: threshold_of(item) for item in key_value}
     for item in value:
         is_set = item.threshold is not None or item.mode is not None
         if is_set and threshold_of(item) > thresholds.get(item.name, 1.0):
@@ -320,9 +322,9 @@ def leaves(model: HeaderModel, prefix: str = "") -> Iterator[Leaf]:
 _ALL_PATHS = frozenset(path for rules in FIELDS.values() for path in rules)
 
 
-def _merged(own: Mapping[str, Any], sent: Mapping[str, Any]) -> dict[str, Any]:
+def _merged(fields: Mapping[str, Any], sent: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of both; the sent ones win. A section that was sent as null changes nothing."""
-    merged = dict(own)
+    merged = dict(fields)
     for name, value in sent.items():
         before = merged.get(name)
         if isinstance(before, Mapping) and isinstance(value, Mapping):

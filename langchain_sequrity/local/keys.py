@@ -51,6 +51,7 @@ class ApiKey:
         features: Its features: a `FeaturesHeader` or a mapping. With a policy, they have to state
             `agent_arch`.
         config: Its configuration: a `ConfigHeader` or a mapping.
+        settings: What the last three do to a session; `None` if the key has none of them.
 
     Raises:
         UsageError: If a value is invalid.
@@ -136,10 +137,10 @@ class ApiKey:
             text.
         """
         secret = _PREFIX + secrets.token_urlsafe(_BYTES)
-        return cls.of(secret, name, **options), secret
+        return cls.from_secret(secret, name, **options), secret
 
     @classmethod
-    def of(cls, secret: str, name: str, **options: Any) -> Self:
+    def from_secret(cls, secret: str, name: str, **options: Any) -> Self:
         """The key for a text that clients send.
 
         Args:
@@ -157,7 +158,7 @@ def is_key(key: object) -> bool:
     return bool(key) and key.isascii() and key.isprintable() and " " not in key
 
 
-_ANY_KEY = ApiKey.of("", "any key")
+_ANY_KEY = ApiKey.from_secret("", "any key")
 """What all clients have on a server without keys. No client sends an empty key."""
 
 
@@ -183,7 +184,7 @@ class Keyring:
         if keys is None:
             return None
         read = [
-            key if isinstance(key, ApiKey) else ApiKey.of(key, f"key {number}")
+            key if isinstance(key, ApiKey) else ApiKey.from_secret(key, f"key {number}")
             for number, key in enumerate(keys, 1)
         ]
         for attribute in ("name", "digest"):

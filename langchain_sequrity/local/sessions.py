@@ -43,7 +43,6 @@ class Session:
         place: The path on which it was started; all its requests use this path.
         id: A random id in the form of a UUID.
         headers: X-Features, X-Policy and X-Config of the first request, in normal form.
-        settings: The settings of its key when it began; a change of the key does not change them.
         messages: The conversation so far, including the last reply. In dual-LLM sessions without
             system messages, which belong to single requests.
         turns: Number of ended turns.
@@ -51,19 +50,20 @@ class Session:
         reply: Id of the last reply, from which a request can continue.
         max_turns: Maximum number of turns; `None` means no limit.
         state: State of policies and programs, if there are any.
+        settings: The settings of its key when it began; a change of the key does not change them.
     """
 
     bearer: str
     place: str
     id: str = field(default_factory=lambda: str(uuid.uuid4()))
     headers: dict[str, str] = field(default_factory=dict)
-    settings: KeySettings | None = None
     messages: Conversation = field(default_factory=Conversation)
     turns: int = 0
     calls: int = 0
     reply: str | None = None
     max_turns: int | None = None
     state: object = None
+    settings: KeySettings | None = None
 
     @property
     def short(self) -> str:

@@ -9,13 +9,13 @@ A service reports places in the compact text. Each token keeps its original offs
 translated to places in the author's text.
 """
 
-import functools
 import re
 from bisect import bisect_right
 from collections.abc import Callable
 from typing import NamedTuple
 
 from langchain_sequrity.errors import PolicySyntaxError
+from langchain_sequrity.owned_cache import owned_cache
 from langchain_sequrity.sqrt.diagnostics import caret_excerpt, position_at
 from langchain_sequrity.sqrt.lexer import COMMENT, Token, tokens
 from langchain_sequrity.sqrt.nodes import Position
@@ -141,7 +141,7 @@ def _place_text(author_place: AuthorPlace) -> str:
     return f"{location} of the policy `{author_place.policy}`" if author_place.policy else location
 
 
-@functools.lru_cache(maxsize=64)  # models with the same policy are copied and bound often
+@owned_cache(maxsize=64)  # models with the same policy are copied and bound often
 def compacted(text: str) -> Compact:
     """Compact a policy, keeping the original offsets."""
     unchanged = Compact(text, text)

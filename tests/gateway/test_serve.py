@@ -17,7 +17,7 @@ from langchain_sequrity.local import ApiKey
 from tests.local.api import CHAT
 from tests.test_cli import serving
 
-ALICE, BOB = ApiKey.of("sq-alice", "alice"), ApiKey.of("sq-bob", "bob")
+ALICE, BOB = ApiKey.from_secret("sq-alice", "alice"), ApiKey.from_secret("sq-bob", "bob")
 
 
 def table(key: ApiKey) -> str:
@@ -63,7 +63,7 @@ def test_a_new_key_is_printed_once_with_the_table_for_the_file(tmp_path: Path) -
     file.write_text(result.output.partition("[[keys]]")[1] + result.output.partition("[[keys]]")[2])
     checked = CliRunner().invoke(cli, ["serve", "--config", str(file), "--check"])
     assert 'key     Ana "A": no limits' in checked.output
-    assert ApiKey.of(secret, "x").digest in file.read_text()
+    assert ApiKey.from_secret(secret, "x").digest in file.read_text()
     assert result.output.count(secret) == 1
 
 

@@ -176,7 +176,7 @@ def test_a_policy_can_have_settings_beside_its_file(tmp_path: Path) -> None:
 def test_a_broken_file_keeps_the_old_keys_and_a_good_one_replaces_them(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    alice, bob = (f'[[keys]]\nname = "{name}"\ndigest = "{ApiKey.of(name, name).digest}"\n' for name in ("alice", "bob"))  # fmt: skip
+    alice, bob = (f'[[keys]]\nname = "{name}"\ndigest = "{ApiKey.from_secret(name, name).digest}"\n' for name in ("alice", "bob"))  # fmt: skip
     gateway = Gateway(written(tmp_path, alice), port=0)
     keys = gateway.server._services.keys
     for broken in (f"{bob}polcy = ''", "", "[["):

@@ -35,7 +35,7 @@ from langchain_sequrity.wire.exchange import ChatRequest
 from langchain_sequrity.wire.tool_results import write_labeled
 from tests.local.api import Api, Message, tool
 from tests.sqrt.agreement import ARGUMENTS, TOOLS
-from tests.sqrt.combined import Scenario
+from tests.sqrt.combined import Scenario, with_block
 
 SESSIONS = 3
 LEAST_ACCEPTED, LEAST_DENIED = 0.3, 0.15
@@ -65,6 +65,11 @@ _WEAKENING: tuple[dict[str, Any], ...] = (
     {"fsm": {"retry_on_policy_violation": True}},
     {"prompt": {"pllm": {"query_include_tool_results": True}}},
 )
+# What a cleared session would forget.
+_SESSION_RULES = """
+tool r"^(scan|android)$" -> session @tags |= {"aa"};
+tool r"^l.*$" { must deny when "aa" in @session.tags; }
+"""
 _BLOCKERS = ("url_blocker", "file_blocker")
 
 
@@ -102,6 +107,8 @@ class Case:
         self._scenario = Scenario(seed)
         self.policy, client_policy = self._scenario.policies[:2]
         self.arch = self._random.choice(("single-llm", "dual-llm"))
+        if self._random.random() < 0.3:
+            self.policy = with_block(self.policy, _SESSION_RULES)
         self.client: dict[str, Header] = {}
         if self._random.random() < 0.9:
             self.client["X-Policy"] = self._client_policy(client_policy)
@@ -157,11 +164,13 @@ def request_text(calls: Sequence[PlannedCall]) -> str:
 
 
 def answer(request: ChatRequest) -> dict[str, Any]:
-    """The scripted chat model: the call of the last user text, and then a text."""
-    last = request.messages[-1]
-    if last.type == "tool":
+    """The scripted chat model: the calls of the last user text one by one, and then a text."""
+    last = max(n for n, message in enumerate(request.messages) if message.type == "human")
+    calls = json.loads(str(request.messages[last].text).partition(_MARK)[2])
+    results = sum(message.type == "tool" for message in request.messages[last:])
+    if results >= len(calls):
         return {"text": "done"}
-    [[name, arguments, _]] = json.loads(str(last.text).partition(_MARK)[2])
+    name, arguments, _ = calls[results]
     return {"tool_calls": [{"name": name, "arguments": arguments}]}
 
 
@@ -266,7 +275,7 @@ class Servers:
     def compare(self, case: Case, outcome: Outcome) -> None:
         """Compare the sessions of a case."""
         features = from_wire(FeaturesHeader, {"agent_arch": case.arch})
-        key = ApiKey.of("sq-client", "client", policy=case.policy, features=features)
+        key = ApiKey.from_secret("sq-client", "client", policy=case.policy, features=features)
         self._keyed.server.replace_keys([key])
         of_client = {name: write_header(header) for name, header in case.client.items()}
         of_key = {"X-Policy": write_header(case.policy), "X-Features": write_header(features)}

@@ -29,7 +29,9 @@ def calling(word: str) -> dict[str, Any]:
 
 
 def keyed(serve: Serve, script: Any = (), **settings: Any) -> Api:
-    return serve(script=[*script, {"text": "Hi"}], api_keys=[ApiKey.of("sq-test", "a", **settings)])
+    return serve(
+        script=[*script, {"text": "Hi"}], api_keys=[ApiKey.from_secret("sq-test", "a", **settings)]
+    )
 
 
 def headers(**values: Any) -> dict[str, str]:
@@ -107,7 +109,7 @@ FIXED = [path for path, rule in FIELDS["X-Config"].items() if rule.use == "fixed
 
 @pytest.fixture(scope="module")
 def guarded() -> Iterator[Api]:
-    key = ApiKey.of("sq-test", "a", policy=DENY, features=DUAL)
+    key = ApiKey.from_secret("sq-test", "a", policy=DENY, features=DUAL)
     with (
         LocalServer(
             script=[{"program": "final_return_value = 1"}], api_keys=[key], isolated_programs=False
@@ -298,7 +300,7 @@ def test_a_fixed_field_that_the_key_sets_can_be_repeated_but_not_changed(serve: 
 def test_a_key_without_settings_leaves_everything_to_the_client(serve: Serve) -> None:
     api = serve(
         script=[{"program": "final_return_value = 1"}],
-        api_keys=[ApiKey.of("sq-test", "a", turns_at_once=9)],
+        api_keys=[ApiKey.from_secret("sq-test", "a", turns_at_once=9)],
     )
     config = {"fsm": {"clear_session_meta": "every_turn", "enabled_internal_tools": []}}
     reply = api.chat("Hi", headers=headers(config=config, features=DUAL, policy={"mode": "strict"}))

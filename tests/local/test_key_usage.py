@@ -28,7 +28,7 @@ class Clock:
 
 
 def key(name: str = "alice", **limits: Any) -> ApiKey:
-    return ApiKey.of(f"sq-{name}", name, **limits)
+    return ApiKey.from_secret(f"sq-{name}", name, **limits)
 
 
 def refusal(begin: Callable[[], object]) -> StatusError:

@@ -73,7 +73,7 @@ def test_an_invalid_key_is_an_error_that_names_it(options: dict[str, Any], probl
 @pytest.mark.parametrize(
     ("keys", "problem"),
     [(["sq-a", "sq-a"], "are the same"),
-     ([ApiKey.of("a", "x"), ApiKey.of("b", "x")], "have the same name: `x`")],
+     ([ApiKey.from_secret("a", "x"), ApiKey.from_secret("b", "x")], "have the same name: `x`")],
 )  # fmt: skip
 def test_keys_that_cannot_be_told_apart_are_refused(keys: list[Any], problem: str) -> None:
     with pytest.raises(UsageError, match=problem):
@@ -104,7 +104,7 @@ def test_keys_that_cannot_be_used_leave_the_old_ones_in_force(
 
 def test_a_session_keeps_the_policy_with_which_it_began(serve: Serve) -> None:
     def key(policy: str) -> ApiKey:
-        return ApiKey.of("sq-test", "alice", policy=policy, features=SINGLE)
+        return ApiKey.from_secret("sq-test", "alice", policy=policy, features=SINGLE)
 
     api = serve(script=[CALL], api_keys=[key("")])
     first = api.chat("Look up x", tools=[tool()])
@@ -183,14 +183,17 @@ def test_a_name_that_is_not_listed_is_refused_with_the_list(serve: Serve, model:
 
 
 def test_a_candidate_for_plans_is_checked_like_the_model(serve: Serve) -> None:
-    api = serve(model_table=table(), api_keys=[ApiKey.of("sq-test", "a", models=["fast"])])
+    api = serve(model_table=table(), api_keys=[ApiKey.from_secret("sq-test", "a", models=["fast"])])
     config = '{"fsm": {"pllm_candidate_models": ["strong"]}}'
     headers = {"X-Config": config, "X-Features": '{"agent_arch": "dual-llm"}'}
     assert api.chat("Hi", model="fast", headers=headers).status_code == 404
 
 
 def test_a_key_sees_and_uses_only_its_models(serve: Serve) -> None:
-    keys = [ApiKey.of("sq-test", "a", models=["fast", "other"]), ApiKey.of("sq-all", "b")]
+    keys = [
+        ApiKey.from_secret("sq-test", "a", models=["fast", "other"]),
+        ApiKey.from_secret("sq-all", "b"),
+    ]
     api = serve(model_table=table(), api_keys=keys)
     path = MODELS_ROUTES[0].path
 
@@ -212,7 +215,7 @@ def test_a_key_sees_and_uses_only_its_models(serve: Serve) -> None:
 
 
 def test_a_key_can_be_limited_to_names_without_a_table(serve: Serve) -> None:
-    api = serve(api_keys=[ApiKey.of("sq-test", "a", models=["any/model"])])
+    api = serve(api_keys=[ApiKey.from_secret("sq-test", "a", models=["any/model"])])
     assert api.chat("Hi").status_code == 200
     assert api.chat("Hi", model="b").status_code == 404
 
@@ -234,6 +237,6 @@ def test_an_invalid_table_is_an_error_that_says_why(options: dict[str, Any], pro
 
 
 def test_clients_of_an_unknown_key_get_an_error_of_their_own_type(serve: Serve) -> None:
-    api = serve(api_keys=[ApiKey.of("sq-test", "a")])
+    api = serve(api_keys=[ApiKey.from_secret("sq-test", "a")])
     with pytest.raises(AuthenticationFailed):
         ChatSequrity("a/b", base_url=api.server.base_url, api_key="sq-other").invoke("Hi")

@@ -225,12 +225,12 @@ class Scenario:
             self.sort = "itself"
             same = self.policies[0]
             is_longer = self._random.random() < 0.5
-            again = _with_block(same, "// again") if is_longer else same
+            again = with_block(same, "// again") if is_longer else same
             self.policies = [same, again, again][:count]
         elif chance < 0.3:
             self.sort = f"{self.sort}, same blocks"
             block = self._random.choice(SHARED)
-            self.policies = [_with_block(policy, block) for policy in self.policies]
+            self.policies = [with_block(policy, block) for policy in self.policies]
 
     def combine(self) -> PolicyHeader:
         """The header of the combination."""
@@ -282,7 +282,8 @@ class Scenario:
         return Labels(producers, consumers, tags)
 
 
-def _with_block(policy: PolicyHeader, block: str) -> PolicyHeader:
+def with_block(policy: PolicyHeader, block: str) -> PolicyHeader:
+    """The policy with a block at its end."""
     assert policy.codes is not None
     codes = policy.codes.model_copy(update={"code": f"{policy.codes.code}\n{block}"})
     return policy.model_copy(update={"codes": codes})
