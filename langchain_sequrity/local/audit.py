@@ -24,7 +24,7 @@ from langchain_sequrity.errors import UsageError
 from langchain_sequrity.local.observers import CheckedCall, Observer
 from langchain_sequrity.local.refusals import refuse
 from langchain_sequrity.sqrt.audited_calls import hidden_value, is_hidden, write_labels
-from langchain_sequrity.strict_json import dumps
+from langchain_sequrity.strict_json import dumps, sorted_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -216,7 +216,7 @@ class AuditWriter(Observer):
     def _value(self, value: Any) -> Any:
         if self._log.arguments == "cut":
             return _cut(value, self._log.most)
-        text = "" if self._digest is None else self._digest(dumps(value).encode("utf-8", "replace"))
+        text = "" if self._digest is None else self._digest(sorted_json(value))
         return hidden_value(value, digest=text)
 
     # The thread
@@ -285,12 +285,14 @@ class _File:
     def open(self) -> None:
         """Open it, only for this server and its owner; raises `OSError`."""
         flags = os.O_RDWR if self._path.is_file() or not self._path.exists() else os.O_WRONLY
-        self._descriptor = os.open(self._path, flags | os.O_APPEND | os.O_CREAT, 0o600)
+        flags |= os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0)  # which Windows has
+        self._descriptor = os.open(self._path, flags, 0o600)
         _lock(self._descriptor)
-        size = os.fstat(self._descriptor).st_size
-        # The last process may have ended in the middle of a line.
-        if size and flags == os.O_RDWR and os.pread(self._descriptor, 1, size - 1) != b"\n":
-            os.write(self._descriptor, b"\n")
+        if flags & os.O_RDWR and os.fstat(self._descriptor).st_size:
+            os.lseek(self._descriptor, -1, os.SEEK_END)
+            if os.read(self._descriptor, 1) != b"\n":
+                # The last process ended in the middle of a line.
+                os.write(self._descriptor, b"\n")
 
     def append(self, data: bytes) -> None:
         """Append bytes, all or none; raises `OSError`."""

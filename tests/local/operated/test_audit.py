@@ -10,6 +10,7 @@ import pytest
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.headers import PolicyHeader
 from langchain_sequrity.local import AuditLog, LocalServer
+from langchain_sequrity.sqrt import simulate
 from tests.local.api import Api, call_ids, detail, result, session_of, tool
 from tests.local.conftest import Serve
 
@@ -152,6 +153,19 @@ def test_equal_values_have_equal_digests_that_need_the_key(serve: Serve, tmp_pat
     assert len(digests) == 1
     assert "secret" not in path.read_text("utf-8")
     assert Path(f"{path}.key").stat().st_mode & 0o077 == 0
+
+
+def test_values_that_json_hardly_expresses_are_written_and_judged_again(
+    serve: Serve, tmp_path: Path
+) -> None:
+    path = tmp_path / "audit.jsonl"
+    value = ["\ud800", 10**30, {"b": 1, "a": 0.5}, "line\nbreak\u2028"]
+    api = serve(script=answers(calling("read", word=value)), audit_log=path)
+    api.chat("Go", headers=SINGLE, tools=TOOLS)
+    (line,) = path.read_bytes().splitlines()
+    (decision,) = simulate(POLICY, [line])
+    assert decision.call.arguments["word"].value == value
+    assert decision.is_as_expected
 
 
 def test_without_arguments_only_their_names_and_types_are_written(

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import httpx
 import pytest
 from langchain_anthropic import ChatAnthropic
 from langchain_openai import ChatOpenAI
@@ -113,7 +114,10 @@ def test_the_state_of_a_trace_is_read_strictly(values: list[str], state: str) ->
 
 def of_openai(url: str) -> Any:
     key = SecretStr("sq-test")
-    return ChatOpenAI(model="a/b", base_url=f"{url}/control/chat/v1", api_key=key, max_retries=0)
+    return ChatOpenAI(
+        model="a/b", base_url=f"{url}/control/chat/v1", api_key=key, max_retries=0,
+        http_client=httpx.Client(trust_env=False),
+    )  # fmt: skip
 
 
 def of_anthropic(url: str) -> Any:
@@ -135,11 +139,14 @@ def test_the_trace_goes_through_to_the_model(serve: Serve, make: Any, stream: bo
     client._client.event_hooks["request"].append(lambda request: seen.append(dict(request.headers)))
     api = serve(model=model)
     headers = {"traceparent": PARENT, "tracestate": "a=1"}
-    if stream:
-        with api.stream("Hi", headers=headers) as reply:
-            assert streamed_text(reply.read()) == "Hello."
-    else:
-        reply = api.chat("Hi", headers=headers)
+    try:
+        if stream:
+            with api.stream("Hi", headers=headers) as reply:
+                assert streamed_text(reply.read()) == "Hello."
+        else:
+            reply = api.chat("Hi", headers=headers)
+    finally:
+        client.close()
     assert reply.status_code == 200
     assert seen[0]["traceparent"] == reply.headers["traceresponse"]
     assert seen[0]["tracestate"] == "a=1"
