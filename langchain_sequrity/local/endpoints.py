@@ -20,6 +20,7 @@ from langchain_sequrity.local.idempotency import (
     digest_of,
     idempotency_key,
 )
+from langchain_sequrity.local.keys import ANY_KEY
 from langchain_sequrity.local.model_table import refuse_model, usable_models
 from langchain_sequrity.local.policy_writer import write_policy
 from langchain_sequrity.local.refusals import refuse
@@ -65,7 +66,8 @@ class Endpoints:
         incoming = IncomingRequest(route, bearer, api_key, headers, body, charge)
         cache_owner.set(bearer)
         facts = request.scope["facts"]
-        facts["key"] = api_key.name
+        if api_key is not ANY_KEY:
+            facts["key"] = api_key.name
         key = idempotency_key(incoming)
         repeated = self._replies.begin(key, digest_of(incoming) if key else "")
         if repeated is not None:

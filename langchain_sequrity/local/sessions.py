@@ -43,6 +43,7 @@ class Session:
         place: The path on which it was started; all its requests use this path.
         id: A random id in the form of a UUID.
         headers: X-Features, X-Policy and X-Config of the first request, in normal form.
+        sent: Digest of these headers as they were sent.
         messages: The conversation so far, including the last reply. In dual-LLM sessions without
             system messages, which belong to single requests.
         turns: Number of ended turns.
@@ -57,6 +58,7 @@ class Session:
     place: str
     id: str = field(default_factory=lambda: str(uuid.uuid4()))
     headers: dict[str, str] = field(default_factory=dict)
+    sent: bytes = b""
     messages: Conversation = field(default_factory=Conversation)
     turns: int = 0
     calls: int = 0
