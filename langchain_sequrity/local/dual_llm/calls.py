@@ -15,12 +15,12 @@ from langchain_sequrity.errors import PolicySyntaxError
 from langchain_sequrity.labels import NO_LABELS, Labels
 from langchain_sequrity.local.classifiers import UnusableAnswer
 from langchain_sequrity.local.configuration import Configuration
+from langchain_sequrity.local.dual_llm.caller_tools import CallerTools
 from langchain_sequrity.local.dual_llm.message_labels import remember_labels
 from langchain_sequrity.local.dual_llm.model_calls import ModelCalls
 from langchain_sequrity.local.dual_llm.prompts import type_and_size
 from langchain_sequrity.local.dual_llm.state import (
     DualState,
-    Json,
     MadeCall,
     OpenTurn,
     WaitingCall,
@@ -98,14 +98,12 @@ class TurnCompleted:
 class _SentTools(Mapping[str, ToolArguments]):
     """The arguments of the caller's tools by name, read when a tool is called.
 
-    A graph has a tool for each node, and a request needs one of them.
-
     Args:
         tools: The tools.
     """
 
-    def __init__(self, tools: Sequence[Json]) -> None:
-        self._tools = {tool["function"]["name"]: tool for tool in tools}
+    def __init__(self, tools: CallerTools) -> None:
+        self._tools = tools.by_name
         self._read: dict[str, ToolArguments] = {}
 
     def __getitem__(self, name: str) -> ToolArguments:
@@ -126,25 +124,22 @@ class TurnCalls:
     Args:
         context: The context of the turn; the session's labels, cache and policies change.
         turn: The turn; its checks and its count of calls change.
-        names: Names of the caller's tools in programs, by their own names.
 
     Attributes:
         own_failures: Lines at which the server's own tools have failed, with their fixed texts.
         ignored_refusal: The last answer to a call of which the planner knew that it was refused.
     """
 
-    def __init__(self, context: TurnContext, turn: OpenTurn, names: Mapping[str, str]) -> None:
+    def __init__(self, context: TurnContext, turn: OpenTurn) -> None:
         self._context = context
         self._state = context.state
         self._configuration = context.configuration
         self._turn = turn
         self.own_failures: set[tuple[int, str]] = set()
-        self._own_names = {called: name for name, called in names.items()}
+        self._own_names = turn.tools.own_names
         self._tools = _SentTools(turn.tools)
         self._gate = self._screened_gate()
-        functions = [tool["function"] for tool in turn.tools]
         self.ignored_refusal: Labeled | ToolFailure | None = None
-        self._with_output_schema = {f["name"] for f in functions if f.get("output_schema")}
 
     def make(
         self, step: ToolCall
@@ -277,10 +272,11 @@ class TurnCalls:
     def _read(
         self, tool: str, message: ToolMessage, is_error: AskWhetherError | None = None
     ) -> ReadResult:
+        sent = self._turn.tools.by_name.get(tool, {"function": {}})
         read = read_result(
             message,
             fsm=self._configuration.fsm,
-            has_output_schema=tool in self._with_output_schema,
+            has_output_schema=bool(sent["function"].get("output_schema")),
             may_replace=tool in self._context.inputs.services.replacing_tools,
             is_error=is_error,
         )
