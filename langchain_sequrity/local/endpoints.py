@@ -22,6 +22,7 @@ from langchain_sequrity.local.idempotency import (
 )
 from langchain_sequrity.local.keys import ANY_KEY
 from langchain_sequrity.local.model_table import refuse_model, usable_models
+from langchain_sequrity.local.observers import current_request
 from langchain_sequrity.local.policy_writer import write_policy
 from langchain_sequrity.local.refusals import refuse
 from langchain_sequrity.local.services import Services
@@ -165,10 +166,13 @@ def _begin_turn(
         if not turn.request.stream:
             return turn, turn.reply()
         pieces = turn.stream()
-        return turn, (next(pieces), pieces)
+        first = next(pieces)
     except BaseException:
         turn.close()
         raise
+    if current_request.get().is_cancelled:  # nobody waits for it
+        turn.close()
+    return turn, (first, pieces)
 
 
 def _bytes(event: Event) -> bytes:

@@ -33,12 +33,15 @@ class CurrentRequest:
         facts: What the record will say of it; `key` is the name of the bearer's key.
         trace: The trace that it belongs to; `None` outside a server.
         denials: How many of its calls were denied.
+        is_cancelled: Whether it was answered with 503 while a thread still works on it, because the
+            server stops.
     """
 
     id: str = ""
     facts: dict[str, Any] = field(default_factory=dict)
     trace: TraceContext | None = None
     denials: int = 0
+    is_cancelled: bool = False
 
     @property
     def key(self) -> str:

@@ -9,7 +9,7 @@ import re
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 try:
@@ -94,7 +94,7 @@ def read_tracestate(values: Sequence[str]) -> str:
 @contextmanager
 def request_span(
     headers: Mapping[str, Sequence[str]], name: str, attributes: Mapping[str, Any]
-) -> Iterator[tuple[TraceContext, Any]]:
+) -> Iterator[tuple[TraceContext | None, Any]]:
     """Begin the span of a request, as a child of the caller's.
 
     Args:
@@ -103,60 +103,50 @@ def request_span(
         attributes: Its attributes.
 
     Yields:
-        The trace of the request, and OpenTelemetry's span, which may be `None`.
+        The trace of the request, and OpenTelemetry's span. Both are `None` if the caller has no
+        trace and nobody records spans.
     """
     caller = read_traceparent(headers.get("traceparent", ()))
     state = read_tracestate(headers.get("tracestate", ())) if caller else ""
-    if otel is None:
-        trace_id = caller.trace_id if caller else secrets.token_hex(16)
-        is_sampled = bool(caller and caller.is_sampled)
-        span_id = secrets.token_hex(8)
-        yield TraceContext(trace_id, span_id, is_sampled, state, caller is not None), None
+    if not _has_provider():
+        yield caller and replace(caller, span_id=secrets.token_hex(8), state=state), None
         return
-    parent = _otel_parent(caller, state)
     tracer = otel.get_tracer("langchain_sequrity")
     with tracer.start_as_current_span(
-        name, parent, kind=otel.SpanKind.SERVER, attributes=attributes
+        name, _otel_parent(caller, state), kind=otel.SpanKind.SERVER, attributes=attributes
     ) as span:
-        if not span.is_recording():  # there is no provider: the span is the caller's, or invalid
-            with otel.use_span(_new_span(caller, state)) as span_of_ids:
-                yield _context_of(span_of_ids, state, caller), None
-            return
-        yield _context_of(span, state, caller), span
+        ids = span.get_span_context()
+        yield (
+            TraceContext(
+                f"{ids.trace_id:032x}",
+                f"{ids.span_id:016x}",
+                bool(ids.trace_flags & _SAMPLED),
+                state,
+                caller is not None,
+                otel.set_span_in_context(span),
+            ),
+            span if span.is_recording() else None,
+        )
 
 
-def _new_span(caller: TraceContext | None, state: str) -> Any:
-    """A span that only has ids; what the vendors' SDKs send as `traceparent` is made of them."""
-    trace_id = caller.trace_id if caller else secrets.token_hex(16)
-    return _span_of(trace_id, secrets.token_hex(8), caller, state, is_remote=False)
-
-
-def _context_of(span: Any, state: str, caller: TraceContext | None) -> TraceContext:
-    ids = span.get_span_context()
-    is_sampled = bool(ids.trace_flags & _SAMPLED)
-    trace_id, span_id = f"{ids.trace_id:032x}", f"{ids.span_id:016x}"
-    context = otel.set_span_in_context(span)
-    return TraceContext(trace_id, span_id, is_sampled, state, caller is not None, context)
+def _has_provider() -> bool:
+    if otel is None:
+        return False
+    provider = otel.get_tracer_provider()
+    return not isinstance(provider, otel.ProxyTracerProvider | otel.NoOpTracerProvider)
 
 
 def _otel_parent(caller: TraceContext | None, state: str) -> Any:
     if caller is None:
         return None
-    span = _span_of(caller.trace_id, caller.span_id, caller, state, is_remote=True)
-    return otel.set_span_in_context(span)
-
-
-def _span_of(
-    trace_id: str, span_id: str, caller: TraceContext | None, state: str, *, is_remote: bool
-) -> Any:
     ids = otel.SpanContext(
-        int(trace_id, 16),
-        int(span_id, 16),
-        is_remote=is_remote,
-        trace_flags=otel.TraceFlags(int(bool(caller and caller.is_sampled))),
+        int(caller.trace_id, 16),
+        int(caller.span_id, 16),
+        is_remote=True,
+        trace_flags=otel.TraceFlags(int(caller.is_sampled)),
         trace_state=otel.TraceState.from_header([state] if state else []),
     )
-    return otel.NonRecordingSpan(ids)
+    return otel.set_span_in_context(otel.NonRecordingSpan(ids))
 
 
 def start_span(trace: TraceContext | None, name: str, attributes: Mapping[str, Any]) -> Any:

@@ -194,6 +194,9 @@ class ChatTurn:
     def _finish(self, message: AIMessage) -> None:
         if self.is_over or self._answer is None:  # the server was stopped
             return
+        if current_request.get().is_cancelled:  # its client was told that it failed
+            self.close()
+            return
         session = self.session
         self._answer.commit(message)
         session.reply = None if self.request.options.get("store") is False else self._head.id

@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from langchain_sequrity.local import LocalServer
+from langchain_sequrity.local import LocalServer, MemorySessions
 from tests.local.api import CHAT, WAIT, Api, Gate, Speaker, streamed_text
 from tests.local.operated.serving import url_in, wait_until
 
@@ -95,6 +95,37 @@ def test_turns_that_take_longer_than_the_grace_get_503() -> None:
     with turns_under_way(server, gate, 2) as futures:
         server.stop(0)
         assert [future.result(WAIT).status_code for future in futures] == [503, 503]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_turn_that_got_503_changes_no_session_when_its_model_answers_at_last(
+    stream: bool,
+) -> None:
+    gate, ended = Gate(), threading.Event()
+
+    class Sessions(MemorySessions):
+        def release(self, session_id: str) -> None:
+            super().release(session_id)
+            ended.set()
+
+    sessions = Sessions()
+    server = LocalServer(script=[{"answer": gate}], store=sessions).start()
+    with ThreadPoolExecutor(1) as threads:
+        body = {**BODY, "stream": stream}
+        future = threads.submit(
+            httpx.post,
+            server.base_url + CHAT,
+            json=body,
+            headers=KEY,
+            trust_env=False,
+            timeout=WAIT,
+        )
+        gate.wait_for_request()
+        server.stop(0)
+        assert future.result(WAIT).status_code == 503
+    gate.opened.set()
+    assert ended.wait(WAIT)  # the session is not left reserved
+    assert len(sessions) == 0
 
 
 def test_a_second_stop_shortens_the_grace_of_the_first() -> None:
