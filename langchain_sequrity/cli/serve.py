@@ -139,7 +139,12 @@ def print_request(console: Console, record: RequestRecord) -> None:
     line = Text(f"{now} {plain(record.method)} {plain(record.path)} ")
     line.append(str(record.status), style="red" if is_error else "green")
     line.append(f" {record.milliseconds:.0f} ms")
-    details = (plain(record.model, limit=_MODEL_SHOWN), record.session, plain(record.summary))
+    details = (
+        plain(record.model, limit=_MODEL_SHOWN),
+        record.session,
+        plain(record.summary),
+        plain(record.key),
+    )
     line.append("".join(f"  {detail}" for detail in details if detail))
     _print(console, line)
 

@@ -22,6 +22,7 @@ from langchain_sequrity.local.idempotency import (
     digest_of,
     idempotency_key,
 )
+from langchain_sequrity.local.keys import ANY_KEY
 from langchain_sequrity.local.model_table import refuse_model, usable_models
 from langchain_sequrity.local.policy_writer import write_policy
 from langchain_sequrity.local.refusals import refuse
@@ -61,6 +62,8 @@ class Endpoints:
         body = await http.read_body(request.stream(), headers, charge, self._limits, limit=limit)
         incoming = IncomingRequest(route, bearer_digest(secret), api_key, headers, body, charge)
         facts = request.scope["facts"]
+        if api_key is not ANY_KEY:
+            facts["key"] = api_key.name
         key = idempotency_key(incoming)
         repeated = self._replies.begin(key, digest_of(incoming) if key else "")
         if repeated is not None:

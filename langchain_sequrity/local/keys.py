@@ -158,7 +158,7 @@ def is_key(key: object) -> bool:
     return bool(key) and key.isascii() and key.isprintable() and " " not in key
 
 
-_ANY_KEY = ApiKey.from_secret("", "any key")
+ANY_KEY = ApiKey.from_secret("", "any key")
 """What all clients have on a server without keys. No client sends an empty key."""
 
 
@@ -203,7 +203,7 @@ class Keyring:
         """
         keys = self._keys
         if keys is None:
-            return _ANY_KEY
+            return ANY_KEY
         digest = digest_of_key(secret).encode()
         matches = [key for key_digest, key in keys if hmac.compare_digest(key_digest, digest)]
         return matches[0] if matches else None

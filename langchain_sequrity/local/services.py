@@ -32,6 +32,7 @@ class RequestRecord:
         session: The first eight characters of the session's id, or an empty text.
         milliseconds: How long the reply took, including its stream.
         summary: What the reply was, in a few words.
+        key: The name of the key; empty without keys, and if it is unknown.
     """
 
     method: str
@@ -41,6 +42,7 @@ class RequestRecord:
     session: str = ""
     milliseconds: float = 0.0
     summary: str = ""
+    key: str = ""
 
 
 @dataclass(frozen=True, slots=True)
