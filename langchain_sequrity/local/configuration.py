@@ -28,7 +28,6 @@ from langchain_sequrity.patterns import Pattern
 from langchain_sequrity.sqrt import Engine, compile_policy
 from langchain_sequrity.sqrt import Presets as EnginePresets
 from langchain_sequrity.sqrt.coerce import INTERNAL_TOOLS
-from langchain_sequrity.sqrt.text_cache import remembered_for
 
 _REMEMBERED = 64
 
@@ -92,8 +91,7 @@ def configure(
             It never ignores a policy that it cannot enforce.
     """
     texts = (headers.get("x-features"), headers.get("x-policy"), headers.get("x-config"))
-    with remembered_for(bearer):
-        return _configured(*texts, endpoint_type == "lang-graph", settings, bearer)
+    return _configured(*texts, endpoint_type == "lang-graph", settings, bearer)
 
 
 @lru_cache(maxsize=_REMEMBERED)

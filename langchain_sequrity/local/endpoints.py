@@ -154,7 +154,7 @@ def _count_tokens(incoming: IncomingRequest, services: Services, facts: Facts) -
     body = charged_body(incoming)
     if isinstance(body, dict):
         body.setdefault("max_tokens", sys.maxsize)  # which only an answer needs
-    session_headers.read_headers(incoming.headers, incoming.bearer)
+    session_headers.read_headers(incoming.headers)
     request = FORMATS["messages"].read_request(body)
     services.check_models([request.model], incoming.key)
     facts.update(model=request.model, summary="token count")

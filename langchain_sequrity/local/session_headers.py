@@ -13,7 +13,6 @@ from langchain_sequrity.headers import (
 )
 from langchain_sequrity.local.refusals import refuse
 from langchain_sequrity.local.sessions import Session
-from langchain_sequrity.sqrt.text_cache import remembered_for
 
 HEADER_TYPES: dict[str, type[Header]] = {
     "x-features": FeaturesHeader,
@@ -22,14 +21,9 @@ HEADER_TYPES: dict[str, type[Header]] = {
 }
 
 
-def read_headers(headers: Mapping[str, str], bearer: str) -> dict[str, Header]:
+def read_headers(headers: Mapping[str, str]) -> dict[str, Header]:
     """Read those of the three headers that a request has; 400 for one that is invalid."""
-    with remembered_for(bearer):
-        return {
-            name: _read(header_type, headers[name])
-            for name, header_type in HEADER_TYPES.items()
-            if name in headers
-        }
+    return {name: _read(t, headers[name]) for name, t in HEADER_TYPES.items() if name in headers}
 
 
 def apply_headers(session: Session, headers: Mapping[str, str], *, new: bool) -> Mapping[str, str]:
@@ -47,9 +41,8 @@ def apply_headers(session: Session, headers: Mapping[str, str], *, new: bool) ->
     Raises:
         StatusError: 400 for an invalid header, 409 for a header that differs from the session's.
     """
-    sent = read_headers(headers, session.bearer)
-    with remembered_for(session.bearer):
-        written = {name: write_header(header) for name, header in sent.items()}
+    sent = read_headers(headers)
+    written = {name: write_header(header) for name, header in sent.items()}
     config = sent.get("x-config")
     if new:
         session.headers = written

@@ -9,6 +9,7 @@ A service reports places in the compact text. Each token keeps its original offs
 translated to places in the author's text.
 """
 
+import functools
 import re
 from bisect import bisect_right
 from collections.abc import Callable
@@ -18,7 +19,6 @@ from langchain_sequrity.errors import PolicySyntaxError
 from langchain_sequrity.sqrt.diagnostics import caret_excerpt, position_at
 from langchain_sequrity.sqrt.lexer import COMMENT, Token, tokens
 from langchain_sequrity.sqrt.nodes import Position
-from langchain_sequrity.sqrt.text_cache import remembered_by_text
 
 _BRACKETS = frozenset("{}()[];,")
 _OPERATORS = frozenset({"->", "==", "=", "-=", "|=", "&=", "^=", "|", "&", "^"})
@@ -141,7 +141,7 @@ def _place_text(author_place: AuthorPlace) -> str:
     return f"{location} of the policy `{author_place.policy}`" if author_place.policy else location
 
 
-@remembered_by_text  # models with the same policy are copied and bound often
+@functools.lru_cache(maxsize=64)  # models with the same policy are copied and bound often
 def compacted(text: str) -> Compact:
     """Compact a policy, keeping the original offsets."""
     unchanged = Compact(text, text)

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeAlias, TypeGuard
 
@@ -10,7 +11,6 @@ from langchain_sequrity.errors import UsageError
 from langchain_sequrity.sqrt.compiler import compiled_tools
 from langchain_sequrity.sqrt.engine import Engine, error_raiser
 from langchain_sequrity.sqrt.parser import parse
-from langchain_sequrity.sqrt.text_cache import remembered_by_text
 
 if TYPE_CHECKING:
     from langchain_sequrity.sqrt.nodes import Policy
@@ -31,7 +31,7 @@ _FILES = (".sqrt", ".cedar", ".txt", ".policy")
 _PATH = re.compile(r"(?:[A-Za-z]:)?[\\/~.]?[\w.-]*[\\/][\w./\\-]+")
 
 
-@remembered_by_text  # models with the same policy are copied and rebuilt often
+@lru_cache(maxsize=64)  # models with the same policy are copied and rebuilt often
 def check_policy_text(text: str) -> None:
     """Check that a text is a policy, before any service sees it.
 

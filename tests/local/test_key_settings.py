@@ -12,9 +12,7 @@ from langchain_sequrity import ChatSequrity, LangGraphExecutor
 from langchain_sequrity.errors import PermissionDenied, PolicyDenied
 from langchain_sequrity.headers import ConfigHeader, FeaturesHeader, HeaderModel, PolicyHeader
 from langchain_sequrity.local import ApiKey, LocalServer
-from langchain_sequrity.local.configuration import configure
 from langchain_sequrity.local.key_settings import FIELDS
-from langchain_sequrity.sqrt.text_cache import remembered_by_text, remembered_for
 from tests.local.api import Api, detail, said, tool
 from tests.local.conftest import Serve
 
@@ -297,24 +295,6 @@ def test_a_fixed_field_that_the_key_sets_can_be_repeated_but_not_changed(serve: 
     refused = api.chat("Hi", headers=other)
     assert refused.status_code == 403
     assert "The key has another value" in detail(refused)
-
-
-def test_nothing_of_a_policy_is_remembered_for_another_key() -> None:
-    reads: list[str] = []
-
-    @remembered_by_text
-    def read(text: str) -> int:
-        reads.append(text)
-        return len(text)
-
-    for bearer in ("a", "b", "a", "b"):
-        with remembered_for(bearer):
-            assert read(DENY) == len(DENY)
-    assert reads == [DENY, DENY]
-    sent = {"x-policy": json.dumps({"codes": {"code": DENY}})}
-    first, again, other = (configure(sent, "chat", None, bearer) for bearer in ("a", "a", "b"))
-    assert again is first
-    assert other is not first
 
 
 def test_a_key_without_settings_leaves_everything_to_the_client(serve: Serve) -> None:
