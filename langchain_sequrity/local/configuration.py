@@ -17,6 +17,7 @@ from langchain_sequrity.headers import (
     PolicyHeader,
     ResponseFormatConfig,
     read_header,
+    write_header,
 )
 from langchain_sequrity.headers.policy import BranchingMetaPolicy, Presets, engine_presets
 from langchain_sequrity.labels import ALL, Labels
@@ -51,7 +52,8 @@ class Configuration:
         internal_tools: Internal tools that programs may call.
         cached: Patterns of tools whose results are cached.
         max_output_tokens: Output limits by role, from the section `llm`.
-        policy_digest: SHA-256 of `X-Policy`, by which logs name the policy; empty without one.
+        policy_digest: SHA-256 of `X-Policy`, by which logs name the policy; empty without one. If
+            the key has a policy, that of both combined.
     """
 
     dual_llm: bool
@@ -110,6 +112,8 @@ def _configured(
         features = settings.with_client_features(features)
         config = settings.with_client_config(config)
         policy, compile_combined = settings.with_client_policy(policy)
+        if settings.policy is not None:
+            policy_text = write_header(policy)
     fsm = config.fsm or FsmConfig()
     if policy.codes and policy.codes.language == "cedar":
         _not_supported("policies in Cedar (`codes.language`)")

@@ -4,9 +4,11 @@ import ast
 import inspect
 from pathlib import Path
 
+import pytest
 from pydantic import BaseModel
 
 from langchain_sequrity.gateway import settings
+from langchain_sequrity.gateway.server import Gateway
 
 PAGE = Path(__file__).parents[2] / "docs" / "gateway.md"
 BEGIN, END = "<!-- reference: begin (tests/gateway/test_page.py) -->\n", "<!-- reference: end -->"
@@ -44,6 +46,16 @@ def reference() -> str:
             shown = "required" if cls.model_fields[name].is_required() else ""
             rows.append(f"| `{prefix}{name}` | {f'`{default}`' if is_shown else shown} | {text} |")
     return "\n".join(["| Name | Default | |", "|---|---|---|", *rows, ""])
+
+
+def test_the_file_on_the_page_is_accepted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = PAGE.read_text().partition("```toml\n")[2].partition("```")[0]
+    (tmp_path / "gateway.toml").write_text(text.replace("sha256:…", f"sha256:{'0' * 64}"))
+    (tmp_path / "policies").mkdir()
+    (tmp_path / "policies" / "house.sqrt").write_text('tool "pay" { must deny always; }')
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-test")
+    lines = Gateway(tmp_path / "gateway.toml").summary()
+    assert lines[2].startswith("key     alice: requests_per_minute 600, ")
 
 
 def test_the_page_has_the_reference_of_the_file() -> None:

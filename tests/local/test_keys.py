@@ -7,7 +7,7 @@ from langchain_core.language_models import FakeListChatModel
 
 from langchain_sequrity import ChatSequrity
 from langchain_sequrity.errors import AuthenticationFailed, PolicyDenied, UsageError
-from langchain_sequrity.local import ApiKey, LocalServer
+from langchain_sequrity.local import ApiKey, LocalServer, RequestRecord
 from langchain_sequrity.wire.routes import MODELS_ROUTES
 from tests.local.api import Api, detail, said, tool
 from tests.local.conftest import Serve
@@ -36,6 +36,17 @@ def test_a_new_key_is_accepted_and_the_server_knows_only_its_digest(serve: Serve
     assert with_key(api, secret).chat("Hi").status_code == 200
     assert with_key(api, key.digest).chat("Hi").status_code == 401
     assert secret not in repr(key)
+
+
+def test_the_record_of_a_request_has_the_name_of_its_key(serve: Serve) -> None:
+    records: list[RequestRecord] = []
+    api = serve(api_keys=[ApiKey.from_secret("sq-test", "alice")], on_request=records.append)
+    api.chat("Hi")
+    with_key(api, "sq-other").chat("Hi")
+    serve(on_request=records.append).chat("Hi")
+    assert [(record.status, record.key) for record in records] == [
+        (200, "alice"), (401, ""), (200, "")
+    ]  # fmt: skip
 
 
 def test_texts_and_keys_can_be_given_together(serve: Serve) -> None:
