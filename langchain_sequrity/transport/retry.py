@@ -163,9 +163,10 @@ def failure(reply: Reply) -> ServiceError | None:
 def _redirect_target(reply: Reply) -> str:
     try:
         url = httpx.URL(reply.headers.get("location", ""))
-    except httpx.InvalidURL:
+        has_host = bool(url.host)  # decodes it: a host such as `xn--` is read here only
+    except (httpx.InvalidURL, UnicodeError):
         return "an unreadable address"
-    return f"`{url.scheme}://{url.netloc.decode()}`" if url.host else "another path"
+    return f"`{url.scheme}://{url.netloc.decode()}`" if has_host else "another path"
 
 
 def _body(data: bytes) -> object:
