@@ -186,7 +186,8 @@ def add_reply_facts(error: ServiceError, head: Reply) -> None:
     headers = head.headers
     error.status = head.status if error.status is None else error.status
     error.request_id = error.request_id or headers.get("x-request-id") or headers.get("request-id")
-    error.session_id = error.session_id or headers.get("x-session-id")
+    if head.has_usable_session:
+        error.session_id = error.session_id or headers.get("x-session-id")
     if not error.headers:
         lowered = {name.lower(): value for name, value in headers.items()}
         error.headers = {name: lowered[name] for name in lowered if name not in _NOT_LOGGED}

@@ -15,7 +15,13 @@ from dataclasses import dataclass, field
 from typing import Any, TypedDict
 
 import httpx
-from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, HumanMessage, ToolMessage
+from langchain_core.messages import (
+    AIMessage,
+    AIMessageChunk,
+    BaseMessage,
+    HumanMessage,
+    ToolMessage,
+)
 from langchain_core.tools import tool
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START, StateGraph
@@ -88,7 +94,10 @@ def _chat(request: ChatRequest) -> Any:
 def _planner(request: ChatRequest) -> Any:
     number = _number_of(request)
     EFFECTS.ran(number, "planner")
-    lines = [f"note = pay(case='case-{number}.')", f"final_return_value = {answer_of(number)!r} + note"]
+    lines = [
+        f"note = pay(case='case-{number}.')",
+        f"final_return_value = {answer_of(number)!r} + note",
+    ]
     return {"program": "\n".join(lines)}
 
 
@@ -191,7 +200,9 @@ def case_of(number: int, fault: str = "") -> Case:
     kind = dice.choices([*KINDS], [*KINDS.values()])[0]
     limits = PATIENT
     if chosen.stalls:
-        limits = HASTY if chosen.name.startswith(("endless", "only")) or dice.random() < 0.5 else SILENT
+        limits = (
+            HASTY if chosen.name.startswith(("endless", "only")) or dice.random() < 0.5 else SILENT
+        )
     first = {"tool": dice.randrange(2), "graph": dice.randrange(4)}.get(kind, 0)
     size = 1_000_000 if chosen.reads and kind in ("chat", "tool") else 0
     plan = Plan(chosen, first, dice.choice([1, 1, 2, 9]), dice)
@@ -274,7 +285,9 @@ class Clients:
     def model(self, case: Case) -> Any:
         """The model of a case."""
         limits = case.limits
-        return self._one(self._model, case.format, limits is SILENT, limits.seconds, case.dual, case.retries)
+        return self._one(
+            self._model, case.format, limits is SILENT, limits.seconds, case.dual, case.retries
+        )
 
     def _model(self, form: str, silent: bool, seconds: float, dual: bool, retries: int) -> Any:
         limits = next(
@@ -301,7 +314,9 @@ class Clients:
 
     def _graph(self, silent: bool, seconds: float, retries: int) -> Any:
         graph: Any = StateGraph(State)
-        graph.add_sequence([(name, _node(name)) for name in ("read", "pay")]).add_edge(START, "read")
+        graph.add_sequence([(name, _node(name)) for name in ("read", "pay")]).add_edge(
+            START, "read"
+        )
         model = self._model("chat", silent, seconds, False, retries)
         return LangGraphExecutor(graph, model, checkpointer=InMemorySaver())
 
@@ -375,7 +390,8 @@ async def _attempt(case: Case, outcome: Outcome, call: Callable[[], Any]) -> Any
             made = call()
             return await made if case.is_async else made
         except ServiceError as error:
-            if not error.is_retryable or attempt == _ATTEMPTS - 1:
+            may_be_repeated = error.is_retryable and case.kind != "graph"
+            if not may_be_repeated or attempt == _ATTEMPTS - 1:
                 raise
         finally:
             seconds = time.monotonic() - start
@@ -434,7 +450,7 @@ async def _tool_case(case: Case, clients: Clients, outcome: Outcome) -> None:
 
 
 async def _graph_case(case: Case, clients: Clients, outcome: Outcome) -> None:
-    """A run of a graph, which continues after an error as long as its service knows it."""
+    """A run of a graph, which is continued after an error: the same input would begin another."""
     graph, named = clients.graph(case), f"case-{case.number}."
     config: Any = {"configurable": {"thread_id": named}}
     run = graph.ainvoke if case.is_async else graph.invoke

@@ -6,7 +6,6 @@ import re
 import socket
 import struct
 import threading
-from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -75,7 +74,8 @@ async def _read_body(reader: asyncio.StreamReader, head: bytes) -> tuple[bytes, 
         length = _LENGTH.search(head)
         body = await reader.readexactly(int(length[1]) if length else 0)
         return body, body
-    framed, pieces = b"", []
+    framed = b""
+    pieces: list[bytes] = []
     while True:
         line = await reader.readuntil(b"\r\n")
         chunk = await reader.readexactly(int(line, 16) + 2)

@@ -81,7 +81,11 @@ class WholeReply:
         return [line for line in lines if not line.lower().startswith(framing)]
 
     def written(
-        self, *added: bytes, body: bytes | None = None, status: bytes = b"200 OK", media: bytes = b""
+        self,
+        *added: bytes,
+        body: bytes | None = None,
+        status: bytes = b"200 OK",
+        media: bytes = b"",
     ) -> bytes:
         """The reply with other headers, another body or another status.
 
@@ -153,7 +157,7 @@ def _fault(
     lies: bool = False,
 ) -> Callable[[Writer], Writer]:
     def add(steps: Writer) -> Writer:
-        name = steps.__name__  # type: ignore[attr-defined]  # all are functions
+        name = steps.__name__
         FAULTS[name] = Fault(
             name, steps, asks, stalls, is_harmless, heals, weight, is_large, reads, lies
         )  # fmt: skip
@@ -391,7 +395,17 @@ def unknown_coding(reply: WholeReply, dice: random.Random) -> Iterator[Step]:
 # Bytes in the wrong place
 
 
-_GARBAGE = (b"\0", b"\r\n", b"\n\n", b"HTTP/1.1 ", b"abc", b"\xff\xfe", b"\x16\x03\x01", b"{}", b" ")
+_GARBAGE = (
+    b"\0",
+    b"\r\n",
+    b"\n\n",
+    b"HTTP/1.1 ",
+    b"abc",
+    b"\xff\xfe",
+    b"\x16\x03\x01",
+    b"{}",
+    b" ",
+)
 
 
 def _garbage(dice: random.Random) -> bytes:
@@ -525,7 +539,9 @@ def other_status(reply: WholeReply, dice: random.Random) -> Iterator[Step]:
 
 @_fault(2)
 def redirect(reply: WholeReply, dice: random.Random) -> Iterator[Step]:
-    status = dice.choice([b"301 Moved", b"302 Found", b"303 See", b"307 Temporary", b"308 Permanent"])
+    status = dice.choice(
+        [b"301 Moved", b"302 Found", b"303 See", b"307 Temporary", b"308 Permanent"]
+    )
     target = dice.choice([
         reply.trap, reply.own, "/", "//", "http://[", "javascript:x", "", "\x7f", "http://xn--",
         f"{reply.own}/control/chat/v1/chat/completions", "a" * 5_000, "http://a:99999/",
@@ -562,7 +578,9 @@ def other_type(reply: WholeReply, dice: random.Random) -> Iterator[Step]:
 @_fault()
 def compressed(reply: WholeReply, dice: random.Random) -> Iterator[Step]:
     coding = dice.choice([b"gzip", b"br", b"deflate", b"zstd", b"gzip, identity", b"GZIP", b"x"])
-    body = dice.choice([reply.body, gzip.compress(reply.body, 1), gzip.compress(reply.body, 1)[:-9]])
+    body = dice.choice(
+        [reply.body, gzip.compress(reply.body, 1), gzip.compress(reply.body, 1)[:-9]]
+    )
     yield reply.written(b"Content-Encoding: " + coding, body=body)
 
 
@@ -583,7 +601,9 @@ def damaged_json(reply: WholeReply, dice: random.Random) -> Iterator[Step]:
         yield reply.raw
         return
     start, stop = dice.choice(fields) if dice.random() < 0.3 else dice.choice(values)
-    new = dice.choice([b"x", b"null", b"1", b"[]", b"{}", b'"', b"true", b"1e999", b"NaN", b"-1", b"[[[["])
+    new = dice.choice(
+        [b"x", b"null", b"1", b"[]", b"{}", b'"', b"true", b"1e999", b"NaN", b"-1", b"[[[["]
+    )
     yield reply.written(body=reply.body[:start] + new + reply.body[stop:])
 
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +11,14 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from langchain_sequrity.local import LocalServer
-from tests.transport.faults.calls import SCRIPT, Case, Clients, Outcome, case_of, talk, talk_in_thread
+from tests.transport.faults.calls import (
+    SCRIPT,
+    Case,
+    Clients,
+    Outcome,
+    talk,
+    talk_in_thread,
+)
 from tests.transport.faults.proxy import FaultProxy
 
 _THREADS = 24
