@@ -4,6 +4,7 @@ Each names its case, and its right answer names it too, so that the answer to an
 noticed. Tools, nodes and runs of the model are counted by case.
 """
 
+import asyncio
 import random
 import re
 import threading
@@ -162,6 +163,7 @@ class Case:
         retries: `max_retries` of the model.
         size: Characters of the question.
         plan: What the proxy does.
+        is_scripted: Whether the server has the script, or only its deterministic model.
     """
 
     number: int
@@ -173,6 +175,7 @@ class Case:
     retries: int
     size: int
     plan: Plan
+    is_scripted: bool = True
 
     @property
     def is_async(self) -> bool:
@@ -269,10 +272,15 @@ class Clients:
 
     Args:
         base_url: The address of the proxy.
+
+    Attributes:
+        is_up: Whether the server runs. Cases wait for it between their calls.
     """
 
     def __init__(self, base_url: str) -> None:
         self._base_url = base_url
+        self.is_up = threading.Event()
+        self.is_up.set()
         self._made: dict[Any, Any] = {}
         self._lock = threading.Lock()
 
@@ -281,6 +289,13 @@ class Clients:
             if (make, key) not in self._made:
                 self._made[make, key] = make(*key)
             return self._made[make, key]
+
+    async def until_up(self, case: Case) -> None:
+        """Wait until the server runs, in the way of the case."""
+        if not case.is_async:
+            self.is_up.wait()
+        while not self.is_up.is_set():
+            await asyncio.sleep(0.01)
 
     def model(self, case: Case) -> Any:
         """The model of a case."""
@@ -427,12 +442,15 @@ def _check(answer: object, expected: object) -> None:
 
 
 def _question(case: Case) -> HumanMessage:
-    return HumanMessage(f"Answer case-{case.number}. {'please ' * (case.size // 7)}")
+    name = f"case-{case.number}."
+    return HumanMessage(f"Answer {name} pay, case={name!r}{' please' * (case.size // 7)}")
 
 
 async def _chat_case(case: Case, clients: Clients, outcome: Outcome) -> None:
-    message = await _message(clients.model(case), [_question(case)], case, outcome)
-    _check(message.text, answer_of(case.number))
+    question = _question(case)
+    message = await _message(clients.model(case), [question], case, outcome)
+    right = answer_of(case.number) if case.is_scripted else f"You said: {question.text}"
+    _check(message.text, right)
 
 
 async def _tool_case(case: Case, clients: Clients, outcome: Outcome) -> None:
@@ -445,8 +463,10 @@ async def _tool_case(case: Case, clients: Clients, outcome: Outcome) -> None:
         ToolMessage(pay.invoke(call["args"]), tool_call_id=call["id"])
         for call in message.tool_calls
     ]
+    await clients.until_up(case)
     message = await _message(model, [*messages, message, *results], case, outcome)
-    _check((message.text, message.tool_calls), (answer_of(case.number) + paid(case.number), []))
+    before = answer_of(case.number) if case.is_scripted else "The tool `pay` returned: "
+    _check((message.text, message.tool_calls), (before + paid(case.number), []))
 
 
 async def _graph_case(case: Case, clients: Clients, outcome: Outcome) -> None:
@@ -463,6 +483,7 @@ async def _graph_case(case: Case, clients: Clients, outcome: Outcome) -> None:
             except ServiceError:
                 if last:
                     raise
+                await clients.until_up(case)
                 known = await graph.aget_state(config) if case.is_async else graph.get_state(config)
                 given = None if known.created_at else given
     finally:
