@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.transport.faults import kills
 from tests.transport.faults.calls import case_of
 from tests.transport.faults.replies import FAULTS
 from tests.transport.faults.running import Totals, run
@@ -29,3 +30,14 @@ def test_each_fault_leaves_calls_right_or_ended_with_an_error_of_ours() -> None:
 
     assert totals.problems == []
     assert {fault for fault, _ in totals.outcomes} == {*FAULTS}
+
+
+@pytest.mark.long(sample=1)
+@pytest.mark.parametrize("seed", range(5))
+def test_nothing_happens_twice_or_wrong_around_a_server_that_is_killed(seed: int) -> None:
+    totals = kills.run(1, seed)
+
+    assert totals.problems == []
+    names = {name for _, name in totals.outcomes}
+    assert "right" in names
+    assert names & {"ConnectionFailed", "StreamInterrupted"}

@@ -13,6 +13,7 @@ import warnings
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import product
 from typing import Any, TypedDict
 
 import httpx
@@ -123,7 +124,7 @@ SCRIPT: list[dict[str, Any]] = [
 # Cases
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Limits:
     """Time limits of a client.
 
@@ -279,10 +280,13 @@ class Clients:
 
     def __init__(self, base_url: str) -> None:
         self._base_url = base_url
-        self.is_up = threading.Event()
-        self.is_up.set()
         self._made: dict[Any, Any] = {}
         self._lock = threading.Lock()
+        self.is_up = threading.Event()
+        self.is_up.set()
+        # Now, since Python 3.11 may fail if two threads parse sources at once (cpython 106905).
+        for limits, retries in product((PATIENT, HASTY, SILENT), range(3)):
+            self._one(self._graph, limits, retries)
 
     def _one(self, make: Callable[..., Any], *key: Any) -> Any:
         with self._lock:
@@ -292,23 +296,16 @@ class Clients:
 
     async def until_up(self, case: Case) -> None:
         """Wait until the server runs, in the way of the case."""
-        if not case.is_async:
+        if case.is_async:
+            await asyncio.to_thread(self.is_up.wait)
+        else:
             self.is_up.wait()
-        while not self.is_up.is_set():
-            await asyncio.sleep(0.01)
 
     def model(self, case: Case) -> Any:
         """The model of a case."""
-        limits = case.limits
-        return self._one(
-            self._model, case.format, limits is SILENT, limits.seconds, case.dual, case.retries
-        )
+        return self._one(self._model, case.format, case.limits, case.dual, case.retries)
 
-    def _model(self, form: str, silent: bool, seconds: float, dual: bool, retries: int) -> Any:
-        limits = next(
-            one for one in (PATIENT, HASTY, SILENT)
-            if (one is SILENT, one.seconds) == (silent, seconds)
-        )  # fmt: skip
+    def _model(self, form: str, limits: Limits, dual: bool, retries: int) -> Any:
         options: dict[str, Any] = {
             "base_url": self._base_url,
             "api_key": KEY,
@@ -324,15 +321,14 @@ class Clients:
 
     def graph(self, case: Case) -> Any:
         """The graph of a case."""
-        limits = case.limits
-        return self._one(self._graph, limits is SILENT, limits.seconds, case.retries)
+        return self._one(self._graph, case.limits, case.retries)
 
-    def _graph(self, silent: bool, seconds: float, retries: int) -> Any:
+    def _graph(self, limits: Limits, retries: int) -> Any:
         graph: Any = StateGraph(State)
         graph.add_sequence([(name, _node(name)) for name in ("read", "pay")]).add_edge(
             START, "read"
         )
-        model = self._model("chat", silent, seconds, False, retries)
+        model = self._model("chat", limits, False, retries)
         return LangGraphExecutor(graph, model, checkpointer=InMemorySaver())
 
 

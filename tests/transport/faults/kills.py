@@ -12,7 +12,6 @@ import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import replace
 from itertools import count
 from typing import Self
@@ -68,7 +67,7 @@ class Served:
 def run(kills: int, seed: int = 0) -> Totals:
     """Call without a pause, until the server has been killed so many times, and once more."""
     totals = Totals()
-    with Served() as served, ThreadPoolExecutor(_AT_ONCE) as threads:
+    with Served() as served, ThreadPoolExecutor(_AT_ONCE + 1) as threads:
         asyncio.run(_run(served, threads, kills, seed, totals))
     return totals
 
@@ -79,6 +78,7 @@ async def _run(
     loop, clients = asyncio.get_running_loop(), Clients(served.base_url)
     dice = random.Random(seed)  # noqa: S311 - moments, not secrets
     numbers, ended = count(seed * 1_000_000), asyncio.Event()
+    finished = asyncio.Semaphore(0)
 
     async def work() -> None:
         while not ended.is_set():
@@ -89,16 +89,16 @@ async def _run(
             else:
                 outcome = await loop.run_in_executor(threads, talk_in_thread, case, clients)
             totals.add(outcome)
+            finished.release()
 
     working = [loop.create_task(work()) for _ in range(_AT_ONCE)]
     for left in reversed(range(kills + 1)):
-        until = totals.cases + dice.randint(_AT_ONCE, 3 * _AT_ONCE)
-        while totals.cases < until:
-            await asyncio.sleep(0.001)
+        for _ in range(dice.randint(_AT_ONCE, 3 * _AT_ONCE)):
+            await finished.acquire()
         if left:
             clients.is_up.clear()
             served.kill()
-            await loop.run_in_executor(None, served.start)
+            await loop.run_in_executor(threads, served.start)
             clients.is_up.set()
     ended.set()
     await asyncio.gather(*working)
