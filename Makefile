@@ -77,6 +77,7 @@ long: $(READY)  ## Run the long tests in full: differential tests, labels, escap
 	$(BIN)/python -m tests.local.interpreter.guards
 	$(BIN)/python -m tests.local.bombs
 	$(BIN)/python -m tests.local.floods
+	$(BIN)/python -m tests.local.faults.fuzz --count 50000
 	$(BIN)/python -m tests.local.interpreter.label_guards
 	$(BIN)/python -m tests.session_oracle --count 5000
 	$(BIN)/python -m tests.transport.faults --count 100000

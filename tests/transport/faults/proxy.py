@@ -64,12 +64,13 @@ class _Upstream:
             reader, writer = await asyncio.open_connection("127.0.0.1", self.port, limit=2**26)
         writer.write(request)
         head = await reader.readuntil(b"\r\n\r\n")
-        framed, body = await _read_body(reader, head)
+        framed, body = await read_body(reader, head)
         self.idle.append((reader, writer))
         return WholeReply(head, framed, body, request)
 
 
-async def _read_body(reader: asyncio.StreamReader, head: bytes) -> tuple[bytes, bytes]:
+async def read_body(reader: asyncio.StreamReader, head: bytes) -> tuple[bytes, bytes]:
+    """The body of a reply as it was sent, and without its chunks."""
     if not _CHUNKED.search(head):
         length = _LENGTH.search(head)
         body = await reader.readexactly(int(length[1]) if length else 0)
