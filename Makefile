@@ -79,8 +79,11 @@ long: $(READY)  ## Run the long tests in full: differential tests, labels, escap
 	$(BIN)/python -m tests.local.bombs
 	$(BIN)/python -m tests.local.floods
 	$(BIN)/python -m tests.local.faults.loads --count 200
+	$(BIN)/python -m tests.local.faults.fuzz --count 50000
 	$(BIN)/python -m tests.local.interpreter.label_guards
 	$(BIN)/python -m tests.session_oracle --count 5000
+	$(BIN)/python -m tests.transport.faults --count 100000
+	$(BIN)/python -m tests.transport.faults.kills --kills 40
 	$(BIN)/python -m tests.chat_models.unfinished --count 10000
 	$(BIN)/python -m tests.chat_models.structured_responses --count 3000
 	$(BIN)/python -m tests.middleware.session_oracle --count 2000

@@ -163,9 +163,10 @@ def failure(reply: Reply) -> ServiceError | None:
 def _redirect_target(reply: Reply) -> str:
     try:
         url = httpx.URL(reply.headers.get("location", ""))
-    except httpx.InvalidURL:
+        has_host = bool(url.host)  # decodes it: a host such as `xn--` is read here only
+    except (httpx.InvalidURL, UnicodeError):
         return "an unreadable address"
-    return f"`{url.scheme}://{url.netloc.decode()}`" if url.host else "another path"
+    return f"`{url.scheme}://{url.netloc.decode()}`" if has_host else "another path"
 
 
 def _body(data: bytes) -> object:
@@ -185,7 +186,8 @@ def add_reply_facts(error: ServiceError, head: Reply) -> None:
     headers = head.headers
     error.status = head.status if error.status is None else error.status
     error.request_id = error.request_id or headers.get("x-request-id") or headers.get("request-id")
-    error.session_id = error.session_id or headers.get("x-session-id")
+    if head.has_usable_session:
+        error.session_id = error.session_id or headers.get("x-session-id")
     if not error.headers:
         lowered = {name.lower(): value for name, value in headers.items()}
         error.headers = {name: lowered[name] for name in lowered if name not in _NOT_LOGGED}

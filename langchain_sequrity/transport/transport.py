@@ -155,6 +155,7 @@ def open_whole(read: Callable[[Reply], T]) -> OpenSink[T]:
         media = _media_type(head)
         if is_success(head) and media in (_EVENTS, "text/html"):
             raise _unexpected(head, "JSON")
+        _check_session(head)
         return WholeBody(head, attempts, lambda reply: (read(reply),))
 
     return open_sink
@@ -172,6 +173,7 @@ def open_stream(new_reader: Callable[[], StreamReader[T]]) -> OpenSink[T]:
         if not is_success(head):
             return WholeBody(head, attempts, reader.whole)
         _check_encoding(head)
+        _check_session(head)
         reader.start(head)
         media = _media_type(head)
         if media == _EVENTS:
@@ -192,6 +194,13 @@ def _check_encoding(head: Reply) -> None:
     """Raise `BadReply` for a compressed body: it could expand until memory is full."""
     if head.headers.get("content-encoding", "identity") != "identity":
         msg = "The reply is compressed though `Accept-Encoding: identity` was sent."
+        raise BadReply(msg)
+
+
+def _check_session(head: Reply) -> None:
+    """Raise `BadReply` for a session that no later request could name."""
+    if is_success(head) and not head.has_usable_session:
+        msg = "The reply names a session (`X-Session-ID`) that is too long or not printable ASCII."
         raise BadReply(msg)
 
 

@@ -55,6 +55,9 @@ class ServiceCall:
     method: str = field(default="POST", repr=False)
 
 
+_LONGEST_SESSION = 1024  # characters; ids of sessions have 36
+
+
 @dataclass(frozen=True, slots=True)
 class Reply:
     """A whole reply. Names in `headers` are lower case."""
@@ -62,6 +65,13 @@ class Reply:
     status: int
     headers: Mapping[str, str]
     body: bytes = field(default=b"", repr=False)
+
+    @property
+    def has_usable_session(self) -> bool:
+        """Whether the session that it names, if any, could be sent as a header again."""
+        session_id = self.headers.get("x-session-id", "")
+        fits = len(session_id) <= _LONGEST_SESSION
+        return fits and session_id.isascii() and session_id.isprintable()
 
 
 class Event(NamedTuple):

@@ -22,6 +22,7 @@ from langchain_sequrity.errors import (
     InvalidRequest,
     NotFound,
     PolicyDenied,
+    RateLimited,
     ServerFailed,
     SessionExpired,
     StatusError,
@@ -502,6 +503,26 @@ def test_a_request_whose_reply_was_lost_is_repeated_unchanged_and_no_node_runs_a
     assert first.content == second.content
     assert first.headers["idempotency-key"] == second.headers["idempotency-key"]
     assert len({one.headers["idempotency-key"] for one in sent.requests}) == 7
+
+
+def test_no_node_runs_again_because_a_busy_service_lets_with_retry_begin_once_more(
+    local: LocalServer,
+) -> None:
+    ran = Ran()
+
+    def refuse(number: int, request: httpx.Request, _reply: httpx.Response) -> None:
+        if number in (3, 4, 5):  # each attempt of the transport
+            busy = httpx.Response(429, headers={"Retry-After": "0"}, request=request)
+            busy.raise_for_status()
+
+    with on_the_way(local, refuse) as (model, _):
+        executor = secured(ledger(ran), model, checkpointer=InMemorySaver())
+        again = executor.with_retry(wait_exponential_jitter=False)
+        with pytest.raises(RateLimited) as caught:
+            again.invoke({"due": [1, 2]}, thread())
+        assert not caught.value.is_retryable
+        assert executor.invoke(None, thread()) == PLAIN
+    assert ran == ["read", "pay", "more", "pay", "more", "report"]
 
 
 # -- several calls in one reply

@@ -36,6 +36,7 @@ from tests.transport.transport_helpers import (
     Script,
     Way,
     closes,
+    http,
     mocked,
     says,
 )
@@ -140,7 +141,12 @@ def test_a_redirect_is_an_error_that_names_status_and_origin_only(way: Way) -> N
 
 @pytest.mark.parametrize(
     ("location", "said"),
-    [("/login", "another path"), ("http://x:port", "unreadable"), ("", "another")],
+    [
+        ("/login", "another path"),
+        ("http://x:port", "unreadable"),
+        ("http://xn--", "unreadable"),
+        ("", "another"),
+    ],
 )
 def test_a_redirect_to_a_path_or_an_invalid_address_is_a_bad_reply(
     serve: Callable[..., RawServer], way: Way, location: str, said: str
@@ -148,6 +154,20 @@ def test_a_redirect_to_a_path_or_an_invalid_address_is_a_bad_reply(
     reply = f"HTTP/1.1 302 Found\r\nLocation: {location}\r\nContent-Length: 0\r\n\r\n"
     with pytest.raises(errors.BadReply, match=said):
         way.call(Transport(serve(says(reply.encode())).url))
+
+
+@pytest.mark.parametrize("session", ["zoë", "a\tb", "a" * 1025], ids=["ë", "tab", "long"])
+def test_a_session_that_no_request_could_name_is_a_bad_reply(
+    serve: Callable[..., RawServer], way: Way, session: str
+) -> None:
+    success = way.success()
+    media = success.headers["content-type"]
+    reply = http(success.content, media=f"{media}\r\nX-Session-ID: {session}")
+
+    with pytest.raises(errors.BadReply, match="`X-Session-ID`") as caught:
+        way.call(Transport(serve(says(reply)).url), IN_SESSION)
+
+    assert caught.value.session_id == IN_SESSION.session_id
 
 
 def test_a_web_page_instead_of_an_answer_is_a_bad_reply_with_status(way: Way) -> None:

@@ -16,7 +16,13 @@ from langchain_core.messages import HumanMessage, ToolCall
 from langchain_sequrity.chat_models.turn import TurnSettings
 from langchain_sequrity.connection import Connection
 from langchain_sequrity.display import plain
-from langchain_sequrity.errors import BadReply, PolicyDenied, SequrityError, UsageError
+from langchain_sequrity.errors import (
+    BadReply,
+    PolicyDenied,
+    SequrityError,
+    ServiceError,
+    UsageError,
+)
 from langchain_sequrity.graph.journal import (
     LOST,
     CallBatch,
@@ -308,6 +314,9 @@ async def send_requests(
                     await transport.asend(call, read) if is_async else transport.send(call, read)
                 )
             except SequrityError as error:
+                if isinstance(error, ServiceError) and not call.resend:
+                    # The same input would begin the run again, with calls that were made.
+                    error.is_retryable = False
                 call, session = work.throw(error)
             else:
                 call, session = work.send(answer)
