@@ -13,6 +13,7 @@ from pathlib import Path
 from benchmarks import (
     construct,
     crowd,
+    gateway,
     graphs,
     growth,
     history,
@@ -44,6 +45,7 @@ _CASES: dict[str, Callable[[str, Effort], list[Row]]] = {
     "middleware": middleware.measure,
     "programs": programs.measure,
     "graphs": graphs.measure,
+    "gateway": gateway.measure,
 }
 _PACKAGES = (
     "langchain-core",

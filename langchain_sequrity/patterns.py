@@ -22,6 +22,8 @@ from functools import cache
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn
 
+from langchain_sequrity.owned_cache import cache_owner
+
 if TYPE_CHECKING:
     from regex import Pattern as Engine
 
@@ -564,12 +566,12 @@ class _PatternCache:
     def __init__(self) -> None:
         self.size = 0
         self._compilations = 0
-        self._engines: OrderedDict[tuple[str, int], tuple[Engine[str], int]] = OrderedDict()
+        self._engines: OrderedDict[tuple[str, str, int], tuple[Engine[str], int]] = OrderedDict()
         self._lock = Lock()
 
     def get(self, pattern: str, flags: int, size: int) -> "Engine[str]":
         """Get a pattern from the cache, or compile it."""
-        key = (pattern, flags)
+        key = (cache_owner.get(), pattern, flags)
         with self._lock:
             if key in self._engines:
                 self._engines.move_to_end(key)
@@ -633,13 +635,18 @@ class TimeBudget:
 
     def run_search(self, search: Callable[[str], object], text: str) -> bool | None:
         """Whether a search finds something; `None` if the time is over before or during it."""
+        try:
+            return self.run(lambda: bool(search(text)))
+        except (TimeoutError, MemoryError, PatternError):
+            return None
+
+    def run(self, test: Callable[[], bool | None]) -> bool | None:
+        """The result of a test; `None` if the time was over before it."""
         if self.remaining <= 0:
             return None
         began = time.thread_time()
         try:
-            return bool(search(text))
-        except (TimeoutError, MemoryError, PatternError):
-            return None
+            return test()
         finally:
             self.remaining -= time.thread_time() - began
 

@@ -9,9 +9,11 @@ The numbers are for 64-bit CPython and orjson. Tests compare them with both.
 """
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import fields, is_dataclass
-from typing import Any
+from functools import lru_cache
+from itertools import chain
+from typing import Any, cast
 
 _SIGNS = {
     b"[": 64,  # a list
@@ -135,14 +137,20 @@ class SizeCount:
             self.size += size
 
 
-def parts_of(value: Any) -> Iterator[Any]:
+def parts_of(value: Any) -> Iterable[Any]:
     """What an object refers to: the items of a container, the fields of an object."""
-    if isinstance(value, dict):
-        yield from value
-        yield from value.values()
-    elif isinstance(value, list | tuple | set | frozenset):
-        yield from value
-    elif hasattr(value, "__dict__"):
-        yield vars(value)
-    elif is_dataclass(value):
-        yield from (getattr(value, field.name) for field in fields(value))
+    return _parts_reader(cast("Hashable", type(value)))(value)
+
+
+@lru_cache(maxsize=512)  # objects of few classes are counted many times
+def _parts_reader(cls: Any) -> Callable[[Any], Iterable[Any]]:
+    if issubclass(cls, dict):
+        return lambda value: chain(value, value.values())
+    if issubclass(cls, list | tuple | set | frozenset):
+        return iter
+    if cls.__dictoffset__:
+        return lambda value: (vars(value),)
+    if is_dataclass(cls):
+        names = [field.name for field in fields(cls)]
+        return lambda value: [getattr(value, name) for name in names]
+    return lambda _: ()

@@ -36,6 +36,16 @@ def pytest_configure(config: pytest.Config) -> None:
     defaults["fidelity"] = config.getoption("--fidelity")
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Distribute files without quadratic loops, which would take seconds of a core."""
+    if config.getvalue("dist") != "loadfile":
+        return None
+    from tests.file_scheduling import FileScheduling  # noqa: PLC0415  # only if xdist is used
+
+    return FileScheduling(config, log)
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Generator[None, object, object]:
     """Find the tests without garbage collection, which would look at all of them again and again."""

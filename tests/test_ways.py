@@ -4,6 +4,7 @@ Each row of the table in README, "What each way enforces", is tested in all four
 with `WAYS`. `python -m tests.ways` runs random policies in all of them; a few run here.
 """
 
+import random
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -26,7 +27,7 @@ from langchain_sequrity.sqrt import check
 from langchain_sequrity.sqrt.lint import ways as lint_ways
 from langchain_sequrity.sqrt.lint.ways import Capabilities, Way
 from tests.graph.apps.scripted import ScriptedModel, calling
-from tests.ways import graph_tools, oracle
+from tests.ways import Ways, graph_tools, judge, oracle
 
 README = Path(__file__).parents[1] / "README.md"
 WAYS = ("PolicyMiddleware", "single-LLM", "dual-LLM", "LangGraphExecutor")
@@ -272,6 +273,53 @@ def test_of_each_rule_that_cannot_act_in_a_way_something_is_said_there(seed: int
     assert not figures["silent"]
     assert not figures["false"]
     assert figures["acts"] + figures["told"] == 8
+
+
+NAME_TESTS = ("overlaps", "superset of", "subset of", "==")
+LABEL_TESTS = {
+    field: [
+        *(f'{{}}.{field} {test} {{{{"{name}"}}}}' for test in NAME_TESTS),
+        f'"{name}" in {{}}.{field}',
+        f"{{}}.{field} is empty",
+    ]
+    for field, name in (("tags", "x"), ("producers", "p"), ("consumers", "ana"))
+}
+LABEL_TESTS["consumers"] += ["{}.consumers is universal", "to.value in {}.consumers"]
+
+
+@pytest.mark.parametrize("field", LABEL_TESTS)
+@pytest.mark.parametrize("way", ["dual-llm", "middleware"])
+def test_labels_that_only_the_author_says_tools_set_count_in_every_condition(
+    way: Way, field: str
+) -> None:
+    conditions = [
+        form.format(test.format(owner))
+        for test in LABEL_TESTS[field]
+        for owner, form in (("text", "{}"), ("@args", "not ({})"))
+    ]
+    outcomes = {}
+    rng = random.Random(0)  # noqa: S311 - not for secrets
+    with warnings.catch_warnings(), Ways() as ways:
+        warnings.simplefilter("ignore", PolicyMismatch)
+        for condition in conditions:
+            policy = PolicyHeader.from_sqrt(f'tool "act" {{\nmust deny when {condition};\n}}')
+            outcomes[condition] = judge(
+                ways, way, policy, 2, rng, is_labelling=True, is_declared=True
+            )
+    assert set(outcomes.values()) <= {"acts", "told"}, outcomes
+    # In these ways each result also has the tag `__non_executable`.
+    told = {condition for condition, outcome in outcomes.items() if outcome == "told"}
+    assert told == {condition for condition in conditions if ".tags ==" in condition}
+
+
+@pytest.mark.long(sample=1)
+@pytest.mark.parametrize("seed", range(12))
+def test_nothing_false_is_said_of_labels_that_only_the_author_says_tools_set(seed: int) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", PolicyMismatch)
+        figures = oracle(2, seed, is_declared=True)
+    assert not figures["silent"]
+    assert not figures["false"]
 
 
 GRAPH_POLICY = """tool "act" {
@@ -561,6 +609,17 @@ def test_labels_that_tools_are_said_to_set_are_not_reported_in_any_place() -> No
             give(way, policy, labels=[label], strict_policy=True)
         with pytest.raises(UsageError, match="on the session"):  # only rules set labels there
             give(way, OF_RESULTS, labels=["out"], strict_policy=True)
+
+
+@pytest.mark.parametrize(
+    ("field", "name"), [("tags", "out"), ("producers", "page"), ("consumers", "ana")]
+)
+def test_labels_that_tools_are_said_to_set_may_decide_branches(field: str, name: str) -> None:
+    branches = BranchingMetaPolicy.model_validate({field: [name]})
+    policy = PolicyHeader.from_sqrt(ACTS, mode="custom", branching_meta_policy=branches)
+    for labels, is_idle in (([], True), (["other"], field != "consumers"), ([name], False)):
+        found = check(policy, [look, act], mode="dual-llm", labels=labels)
+        assert any("restricts no branch" in one.message for one in found) is is_idle
 
 
 @pytest.mark.parametrize("labels", ["out", [5]])

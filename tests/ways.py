@@ -13,7 +13,7 @@ import itertools
 import json
 import random
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Self, TypedDict, get_args
@@ -555,9 +555,15 @@ def _run_in(messages: Sequence[BaseMessage]) -> Run:
 # The oracle
 
 
-def told(way: Way, policy: PolicyHeader, tools: Sequence[Any]) -> list[Finding]:
-    """What each place says of a policy in a way."""
-    found = check(policy, tools, mode=way)
+DECLARED = (*TAGS, *PRODUCERS, "z")
+"""All tags and producers of `OWN_LABELS`."""
+
+
+def told(
+    way: Way, policy: PolicyHeader, tools: Sequence[Any], labels: Collection[str] = ()
+) -> list[Finding]:
+    """What each place says of a policy in a way, where tools set these labels."""
+    found = check(policy, tools, mode=way, labels=labels)
     return [one for one in found if one.lets_through or one.severity == "error"]
 
 
@@ -586,8 +592,13 @@ def cases(policy: PolicyHeader, labels: Sequence[Labels | None]) -> Iterator[Cas
             yield Case(policy, run, own, is_once=True)
 
 
-def oracle(count: int, seed: int = 0) -> Counter[str]:
+def oracle(count: int, seed: int = 0, *, is_declared: bool = False) -> Counter[str]:
     """Compare what `check` says of random policies with what each way does.
+
+    Args:
+        count: The number of policies.
+        seed: The seed.
+        is_declared: Whether only the argument `labels` of `check` says which labels tools set.
 
     Returns:
         The numbers of pairs of a policy and a way: "told", "silent" (nothing is said of a rule that
@@ -604,7 +615,10 @@ def oracle(count: int, seed: int = 0) -> Counter[str]:
                 print(dict(figures), flush=True)  # noqa: T201 - a command
             is_labelling = rng.random() < 0.4
             for way in get_args(Way):
-                outcome = judge(ways, way, policy, line, rng, is_labelling=is_labelling)
+                outcome = judge(
+                    ways, way, policy, line, rng,
+                    is_labelling=is_labelling, is_declared=is_declared,
+                )  # fmt: skip
                 figures[outcome] += 1
                 if outcome in {"silent", "false"}:
                     code = policy.codes and policy.codes.code
@@ -617,13 +631,32 @@ CONSTANT = ("never holds", "always holds", "always in doubt", "denies nothing", 
 
 
 def judge(
-    ways: Ways, way: Way, policy: PolicyHeader, line: int, rng: random.Random, *, is_labelling: bool
+    ways: Ways,
+    way: Way,
+    policy: PolicyHeader,
+    line: int,
+    rng: random.Random,
+    *,
+    is_labelling: bool,
+    is_declared: bool = False,
 ) -> str:
-    """What is said of a policy in a way, compared with real runs."""
-    is_labelling = is_labelling or way == "executor"
-    shown = Case(policy, (), OWN_LABELS[0] if is_labelling else None)
+    """What is said of a policy in a way, compared with real runs.
+
+    Args:
+        ways: Runs cases.
+        way: The way.
+        policy: The policy.
+        line: The line of its rule that denies.
+        rng: Chooses among many labels.
+        is_labelling: Whether tools set labels, as their definitions show.
+        is_declared: Whether they do so, and only the argument `labels` of `check` says it.
+    """
+    is_shown = (is_labelling and not is_declared) or way == "executor"
+    is_labelling = is_shown or is_declared
+    shown = Case(policy, (), OWN_LABELS[0] if is_shown else None)
     tools = graph_tools() if way == "executor" else make_tools(shown)
-    found = [one for one in told(way, policy, tools) if one.line == line]
+    declared = DECLARED if is_declared else ()
+    found = [one for one in told(way, policy, tools, declared) if one.line == line]
     labels: list[Labels | None] = [None]
     if is_labelling:  # fewer show that a finding is wrong, over many policies
         own = tool_labels_for(policy)

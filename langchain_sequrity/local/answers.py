@@ -48,24 +48,30 @@ class ModelAnswer:
     stop_sequence: str | None = None
 
 
-def stream_answer(answer: ModelAnswer, request: ChatRequest) -> Iterator[AIMessageChunk]:
+def stream_answer(
+    answer: ModelAnswer, request: ChatRequest, *, whole_text: bool = False
+) -> Iterator[AIMessageChunk]:
     """Stream an answer as the request asks for it.
 
     Args:
         answer: The answer.
-        request: Its `stop`, `max_tokens`, `logprobs` and `top_logprobs` are honoured.
+        request: Its `stop`, `max_tokens`, `logprobs` and `top_logprobs` are honoured. If it is not
+            streamed, each part of the answer is one piece.
+        whole_text: Whether the text is one piece in a stream, too: a program that nobody reads
+            before its end.
 
     Yields:
         Reasoning, refusal, text and tool calls in this order, then one chunk with usage and
         finish reason.
     """
     answer = _cut_at_stop(answer, request.stop)
+    most_pieces = _MOST_PIECES if request.stream else 1
     budget = _TokenBudget(request.max_tokens)
     reasoning, refusal = budget.spend(answer.reasoning), budget.spend(answer.refusal)
     for key, tokens in (("reasoning_content", reasoning), ("refusal", refusal)):
-        for piece in _slices(tokens, _MOST_PIECES):
+        for piece in _slices(tokens, most_pieces):
             yield AIMessageChunk(content="", additional_kwargs={key: "".join(piece)})
-    for piece in _slices(budget.spend(answer.text), _MOST_PIECES):
+    for piece in _slices(budget.spend(answer.text), 1 if whole_text else most_pieces):
         yield AIMessageChunk(
             content="".join(piece), response_metadata=_logprobs(piece, request.options)
         )
@@ -135,7 +141,7 @@ def _call_pieces(
     call_id = f"call_{hashlib.blake2b(position.encode(), digest_size=12).hexdigest()}"
     head = tool_call_chunk(name=name, args="", id=call_id, index=index)
     yield AIMessageChunk(content="", tool_call_chunks=[head])
-    for part in _slices(arguments, _FRAGMENTS):
+    for part in _slices(arguments, _FRAGMENTS if request.stream else 1):
         fragment = tool_call_chunk(name=None, args=part, id=None, index=index)
         yield AIMessageChunk(content="", tool_call_chunks=[fragment])
 

@@ -4,11 +4,10 @@ import logging
 import traceback
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from typing import Any, Literal, Protocol
 
 from langchain_core.language_models import BaseChatModel
-from langchain_core.messages import AIMessage, AIMessageChunk, message_chunk_to_message
+from langchain_core.messages import AIMessage, AIMessageChunk
 from langchain_core.messages.ai import UsageMetadata, add_usage
 from langchain_core.messages.tool import ToolCallChunk, tool_call_chunk
 from langchain_core.runnables import RunnableConfig
@@ -341,19 +340,24 @@ def _size(chunk: AIMessageChunk) -> int:
 
 def join_chunks(chunks: Iterable[AIMessageChunk]) -> AIMessage:
     """Join the chunks of an answer."""
-    total = ChunkSum(chain(chunks, [AIMessageChunk(content="", chunk_position="last")])).total()
-    assert total is not None  # noqa: S101 - there is at least one chunk
-    message = message_chunk_to_message(total)
-    assert isinstance(message, AIMessage)  # noqa: S101 - for mypy
-    # LangChain repairs arguments that are not finished.
+    total = ChunkSum(chunks).total() or AIMessageChunk(content="")
+    # Not `message_chunk_to_message`: LangChain repairs arguments that are not finished.
     calls = total.tool_call_chunks
-    reason = message.response_metadata.get("finish_reason")
+    reason = total.response_metadata.get("finish_reason")
     are_unfinished = unfinished_calls([call["args"] for call in calls], reason)
-    message.tool_calls, message.invalid_tool_calls = parse_calls(
+    valid, invalid = parse_calls(
         (call["name"] or "", call["args"], call["id"], is_unfinished)
         for call, is_unfinished in zip(calls, are_unfinished, strict=True)
     )
-    return message
+    return AIMessage(
+        content=total.content,
+        additional_kwargs=total.additional_kwargs,
+        response_metadata=total.response_metadata,
+        usage_metadata=total.usage_metadata,
+        id=total.id,
+        tool_calls=valid,
+        invalid_tool_calls=invalid,
+    )
 
 
 def message_as_chunk(message: AIMessage) -> AIMessageChunk:

@@ -5,7 +5,6 @@ The service does not document all defaults; `docs/local-server.md` lists the cho
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import NoReturn
 
 from langchain_sequrity.errors import PolicySyntaxError
@@ -24,6 +23,7 @@ from langchain_sequrity.local.interpreter.machine import MayBranch
 from langchain_sequrity.local.key_settings import KeySettings
 from langchain_sequrity.local.refusals import refuse
 from langchain_sequrity.local.screening import Screen
+from langchain_sequrity.owned_cache import owned_cache
 from langchain_sequrity.patterns import Pattern
 from langchain_sequrity.sqrt import Engine, compile_policy
 from langchain_sequrity.sqrt import Presets as EnginePresets
@@ -71,7 +71,6 @@ def configure(
     headers: Mapping[str, str],
     endpoint_type: str,
     settings: KeySettings | None = None,
-    bearer: str = "",
 ) -> Configuration:
     """Read the headers of a session.
 
@@ -79,8 +78,6 @@ def configure(
         headers: `x-features`, `x-policy` and `x-config` of the session.
         endpoint_type: First segment of the path; `lang-graph` is always dual-LLM.
         settings: The settings of its key.
-        bearer: Digest of its bearer. Configurations are not shared between bearers: otherwise the
-            time of a request would tell whether somebody else has just used its policy.
 
     Returns:
         The configuration; the same object for the same headers.
@@ -91,17 +88,16 @@ def configure(
             It never ignores a policy that it cannot enforce.
     """
     texts = (headers.get("x-features"), headers.get("x-policy"), headers.get("x-config"))
-    return _configured(*texts, endpoint_type == "lang-graph", settings, bearer)
+    return _configured(*texts, endpoint_type == "lang-graph", settings)
 
 
-@lru_cache(maxsize=_REMEMBERED)
+@owned_cache(maxsize=_REMEMBERED)
 def _configured(
     features_text: str | None,
     policy_text: str | None,
     config_text: str | None,
     always_dual: bool,  # noqa: FBT001 - part of the cache key
     settings: KeySettings | None,
-    _bearer: str,
 ) -> Configuration:
     features = read_header(FeaturesHeader, features_text) if features_text else FeaturesHeader()
     policy = read_header(PolicyHeader, policy_text) if policy_text else PolicyHeader()

@@ -2,12 +2,10 @@
 
 import logging
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from typing import Any, TypeVar
 
-from anyio import CapacityLimiter
-from anyio.to_thread import run_sync
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -28,12 +26,15 @@ from langchain_sequrity.local.policy_writer import write_policy
 from langchain_sequrity.local.refusals import refuse
 from langchain_sequrity.local.services import Services
 from langchain_sequrity.local.sessions import bearer_digest
+from langchain_sequrity.local.threads import ReusedThreads
 from langchain_sequrity.local.turn import FORMATS, ChatTurn, charged_body
+from langchain_sequrity.owned_cache import cache_owner
 from langchain_sequrity.wire.exchange import KEEPS_HISTORY, Event
 from langchain_sequrity.wire.policy_generation import read_request, variants_at, write_reply
 from langchain_sequrity.wire.routes import POLICY_ROUTES, Route
 from langchain_sequrity.wire.sse import write_event
 
+_MOST_IDLE = 40
 Facts = dict[str, Any]
 T = TypeVar("T")
 logger = logging.getLogger("langchain_sequrity.local")
@@ -51,7 +52,7 @@ class Endpoints:
         self._limits = services.limits
         self._replies = Replies(self._limits)
         # Turns have their own threads, so a slow backend delays nobody else.
-        self._threads = CapacityLimiter(self._limits.turns_at_once)
+        self._threads = ReusedThreads("turn", most_idle=_MOST_IDLE)
 
     async def post(self, route: Route, request: Request) -> Response:
         """Check and read a request; answer it from memory if it is repeated, or else in threads."""
@@ -61,6 +62,7 @@ class Endpoints:
         limit = "policy_body_bytes" if route in POLICY_ROUTES else "body_bytes"
         body = await http.read_body(request.stream(), headers, charge, self._limits, limit=limit)
         incoming = IncomingRequest(route, bearer_digest(secret), api_key, headers, body, charge)
+        cache_owner.set(incoming.bearer)
         facts = request.scope["facts"]
         if api_key is not ANY_KEY:
             facts["key"] = api_key.name
@@ -86,17 +88,15 @@ class Endpoints:
     async def _chat(
         self, incoming: IncomingRequest, facts: Facts, key: str | None, at_end: ExitStack
     ) -> Response:
-        turn = await self._in_thread(ChatTurn, incoming, self._services)
+        turn, reply = await self._in_thread(_begin_turn, incoming, self._services, facts)
         at_end.callback(turn.close)
-        facts.update(model=turn.request.model, session=turn.session.id[:8])
         headers = {"X-Session-ID": turn.session.id}
         if self._services.fidelity == "full":
             headers[KEEPS_HISTORY] = "true"
-        if not turn.request.stream:
-            body = await self._in_thread(turn.reply)
+        if isinstance(reply, bytes):
             facts["summary"] = turn.summary
-            return json_response(body, headers=headers)
-        pieces = turn.stream()
+            return json_response(reply, headers=headers)
+        first, pieces = reply
 
         def close_pieces() -> None:
             # When the server stops, a backend may still be answering; its thread ends by itself.
@@ -104,8 +104,6 @@ class Endpoints:
                 pieces.close()
 
         at_end.callback(close_pieces)
-        # An error before the first piece still has its own status.
-        first = await self._in_thread(next, pieces)
         facts["summary"] = "stream"
         headers["Content-Type"] = "text/event-stream; charset=utf-8"
         headers["Cache-Control"] = "no-store"
@@ -142,7 +140,27 @@ class Endpoints:
         yield rest
 
     async def _in_thread(self, call: Callable[..., T], *args: Any) -> T:
-        return await run_sync(call, *args, limiter=self._threads)
+        return await self._threads.run(call, *args)
+
+
+def _begin_turn(
+    incoming: IncomingRequest, services: Services, facts: Facts
+) -> tuple[ChatTurn, bytes | tuple[Event, Generator[Event, None, None]]]:
+    """Begin a turn, and make its whole reply, or the first piece of a stream and the others.
+
+    All in one thread: to hand over costs as much as a short turn. An error before the first piece
+    still has its own status.
+    """
+    turn = ChatTurn(incoming, services)
+    try:
+        facts.update(model=turn.request.model, session=turn.session.id[:8])
+        if not turn.request.stream:
+            return turn, turn.reply()
+        pieces = turn.stream()
+        return turn, (next(pieces), pieces)
+    except BaseException:
+        turn.close()
+        raise
 
 
 def _bytes(event: Event) -> bytes:

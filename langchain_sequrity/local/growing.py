@@ -5,7 +5,7 @@ lists both cost what the request adds, however long the session is.
 """
 
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any, Self, TypeVar, overload
 
 from langchain_sequrity.sizes import ATOMS, SizeCount, parts_of
@@ -134,12 +134,18 @@ class GrowingTable(GrowingList[str]):
 
     def number_of(self, text: str) -> int:
         """The number of a text, which is added if it is new."""
+        return self.numbers_of([text])[0]
+
+    def numbers_of(self, texts: Collection[str]) -> list[int]:
+        """The numbers of texts; those that are new are added."""
         if len(self._numbers) != len(self):  # another copy has added texts to them
             self._numbers = {text: number for number, text in enumerate(self)}
-        number = self._numbers.setdefault(text, len(self))
-        if number == len(self):
-            self.append(text)
-        return number
+        numbers = self._numbers
+        for text in texts:
+            if text not in numbers:
+                numbers[text] = len(self)
+                self.append(text)
+        return [numbers[text] for text in texts]
 
 
 _PART = 400  # memory of `IncrementalSize` for a part

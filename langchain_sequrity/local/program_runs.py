@@ -9,7 +9,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Collection
 from contextlib import suppress
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any
 
 from langchain_sequrity.errors import UsageError
@@ -29,6 +29,7 @@ from langchain_sequrity.local.interpreter.worker_pool import (
     WorkerRun,
     shared_pool,
 )
+from langchain_sequrity.owned_cache import owned_cache
 
 AnyRun = Run | WorkerRun
 _REMEMBERED = 16  # parsed programs; the largest take 5 MB each
@@ -65,7 +66,7 @@ class InProcess:
         return planned_run(source, read=read, limits=self._limits, **options)
 
 
-@lru_cache(maxsize=_REMEMBERED)
+@owned_cache(maxsize=_REMEMBERED)
 def _parsed(program: str, limits: Limits) -> Program:
     return parse(program, limits)
 

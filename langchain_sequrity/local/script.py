@@ -411,7 +411,8 @@ class Script:
         for title, rule in (*rules, *others):
             try:
                 if _matches(rule, request, context) and self._use(title, rule):
-                    time.sleep(rule.delay)
+                    if rule.delay:  # even a sleep of 0 s lets others run first
+                        time.sleep(rule.delay)
                     return _answer(rule, request, role)
             except _RuleFailed as problem:
                 refuse(500, f"{title}: {problem}")
@@ -457,7 +458,7 @@ class ScriptBackend:
         answer = self._script.answer(request, context)
         if answer is None:
             return self._fallback.stream(request, context)
-        return stream_answer(answer, request)
+        return stream_answer(answer, request, whole_text=context.role == "planner")
 
 
 def _load(path: Path) -> Any:

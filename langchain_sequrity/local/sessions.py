@@ -30,7 +30,8 @@ _BEARER_KEY = secrets.token_bytes(32)
 
 def bearer_digest(bearer: str) -> str:
     """The digest of a bearer for its sessions."""
-    return hmac.digest(_BEARER_KEY, bearer.encode(), hashlib.sha256).hex()
+    # Keyed BLAKE2 is a MAC, and takes a tenth of the time of HMAC.
+    return hashlib.blake2b(bearer.encode(), key=_BEARER_KEY, digest_size=32).hexdigest()
 
 
 @dataclass

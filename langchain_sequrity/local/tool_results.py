@@ -7,7 +7,6 @@ and reserved names of the service are refused in it (`docs/security.md`, rule 1)
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from typing import Any, Literal, cast, get_args
 
 import regex
@@ -18,6 +17,7 @@ from langchain_sequrity.headers import FsmConfig
 from langchain_sequrity.labels import BadLabels, Combine, Labels, make_labels
 from langchain_sequrity.local import limits
 from langchain_sequrity.local.conversation import text_of
+from langchain_sequrity.owned_cache import owned_cache
 from langchain_sequrity.patterns import Pattern, TimeBudget
 from langchain_sequrity.sqrt.context import looks_like_error
 from langchain_sequrity.sqrt.gate import ToolReturn
@@ -245,4 +245,4 @@ def _is_error(message: ToolMessage, text: str, fsm: FsmConfig, ask: AskWhetherEr
     return pattern.finds_within(excerpt, TimeBudget(_MATCH_SECONDS)) is not False
 
 
-_pattern = lru_cache(maxsize=_REMEMBERED)(Pattern)
+_pattern = owned_cache(maxsize=_REMEMBERED)(Pattern)

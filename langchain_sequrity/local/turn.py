@@ -119,7 +119,7 @@ class ChatTurn:
 
     def _new_answer(self, request: ChatRequest, endpoint_type: str, *, is_new: bool) -> ChatAnswer:
         session = self.session
-        configuration = configure(self._headers, endpoint_type, session.settings, session.bearer)
+        configuration = configure(self._headers, endpoint_type, session.settings)
         if is_new:
             session.max_turns = configuration.fsm.max_n_turns
         self._services.check_models(configuration.fsm.pllm_candidate_models or (), self._key)

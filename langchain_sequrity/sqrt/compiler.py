@@ -87,7 +87,10 @@ def _is_among(names: LabelSet | None, value: Any, budget: MatchBudget) -> Truth:
         return None
     if isinstance(value, str):
         return names.has(value)
-    return None if names.negated else any_of(may_equal(name, value, budget) for name in names.items)
+    if names.negated:
+        return None
+    # A value may have many labels, which each rule would compare again.
+    return budget.run(lambda: any_of(may_equal(name, value, budget) for name in names.items))
 
 
 def _set_literal(texts: dict[str, Matcher], patterns: list[Matcher]) -> CompiledSet:

@@ -82,18 +82,34 @@ INSTALL: Final = 'pip install "langchain-sequrity[local]"'
 
 
 class MatchBudget(patterns.TimeBudget):
-    """Time for the matches of one phase of a call, and a cache of numbers read from texts.
+    """Time for the matches of one phase of a call, and what was read from its texts.
+
+    A long text is read once for each cache, not once for each element of a policy.
 
     Attributes:
-        numbers: Text → the numbers that it may stand for. A long text is read once, not once for
-            each number in a policy.
+        numbers: Text → the numbers that it may stand for.
     """
 
-    __slots__ = ("numbers",)
+    __slots__ = ("_lines", "_sizes", "numbers")
 
     def __init__(self, seconds: float = SECONDS_PER_CALL) -> None:
         super().__init__(seconds)
         self.numbers: dict[str, tuple[float, ...] | None] = {}
+        self._lines: dict[str, str | None] = {}
+        self._sizes: dict[str, int] = {}
+
+    def without_last_line_break(self, text: str) -> str | None:
+        """The text without a line break at its end; `None` if it has no line break anywhere."""
+        if text not in self._lines:
+            has_line_break = LINE_BREAK.search(text)
+            self._lines[text] = _LAST_LINE_BREAK.sub("", text) if has_line_break else None
+        return self._lines[text]
+
+    def utf8_size(self, text: str) -> int:
+        """The number of bytes of a text in UTF-8."""
+        if text not in self._sizes:
+            self._sizes[text] = len(text.encode("utf-8", "surrogatepass"))
+        return self._sizes[text]
 
 
 TextTest = Callable[[str, MatchBudget], Truth]
@@ -179,11 +195,10 @@ def wildcard_test(raw: str) -> TextTest:
         if len(text) * len(raw) > MAX_WORK:
             return None
         matches = budget.run_search(match, text)
-        if not LINE_BREAK.search(text):
+        shortened = budget.without_last_line_break(text)
+        if shortened is None:
             return matches
-        return at_most_unknown(
-            either(matches, budget.run_search(match, _LAST_LINE_BREAK.sub("", text)))
-        )
+        return at_most_unknown(either(matches, budget.run_search(match, shortened)))
 
     return run
 
@@ -408,7 +423,7 @@ def _sized_text_test(domain: nodes.TextDomain) -> TextTest:
     fits = _range_test(domain.length)
 
     def run(value: str, budget: MatchBudget) -> Truth:
-        sizes = {len(value), len(value.encode("utf-8", "surrogatepass"))}
+        sizes = {len(value), budget.utf8_size(value)}
         is_fitting = unanimous(map(fits, sizes))
         return False if is_fitting is False else both(is_fitting, test(value, budget))
 

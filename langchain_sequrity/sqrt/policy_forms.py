@@ -2,12 +2,12 @@
 
 import re
 from collections.abc import Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeAlias, TypeGuard
 
 from langchain_sequrity.display import plain
 from langchain_sequrity.errors import UsageError
+from langchain_sequrity.owned_cache import owned_cache
 from langchain_sequrity.sqrt.compiler import compiled_tools
 from langchain_sequrity.sqrt.engine import Engine, error_raiser
 from langchain_sequrity.sqrt.parser import parse
@@ -31,7 +31,7 @@ _FILES = (".sqrt", ".cedar", ".txt", ".policy")
 _PATH = re.compile(r"(?:[A-Za-z]:)?[\\/~.]?[\w.-]*[\\/][\w./\\-]+")
 
 
-@lru_cache(maxsize=64)  # models with the same policy are copied and rebuilt often
+@owned_cache(maxsize=64)  # models with the same policy are copied and rebuilt often
 def check_policy_text(text: str) -> None:
     """Check that a text is a policy, before any service sees it.
 

@@ -481,6 +481,44 @@ def test_a_reply_of_another_key_or_an_expired_session_is_not_continued(
     assert afresh.text == again.text
 
 
+NAMED = "resp_of_the_caller"
+NAMINGS: dict[str, Callable[[Any], Any]] = {
+    "bound": lambda model: model.bind(previous_response_id=NAMED),
+    "bound in extra_body": lambda model: model.bind(extra_body={"previous_response_id": NAMED}),
+    "extra_body of the model": lambda model: model.model_copy(
+        update={"extra_body": {"previous_response_id": NAMED}}
+    ),
+    "model_kwargs": lambda model: model.model_copy(
+        update={"model_kwargs": {"previous_response_id": NAMED}}
+    ),
+}
+
+
+@pytest.mark.parametrize("is_streamed", [False, True])
+@pytest.mark.parametrize("naming", NAMINGS)
+def test_a_reply_that_the_caller_names_is_continued_with_all_given_messages(
+    naming: str, is_streamed: bool
+) -> None:
+    service = Service(RESPONSES)
+    with httpx.Client(transport=httpx.MockTransport(service)) as client:
+        model = service.model(client, use_previous_response_id=True)
+        service.answer("One")
+        first = model.invoke("Hello")
+        history = [HumanMessage("Hello"), first, HumanMessage("Again")]
+        own_id = first.response_metadata["id"]
+        for asked, reply_id, is_whole in (
+            (model, own_id, False),
+            (NAMINGS[naming](model), NAMED, True),
+        ):
+            service.answer("Two", stream=is_streamed)
+            reply = added(asked.stream(history)) if is_streamed else asked.invoke(history)
+            assert reply.text == "Two"
+            body = service.bodies[-1]
+            assert body["previous_response_id"] == reply_id
+            assert ("Hello" in str(body["input"])) is is_whole
+            assert "Again" in str(body["input"])
+
+
 # Ids of other sessions
 
 

@@ -344,6 +344,20 @@ def test_fields_that_a_pickle_dropped_must_be_given_again(
 # Secrets
 
 
+@pytest.mark.parametrize("length", range(6, 11))
+def test_a_header_value_of_eight_characters_or_more_is_masked_and_a_shorter_one_is_not(
+    length: int, service: Service, make_model: Make
+) -> None:
+    value = "Zq3xW9kVb2"[:length]
+    model = make_model(default_headers={"X-Proxy-Token": value})
+    service.answer(status=401, body={"detail": f"Bad token: {value}", "sent": {"token": value}})
+    with pytest.raises(AuthenticationFailed) as caught:
+        model.invoke("x")
+    is_shown = length < 8
+    assert (value in str(caught.value)) is is_shown
+    assert (value in str(caught.value.body)) is is_shown
+
+
 class KeepAll(BaseTracer):
     """Stores every run that a tracer would send."""
 

@@ -181,6 +181,7 @@ FAILING: list[tuple[str, type[Exception]]] = [
 ]
 
 
+@pytest.mark.long(sample=12)
 @pytest.mark.parametrize("call", [say, stream], ids=["invoke", "stream"])
 @pytest.mark.parametrize(("first", "error"), FAILING, ids=[text for text, _ in FAILING])
 @pytest.mark.parametrize("form", FORMATS)
@@ -399,6 +400,7 @@ def test_messages_of_several_sessions_do_not_continue_the_last_one(
     assert model.invoke([*read, *other, chosen, HumanMessage("hello")]).text
 
 
+@pytest.mark.long(sample=12)
 @pytest.mark.parametrize("keeps", ["store", "checkpoints", "messages"])
 @pytest.mark.parametrize("arch", ["dual-llm", "single-llm"])
 @pytest.mark.parametrize("form", FORMATS)

@@ -231,7 +231,7 @@ def test_a_reply_with_all_fields_is_an_answer(row: Row, reply: Any) -> None:
     assert message.usage_metadata["output_token_details"]["reasoning"] == 2
 
 
-@pytest.mark.long(sample=60)
+@pytest.mark.long(sample=30)
 @pytest.mark.parametrize(("row", "reply", "path"), CASES, ids=[*map(_ids, CASES)])
 def test_a_field_of_a_wrong_type_is_ignored_or_makes_a_bad_reply(
     row: Row, reply: Any, path: Path

@@ -111,7 +111,7 @@ def test_a_slow_or_cut_reply_is_no_fact(reply: bytes | None) -> None:
     assert {one.verdict for one in report.outcomes} == {"no answer"}
 
 
-@pytest.mark.long(sample=2)
+@pytest.mark.long(sample=1)
 @pytest.mark.parametrize("kind", BROKEN)
 def test_one_bad_reply_in_seven_is_no_fact(full_server: LocalServer, kind: str) -> None:
     report = asked(full_server, kind, 7)

@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from itertools import count
+from itertools import count, product
 from pathlib import Path
 from typing import Annotated, Any, TypedDict
 
@@ -353,32 +353,47 @@ def test_an_approved_call_that_was_made_is_not_made_again_by_another_process(
     assert ran == ["read", "pay", "more", "report", "report"]
 
 
-@pytest.mark.parametrize("changed", ["policy", "graph"])
-@pytest.mark.parametrize("approved", [False, True], ids=["before it", "after it"])
+@pytest.mark.parametrize(
+    ("stage", "changed"),
+    [
+        *product(("asked", "approved", "made"), ("policy", "rule on results")),
+        # After a made call, another graph only continues its run, with the program of that run.
+        *product(("asked", "approved"), ("graph",)),
+    ],
+)
 def test_an_approval_does_not_carry_over_to_another_policy_or_graph(
-    local: LocalServer, *, changed: str, approved: bool
+    local: LocalServer, stage: str, changed: str
 ) -> None:
     saver, ran = InMemorySaver(), Ran()
+    failing = {"approved": "pay", "made": "report"}.get(stage, "")
 
-    def pay(state: Ledger) -> dict[str, Any]:
-        ran.append("pay")
-        if ran.of("pay") == 1 and approved:
-            raise OSError(BROKEN)
-        return {"due": [], "paid": state["due"]}
+    def node(name: str, update: dict[str, Any]) -> Any:
+        def run(_: Ledger) -> dict[str, Any]:
+            ran.append(name)
+            if name == failing and ran.of(name) == 1:
+                raise OSError(BROKEN)
+            return update
 
-    executor = asking(local, ledger(ran, pay=pay), SOFT, saver)
+        return run
+
+    nodes = {"pay": node("pay", {"due": [], "paid": [7]}), "report": node("report", {"note": "7"})}
+    executor = asking(local, ledger(ran, **nodes), SOFT, saver)
     executor.invoke({"due": [7]}, thread())
-    if approved:
+    if stage != "asked":
         with pytest.raises(OSError, match=BROKEN):
             executor.invoke(APPROVE, thread())
-    graph, policy = ledger(ran, pay=pay), SOFT
-    if changed == "graph":
-        graph.add_node("other", lambda _state: {"note": "x"}).add_edge("read", "other")
-    else:
-        policy += ' tool "other" { must deny always; }'
+    graph, policy = ledger(ran, **nodes), SOFT
+    match changed:
+        case "graph":
+            graph.add_node("other", lambda _state: {"note": "x"}).add_edge("read", "other")
+        case "policy":
+            policy += ' tool "other" { must deny always; }'
+        case _:
+            policy += ' tool "pay" { result { @tags |= {"paid"}; } }'
+    before = [*ran]
     with pytest.raises(UsageError, match="is not valid for this executor"):
-        asking(local, graph, policy, saver).invoke(None if approved else APPROVE, thread())
-    assert "report" not in ran
+        asking(local, graph, policy, saver).invoke(APPROVE if stage == "asked" else None, thread())
+    assert ran == before
 
 
 def test_a_question_sends_no_request_and_an_approval_begins_a_new_session(

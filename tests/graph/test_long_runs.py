@@ -80,7 +80,7 @@ def fan_out(number: int, *, work: Callable[[Any], Any] | None = None) -> Any:
     return graph.add_edge("work", "end").add_edge("beside", "end").add_edge("end", END)
 
 
-@pytest.mark.long(sample=12)
+@pytest.mark.long(sample=6)
 @pytest.mark.usefixtures("short_programs")
 @pytest.mark.parametrize("saves", [False, True])
 @pytest.mark.parametrize("number", [1, 2, 3, 7])
@@ -99,7 +99,7 @@ def test_a_run_of_any_length_ends_as_in_langgraph(
         assert executor.invoke(state, config) == plain.invoke(state, config)
 
 
-@pytest.mark.long(sample=2)
+@pytest.mark.long(sample=1)
 @pytest.mark.usefixtures("short_programs")
 @pytest.mark.parametrize("mix", MIXES)
 def test_random_graphs_end_as_in_langgraph_with_any_limits(

@@ -453,7 +453,7 @@ def came_of(graph: Any, case: Case) -> str:
     return re.sub(r"id='[0-9a-f]{32}'|elapsed: [\d.]+s", "", text)
 
 
-@pytest.mark.long(sample=26)
+@pytest.mark.long(sample=16)
 @pytest.mark.parametrize("name", CASES)
 def test_the_executor_does_the_same_as_langgraph(name: str, model: ChatSequrity) -> None:
     case = CASES[name]

@@ -356,6 +356,7 @@ def test_schemas_do_not_double_the_size_of_tools(local: LocalServer) -> None:
     assert len(tools) < 2 * len(json.dumps(sent[0]["tools"]))
 
 
+@pytest.mark.long(sample=6)
 @pytest.mark.parametrize("fidelity", ["full", "documented"])
 @pytest.mark.parametrize("history", ["auto", "whole", "new"])
 @pytest.mark.parametrize("kind", [ChatSequrity, SequrityMessages])

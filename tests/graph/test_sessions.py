@@ -4,14 +4,16 @@ import json
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 from uuid import uuid4
 
 import httpx
 import pytest
 from langgraph.cache.memory import InMemoryCache
 from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.graph import START, StateGraph
 from langgraph.types import CachePolicy, Command, interrupt
 
 from langchain_sequrity import ChatSequrity
@@ -31,7 +33,7 @@ from langchain_sequrity.local import LocalServer
 from tests.graph.graphs import SHAPES
 from tests.graph.ledger import SAVERS, Ledger, Ran, ledger, saver_of, thread
 from tests.graph.running import compiled, outcomes, secured
-from tests.graph.services import DUAL, Noted, made_up, noted
+from tests.graph.services import DUAL, Noted, changed, made_up, noted
 from tests.graph.shapes.traced import Traced, connect, traced, visit
 
 PLAIN = {"due": [], "paid": [1, 2], "note": "paid 3"}
@@ -100,6 +102,37 @@ async def test_a_lost_session_is_rebuilt_in_an_event_loop(local: LocalServer) ->
     assert ran == ["read", "pay", "more", "pay", "more", "report"]
 
 
+GONE_INSIDE: dict[str, dict[str, Any]] = {
+    "a type": {"type": "not_found_error", "message": "There is nothing."},
+    "a status": {"status": 404, "message": "The session is unknown."},
+    "a code": {"code": 410, "message": "The session is gone."},
+    "a text": {"type": "invalid_request_error", "message": "The session has expired."},
+    "a conflict": {"status": 409, "message": "The session has ended."},
+}
+
+
+@pytest.mark.parametrize("number", [1, 2])
+@pytest.mark.parametrize("said", GONE_INSIDE)
+def test_an_error_inside_a_reply_does_not_say_that_the_session_is_lost(
+    local: LocalServer, said: str, number: int
+) -> None:
+    """The service may have processed the request, so the run does not begin again."""
+    ran, saver, replies = Ran(), InMemorySaver(), count()
+
+    def change(body: bytes) -> bytes:
+        is_lie = next(replies) == number
+        return json.dumps({"error": GONE_INSIDE[said]}).encode() if is_lie else body
+
+    with changed(local.base_url, change) as liar, pytest.raises(StatusError) as caught:
+        secured(ledger(ran), liar, checkpointer=saver).invoke({"due": [1, 2]}, thread())
+    assert caught.value.inside_reply
+    assert next(replies) == number + 1, "no request follows"
+    with noted(local.base_url) as (honest, sent):
+        assert secured(ledger(ran), honest, checkpointer=saver).invoke(None, thread()) == PLAIN
+        assert len(set(sent.sessions())) == 1, "the session goes on"
+    assert ran == ["read", "pay", "more", "pay", "more", "report"]
+
+
 def test_another_process_can_continue_on_a_service_that_lost_the_session(tmp_path: Path) -> None:
     ran = Ran()
 
@@ -140,6 +173,52 @@ def test_a_rebuilt_session_has_the_labels_of_the_lost_one(local: LocalServer, po
         secured(graph, model).invoke({"due": [1, 2]})
     assert caught.value.node == "report"
     assert "report" not in ran
+
+
+class Mail(TypedDict, total=False):
+    secret: str
+    to: str
+    topic: str
+    note: str
+    sent: str
+
+
+@pytest.mark.parametrize("producer", ["read", "ask"])
+@pytest.mark.parametrize("turns", [1, 2])
+@pytest.mark.parametrize("edited", ["to", "topic"])
+def test_an_edit_in_the_first_step_of_a_turn_leaves_the_fields_their_own_labels(
+    local: LocalServer, saver: Any, edited: str, turns: int, producer: str
+) -> None:
+    def ask(state: Mail) -> Mail:
+        if is_last:
+            interrupt("sure?")
+        return {"note": f"to {state['to']} about {state['topic']}"}
+
+    def send(state: Mail) -> Mail:
+        return {"sent": state["note"]}
+
+    def read(_: Mail) -> Mail:
+        return {"secret": "s"}
+
+    is_last = False
+    nodes: list[Any] = [ask, send, read]
+    graph: Any = StateGraph(Mail).add_sequence(nodes).add_edge(START, "ask")
+    rule = f'must deny when "{producer}" in note.producers and note.value in {{w"*new*"}};'
+    model = ChatSequrity(
+        "any/model", base_url=local.base_url, policy=f'tool "send" {{ {rule} }}', features=DUAL
+    )
+    executor = secured(graph, model, checkpointer=saver)
+    given: Any = {"to": "ada", "topic": "x"}
+    for _ in range(turns):
+        assert executor.invoke(given, thread())["secret"] == "s"
+    is_last = True
+    assert "__interrupt__" in executor.invoke(given, thread())
+    answer: Command[Any] = Command(resume="yes", update={edited: "new"})
+    if producer == "ask":
+        with pytest.raises(PolicyDenied):
+            executor.invoke(answer, thread())
+    else:
+        assert "new" in executor.invoke(answer, thread())["sent"]
 
 
 def test_an_approved_call_stays_approved_in_a_rebuilt_session(

@@ -105,7 +105,7 @@ def test_a_plain_answer_echoes_the_prompt(prompt: str, text: str) -> None:
 
 
 def test_a_text_has_several_pieces_and_the_last_one_has_usage_and_finish_reason() -> None:
-    *texts, last = pieces(ask("Hello there"))
+    *texts, last = pieces(ask("Hello there", stream=True))
     assert len(texts) >= 2
     assert all(piece.text and piece.usage_metadata is None for piece in texts)
     assert last.response_metadata == {"finish_reason": "stop", "model_name": "any/model"}
@@ -296,7 +296,7 @@ def test_two_named_tools_are_both_called_unless_parallel_calls_are_off() -> None
 
 
 def test_arguments_are_sent_in_several_fragments_with_one_id() -> None:
-    chunks = pieces(ask("ping", tools=TOOLS))
+    chunks = pieces(ask("ping", tools=TOOLS, stream=True))
     fragments = [piece for chunk in chunks for piece in chunk.tool_call_chunks]
     assert [piece["index"] for piece in fragments] == [0] * len(fragments)
     assert [bool(piece["id"]) for piece in fragments] == [True, *[False] * (len(fragments) - 1)]

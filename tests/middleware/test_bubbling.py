@@ -108,7 +108,7 @@ class Watched:
 
     def graph(self, *, beside: bool) -> Any:
         graph: Any = StateGraph(MessagesState)
-        again = RetryPolicy(retry_on=Exception, initial_interval=0, max_attempts=3)
+        again = RetryPolicy(retry_on=Exception, initial_interval=0, jitter=False, max_attempts=3)
         graph.add_node("denied", self.denied, retry_policy=again, error_handler=self.handler)
         graph.add_edge(START, "denied")
         if beside:

@@ -378,6 +378,7 @@ class ThreadConversation(Conversation):
         if case.saver == "file":
             path = stage.file(f"{case.seed}.sqlite")
             self._saver = SqliteSaver(sqlite3.connect(path, check_same_thread=False))
+            self._saver.conn.execute("PRAGMA synchronous=OFF")  # no test turns the machine off
 
     def close(self) -> None:
         """Close the file of checkpoints."""

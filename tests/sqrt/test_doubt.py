@@ -328,6 +328,54 @@ def test_many_wildcards_share_the_time_limit_of_a_call() -> None:
     assert time.process_time() - start < 2
 
 
+ELEMENTS = {
+    "a short wildcard": 'w"*{n}"',
+    "a wildcard that fits": 'w"*"',
+    "a wildcard with a length": 'str like w"*{n}" length 1..{n}000000',
+    "a regex": 'r"{n}$"',
+    "a regex with a length": 'str matching r"{n}" length 1..{n}000000',
+    "a text with backslashes": '"{n}\\\\."',
+    "whole numbers": "int 1..{n}",
+    "fractions": "float 0.5..{n}.5",
+    "a flag": "bool true",
+    "times": 'datetime d"2027-01-01"..d"2027-01-{day}"',
+}
+LONG_TEXTS = {
+    "letters": "a" * 1_000_000,
+    "lines": "a\n" * 500_000,
+    "a line break at the end": "a" * 1_000_000 + "\r\n",
+    "accents": "e\u0301" * 500_000,
+    "digits": "1" * 1_000_000,
+    "spaces": " " * 1_000_000,
+}
+
+
+@pytest.mark.long(sample=12)
+@pytest.mark.parametrize("text", LONG_TEXTS.values(), ids=LONG_TEXTS)
+@pytest.mark.parametrize("element", ELEMENTS.values(), ids=ELEMENTS)
+def test_a_policy_full_of_any_element_reads_a_long_text_in_bounded_time(
+    element: str, text: str
+) -> None:
+    elements = (element.format(n=n, day=f"{1 + n % 28:02}") for n in range(1, 400))
+    rules = "".join(f"must deny when a.value in {{{written}}};\n" for written in elements)
+    engine = compile_policy(f'tool "lend" {{ {rules} }}')
+    call = Call("lend", {"a": given(text)})
+    engine.decide(Call("lend", {"a": given("")}), Labels())  # what is done once for a policy
+    start = time.process_time()
+    engine.decide(call, Labels())
+    assert time.process_time() - start < 2
+
+
+def test_many_labels_are_compared_with_numbers_in_bounded_time() -> None:
+    rules = "".join(f"must deny when {n} in a.tags;\n" for n in range(400))
+    engine = compile_policy(f'tool "lend" {{ {rules} }}')
+    tags = frozenset(map(str, range(60_000)))
+    start = time.process_time()
+    verdict = engine.decide(Call("lend", {"a": given("x", tags=tags)}), Labels())
+    assert time.process_time() - start < 2
+    assert not verdict.allowed
+
+
 def test_a_hostile_regex_for_tools_takes_bounded_time_and_denies() -> None:
     engine = compile_policy('tool r"(a|aa)+$" { must deny always; }' * 50)
     start = time.process_time()

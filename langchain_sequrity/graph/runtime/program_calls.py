@@ -116,8 +116,9 @@ class Task:
 
     def needs_call(self, journal: Journal) -> bool:
         """Whether the program of a run has yet to call its node. It makes no approved calls."""
-        is_approved = self.result is not None and self.result.id in journal.approved_ids
-        return self.call is None and not is_approved
+        if self.call is not None:
+            return False
+        return self.result is None or self.result.id not in journal.approved_ids
 
     def result_of(self, router: str) -> CallResult | None:
         """The result of a router; `None` if it is unknown."""

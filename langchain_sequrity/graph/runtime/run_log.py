@@ -1,8 +1,10 @@
 """The log of one run: its record, its journal, and the driver's writes, which store both."""
 
 import math
+from base64 import urlsafe_b64encode
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from hashlib import blake2b
 from typing import Any
 from uuid import NAMESPACE_OID, uuid5
 
@@ -34,6 +36,11 @@ from langchain_sequrity.graph.runtime.stored_run import records_of, records_of_s
 
 OWN_WRITES = str(uuid5(NAMESPACE_OID, "sequrity"))
 """The task id of the driver's own writes."""
+
+
+def key_of_writes(name: str) -> str:
+    """The task id under which the driver stores writes; short, as checkpointers index each row."""
+    return urlsafe_b64encode(blake2b(name.encode(), digest_size=9).digest()).decode()
 
 
 class RunLog:
@@ -105,8 +112,15 @@ class RunLog:
         self.writes, self._stored_writes = [], 0
 
     def write_records(self, records: Iterable[JournalRecord]) -> None:
-        """Write records of this session to the journal's channel."""
-        self.writes.append((JOURNAL, [*map(self._stored, records)]))
+        """Write records of this session to the journal's channel.
+
+        Those that are stored together become one row.
+        """
+        stored = [*map(self._stored, records)]
+        if len(self.writes) > self._stored_writes and self.writes[-1][0] == JOURNAL:
+            _, unstored = self.writes.pop()
+            stored = [*unstored, *stored]
+        self.writes.append((JOURNAL, stored))
 
     def _stored(self, record: JournalRecord) -> StoredRecord:
         record = replace(record, session=self.session)
@@ -202,8 +216,7 @@ class RunLog:
         writes = [write for write in self.writes if write[0] != STEP]
         if len(writes) > self._stored_writes and loop.checkpointer is not None:
             self._stored_writes = len(writes)
-            key = str(uuid5(NAMESPACE_OID, f"{OWN_WRITES}:{self.session}"))
-            loop.put_writes(key, writes)
+            loop.put_writes(key_of_writes(f"{OWN_WRITES}:{self.session}"), writes)
 
     def ends_calls(self, loop: _compat.PregelLoop) -> bool:
         """Whether the calls in the journal's channel do not count after this step."""

@@ -4,7 +4,6 @@ from collections.abc import Iterable, Iterator, Mapping, MutableSequence, Sequen
 from dataclasses import replace
 from itertools import count
 from typing import Any, cast
-from uuid import NAMESPACE_OID, uuid5
 
 from langgraph.errors import GraphBubbleUp
 from langgraph.graph import START
@@ -29,7 +28,7 @@ from langchain_sequrity.graph.runtime.program_calls import (
     StepMismatch,
     Task,
 )
-from langchain_sequrity.graph.runtime.run_log import RunLog
+from langchain_sequrity.graph.runtime.run_log import RunLog, key_of_writes
 from langchain_sequrity.labels import Labels
 from langchain_sequrity.strict_json import dumps, loads
 
@@ -290,7 +289,7 @@ class TaskCalls:
         # Checkpointers ignore a second write with the same key.
         number = 0 if earlier is None else earlier["number"] + 1
         self._outputs[task] = {**output, "task": task, "number": number}
-        key = str(uuid5(NAMESPACE_OID, f"{OUTPUT}:{task}:{number}"))
+        key = key_of_writes(f"{OUTPUT}:{task}:{number}")
         return _compat.keep_writes(loop, key, [(OUTPUT, self._outputs[task])])
 
     def use_cached(self, tasks: Sequence[Any]) -> Sequence[Any]:
@@ -428,7 +427,11 @@ class TaskCalls:
         result = self.result_for(call)
         if result is None:
             return
-        if any(result is written for slot in self.served for written in slot.written):
+        # No task writes a handle, or what is behind it, so the tasks need not be searched for it.
+        is_of_handle = bool(result.given_handle) or self.tool(call.tool).role == "result"
+        if not is_of_handle and any(
+            result is written for slot in self.served for written in slot.written
+        ):
             self._log.journal.add_result(result)
         else:
             self._log.add_result(result)

@@ -6,7 +6,6 @@ They are subject to the policy like any tool. The data model sees its query alon
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from typing import Any, cast
 
 from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
@@ -16,12 +15,12 @@ from langchain_sequrity.errors import PolicySyntaxError
 from langchain_sequrity.labels import NO_LABELS, Labels
 from langchain_sequrity.local.classifiers import UnusableAnswer
 from langchain_sequrity.local.configuration import Configuration
+from langchain_sequrity.local.dual_llm.caller_tools import CallerTools
 from langchain_sequrity.local.dual_llm.message_labels import remember_labels
 from langchain_sequrity.local.dual_llm.model_calls import ModelCalls
 from langchain_sequrity.local.dual_llm.prompts import type_and_size
 from langchain_sequrity.local.dual_llm.state import (
     DualState,
-    Json,
     MadeCall,
     OpenTurn,
     WaitingCall,
@@ -38,6 +37,7 @@ from langchain_sequrity.local.tool_results import (
     ReadResult,
     read_result,
 )
+from langchain_sequrity.owned_cache import owned_cache
 from langchain_sequrity.patterns import TimeBudget
 from langchain_sequrity.sqrt import Call, Engine, Presets, compile_policy, parse
 from langchain_sequrity.sqrt.coerce import (
@@ -97,14 +97,12 @@ class TurnCompleted:
 class _SentTools(Mapping[str, ToolArguments]):
     """The arguments of the caller's tools by name, read when a tool is called.
 
-    A graph has a tool for each node, and a request needs one of them.
-
     Args:
         tools: The tools.
     """
 
-    def __init__(self, tools: Sequence[Json]) -> None:
-        self._tools = {tool["function"]["name"]: tool for tool in tools}
+    def __init__(self, tools: CallerTools) -> None:
+        self._tools = tools.by_name
         self._read: dict[str, ToolArguments] = {}
 
     def __getitem__(self, name: str) -> ToolArguments:
@@ -125,25 +123,22 @@ class TurnCalls:
     Args:
         context: The context of the turn; the session's labels, cache and policies change.
         turn: The turn; its checks and its count of calls change.
-        names: Names of the caller's tools in programs, by their own names.
 
     Attributes:
         own_failures: Lines at which the server's own tools have failed, with their fixed texts.
         ignored_refusal: The last answer to a call of which the planner knew that it was refused.
     """
 
-    def __init__(self, context: TurnContext, turn: OpenTurn, names: Mapping[str, str]) -> None:
+    def __init__(self, context: TurnContext, turn: OpenTurn) -> None:
         self._context = context
         self._state = context.state
         self._configuration = context.configuration
         self._turn = turn
         self.own_failures: set[tuple[int, str]] = set()
-        self._own_names = {called: name for name, called in names.items()}
+        self._own_names = turn.tools.own_names
         self._tools = _SentTools(turn.tools)
         self._gate = self._screened_gate()
-        functions = [tool["function"] for tool in turn.tools]
         self.ignored_refusal: Labeled | ToolFailure | None = None
-        self._with_output_schema = {f["name"] for f in functions if f.get("output_schema")}
 
     def make(
         self, step: ToolCall
@@ -275,10 +270,11 @@ class TurnCalls:
     def _read(
         self, tool: str, message: ToolMessage, is_error: AskWhetherError | None = None
     ) -> ReadResult:
+        sent = self._turn.tools.by_name.get(tool, {"function": {}})
         read = read_result(
             message,
             fsm=self._configuration.fsm,
-            has_output_schema=tool in self._with_output_schema,
+            has_output_schema=bool(sent["function"].get("output_schema")),
             may_replace=tool in self._context.inputs.services.replacing_tools,
             is_error=is_error,
         )
@@ -426,7 +422,7 @@ def _is_unicode(name: str) -> bool:
     return not any("\ud800" <= char <= "\udfff" for char in name)
 
 
-@lru_cache(maxsize=_REMEMBERED)
+@owned_cache(maxsize=_REMEMBERED)
 def _added_engine(text: str) -> Engine:
     return compile_policy(text, _ONLY_CHECKS)
 

@@ -3,9 +3,7 @@
 The loop stops at a call for the caller, or at the end of the turn.
 """
 
-import keyword
-import re
-from collections.abc import Collection, Generator, Mapping, Sequence
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -32,14 +30,11 @@ from langchain_sequrity.local.interpreter import (
 )
 from langchain_sequrity.local.interpreter.program import ANSWER
 from langchain_sequrity.local.interpreter.run import Answer
-from langchain_sequrity.local.interpreter.syntax import BLOCKED
 from langchain_sequrity.local.policy_gate import GatedCall, denial_message
 from langchain_sequrity.local.program_runs import AnyRun, replay_to
-from langchain_sequrity.local.refusals import refuse
 from langchain_sequrity.local.tool_results import BadResult
 from langchain_sequrity.wire.dual_llm import Envelope
 
-_NOT_IDENTIFIER = re.compile(r"\W", re.ASCII)
 _MOST_REPEATED = 3
 _MAX_STEPS, _MAX_FAILED_STEPS, _MAX_TOOL_CALLS = 10, 3, 200
 # Error codes of a turn; those of one place are written there. The service does not publish its own
@@ -115,8 +110,8 @@ class ProgramLoop:
         self._context = context
         self._turn = turn
         self._fsm = context.configuration.fsm
-        self._names = program_names(turn.tools, context.configuration.internal_tools)
-        self.calls = TurnCalls(context, turn, self._names)
+        self._names = turn.tools.names
+        self.calls = TurnCalls(context, turn)
         self._is_cut = False
         self._makes_reply = True
 
@@ -431,7 +426,7 @@ class ProgramLoop:
         if isinstance(choice, dict) and choice["name"] not in called:
             required = [choice["name"]]
         elif choice == "required":
-            names = [tool["function"]["name"] for tool in turn.tools]
+            names = [*turn.tools.names]
             required = [name for name in names if name not in called] or names
         else:
             return None
@@ -539,43 +534,3 @@ def _code_and_message(failed: ProgramRaised) -> tuple[str, str]:
     if failed.kind == "branch":
         return code, f"{_CONTROL_FLOW_VIOLATED} at line {failed.line}. {failed.message}"
     return code, f"The program failed at line {failed.line} with `{failed.type}`: {failed.message}"
-
-
-def program_names(
-    tools: Sequence[Mapping[str, Any]], internal_tools: Collection[str]
-) -> dict[str, str]:
-    """Give each tool of the caller a name that is a Python identifier.
-
-    Args:
-        tools: The caller's tools.
-        internal_tools: Enabled internal tools.
-
-    Returns:
-        The names in programs, by the tools' own names.
-
-    Raises:
-        StatusError: 400 if two tools would have the same name.
-    """
-    names: dict[str, str] = {}
-    used_names = dict.fromkeys(internal_tools, "an internal tool")
-    for tool in tools:
-        tool_name = tool["function"]["name"]
-        name = _identifier(tool_name)
-        if name in used_names:
-            refuse(
-                400,
-                f"Programs would call the tool `{tool_name}` by the name `{name}`, which is also "
-                f"the name of {used_names[name]}. Rename the tool, or leave the internal tool out "
-                "of `fsm.enabled_internal_tools`.",
-            )
-        names[tool_name] = name
-        used_names[name] = f"the tool `{tool_name}`"
-    return names
-
-
-def _identifier(name: str) -> str:
-    name = _NOT_IDENTIFIER.sub("_", name)
-    if name[:1].isdigit() or name.startswith("__"):
-        name = f"tool_{name}"
-    # Programs that name a blocked function of Python are refused, even if a tool has this name.
-    return f"{name}_" if keyword.iskeyword(name) or name in BLOCKED else name

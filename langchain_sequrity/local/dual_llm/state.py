@@ -12,6 +12,7 @@ from typing import Any
 from langchain_core.messages import BaseMessage
 
 from langchain_sequrity.labels import KINDS, NO_LABELS, Labels
+from langchain_sequrity.local.dual_llm.caller_tools import CallerTools
 from langchain_sequrity.local.growing import GrowingList, GrowingTable
 from langchain_sequrity.local.interpreter import Labeled
 from langchain_sequrity.local.stored_messages import StoredMessage
@@ -38,15 +39,12 @@ class LabelNames:
 
     def pack(self, labels: Labels) -> int:
         """Labels as a number, with a bit for each name in each of the three lists."""
-        bits = [
-            len(KINDS) * self.names.number_of(name) + offset
-            for offset, kind_name in enumerate(KINDS)
-            for name in getattr(labels, kind_name)
-        ]
-        packed = bytearray(max(bits, default=0) // 8 + 1)
-        for bit in bits:  # `|=` on a number would copy it each time
-            packed[bit // 8] |= 1 << bit % 8
-        return int.from_bytes(packed, "little")
+        numbers = [self.names.numbers_of(getattr(labels, kind_name)) for kind_name in KINDS]
+        bits = bytearray(len(KINDS) * len(self.names) + 1)
+        for offset, numbers_of_kind in enumerate(numbers):
+            for number in numbers_of_kind:
+                bits[len(KINDS) * number + offset] = 1
+        return int(bits[::-1].translate(_DIGITS), 2)  # `|=` on a number would copy it each time
 
     def unpack(self, packed: int) -> Labels:
         """The labels of a number."""
@@ -64,6 +62,9 @@ class LabelNames:
     def copy(self) -> "LabelNames":
         """A working copy."""
         return LabelNames(self.names.copy())
+
+
+_DIGITS = bytes.maketrans(b"\0\1", b"01")
 
 
 @dataclass(slots=True)
@@ -259,7 +260,7 @@ class OpenTurn:
     query: str
     new_messages: Sequence[BaseMessage]
     system: Sequence[BaseMessage]
-    tools: tuple[Json, ...]
+    tools: CallerTools
     shape: Json | None = None
     tool_choice: str | dict[str, str] | None = None
     is_planned: bool = True

@@ -19,6 +19,7 @@ from langchain_sequrity.headers import PlannerPrompt
 from langchain_sequrity.labels import ALL, KINDS, NO_LABELS, BadLabels, Labels
 from langchain_sequrity.local.backends import message_as_chunk
 from langchain_sequrity.local.dual_llm import planner, prompts
+from langchain_sequrity.local.dual_llm.caller_tools import CallerTools
 from langchain_sequrity.local.dual_llm.calls import TurnContext
 from langchain_sequrity.local.dual_llm.history_diff import diff_history
 from langchain_sequrity.local.dual_llm.loop import ProgramLoop, TurnResult, TurnStream
@@ -134,7 +135,7 @@ class DualAnswer:
             query=query.value,
             new_messages=diff.new_messages,
             system=diff.system,
-            tools=tuple(request.tools),
+            tools=CallerTools.read(request.tools, configuration.internal_tools),
             shape=request.response_format,
             tool_choice=request.tool_choice,
             is_planned=program is None,

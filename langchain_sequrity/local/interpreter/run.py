@@ -10,7 +10,6 @@ log of another run starts again and compares each call with the log.
 """
 
 import sys
-import threading
 import weakref
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -68,6 +67,7 @@ from langchain_sequrity.local.interpreter.values import (
     type_name,
     unbox,
 )
+from langchain_sequrity.local.threads import ReusedThreads
 from langchain_sequrity.strict_json import digest_of
 
 FailureKind = Literal["exception", "budget", "branch", "exit", "value"]
@@ -552,6 +552,9 @@ class Job:
         return ProgramRaised(kind, type_name, message, self.machine.line, labels)
 
 
+_threads = ReusedThreads("interpreter", most_idle=16)
+
+
 class Fiber:
     """Runs `body` in a thread, up to each of its pauses. Only one of the two sides runs at a time.
 
@@ -566,8 +569,7 @@ class Fiber:
         self._body = body
         self._commands: SimpleQueue[bool] = SimpleQueue()
         self._outcomes: SimpleQueue[tuple[Any, BaseException | None]] = SimpleQueue()
-        self.thread = threading.Thread(target=self._run, name="interpreter", daemon=True)
-        self.thread.start()
+        self.thread = _threads.start(self._run)
 
     def resume(self) -> Any:
         """Continue until the next pause or the end.

@@ -40,6 +40,7 @@ def url() -> Iterator[str]:
         yield server.base_url
 
 
+@pytest.mark.long(sample=16)
 @pytest.mark.parametrize(("form", "name"), THREADS)
 def test_a_thread_of_an_earlier_version_goes_on_as_it_did_there(
     form: str, name: str, url: str

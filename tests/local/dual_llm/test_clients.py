@@ -154,6 +154,7 @@ async def test_the_vendors_sdk_holds_a_conversation(
     check_heads(kind, talk.replies)
 
 
+@pytest.mark.long(sample=6)
 @pytest.mark.parametrize("kind", [CHAT, MESSAGES, RESPONSES], ids=lambda kind: kind.name)
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
 @pytest.mark.parametrize("asynchronous", [False, True], ids=["sync", "async"])

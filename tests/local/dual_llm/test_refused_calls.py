@@ -516,7 +516,7 @@ def test_a_repair_gets_the_results_of_calls_that_were_made_before_a_refusal(begi
 # Random turns
 
 
-@pytest.mark.long(sample=20)
+@pytest.mark.long(sample=8)
 @pytest.mark.parametrize("number", range(100))
 def test_in_a_random_turn_refused_calls_are_told_as_refused(stage: Stage, number: int) -> None:
     assert Turn(number).played(stage) == ""
