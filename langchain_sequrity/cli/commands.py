@@ -241,19 +241,14 @@ def serve(
             audit_log=audit_log
             and AuditLog(path=audit_log, arguments=audit_arguments, fsync=audit_fsync),
             metrics=metrics,
-            log_drops=lambda: log.queue.drops,
+            log_drops=log.drops,
         )
         serve_until_stopped(server, log, with_keys=bool(keys), grace=grace)
     except (SequrityError, OSError) as error:
         raise click.ClickException(plain(str(error), lines=True)) from error
 
 
-_WITH_FILE = frozenset(
-    {
-        "config", "check", "host", "port", "log_format", "audit_log", "audit_arguments",
-        "audit_fsync", "metrics", "grace",
-    }
-)  # fmt: skip
+_WITH_FILE = frozenset({"config", "check", "host", "port"})
 
 
 def _serve_file(context: click.Context, config: Path, *, check: bool) -> None:
@@ -274,24 +269,17 @@ def _serve_file(context: click.Context, config: Path, *, check: bool) -> None:
     from langchain_sequrity.cli.log import ServerLog  # noqa: PLC0415
     from langchain_sequrity.cli.serve import serve_until_stopped  # noqa: PLC0415
     from langchain_sequrity.gateway.server import Gateway  # noqa: PLC0415
-    from langchain_sequrity.local import AuditLog  # noqa: PLC0415
 
-    log = ServerLog(Console(), parameters["log_format"])
-    audit_log = parameters["audit_log"] and AuditLog(
-        path=parameters["audit_log"],
-        arguments=parameters["audit_arguments"],
-        fsync=parameters["audit_fsync"],
-    )
+    log = ServerLog(Console())
     try:
         gateway = Gateway(
             config,
             host=parameters["host"] if "host" in set_names else None,
             port=parameters["port"] if "port" in set_names else None,
             on_request=log.add,
-            audit_log=audit_log or None,
-            metrics=parameters["metrics"],
-            log_drops=lambda: log.queue.drops,
+            log_drops=log.drops,
         )
+        log.format = gateway.settings.log.format
         if check:
             for line in gateway.summary():
                 click.echo(plain(line))
@@ -300,7 +288,7 @@ def _serve_file(context: click.Context, config: Path, *, check: bool) -> None:
             gateway.server,
             log,
             with_keys=bool(gateway.settings.keys),
-            grace=parameters["grace"],
+            grace=gateway.settings.server.grace_seconds,
             reload=gateway.reload,
         )
     except (SequrityError, OSError) as error:

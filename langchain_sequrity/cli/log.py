@@ -70,17 +70,24 @@ class ServerLog:
     Args:
         console: Where it is printed.
         log_format: As text, or as a line of JSON for each entry.
+
+    Attributes:
+        format: The same; it may change.
     """
 
     def __init__(self, console: Console, log_format: LogFormat = "text") -> None:
         self._console = console
         self._write = _writer(console.file)
-        self._print = self._print_text if log_format == "text" else self._print_json
+        self.format = log_format
         self.queue: LogQueue[_Stamped] = LogQueue(self._print, lambda n: _stamped(Dropped(n)))
 
     def add(self, entry: LogEntry) -> None:
         """Add an entry; never blocks."""
         self.queue.put(_stamped(entry))
+
+    def drops(self) -> int:
+        """How many entries were dropped, because nobody read the log."""
+        return self.queue.drops
 
     @contextmanager
     def running(self) -> Iterator[None]:
@@ -94,6 +101,12 @@ class ServerLog:
             logger.removeHandler(handler)
             logger.propagate = propagates
             self.queue.close()
+
+    def _print(self, stamped: _Stamped) -> None:
+        if self.format == "text":
+            self._print_text(stamped)
+        else:
+            self._print_json(stamped)
 
     def _print_text(self, stamped: _Stamped) -> None:
         with self._console.capture() as capture:

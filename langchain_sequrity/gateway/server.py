@@ -6,8 +6,7 @@ from pathlib import Path
 
 from langchain_sequrity.errors import SequrityError, UsageError
 from langchain_sequrity.gateway.settings import GatewaySettings
-from langchain_sequrity.local import ApiKey, AuditLog, LocalServer, RequestRecord, Script
-from langchain_sequrity.local.operations import MetricsAccess
+from langchain_sequrity.local import ApiKey, LocalServer, RequestRecord, Script
 
 logger = logging.getLogger("langchain_sequrity.gateway")
 
@@ -19,10 +18,8 @@ class Gateway:
         file: The configuration file.
         host: Address to listen on, instead of the file's.
         port: Port to listen on, instead of the file's.
-        on_request: As for `LocalServer`, also the next three.
-        audit_log: Where checked calls are written.
-        metrics: Who may read `/metrics`.
-        log_drops: How many entries of a log were dropped.
+        on_request: As for `LocalServer`.
+        log_drops: As for `LocalServer`.
 
     Attributes:
         settings: The settings that are in force.
@@ -47,8 +44,6 @@ class Gateway:
         host: str | None = None,
         port: int | None = None,
         on_request: Callable[[RequestRecord], None] | None = None,
-        audit_log: AuditLog | None = None,
-        metrics: MetricsAccess = "loopback",
         log_drops: Callable[[], int] | None = None,
     ) -> None:
         self._file = file
@@ -66,9 +61,11 @@ class Gateway:
                 isolated_programs=server.isolated_programs,
                 planner_prompt=_planner_prompt(server.planner_prompt, folder),
                 limits=settings.server_limits(),
+                allowed_hosts=server.allowed_hosts,
+                trusted_proxies=server.trusted_proxies,
+                metrics=server.metrics,
+                audit_log=settings.audit_log(folder),
                 on_request=on_request,
-                audit_log=audit_log,
-                metrics=metrics,
                 log_drops=log_drops,
             )
         except (SequrityError, OSError) as error:
@@ -93,7 +90,7 @@ class Gateway:
             return False
         changed = [
             f"`{name}`"
-            for name in ("server", "limits", "models")
+            for name in ("server", "log", "audit", "limits", "models")
             if getattr(settings, name) != getattr(self.settings, name)
         ]
         names = ", ".join(key.name for key in keys)

@@ -23,12 +23,15 @@ from langchain_sequrity.display import plain
 from langchain_sequrity.errors import PolicySyntaxError, UsageError
 from langchain_sequrity.gateway.models import chat_model
 from langchain_sequrity.headers import PolicyHeader, coerce
-from langchain_sequrity.local import ApiKey, ServerLimits
+from langchain_sequrity.local import ApiKey, AuditLog, ServerLimits
+from langchain_sequrity.local.audit import Arguments as AuditedArguments
 from langchain_sequrity.local.model_table import ModelTable, TableRole
+from langchain_sequrity.local.operations import MetricsAccess
 from langchain_sequrity.sqrt import named
 from langchain_sequrity.suggestions import did_you_mean, nearest_name
 from langchain_sequrity.validation import error_sentence, join_path, unknown_names
 
+LogFormat = Literal["text", "json"]
 ENV_PREFIX = "SEQURITY_GATEWAY_"
 _DELIMITER = "__"
 
@@ -72,6 +75,41 @@ class ServerSettings(Section):
     """File with a template of the planner's prompt."""
     script: Path | None = None
     """File with scripted answers, used before the models."""
+    allowed_hosts: list[str] = []
+    """Names that a request's `Host` may have besides those of loopback."""
+    trusted_proxies: list[str] = []
+    """Addresses and networks of proxies whose `Forwarded` and `X-Forwarded-…` are believed."""
+    metrics: MetricsAccess = "loopback"
+    """Who may read `/metrics`: this machine and whoever has a key (`loopback`), only whoever has a
+    key (`key`), or nobody (`off`)."""
+    grace_seconds: Annotated[float, Field(ge=0)] = 30
+    """Seconds that turns under way have when the server is stopped."""
+
+
+class LogSettings(Section):
+    """`[log]`: what `serve` prints."""
+
+    _where: ClassVar[str] = "`[log]`"
+
+    format: LogFormat = "text"
+    """A line for each request: as `text`, or as `json`."""
+
+
+class AuditSettings(Section):
+    """`[audit]`: where a line is written for each checked call. See `AuditLog`."""
+
+    _where: ClassVar[str] = "`[audit]`"
+
+    file: Path | None = None
+    """The file; without it there is no audit log."""
+    arguments: AuditedArguments = "cut"
+    """`cut` writes values, with long texts cut; `hash` digests; `none` only names."""
+    most: Annotated[int, Field(gt=0)] = 1000
+    """Characters of a text that `cut` keeps."""
+    fsync: bool = False
+    """Whether a call waits until its line is on the disk."""
+    required: bool = True
+    """Whether a call is refused whose line cannot be written."""
 
 
 class KeyedModel(Section):
@@ -146,6 +184,10 @@ class GatewaySettings(BaseSettings):
 
     server: ServerSettings = ServerSettings()
     """Where it listens, and what it is made with."""
+    log: LogSettings = LogSettings()
+    """What `serve` prints."""
+    audit: AuditSettings = AuditSettings()
+    """Where a line is written for each checked call."""
     limits: dict[str, Any] = {}
     """The names of `ServerLimits`, and a table `program` with those of programs."""
     models: dict[str, ModelSettings] = {}
@@ -203,6 +245,18 @@ class GatewaySettings(BaseSettings):
             UsageError: For an unknown name or an invalid value.
         """
         return ServerLimits.from_mapping(_numbers(self.limits))
+
+    def audit_log(self, folder: Path) -> AuditLog | None:
+        """The audit log, if there is one.
+
+        Args:
+            folder: Where relative paths start.
+        """
+        audit = self.audit
+        if audit.file is None:
+            return None
+        options = audit.model_dump(exclude={"file"})
+        return AuditLog(path=folder / audit.file, **options)
 
     def api_keys(self, folder: Path) -> list[ApiKey]:
         """The keys, with their policies compiled.

@@ -15,6 +15,8 @@ BEGIN, END = "<!-- reference: begin (tests/gateway/test_page.py) -->\n", "<!-- r
 TABLES: dict[str, type[BaseModel]] = {
     "": settings.GatewaySettings,
     "server.": settings.ServerSettings,
+    "log.": settings.LogSettings,
+    "audit.": settings.AuditSettings,
     "models.NAME.": settings.ModelSettings,
     "models.NAME.ROLE.": settings.KeyedModel,
     "keys.": settings.KeySection,

@@ -1,5 +1,6 @@
 """`serve --config` as a process: keys are read again on SIGHUP, and keys of the command line."""
 
+import json
 import signal
 import sys
 import time
@@ -53,6 +54,32 @@ def test_a_hangup_replaces_the_keys_and_ends_no_session(tmp_path: Path) -> None:
     text = log.read_text()
     assert "2 keys were read again: alice, bob" in text
     assert "sq-alice" not in text
+
+
+def test_the_file_says_what_is_logged_audited_and_believed(tmp_path: Path) -> None:
+    file, log, audit = (tmp_path / name for name in ("gateway.toml", "log.txt", "audit.jsonl"))
+    script = "- tool_calls: [{name: pay, arguments: {amount: 5}}]"
+    (tmp_path / "script.yaml").write_text(script)
+    file.write_text(
+        '[server]\nscript = "script.yaml"\nallowed_hosts = ["gateway.example"]\n'
+        'trusted_proxies = ["127.0.0.1"]\nmetrics = "key"\ngrace_seconds = 1\n'
+        '[log]\nformat = "json"\n[audit]\nfile = "audit.jsonl"\narguments = "none"\n'
+        f"{table(ALICE)}"
+    )
+    policy = json.dumps({"codes": 'tool "pay" { must deny when amount.value in {int 100..}; }'})
+    sent = {"Host": "gateway.example", "X-Forwarded-For": "203.0.113.7", "X-Policy": policy}
+    with serving(log, "--config", str(file)) as (process, url):
+        assert chat(url, "sq-alice", **sent).status_code == 200
+        assert chat(url, "sq-alice", Host="other.example").status_code == 421
+        assert httpx.get(f"{url}/metrics", trust_env=False).status_code == 401
+        process.terminate()
+        assert process.wait(timeout=20) == 0
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    first, *_ = [line for line in lines if line["event"] == "request"]
+    assert (first["key"], first["client"], first["status"]) == ("alice", "203.0.113.7", 200)
+    [checked] = map(json.loads, audit.read_text().splitlines())
+    assert (checked["tool"], checked["key"], checked["verdict"]) == ("pay", "alice", "soft_allowed")
+    assert "5" not in json.dumps(checked["arguments"])
 
 
 def test_a_new_key_is_printed_once_with_the_table_for_the_file(tmp_path: Path) -> None:
