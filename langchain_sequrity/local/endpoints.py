@@ -4,7 +4,7 @@ import logging
 import sys
 from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, suppress
-from typing import Any, TypeVar
+from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -35,10 +35,10 @@ from langchain_sequrity.wire.policy_generation import read_request, variants_at,
 from langchain_sequrity.wire.routes import POLICY_ROUTES, Route
 from langchain_sequrity.wire.sse import write_event
 
-_MOST_IDLE = 40
+# Turns have their own threads, so a slow backend delays nobody else. All servers share them.
+_turn_threads = ReusedThreads("turn", most_idle=40)
 Facts = dict[str, Any]
 _TIMES_SENT = 2  # a reply is copied once to the transport
-T = TypeVar("T")
 logger = logging.getLogger("langchain_sequrity.local")
 
 
@@ -53,8 +53,6 @@ class Endpoints:
         self._services = services
         self._limits = services.limits
         self._replies = Replies(self._limits)
-        # Turns have their own threads, so a slow backend delays nobody else.
-        self._threads = ReusedThreads("turn", most_idle=_MOST_IDLE)
 
     async def post(self, route: Route, request: Request) -> Response:
         """Check and read a request; answer it from memory if it is repeated, or else in threads."""
@@ -83,7 +81,7 @@ class Endpoints:
                 response = await self._chat(incoming, facts, key, at_end)
             else:
                 answer = _write_policy if route in POLICY_ROUTES else _count_tokens
-                content = await self._in_thread(answer, incoming, self._services, facts)
+                content = await _turn_threads.run(answer, incoming, self._services, facts)
                 response = json_response(content)
             if not isinstance(response, EventStreamResponse):
                 self._replies.keep(key, StoredReply(dict(response.headers), bytes(response.body)))
@@ -92,7 +90,7 @@ class Endpoints:
     async def _chat(
         self, incoming: IncomingRequest, facts: Facts, key: str | None, at_end: ExitStack
     ) -> Response:
-        turn, reply = await self._in_thread(_begin_turn, incoming, self._services, facts)
+        turn, reply = await _turn_threads.run(_begin_turn, incoming, self._services, facts)
         at_end.callback(turn.close)
         headers = {"X-Session-ID": turn.session.id}
         if self._services.fidelity == "full":
@@ -133,7 +131,7 @@ class Endpoints:
                 event_bytes = _bytes(piece)
                 copy.add(event_bytes)
                 yield event_bytes
-                piece = await self._in_thread(next, pieces)
+                piece = await _turn_threads.run(next, pieces)
         except StatusError as error:
             yield _bytes(turn.error(str(error), error.status or 500))
             return
@@ -147,9 +145,6 @@ class Endpoints:
         copy.add(rest)
         finish()
         yield rest
-
-    async def _in_thread(self, call: Callable[..., T], *args: Any) -> T:
-        return await self._threads.run(call, *args)
 
 
 def _begin_turn(

@@ -268,3 +268,13 @@ def test_replies_are_sent_without_nagles_delay(serve: Serve) -> None:
         said(api.chat("Hi"))
         times.append(time.perf_counter() - began)
     assert min(times) < 0.03
+
+
+def test_many_servers_that_have_stopped_leave_few_threads(http: httpx.Client) -> None:
+    def idle_threads() -> int:
+        return sum(thread.name == "turn, idle" for thread in threading.enumerate())
+
+    for _ in range(60):
+        with LocalServer(script=[{"text": "Hi"}]) as server:
+            assert Api(server, http, key="sq-test").chat("Go").status_code == 200
+    assert idle_threads() <= 40
