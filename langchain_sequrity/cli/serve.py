@@ -1,6 +1,7 @@
 """`serve`: a local server in the foreground, and what it prints."""
 
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -86,6 +87,7 @@ def keys_in(file: Path) -> list[ApiKey]:
     return keys
 
 
+_SWITCH_SECONDS = 0.0005
 _STOPS = (signal.SIGINT, signal.SIGTERM)
 _HANGUP = getattr(signal, "SIGHUP", None)  # Windows does not have it
 
@@ -111,6 +113,9 @@ def serve_until_stopped(
         UsageError: If the server cannot listen on the address, or is open to others without keys.
     """
     key = ', api_key="one of the given keys"' if with_keys else ""
+    # The event loop runs soon after it is ready, even if many turns compute. Before it runs, each of
+    # some other threads may use up this interval, which is 5 ms by default.
+    sys.setswitchinterval(_SWITCH_SECONDS)
     with log.running(), _signals(server, reloads=reload is not None) as signals:
         server.start()
         try:

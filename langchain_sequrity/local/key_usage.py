@@ -33,8 +33,8 @@ class MinuteWindow:
         window = MinuteWindow()
         window.add(3, now=0.0)
         window.add(4, now=30.0)
-        assert (window.total(now=59.0), window.total(now=61.0)) == (7, 4)
         assert window.seconds_until_below(5, now=50.0) == 10.1
+        assert (window.total(now=59.0), window.total(now=61.0)) == (7, 4)
         ```
     """
 

@@ -3,7 +3,6 @@
 import asyncio
 import math
 import socket
-import sys
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -47,7 +46,6 @@ _GRACE_SECONDS = 1.0  # for unfinished replies when the server stops
 _LAST_WORDS_SECONDS = 0.5  # for the 503 of cancelled requests
 _LOOK_SECONDS = 0.02
 _STOP_SECONDS = 1.5
-_SWITCH_SECONDS = 0.0005
 
 
 class LocalServer:
@@ -499,20 +497,11 @@ class _AcceptingServer(StoppableServer):
         await super().shutdown(sockets)
 
 
-def _switch_threads_often() -> None:
-    """Let the event loop run soon after it is ready, even if many turns compute; in the process.
-
-    Before it runs, each of some other threads may use up its interval, which is 5 ms by default.
-    """
-    sys.setswitchinterval(min(sys.getswitchinterval(), _SWITCH_SECONDS))
-
-
 class _Running:
     """A running server: its socket, thread and port."""
 
     def __init__(self, services: Services, host: str, port: int) -> None:
         give_back_large_blocks()
-        _switch_threads_often()
         self._socket = _listen(host, port)
         self.port: int = self._socket.getsockname()[1]
         config = uvicorn.Config(

@@ -310,7 +310,8 @@ async def test_a_cancelled_run_stops_in_its_node(own_server: LocalServer) -> Non
     assert new <= {
         "interpreter",
         "interpreter, idle",
-        "AnyIO worker thread",
+        "turn",
+        "turn, idle",
     }  # threads of the server
     others = asyncio.all_tasks() - {asyncio.current_task()}
     assert not others

@@ -49,6 +49,7 @@ def serve(options: Mapping[str, Any], files: int) -> None:
     if files:
         resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
     script = [{"when": {"user": "^large"}, "text": "Many words. " * (LARGE // 12)}]
+    sys.setswitchinterval(0.0005)  # as `serve` does
     with LocalServer(script=script, **options) as server:
         sys.stdout.write(f"{server.base_url}\n")
         sys.stdout.flush()

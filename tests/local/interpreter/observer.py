@@ -4,7 +4,7 @@ import json
 import os
 import re
 import secrets
-import select
+import selectors
 import subprocess
 import sys
 import tempfile
@@ -177,13 +177,15 @@ def _answers(process: subprocess.Popen[str], used: float | None) -> bool:
     """Wait until the process answers or ends; return False if the program takes too long."""
     assert process.stdout is not None
     end = time.monotonic() + _PATIENCE
-    while time.monotonic() < end:
-        ready, _, _ = select.select([process.stdout], [], [], 0.25)
-        if ready:
-            return True
-        spent = _cpu(process.pid)
-        if used is not None and spent is not None and spent - used > _MOST:
-            return False
+    # Not `select.select`, which knows no descriptors above 1,023.
+    with selectors.DefaultSelector() as selector:
+        selector.register(process.stdout, selectors.EVENT_READ)
+        while time.monotonic() < end:
+            if selector.select(0.25):
+                return True
+            spent = _cpu(process.pid)
+            if used is not None and spent is not None and spent - used > _MOST:
+                return False
     return False
 
 
