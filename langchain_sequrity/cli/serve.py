@@ -113,8 +113,8 @@ def serve_until_stopped(
         UsageError: If the server cannot listen on the address, or is open to others without keys.
     """
     key = ', api_key="one of the given keys"' if with_keys else ""
-    # The event loop runs soon after it is ready, even if many turns compute. Before it runs, each of
-    # some other threads may use up this interval, which is 5 ms by default.
+    # The event loop runs soon after it is ready, even if many turns compute. Before it runs, some
+    # other threads may each use up this interval, which is 5 ms by default.
     sys.setswitchinterval(_SWITCH_SECONDS)
     with log.running(), _signals(server, reloads=reload is not None) as signals:
         server.start()
