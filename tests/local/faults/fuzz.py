@@ -308,7 +308,7 @@ async def _talk(sent: Sent, port: int, totals: Totals) -> None:
             totals.problems += [f"{sent.number}: {one}" for one in _problems(head, body)]
     except TimeoutError:
         totals.problems.append(f"{sent.number}: no reply within {_PATIENCE:g} s")
-    except (asyncio.IncompleteReadError, ConnectionError, BrokenPipeError):
+    except (asyncio.IncompleteReadError, OSError):
         totals.statuses[0] += 1
         if sent.is_whole:
             totals.problems.append(f"{sent.number}: no whole reply")

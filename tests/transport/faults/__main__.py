@@ -9,7 +9,10 @@ from itertools import count, takewhile
 
 from tests.transport.faults.calls import case_of
 from tests.transport.faults.replies import FAULTS
-from tests.transport.faults.running import Totals, memory, run
+from tests.transport.faults.running import Totals, most_memory, run
+
+_MOST_MEMORY = 700
+"""Megabytes of clients, proxy and server together; a reply may have 64 MiB, and its copies."""
 
 
 def _say(line: str) -> None:
@@ -24,18 +27,16 @@ class _Progress:
         self._every = every
         self._start = time.monotonic()
         self._told = 0
-        self.most_memory = 0
 
     def __call__(self, totals: Totals) -> None:
         for problem in totals.problems[self._told :]:
             _say(problem)
         self._told = len(totals.problems)
         if totals.cases % self._every == 0:
-            self.most_memory = max(self.most_memory, memory())
             speed = totals.calls / (time.monotonic() - self._start)
             _say(
                 f"{totals.cases} cases, {totals.right} right, {len(totals.problems)} problems, "
-                f"{speed:.0f} calls a second, {memory()} MB"
+                f"{speed:.0f} calls a second, {most_memory()} MB"
             )
 
 
@@ -59,13 +60,15 @@ def main(arguments: Sequence[str]) -> int:
     totals = Totals()
     numbers = takewhile(lambda _: totals.calls < options.count, count(options.first))
     run((case_of(number, options.fault) for number in numbers), totals=totals, tell=progress)
+    if most_memory() > _MOST_MEMORY:
+        totals.problems.append(f"the process had more than {_MOST_MEMORY} MB")
     progress(totals)
     _table(totals)
     _say(
         f"{totals.calls} calls in {totals.cases} cases, {totals.right} right, "
         f"{totals.requests} requests to the server, {time.monotonic() - start:.0f} s; "
         f"longest call {totals.longest:.1f} s; {totals.repeated_runs} runs of models too many; "
-        f"{progress.most_memory} MB at most; {len(totals.problems)} problems"
+        f"{most_memory()} MB at most; {len(totals.problems)} problems"
     )
     return 1 if totals.problems else 0
 

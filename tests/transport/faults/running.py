@@ -1,13 +1,12 @@
 """A run of many cases: threads and an event loop call at once, through one proxy."""
 
 import asyncio
-import os
+import resource
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from urllib.parse import urlsplit
 
 from langchain_sequrity.local import LocalServer
@@ -131,7 +130,6 @@ async def _run(
             await task
 
 
-def memory() -> int:
-    """Megabytes of this process."""
-    fields = Path("/proc/self/statm").read_text().split()
-    return int(fields[1]) * os.sysconf("SC_PAGE_SIZE") // 10**6
+def most_memory() -> int:
+    """The most megabytes that this process ever had."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 // 10**6
