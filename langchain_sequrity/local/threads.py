@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextvars import copy_context
 from functools import partial
 from queue import SimpleQueue
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -72,20 +72,17 @@ def _answer(
     loop: asyncio.AbstractEventLoop, future: "asyncio.Future[T]", call: Callable[[], T]
 ) -> None:
     try:
-        settle: Callable[[], None] = partial(_set_result, future, call())
+        settle = partial(_settle, future, future.set_result, call())
     except BaseException as error:  # noqa: BLE001 - the caller raises it
-        settle = partial(_set_exception, future, error)
+        settle = partial(_settle, future, future.set_exception, error)
     try:
         loop.call_soon_threadsafe(settle)
     except RuntimeError:  # the loop was closed meanwhile
         return
 
 
-def _set_result(future: "asyncio.Future[T]", result: T) -> None:
-    if not future.done():
-        future.set_result(result)
-
-
-def _set_exception(future: "asyncio.Future[T]", error: BaseException) -> None:
-    if not future.done():
-        future.set_exception(error)
+def _settle(
+    future: "asyncio.Future[T]", settle: Callable[[Any], None], outcome: T | BaseException
+) -> None:
+    if not future.done():  # the caller was cancelled meanwhile
+        settle(outcome)
