@@ -6,15 +6,16 @@ import re
 import time
 import uuid
 from collections.abc import Iterable
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from anyio.to_thread import run_sync
-from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route as Path
+from starlette.routing import Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from langchain_sequrity.errors import StatusError
@@ -37,6 +38,7 @@ from langchain_sequrity.wire.routes import (
     MODELS_ROUTES,
     POLICY_ROUTES,
     VALIDATE_HEADERS_PATH,
+    Route,
 )
 
 if TYPE_CHECKING:
@@ -55,23 +57,28 @@ logger = logging.getLogger("langchain_sequrity.local")
 def make_app(services: Services) -> ASGIApp:
     """Mount every row of the route table, inside the edge middleware."""
     endpoints, models = Endpoints(services), ModelsEndpoint(services)
-    paths = [Path(path, _index, methods=["GET"]) for path in ("/", "/control", "/control/")]
+    # The router tries one path after the other, so those that are asked most come first.
+    paths = [Path(row.path, _Posts(endpoints, row), methods=["POST"]) for row in _POST_ROUTES]
+    paths += [Path(path, _index, methods=["GET"]) for path in ("/", "/control", "/control/")]
     paths += operation_paths(services)
     validate = partial(_validate_headers, services.limits)
     paths.append(Path(VALIDATE_HEADERS_PATH, validate, methods=["POST"]))
-    for route in _POST_ROUTES:
-        paths.append(Path(route.path, partial(endpoints.post, route), methods=["POST"]))
     for route in MODELS_ROUTES:
         paths.append(Path(route.path, models.list, methods=["GET"]))
         paths.append(Path(f"{route.path}/{{model:path}}", models.retrieve, methods=["GET"]))
-    handlers: Any = {
-        StatusError: lambda _, error: error_response(error),
-        HTTPException: _on_http_exception,
-        Exception: lambda _, __: problem_response(500, _FAILED),
-    }
-    app = Starlette(routes=paths, exception_handlers=handlers)
-    app.router.redirect_slashes = False
-    return EdgeMiddleware(app, services)
+    return EdgeMiddleware(Router(paths, redirect_slashes=False), services)
+
+
+@dataclass(frozen=True, slots=True)
+class _Posts:
+    """A POST path as an ASGI app: Starlette wraps other endpoints in two more layers."""
+
+    endpoints: Endpoints
+    route: Route
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        response = await self.endpoints.post(self.route, Request(scope, receive))
+        await response(scope, receive, send)
 
 
 class EdgeMiddleware:
@@ -117,15 +124,18 @@ class EdgeMiddleware:
         connection: Connection | None = scope.get("state", {}).get("connection")
         facts, send_with_id = request.facts, self._with_headers(send, request, connection)
         charge = Charge(self._services.budget)
-        scope = {**scope, "facts": facts, "charge": charge}
+        scope |= {"app": self, "facts": facts, "charge": charge}  # raises `HTTPException` for "app"
         try:
             headers = auth.check_headers(scope["headers"], self._services.limits.header_bytes)
             scope.update(self._forwarded(scope, headers))
             if scope["path"] not in FOR_ANY_HOST:
                 auth.check_host(headers.get("host", ""), self._services.hosts)
-            await self._app({**scope, "by_name": headers}, receive, send_with_id)
-        except StatusError as error:  # of the checks; the app answers its own
+            scope["by_name"] = headers
+            await self._app(scope, receive, send_with_id)
+        except StatusError as error:
             await error_response(error)(scope, receive, send_with_id)
+        except HTTPException as error:
+            await _http_problem(error)(scope, receive, send_with_id)
         except ClientDisconnect:
             facts.update(status=_CLIENT_CLOSED_REQUEST, summary="client hung up")
         except asyncio.CancelledError:
@@ -134,8 +144,9 @@ class EdgeMiddleware:
                 await problem_response(503, _STOPPING)(scope, receive, send_with_id)
             raise
         except Exception:
-            # The app has already answered with 500.
             logger.exception("Request %s failed", request.id)
+            if "status" not in facts:
+                await problem_response(500, _FAILED)(scope, receive, send_with_id)
         finally:
             if self._services.observers.of_requests:
                 self._record(scope, request, (time.perf_counter() - began) * 1000)
@@ -215,7 +226,7 @@ async def _give_back(charge: Charge, connection: "Connection | None") -> None:
         charge.close()
 
 
-def _on_http_exception(_request: Request, error: HTTPException) -> Response:
+def _http_problem(error: HTTPException) -> Response:
     headers = dict(error.headers or {})
     details = {
         404: "This path does not exist. `GET /` lists the paths.",

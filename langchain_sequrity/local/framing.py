@@ -46,6 +46,7 @@ class StrictConnection(h11.Connection):
         self.refusal = (400, "The request is not valid HTTP/1.1.")
         self.bytes_written = 0
         self._chunks = self._chunk_bytes = 0  # of the current body
+        self._unsent_head = b""
 
     @property
     def unparsed(self) -> int:
@@ -63,8 +64,17 @@ class StrictConnection(h11.Connection):
         return event
 
     def send(self, event: Any) -> Any:
-        """The bytes of an event, which the caller writes to the transport."""
+        """The bytes of an event, which the caller writes to the transport.
+
+        The head of a reply waits for the event after it, so both are written at once: each write
+        wakes the client.
+        """
         written = super().send(event)
+        if isinstance(event, h11.Response):
+            self._unsent_head = written
+            return b""
+        if self._unsent_head:
+            written, self._unsent_head = self._unsent_head + (written or b""), b""
         self.bytes_written += len(written or b"")
         return written
 

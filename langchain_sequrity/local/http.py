@@ -1,10 +1,10 @@
 """Requests and replies as the endpoints use them: bounded bodies, JSON, errors, event streams."""
 
+import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import anyio
 import orjson
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
@@ -54,7 +54,7 @@ async def read_body(
         charge.add(_TIMES_TEXT * int(declared))
     body = charge.buffer()
     try:
-        with anyio.fail_after(limits.body_seconds):
+        async with asyncio.timeout(limits.body_seconds):
             async for chunk in chunks:
                 _check(len(body) + len(chunk), limits, limit)
                 if not is_paid:
