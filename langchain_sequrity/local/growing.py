@@ -5,8 +5,10 @@ lists both cost what the request adds, however long the session is.
 """
 
 import sys
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from typing import Any, Self, TypeVar, overload
+from collections.abc import Collection, Hashable, Iterable, Iterator, Sequence
+from enum import Enum, auto
+from functools import lru_cache
+from typing import Any, Self, TypeVar, cast, overload
 
 from langchain_sequrity.sizes import ATOMS, SizeCount, parts_of
 
@@ -199,19 +201,20 @@ class IncrementalSize:
         seen, unvisited = set[int](), [value]
         while unvisited:
             node = unvisited.pop()
-            if node is None or id(node) in seen or isinstance(node, type):
+            if node is None or id(node) in seen:
                 continue
             seen.add(id(node))
-            if isinstance(node, GrowingList):
+            kind = _kind_of(cast("Hashable", type(node)))
+            if kind is _Kind.ATOM:
+                rest.add_atom(node)
+            elif kind is _Kind.GROWING:
                 shared_items, new_items, size = node.memory()
                 self._count_items(shared_items, earlier)
                 rest.size += size
                 unvisited.append(new_items)
-            elif _is_frozen(node):
+            elif kind is _Kind.FROZEN:
                 self._count_frozen(node, earlier, rest)
-            elif isinstance(node, ATOMS):
-                rest.add_atom(node)
-            else:
+            elif kind is _Kind.OTHER:
                 rest.size += sys.getsizeof(node)
                 unvisited.extend(parts_of(node))
         for part in earlier.values():
@@ -263,6 +266,23 @@ class IncrementalSize:
                 self._texts_size -= sys.getsizeof(text)
 
 
-def _is_frozen(value: Any) -> bool:
-    parameters = getattr(value, "__dataclass_params__", None)
-    return isinstance(value, tuple | frozenset) or (parameters is not None and parameters.frozen)
+class _Kind(Enum):
+    """How an object is counted; a class has no size of its own."""
+
+    ATOM = auto()
+    GROWING = auto()
+    FROZEN = auto()
+    CLASS = auto()
+    OTHER = auto()
+
+
+@lru_cache(maxsize=512)  # objects of few classes are counted many times
+def _kind_of(cls: Any) -> _Kind:
+    if issubclass(cls, type):
+        return _Kind.CLASS
+    if issubclass(cls, GrowingList):
+        return _Kind.GROWING
+    parameters = getattr(cls, "__dataclass_params__", None)
+    if issubclass(cls, tuple | frozenset) or (parameters is not None and parameters.frozen):
+        return _Kind.FROZEN
+    return _Kind.ATOM if issubclass(cls, ATOMS) else _Kind.OTHER

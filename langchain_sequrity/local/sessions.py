@@ -34,7 +34,7 @@ def bearer_digest(bearer: str) -> str:
     return hashlib.blake2b(bearer.encode(), key=_BEARER_KEY, digest_size=32).hexdigest()
 
 
-@dataclass
+@dataclass(slots=True)
 class Session:
     """State of a conversation between its requests.
 
