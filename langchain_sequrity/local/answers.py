@@ -14,7 +14,7 @@ from typing import Any
 
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.messages.ai import InputTokenDetails, OutputTokenDetails, UsageMetadata
-from langchain_core.messages.tool import tool_call_chunk
+from langchain_core.messages.tool import ToolCallChunk, tool_call_chunk
 
 from langchain_sequrity.strict_json import dumps, dumps_like_service
 from langchain_sequrity.wire.exchange import ChatRequest
@@ -55,30 +55,52 @@ def stream_answer(
     Args:
         answer: The answer.
         request: Its `stop`, `max_tokens`, `logprobs` and `top_logprobs` are honoured. If it is not
-            streamed, each part of the answer is one piece.
+            streamed, the answer is one piece.
         whole_text: Whether the text is one piece in a stream, too: a program that nobody reads
             before its end.
 
     Yields:
-        Reasoning, refusal, text and tool calls in this order, then one chunk with usage and
-        finish reason.
+        In a stream, reasoning, refusal, text and tool calls in this order, then one chunk with
+        usage and finish reason.
     """
-    answer = _cut_at_stop(answer, request.stop)
+    parts = _parts(_cut_at_stop(answer, request.stop), request, whole_text=whole_text)
+    if request.stream:
+        yield from (AIMessageChunk(**{"content": "", **part}) for part in parts)
+        return
+    whole: dict[str, Any] = {"content": ""}
+    for part in parts:
+        for name, value in part.items():
+            whole[name] = _joined(whole.get(name), value)
+    yield AIMessageChunk(**whole)
+
+
+def _joined(earlier: Any, value: Any) -> Any:
+    """The sum of two parts of an answer; one part alone is itself."""
+    if not earlier:
+        return value
+    return {**earlier, **value} if isinstance(value, dict) else earlier + value
+
+
+def _parts(
+    answer: ModelAnswer, request: ChatRequest, *, whole_text: bool
+) -> Iterator[dict[str, Any]]:
+    """The fields of each piece of an answer."""
     most_pieces = _MOST_PIECES if request.stream else 1
     budget = _TokenBudget(request.max_tokens)
     reasoning, refusal = budget.spend(answer.reasoning), budget.spend(answer.refusal)
     for key, tokens in (("reasoning_content", reasoning), ("refusal", refusal)):
         for piece in _pieces(*tokens, most_pieces):
-            yield AIMessageChunk(content="", additional_kwargs={key: piece})
+            yield {"additional_kwargs": {key: piece}}
     text, token_count = budget.spend(answer.text)
     for piece in _pieces(text, token_count, 1 if whole_text else most_pieces):
-        yield AIMessageChunk(content=piece, response_metadata=_logprobs(piece, request.options))
+        yield {"content": piece, "response_metadata": _logprobs(piece, request.options)}
     call_count = 0
     for name, args in answer.calls:
         if not budget.open_for(count_tokens(name)):
             break
         arguments, _ = budget.spend(dumps_like_service(args))
-        yield from _call_pieces(call_count, name, arguments, request)
+        for call in _call_pieces(call_count, name, arguments, request):
+            yield {"tool_call_chunks": [call]}
         call_count += 1
     derived = "length" if budget.exceeded else "tool_calls" if call_count else "stop"
     finish_reason = answer.finish_reason or derived
@@ -86,9 +108,7 @@ def stream_answer(
     metadata = {"finish_reason": finish_reason, "model_name": request.model}
     if answer.stop_sequence is not None and finish_reason == "stop":
         metadata["stop_sequence"] = answer.stop_sequence
-    yield AIMessageChunk(
-        content="", usage_metadata=answer.usage or counted, response_metadata=metadata
-    )
+    yield {"usage_metadata": answer.usage or counted, "response_metadata": metadata}
 
 
 def _cut_at_stop(answer: ModelAnswer, stops: Sequence[str]) -> ModelAnswer:
@@ -154,15 +174,16 @@ def _pieces(text: str, token_count: int, most: int) -> Iterator[str]:
 
 def _call_pieces(
     index: int, name: str, arguments: str, request: ChatRequest
-) -> Iterator[AIMessageChunk]:
+) -> Iterator[ToolCallChunk]:
     # The id is repeatable, and differs between places of a conversation.
     position = f"{len(request.messages)}\0{index}\0{name}\0{arguments}"
     call_id = f"call_{hashlib.blake2b(position.encode(), digest_size=12).hexdigest()}"
-    head = tool_call_chunk(name=name, args="", id=call_id, index=index)
-    yield AIMessageChunk(content="", tool_call_chunks=[head])
-    for part in _slices(arguments, _FRAGMENTS if request.stream else 1):
-        fragment = tool_call_chunk(name=None, args=part, id=None, index=index)
-        yield AIMessageChunk(content="", tool_call_chunks=[fragment])
+    if not request.stream:
+        yield tool_call_chunk(name=name, args=arguments, id=call_id, index=index)
+        return
+    yield tool_call_chunk(name=name, args="", id=call_id, index=index)
+    for part in _slices(arguments, _FRAGMENTS):
+        yield tool_call_chunk(name=None, args=part, id=None, index=index)
 
 
 # Log probabilities
@@ -198,6 +219,8 @@ def _token(token: str, probability: float) -> dict[str, Any]:
 # At most eight letters or digits, or one sign, with the white space before it; or white space at
 # the end of the text.
 _TOKEN = re.compile(r"\s*(?:\w{1,8}|[^\w\s])|\s+")
+# A list of the tokens of a longer text would take much memory.
+_LISTED = 16 * 1024
 # Counting a longer text would take seconds of all threads: Python runs one at a time.
 _COUNTED = 128 * 1024
 _PER_MESSAGE = 3
@@ -218,7 +241,9 @@ def count_tokens(text: str) -> int:
     """Count the tokens of a text; a very long text is estimated from its beginning."""
     if len(text) > _COUNTED:
         return count_tokens(text[:_COUNTED]) * len(text) // _COUNTED
-    return sum(1 for _ in _TOKEN.finditer(text))
+    if len(text) > _LISTED:
+        return sum(1 for _ in _TOKEN.finditer(text))
+    return len(_TOKEN.findall(text))
 
 
 def count_message(message: BaseMessage) -> int:

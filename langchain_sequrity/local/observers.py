@@ -5,8 +5,7 @@ the context.
 """
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
@@ -186,53 +185,48 @@ class Observers(Observer):
     """
 
     def __init__(self, observers: Sequence[Observer] = ()) -> None:
-        self._observers = tuple(observers)
-        self.of_requests = self._any("request_ended")
-        self.of_calls = self._any("call_checked")
-        self.of_tokens = self._any("tokens_used")
+        def listeners(method: str) -> list[_Listener]:
+            """The observers that do something then."""
+            default = getattr(Observer, method)
+            found = [o for o in observers if getattr(type(o), method) is not default]
+            return [(observer.name, getattr(observer, method)) for observer in found]
 
-    def _any(self, method: str) -> bool:
-        return any(
-            getattr(type(observer), method) is not getattr(Observer, method)
-            for observer in self._observers
-        )
+        self._at_begin, self._at_end = listeners("turn_begins"), listeners("turn_ended")
+        self._of_calls, self._of_tokens = listeners("call_checked"), listeners("tokens_used")
+        self._of_requests = listeners("request_ended")
+        self.of_requests = bool(self._of_requests)
+        self.of_calls = bool(self._of_calls)
+        self.of_tokens = bool(self._of_tokens)
 
     def turn_begins(self) -> None:
         """Tell all; raises a `StatusError` of an observer."""
-        for observer in self._observers:
-            with _others_continue(observer):
-                observer.turn_begins()
+        _tell(self._at_begin)
 
     def call_checked(self, checked: CheckedCall, /) -> None:
         """Tell all; raises a `StatusError` of an observer."""
-        for observer in self._observers:
-            with _others_continue(observer):
-                observer.call_checked(checked)
+        _tell(self._of_calls, checked)
 
     def tokens_used(self, model: str, input_tokens: int, output_tokens: int, /) -> None:
         """Tell all."""
-        for observer in self._observers:
-            with _others_continue(observer):
-                observer.tokens_used(model, input_tokens, output_tokens)
+        _tell(self._of_tokens, model, input_tokens, output_tokens)
 
     def turn_ended(self, architecture: Architecture, outcome: Outcome, /) -> None:
         """Tell all."""
-        for observer in self._observers:
-            with _others_continue(observer):
-                observer.turn_ended(architecture, outcome)
+        _tell(self._at_end, architecture, outcome)
 
     def request_ended(self, record: RequestRecord, /) -> None:
         """Tell all."""
-        for observer in self._observers:
-            with _others_continue(observer):
-                observer.request_ended(record)
+        _tell(self._of_requests, record)
 
 
-@contextmanager
-def _others_continue(observer: Observer) -> Iterator[None]:
-    try:
-        yield
-    except StatusError:
-        raise
-    except Exception:
-        logger.exception("%s failed; the request continues", observer.name)
+_Listener = tuple[str, Callable[..., None]]
+
+
+def _tell(listeners: Sequence[_Listener], *facts: Any) -> None:
+    for name, listener in listeners:
+        try:
+            listener(*facts)
+        except StatusError:
+            raise
+        except Exception:
+            logger.exception("%s failed; the request continues", name)

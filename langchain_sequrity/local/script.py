@@ -365,6 +365,7 @@ class Script:
             raise UsageError(msg)
         titled = ((f"Rule {number} of {name}", rule) for number, rule in enumerate(rules, 1))
         self._rules = {title: _read(ScriptRule, rule, title) for title, rule in titled}
+        self._by_role = {role: self._of_role(role) for role in _ARCHITECTURES}
         self._uses: Counter[str] = Counter()
         self._lock = threading.Lock()
 
@@ -406,9 +407,7 @@ class Script:
                 no rule matches but one for the other architecture.
         """
         role = context.role
-        rules = [(title, rule) for title, rule in self._rules.items() if role in rule.roles()]
-        others = [(title, rule) for title, rule in self._rules.items() if rule.is_elsewhere(role)]
-        for title, rule in (*rules, *others):
+        for title, rule in self._by_role[role]:
             try:
                 if _matches(rule, request, context) and self._use(title, rule):
                     if rule.delay:  # even a sleep of 0 s lets others run first
@@ -417,6 +416,12 @@ class Script:
             except _RuleFailed as problem:
                 refuse(500, f"{title}: {problem}")
         return None
+
+    def _of_role(self, role: str) -> list[tuple[str, ScriptRule]]:
+        """The rules for a role, and after them those that only the other architecture can use."""
+        rules = [(title, rule) for title, rule in self._rules.items() if role in rule.roles()]
+        others = [(title, rule) for title, rule in self._rules.items() if rule.is_elsewhere(role)]
+        return [*rules, *others]
 
     def _use(self, title: str, rule: ScriptRule) -> bool:
         with self._lock:

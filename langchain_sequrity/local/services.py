@@ -96,7 +96,8 @@ class TurnInputs:
         request: The request as it was sent.
         session: Its session.
         configuration: The configuration from the session's headers.
-        services: Backend, store and waiting programs.
+        services: Store and waiting programs.
+        backend: What answers.
         endpoint_type: First segment of the path.
         new_call_id: Makes the id of a tool call.
         added_policy: Whether this request, not its session, sets `history_mismatch_policy`.
@@ -106,6 +107,7 @@ class TurnInputs:
     session: Session
     configuration: Configuration
     services: Services
+    backend: Backend
     endpoint_type: str
     new_call_id: Callable[[], str]
     added_policy: bool = False

@@ -66,12 +66,12 @@ class SingleAnswer:
     """
 
     def __init__(self, inputs: TurnInputs) -> None:
-        request, session, services = inputs.request, inputs.session, inputs.services
+        request, session = inputs.request, inputs.session
         only_new = request.previous_reply is not None
         messages = whole_conversation(request.messages, session.messages, only_new=only_new)
         self.request = replace(request, messages=messages)
         self._session = session
-        self._backend = services.backend
+        self._backend = inputs.backend
         self._context = BackendContext(endpoint_type=inputs.endpoint_type)
         self._new_call_id = inputs.new_call_id
         self._calls: _TurnCalls | None = None
@@ -84,8 +84,7 @@ class SingleAnswer:
         """The model's chunks, with tool call ids of the session."""
         named = set[int | None]()
         if self._calls is None:
-            plain = replace(self.request, messages=_without_wrappers(self.request.messages))
-            chunks = self._backend.stream(plain, self._context)
+            chunks = self._backend.stream(_without_wrappers(self.request), self._context)
         else:
             chunks = self._calls.stream(self.request, self._backend, self._context)
         for chunk in chunks:
@@ -123,7 +122,7 @@ class _TurnCalls:
 
     def __init__(self, state: SingleState, inputs: TurnInputs) -> None:
         configuration, services = inputs.configuration, inputs.services
-        models = Classifiers(services.backend, inputs.endpoint_type, inputs.request.model, {})
+        models = Classifiers(inputs.backend, inputs.endpoint_type, inputs.request.model, {})
         tools = arguments_of_sent_tools(inputs.request.tools)
         self.state = state
         self._inputs = inputs
@@ -240,25 +239,23 @@ class _TurnCalls:
         return None
 
 
-def _without_wrappers(messages: Sequence[BaseMessage]) -> list[BaseMessage]:
-    """The conversation without labels, for a session without a policy.
+def _without_wrappers(request: ChatRequest) -> ChatRequest:
+    """A request without labels, for a session without a policy.
 
     Args:
-        messages: The conversation.
+        request: The request, with the whole conversation.
 
     Returns:
-        The messages; results with labels are reduced to their values. An invalid wrapper stays as
+        The request; results with labels are reduced to their values. An invalid wrapper stays as
         it is.
     """
-    return [
-        _unwrapped(message)
-        if isinstance(message, ToolMessage) and MARK in text_of(message)
-        else message
-        for message in messages
-    ]
+    messages = [_unwrapped(message) for message in request.messages]
+    return request if messages == request.messages else replace(request, messages=messages)
 
 
-def _unwrapped(message: ToolMessage) -> ToolMessage:
+def _unwrapped(message: BaseMessage) -> BaseMessage:
+    if not isinstance(message, ToolMessage) or MARK not in text_of(message):
+        return message
     try:
         returned = read_result(message, fsm=_FSM, may_replace=True).returned
     except BadResult:

@@ -86,6 +86,8 @@ def _containers(message_type: str) -> dict[str, Any]:
 
 
 def _as_json(fields: dict[str, Any]) -> Any:
+    if not fields:
+        return "{}"
     if not _is_small(fields):  # the text would be a second copy
         return fields
     try:

@@ -65,8 +65,8 @@ class ChatTurn:
     def __init__(self, incoming: IncomingRequest, services: Services) -> None:
         most_bytes = services.limits.answer_bytes
         counted = services.usage.counted(services.backend, incoming.key)
-        backend = BoundedBackend(counted, incoming.charge, most_bytes)
-        self._services = replace(services, backend=backend)
+        self._backend = BoundedBackend(counted, incoming.charge, most_bytes)
+        self._services = services
         services.observers.turn_begins()
         self._architecture: Architecture = "single-llm"
         self._outcome: Outcome = "error"
@@ -132,6 +132,7 @@ class ChatTurn:
             session,
             configuration,
             self._services,
+            self._backend,
             endpoint_type,
             self._new_call_id,
             added_policy=self._headers is not self.session.headers,

@@ -76,7 +76,7 @@ class DualAnswer:
         self._inputs = inputs
         self._failed = failed
         models = ModelCalls(
-            services.backend,
+            inputs.backend,
             inputs.endpoint_type,
             request.model,
             configuration.max_output_tokens,
