@@ -124,7 +124,8 @@ class EdgeMiddleware:
         connection: Connection | None = scope.get("state", {}).get("connection")
         facts, send_with_id = request.facts, self._with_headers(send, request, connection)
         charge = Charge(self._services.budget)
-        scope |= {"app": self, "facts": facts, "charge": charge}  # raises `HTTPException` for "app"
+        # With "app" Starlette raises `HTTPException`, instead of answering itself.
+        scope.update(app=self, facts=facts, charge=charge)
         try:
             headers = auth.check_headers(scope["headers"], self._services.limits.header_bytes)
             scope.update(self._forwarded(scope, headers))

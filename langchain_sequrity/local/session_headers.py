@@ -14,7 +14,9 @@ from langchain_sequrity.headers import (
 )
 from langchain_sequrity.local.refusals import refuse
 from langchain_sequrity.local.sessions import Session
+from langchain_sequrity.owned_cache import owned_cache
 
+_REMEMBERED = 64  # texts of headers: most sessions of a client begin with the same ones
 HEADER_TYPES: dict[str, type[Header]] = {
     "x-features": FeaturesHeader,
     "x-policy": PolicyHeader,
@@ -45,14 +47,13 @@ def apply_headers(session: Session, headers: Mapping[str, str], *, new: bool) ->
     digest = _digest(headers)
     if not new and digest == session.sent:
         return session.headers
-    sent = read_headers(headers)
-    written = {name: write_header(header) for name, header in sent.items()}
-    config = sent.get("x-config")
+    written = {n: _normal_form(t, headers[n]) for n, t in HEADER_TYPES.items() if n in headers}
     if new:
         session.headers, session.sent = written, digest
         return written
     stored = session.headers
-    if isinstance(config, ConfigHeader) and _adds_policy(config, stored.get("x-config")):
+    config = written.get("x-config")
+    if config is not None and _adds_policy(config, stored.get("x-config")):
         stored = {**stored, "x-config": written.pop("x-config")}
     for name, text in written.items():
         if session.headers.get(name) != text:
@@ -70,11 +71,17 @@ def _digest(headers: Mapping[str, str]) -> bytes:
     return hashlib.blake2b(repr(texts).encode(), digest_size=32).digest()
 
 
-def _adds_policy(config: ConfigHeader, stored: str | None) -> bool:
+@owned_cache(maxsize=_REMEMBERED)
+def _normal_form(header_type: type[Header], text: str) -> str:
+    return write_header(_read(header_type, text))
+
+
+def _adds_policy(sent: str, stored: str | None) -> bool:
     """Whether a request only adds `history_mismatch_policy` to the session's configuration.
 
     Clients learn that their history differs when they are refused, so they may add it then.
     """
+    config = read_header(ConfigHeader, sent)
     if config.mismatch_policy is None:
         return False
     stored_config = ConfigHeader() if stored is None else read_header(ConfigHeader, stored)
