@@ -20,6 +20,7 @@ from typing import Any
 from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.config import set_config_context
 
+from langchain_sequrity import syntax_trees
 from langchain_sequrity.connection import Connection
 from langchain_sequrity.denials import NOT_REPORTED, Denial
 from langchain_sequrity.display import plain
@@ -62,7 +63,7 @@ def _with_approved(
         The program, and the variable with the result of each call: its tool, and its number among
         the calls of this tool.
     """
-    tree = ast.parse(text)
+    tree = syntax_trees.parse(text)
     used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
     names = Namespace(RESERVED_NAMES | used)
     variables = {

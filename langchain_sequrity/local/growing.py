@@ -204,17 +204,17 @@ class IncrementalSize:
             if node is None or id(node) in seen:
                 continue
             seen.add(id(node))
-            kind = _kind_of(cast("Hashable", type(node)))
-            if kind is _Kind.ATOM:
+            counting = _counting_of(cast("Hashable", type(node)))
+            if counting is _Counting.ATOM:
                 rest.add_atom(node)
-            elif kind is _Kind.GROWING:
+            elif counting is _Counting.GROWING:
                 shared_items, new_items, size = node.memory()
                 self._count_items(shared_items, earlier)
                 rest.size += size
                 unvisited.append(new_items)
-            elif kind is _Kind.FROZEN:
+            elif counting is _Counting.FROZEN:
                 self._count_frozen(node, earlier, rest)
-            elif kind is _Kind.OTHER:
+            elif counting is _Counting.OTHER:
                 rest.size += sys.getsizeof(node)
                 unvisited.extend(parts_of(node))
         for part in earlier.values():
@@ -266,7 +266,7 @@ class IncrementalSize:
                 self._texts_size -= sys.getsizeof(text)
 
 
-class _Kind(Enum):
+class _Counting(Enum):
     """How an object is counted; a class has no size of its own."""
 
     ATOM = auto()
@@ -277,12 +277,12 @@ class _Kind(Enum):
 
 
 @lru_cache(maxsize=512)  # objects of few classes are counted many times
-def _kind_of(cls: Any) -> _Kind:
+def _counting_of(cls: Any) -> _Counting:
     if issubclass(cls, type):
-        return _Kind.CLASS
+        return _Counting.CLASS
     if issubclass(cls, GrowingList):
-        return _Kind.GROWING
+        return _Counting.GROWING
     parameters = getattr(cls, "__dataclass_params__", None)
     if issubclass(cls, tuple | frozenset) or (parameters is not None and parameters.frozen):
-        return _Kind.FROZEN
-    return _Kind.ATOM if issubclass(cls, ATOMS) else _Kind.OTHER
+        return _Counting.FROZEN
+    return _Counting.ATOM if issubclass(cls, ATOMS) else _Counting.OTHER

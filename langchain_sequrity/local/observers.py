@@ -188,8 +188,8 @@ class Observers(Observer):
         def listeners(method: str) -> list[_Listener]:
             """The observers that do something then."""
             default = getattr(Observer, method)
-            found = [o for o in observers if getattr(type(o), method) is not default]
-            return [(observer.name, getattr(observer, method)) for observer in found]
+            active = [o for o in observers if getattr(type(o), method) is not default]
+            return [(observer.name, getattr(observer, method)) for observer in active]
 
         self._at_begin, self._at_end = listeners("turn_begins"), listeners("turn_ended")
         self._of_calls, self._of_tokens = listeners("call_checked"), listeners("tokens_used")

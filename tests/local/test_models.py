@@ -157,9 +157,7 @@ def test_the_answer_repeats_the_text_beside_attachments() -> None:
 
 @pytest.mark.parametrize("effort", ["minimal", "high"])
 def test_with_reasoning_effort_the_reasoning_comes_first(effort: str) -> None:
-    first, *_, last = pieces(
-        ask("Hello", options={"reasoning_effort": effort}, stream=True)
-    )
+    first, *_, last = pieces(ask("Hello", options={"reasoning_effort": effort}, stream=True))
     assert first.additional_kwargs["reasoning_content"]
     assert not first.text
     assert last.usage_metadata

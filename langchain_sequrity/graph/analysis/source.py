@@ -32,7 +32,7 @@ from langgraph.graph.state import CompiledStateGraph
 from langgraph.types import Command, Overwrite, Send
 from typing_extensions import is_typeddict
 
-from langchain_sequrity import _compat
+from langchain_sequrity import _compat, syntax_trees
 from langchain_sequrity.labels import with_labels
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
@@ -194,9 +194,9 @@ def _functions_in(
 ) -> tuple[Mapping[tuple[str, int], list[Function]], frozenset[CodeType]]:
     """The functions in the text of a module: syntax trees by name and first line, and code."""
     try:
-        tree = ast.parse(text)
+        tree = syntax_trees.parse(text)
         flags |= ast.PyCF_ALLOW_TOP_LEVEL_AWAIT  # as in a notebook
-        module: CodeType = compile(tree, "<source>", "exec", flags=flags, dont_inherit=True)
+        module: CodeType = compile(text, "<source>", "exec", flags=flags, dont_inherit=True)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return {}, frozenset()
     trees = defaultdict[tuple[str, int], list[Function]](list)

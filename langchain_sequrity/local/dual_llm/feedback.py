@@ -11,6 +11,7 @@ from collections.abc import Set as AbstractSet
 
 from langchain_core.messages import HumanMessage
 
+from langchain_sequrity import syntax_trees
 from langchain_sequrity.headers import PlannerPrompt
 from langchain_sequrity.labels import NO_LABELS
 from langchain_sequrity.local.dual_llm.prompts import trusted_kind
@@ -159,7 +160,7 @@ def _literal_keys(line: str) -> frozenset[str]:
         return frozenset()
     statement = f"{line.strip()} pass" if line.endswith(":") else line.strip()
     try:
-        nodes = [*ast.walk(ast.parse(statement))]
+        nodes = [*ast.walk(syntax_trees.parse(statement))]
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return frozenset()
     keys = [node.slice for node in nodes if isinstance(node, ast.Subscript)]

@@ -14,6 +14,7 @@ from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any
 
+from langchain_sequrity import syntax_trees
 from langchain_sequrity.local.interpreter.calls import (
     ATTRIBUTES,
     METHODS,
@@ -409,7 +410,7 @@ class _AnnotationUnquoter(ast.NodeTransformer):
         if not isinstance(node.value, str):
             refuse(node, _NO_TYPE)
         try:
-            inner = ast.parse(node.value.strip(), mode="eval").body
+            inner = syntax_trees.parse(node.value.strip(), mode="eval").body
             check(inner, self._limits)
         except (SyntaxError, ValueError, RecursionError, MemoryError):
             refuse(node, _NO_TYPE)

@@ -6,6 +6,8 @@ from contextlib import suppress
 from itertools import accumulate
 from typing import Any, NamedTuple
 
+from langchain_sequrity import syntax_trees
+
 
 class SourceText:
     """Finds the text of a node in a program.
@@ -50,7 +52,7 @@ class SourceText:
 
 def _is_code(text: str, unparsed: str) -> bool:
     with suppress(SyntaxError, ValueError, RecursionError, MemoryError):
-        return ast.unparse(ast.parse(text, mode="eval")) == unparsed
+        return ast.unparse(syntax_trees.parse(text, mode="eval")) == unparsed
     return False
 
 

@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Callable, Iterable
 from typing import Any, NoReturn
 
+from langchain_sequrity import syntax_trees
 from langchain_sequrity.local.interpreter.faults import ProgramRefused
 from langchain_sequrity.local.interpreter.machine import Limits
 from langchain_sequrity.local.interpreter.modules import MODULES
@@ -112,7 +113,7 @@ def _parsed(source: str) -> ast.Module:
     # warning filters belong to the process.
     with _WARNINGS_LOCK, warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        tree = ast.parse(source)
+        tree = syntax_trees.parse(source)
         # This finds errors such as `global` after use. It runs no code.
         symtable.symtable(source, "<program>", "exec")
         return tree
