@@ -157,6 +157,13 @@ def parse_calls(
     return valid, invalid
 
 
+def check_call_id(call_id: Any) -> None:
+    """Raise `ValueError` for a call that nobody could answer, because its result names its id."""
+    if not (isinstance(call_id, str) and call_id):
+        msg = "A tool call has no id."
+        raise ValueError(msg)
+
+
 def unfinished_calls(texts: Sequence[str | None], finish_reason: Any) -> list[bool]:
     """Which calls may have no arguments because the reply was cut off before them: the last.
 

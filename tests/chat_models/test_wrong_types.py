@@ -206,9 +206,7 @@ def _answer(row: Row, reply: Any, *, is_ended: bool = True) -> AIMessage:
         assert message.pretty_repr()
         type(message).model_validate(message.model_dump(warnings="error"))
         service.answer("Bye")
-        results = [
-            ToolMessage("r", tool_call_id=call["id"]) for call in message.tool_calls if call["id"]
-        ]
+        results = [ToolMessage("r", tool_call_id=call["id"]) for call in message.tool_calls]
         model.invoke([HumanMessage("Hi"), message, *results])
     return message
 
@@ -239,6 +237,33 @@ def test_a_field_of_a_wrong_type_is_ignored_or_makes_a_bad_reply(
     for value in WRONG:
         with suppress(ServiceError):
             _answer(row, _changed(reply, path, value))
+
+
+def _value(reply: Any, path: Path) -> Any:
+    for key in path:
+        reply = reply[key]
+    return reply
+
+
+# Of a stream only the first mention, which begins the call.
+CALL_IDS = [
+    next(
+        (row, reply, path)
+        for case_row, case_reply, path in CASES
+        if case_row is row and case_reply is reply
+        and path[-1] in ("id", "call_id") and _value(reply, path) == "c1"
+    )
+    for row, reply in REPLIES
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("row", "reply", "path"), CALL_IDS, ids=[*map(_ids, CALL_IDS)])
+@pytest.mark.parametrize("value", [MISSING, None, "", 7, []], ids=repr)
+def test_a_call_that_nobody_could_answer_makes_a_bad_reply(
+    row: Row, reply: Any, path: Path, value: Any
+) -> None:
+    with pytest.raises(BadReply):
+        _answer(row, _changed(reply, path, value))
 
 
 ERROR = {"error": {"code": 429, "message": "Slow down", "type": "rate_limit_error"}}

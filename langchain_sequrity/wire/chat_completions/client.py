@@ -42,6 +42,7 @@ from langchain_sequrity.wire.media import Block, read_media
 from langchain_sequrity.wire.stream_reader import FormatReader
 from langchain_sequrity.wire.tool_results import has_failed, with_tool_messages, write_tool_result
 from langchain_sequrity.wire.tools import (
+    check_call_id,
     end_of_arguments,
     foreign_tool_error,
     keep_arguments,
@@ -308,7 +309,7 @@ def read_reply(reply: Reply, describe: Describe) -> list[AIMessage]:
         messages = [_read_choice(choice, shared) for choice in choices]
         messages[0].usage_metadata = openai_usage(body.get("usage"), "prompt", "completion")
     except MISSHAPEN:
-        refuse_reply("choices with a `message`", body)
+        refuse_reply("choices with a `message`, and an `id` for each tool call", body)
     return messages
 
 
@@ -393,6 +394,8 @@ def _text_and_refusal(content: str | list[Mapping[str, Any]] | None) -> tuple[st
 def _read_calls(
     calls: Sequence[Mapping[str, Any]], finish_reason: Any
 ) -> tuple[list[ToolCall], list[InvalidToolCall]]:
+    for call in calls:
+        check_call_id(call.get("id"))
     texts = [call["function"].get("arguments") for call in calls]
     are_unfinished = unfinished_calls(texts, finish_reason)
     named = (
@@ -465,7 +468,7 @@ class ChatCompletionsReader(FormatReader):
                 self._calls.ends(self._finish_reason),
             )
         except MISSHAPEN:
-            refuse_reply("a chunk of a chat completion", self._last)
+            refuse_reply("a chat completion with an `id` for each tool call", self._last)
 
     def _choice(self, body: dict[str, Any], choice: dict[str, Any]) -> tuple[AIMessageChunk, ...]:
         delta = choice.get("delta") or {}
@@ -572,6 +575,8 @@ class _CallIndices:
 
     def ends(self, finish_reason: Any) -> list[ToolCallChunk]:
         """The fragments that make calls invalid at the end; see `wire.tools`."""
+        for call_id, _ in self._arguments:
+            check_call_id(call_id)
         texts = [text for _, text in self.texts()]
         fragments = []
         for index, is_unfinished in enumerate(unfinished_calls(texts, finish_reason)):

@@ -58,6 +58,7 @@ from langchain_sequrity.wire.stream_reader import FormatReader
 from langchain_sequrity.wire.tool_results import is_result, write_tool_result
 from langchain_sequrity.wire.tools import (
     FINISHED,
+    check_call_id,
     end_of_arguments,
     invalid_text,
     parse_calls,
@@ -426,6 +427,7 @@ def _read_calls(
         if block["type"] != "tool_use":
             continue
         name, args, call_id = block["name"], block.get("input"), block.get("id")
+        check_call_id(call_id)
         is_cut = number == len(blocks) and stop_reason not in FINISHED
         if isinstance(args, dict) and args.keys() != {INVALID} and not is_cut:
             calls.append(tool_call(name=name, args=args, id=call_id))
@@ -569,6 +571,7 @@ class MessagesReader(FormatReader):
         return self._call(index, indexed) if block_type == "tool_use" else _chunk(indexed)
 
     def _call(self, index: int, block: Block) -> Chunks:
+        check_call_id(block.get("id"))
         args = block.get("input")
         if isinstance(args, dict) and args.keys() == {INVALID}:
             args = args[INVALID]

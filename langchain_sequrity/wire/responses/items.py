@@ -15,7 +15,7 @@ from langchain_core.messages.content import KNOWN_BLOCK_TYPES
 from langchain_core.messages.tool import ToolCall
 
 from langchain_sequrity.wire.media import is_media
-from langchain_sequrity.wire.tools import parse_calls
+from langchain_sequrity.wire.tools import check_call_id, parse_calls
 
 Item = Mapping[str, Any]
 Block = dict[str, Any]
@@ -102,8 +102,9 @@ def read_item(item: Item) -> list[Block]:
         identity = message_identity(item)
         return [read_part(part, identity) for part in item.get("content") or ()]
     if item_type == "function_call":
-        for key in ("name", "call_id", "arguments"):
+        for key in ("name", "arguments"):
             string(item, key)
+        check_call_id(item.get("call_id"))
     elif item_type == "reasoning":
         for part in (*(item.get("summary") or ()), *(item.get("content") or ())):
             string(part, "text")

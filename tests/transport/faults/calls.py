@@ -453,9 +453,8 @@ async def _tool_case(case: Case, clients: Clients, outcome: Outcome) -> None:
     model = clients.model(case).bind_tools([pay])
     messages: list[BaseMessage] = [_question(case)]
     message = await _message(model, messages, case, outcome)
-    # Our clients accept a call without an id, as some services send it; LangChain cannot answer it.
-    calls = [(call["name"], call["args"], bool(call["id"])) for call in message.tool_calls]
-    _check(calls, [("pay", {"case": f"case-{case.number}."}, True)])
+    calls = [(call["name"], call["args"]) for call in message.tool_calls]
+    _check(calls, [("pay", {"case": f"case-{case.number}."})])
     results = [
         ToolMessage(pay.invoke(call["args"]), tool_call_id=call["id"])
         for call in message.tool_calls
