@@ -38,7 +38,7 @@ _MOST_THREADS = 10_000
 _CHECKPOINTS_READ = 30
 """How many of the newest checkpoints of a thread are searched for its session."""
 _CHECKPOINT_WAIT, _CHECKPOINT_CHECKS = 0.01, 100
-"""Pause in seconds, and number of looks, while LangGraph stores the newest checkpoint."""
+"""Pause in seconds, and number of looks, while LangGraph stores checkpoints and writes."""
 _LOCK = threading.Lock()
 _logger = logging.getLogger("langchain_sequrity")
 
@@ -182,10 +182,11 @@ class ThreadMemory:
                 is_gap = entry["session_id"] != session_of_messages
                 fields = {name: entry[name] for name in _STORED}
                 session = ThreadSession(**fields, is_waiting=is_gap, has_failed=is_gap)
-                thread.sessions.setdefault(session.session_id, session)
+                with _LOCK:
+                    thread.sessions.setdefault(session.session_id, session)
         if self._checkpointer is not None and not (thread.sessions or session_of_messages):
             options = {"configurable": {"thread_id": self._thread_id}}
-            ask = partial(call, self._checkpointer, is_async=is_async)
+            ask = partial(_read, self._checkpointer, is_async=is_async)
             try:
                 checkpoints = await ask("list", options, limit=_CHECKPOINTS_READ)
                 self._recalled = next(filter(None, map(session_in, checkpoints)), None)
@@ -376,6 +377,18 @@ class ThreadMemory:
         if self._is_starting:
             self._is_starting = False
             self._thread.starting -= 1
+
+
+async def _read(checkpointer: Any, method: str, *args: Any, is_async: bool, **keywords: Any) -> Any:
+    """Call a method of a checkpointer while parallel tasks of the graph may write to it."""
+    for _ in range(_CHECKPOINT_CHECKS):
+        try:
+            return await call(checkpointer, method, *args, is_async=is_async, **keywords)
+        except NotImplementedError:
+            raise
+        except RuntimeError:  # of `InMemorySaver`: a dictionary changed size during iteration
+            await pause(_CHECKPOINT_WAIT, is_async=is_async)
+    return await call(checkpointer, method, *args, is_async=is_async, **keywords)
 
 
 def _thread(thread_id: str, owner: str, checkpointer: object) -> Thread:

@@ -613,6 +613,31 @@ def test_a_checkpointer_that_cannot_be_read_is_an_error_that_says_so(
         say(agent, "send")
 
 
+class BusySaver(InMemorySaver):
+    """A checkpointer that another task writes to while it is read, the first few times."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reads = 0
+
+    def list(self, *args: Any, **kwargs: Any) -> Any:
+        self.reads += 1
+        if self.reads < 4:
+            written = dict.fromkeys(range(3))
+            for key in written:
+                written.pop(key)
+        return super().list(*args, **kwargs)
+
+
+def test_a_checkpointer_that_is_written_to_while_it_is_read_is_read_again(
+    base_url: str, office: Office
+) -> None:
+    saver = BusySaver()
+    agent = create_agent(make_model(base_url), office.tools, checkpointer=saver)
+    say(agent, "hello")
+    assert saver.reads >= 4
+
+
 def test_a_store_of_the_graph_keeps_the_session_for_another_process(
     base_url: str, office: Office
 ) -> None:
