@@ -9,7 +9,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import sysconfig
@@ -21,7 +20,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.gateway.deployment import ROOT, free_port
+
 PAGE = (ROOT / "docs" / "gateway.md").read_text()
 SECTION = PAGE.partition("## From an empty machine to a team\n")[2].partition("\n## ")[0]
 _BLOCK = re.compile(r"^```(console|sh)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -111,12 +111,6 @@ def results(output: str) -> list[tuple[list[str], int]]:
         ([line.rstrip() for line in text.splitlines()], int(status))
         for text, status in re.findall(f"{_BEGIN}(.*?){_END}(\\d+)", output, re.DOTALL)
     ]
-
-
-def free_port() -> str:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return str(listener.getsockname()[1])
 
 
 def mismatches(output: list[str], shown: list[str]) -> list[str]:
