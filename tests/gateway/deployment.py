@@ -1,10 +1,12 @@
 """Where the example of a gateway is, and the tools that check it."""
 
 import os
+import secrets
 import shutil
 import socket
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -29,6 +31,9 @@ def run(*command: str | Path) -> "subprocess.CompletedProcess[str]":
 
 
 def free_port() -> str:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return str(listener.getsockname()[1])
+    """A port that no other test gets from the system, which chooses from 32,768 on."""
+    while True:
+        port = secrets.choice(range(20_000, 30_000))
+        with socket.socket() as listener, suppress(OSError):
+            listener.bind(("127.0.0.1", port))
+            return str(port)
