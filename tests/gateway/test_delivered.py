@@ -404,12 +404,9 @@ def can_mount() -> bool:
 
 @pytest.mark.skipif(not can_mount(), reason="needs Linux, and the right to mount")
 def test_programs_run_in_workers_without_rights_on_a_read_only_file_system(tmp_path: Path) -> None:
-    config, state = tmp_path / "config", tmp_path / "state"
-    shutil.copytree(CONFIG.parent, config)
+    config = with_key(shutil.copytree(CONFIG.parent, tmp_path / "config"), "sq-agent")
+    state = tmp_path / "state"
     state.mkdir()
-    key = ApiKey.from_secret("sq-agent", "agent")
-    file = config / CONFIG.name
-    file.write_text(file.read_text().replace(f"sha256:{'1' * 64}", key.digest))
     variables = {
         "SEQURITY_GATEWAY_SERVER__ISOLATED_PROGRAMS": "true",
         "SEQURITY_GATEWAY_AUDIT__FILE": str(state / "audit.jsonl"),
@@ -430,6 +427,13 @@ def test_programs_run_in_workers_without_rights_on_a_read_only_file_system(tmp_p
     assert verdict["error"]["code"] == "policy_violation"
     [line] = (state / "audit.jsonl").read_text().splitlines()
     assert json.loads(line)["verdict"] == "hard_denied"
+
+
+def with_key(config: Path, secret: str) -> Path:
+    """The folder, whose key with a policy is now this one."""
+    file, digest = config / CONFIG.name, ApiKey.from_secret(secret, "agent").digest
+    file.write_text(file.read_text().replace(f"sha256:{'1' * 64}", digest))
+    return config
 
 
 def asked_to_send_mail(url: str, secret: str) -> Any:
