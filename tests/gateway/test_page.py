@@ -50,14 +50,14 @@ def reference() -> str:
     return "\n".join(["| Name | Default | |", "|---|---|---|", *rows, ""])
 
 
-def test_the_file_on_the_page_is_accepted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_models_on_the_page_are_accepted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     text = PAGE.read_text().partition("```toml\n")[2].partition("```")[0]
-    (tmp_path / "gateway.toml").write_text(text.replace("sha256:…", f"sha256:{'0' * 64}"))
-    (tmp_path / "policies").mkdir()
-    (tmp_path / "policies" / "house.sqrt").write_text('tool "pay" { must deny always; }')
+    (tmp_path / "gateway.toml").write_text(text)
     monkeypatch.setenv("OPENAI_API_KEY", "sk-test")
     lines = Gateway(tmp_path / "gateway.toml").summary()
-    assert lines[2].startswith("key     alice: requests_per_minute 600, ")
+    assert lines[1] == "model   assistant: model openai:gpt-5-mini, planner openai:gpt-5"
 
 
 def test_the_page_has_the_reference_of_the_file() -> None:
