@@ -22,6 +22,7 @@ import warnings
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
+from http import HTTPStatus
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from time import monotonic
 from typing import Generic, TypeVar, cast
@@ -164,11 +165,17 @@ class Pool(_OriginPools[Http11Connection, threading.BoundedSemaphore]):
             raise httpcore.PoolTimeout
         connection = None
         try:
-            connection = pool.acquire()
-            if connection is None:
+            connection, head = pool.acquire(), None
+            if connection is not None:
+                head = connection.send(request, timeouts, deadline)
+                if _is_late(head):
+                    connection.close()
+                    connection = None
+            if connection is None or head is None:
                 stream = connect(request.origin, self._tls(request.origin), timeouts, deadline)
                 connection = Http11Connection(stream)
-            yield connection.send(request, timeouts, deadline), iter(connection)
+                head = connection.send(request, timeouts, deadline)
+            yield head, iter(connection)
         finally:
             pool.release(connection)
 
@@ -190,12 +197,18 @@ class AsyncPool(_OriginPools[AsyncHttp11Connection, asyncio.BoundedSemaphore]):
         await _acquire(pool.slots, deadline.shortened(timeouts.pool, httpcore.PoolTimeout))
         connection = None
         try:
-            connection = pool.acquire()
-            if connection is None:
+            connection, head = pool.acquire(), None
+            if connection is not None:
+                head = await connection.send(request, timeouts, deadline)
+                if _is_late(head):
+                    connection.close()
+                    connection = None
+            if connection is None or head is None:
                 tls = self._tls(request.origin)
                 stream = await aconnect(request.origin, tls, timeouts, deadline)
                 connection = AsyncHttp11Connection(stream, reads_ahead=tls is not None)
-            yield await connection.send(request, timeouts, deadline), connection
+                head = await connection.send(request, timeouts, deadline)
+            yield head, connection
         finally:
             pool.release(connection)
 
@@ -205,6 +218,16 @@ class AsyncPool(_OriginPools[AsyncHttp11Connection, asyncio.BoundedSemaphore]):
         for pool in self._pools.values():
             pool.retire()
         await asyncio.sleep(0)  # one turn of the loop later the sockets are closed
+
+
+def _is_late(head: Reply) -> bool:
+    """Whether a reply on a connection that had been idle is about the idle time.
+
+    Load balancers send 408 and close the connection. If a request is on its way at that moment, it
+    was not read, and may be sent again on another connection (RFC 9110, section 15.5.9).
+    """
+    closes = "close" in head.headers.get("connection", "").lower()
+    return head.status == HTTPStatus.REQUEST_TIMEOUT and closes
 
 
 async def _acquire(slots: asyncio.BoundedSemaphore, timeout: float | None) -> None:  # noqa: ASYNC109  # as httpcore passes limits

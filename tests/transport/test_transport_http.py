@@ -190,6 +190,52 @@ def test_bytes_on_an_idle_connection_are_not_the_reply_to_the_next_request(
     assert len(server.connections) == 2
 
 
+_TIMEOUT = b"HTTP/1.1 408 Request Timeout"
+
+
+def _calls(transport: Transport, way: Way, count: int) -> list[str]:
+    """The outcome of each call, on the same connection as long as that is possible."""
+
+    async def outcomes() -> list[str]:
+        seen = []
+        for _ in range(count):
+            try:
+                seen += await way.acall(transport) if way.is_async else way.call(transport)
+            except errors.ServiceError as error:
+                seen.append(type(error).__name__)
+        return seen
+
+    return asyncio.run(outcomes())
+
+
+@pytest.mark.parametrize("retries", [0, 2])
+def test_a_timeout_of_an_idle_connection_is_no_answer_to_the_request_that_it_crosses(
+    serve: Serve, way: Way, retries: int
+) -> None:
+    late = reply(LENGTH, b"Connection: close", status=_TIMEOUT)
+    server = serve(WORKS, says(late, keep=False), WORKS)
+    transport = Transport(server.url, retry=RetryPolicy(max_retries=retries))
+    assert _calls(transport, way, 2) == ["hi", "hi"]
+    assert (len(server.requests), len(server.connections)) == (3, 2)
+
+
+@pytest.mark.parametrize(
+    ("before", "timeout"),
+    [
+        ([], reply(LENGTH, b"Connection: close", status=_TIMEOUT)),
+        ([WORKS], reply(LENGTH, status=_TIMEOUT)),
+    ],
+    ids=["a new connection", "a connection that stays open"],
+)
+def test_another_timeout_is_an_error(
+    serve: Serve, way: Way, before: list[Any], timeout: bytes
+) -> None:
+    server = serve(*before, says(timeout, keep=b"close" not in timeout), WORKS)
+    transport = Transport(server.url, retry=ONCE)
+    assert _calls(transport, way, len(before) + 1) == [*["hi" for _ in before], "InvalidRequest"]
+    assert len(server.requests) == len(before) + 1
+
+
 @pytest.mark.parametrize(
     "last",
     [

@@ -67,7 +67,9 @@ class Totals:
 @contextmanager
 def stage() -> Iterator[FaultProxy]:
     """A server with the script of the cases, and a proxy before it."""
-    with LocalServer(script=SCRIPT, isolated_programs=False) as server:
+    # 100,000 calls of one bearer may be made in less than the ten minutes of their keys.
+    limits = {"replies": 1_000_000}
+    with LocalServer(script=SCRIPT, isolated_programs=False, limits=limits) as server:
         port = urlsplit(server.base_url).port
         assert port
         with FaultProxy(port).running() as proxy:
