@@ -5,6 +5,7 @@ The old messages are compared with the stored ones. System messages are not comp
 write them anew for each call.
 """
 
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import takewhile
@@ -89,6 +90,7 @@ def diff_history(
     system = system or [*stored_system]
     if not past:
         return _first_request(messages, past, system)
+    messages = _with_refusals(messages, past)
     past_count = _past_count(messages)
     if only_new and past_count:
         # A reply before the new messages stands for the stored one; it may be edited.
@@ -130,6 +132,26 @@ def diff_history(
         return _repetition(past, system)
     request = _first_request([*true_past, *messages[prefix:]], true_past, system)
     return replace(request, mismatch=True)
+
+
+def _with_refusals(messages: list[BaseMessage], past: Conversation) -> list[BaseMessage]:
+    """A history with the refusals that its client left out, because they have no text."""
+    if not any(map(_is_refusal, past)):
+        return messages
+    whole: list[BaseMessage] = []
+    remaining = deque(messages)
+    for stored in past:
+        if remaining and _is_same_message(remaining[0], stored):
+            whole.append(remaining.popleft())
+        elif _is_refusal(stored) and remaining and remaining[0].type == "human":
+            whole.append(stored)
+        else:
+            return messages
+    return [*whole, *remaining]
+
+
+def _is_refusal(message: BaseMessage) -> bool:
+    return "refusal" in message.additional_kwargs and not text_of(message)
 
 
 def _repetition(past: Conversation, system: list[BaseMessage]) -> HistoryDiff:
@@ -228,14 +250,21 @@ def _is_same_message(sent: BaseMessage, stored: BaseMessage) -> bool:
         return False
     if isinstance(sent, AIMessage) and isinstance(stored, AIMessage):
         calls = _calls(sent)
-        # Clients change the text besides tool calls (null, empty).
+        # Clients change the text besides tool calls (null, empty), and some drop a refusal.
         return calls == _calls(stored) and (
-            bool(calls) or _is_reply_text(text_of(sent), text_of(stored))
+            bool(calls)
+            or text_of(sent) == text_of(stored)
+            or _is_reply_text(_reply_text(sent), _reply_text(stored))
         )
     if isinstance(sent, ToolMessage) and isinstance(stored, ToolMessage):
         ids = sent.tool_call_id == stored.tool_call_id
         return ids and sent.content == stored.content and sent.status == stored.status
     return text_of(sent) == text_of(stored) and non_text_blocks(sent) == non_text_blocks(stored)
+
+
+def _reply_text(message: AIMessage) -> str:
+    """The text of a reply, or of a refusal, which some clients send back as text."""
+    return text_of(message) or message.additional_kwargs.get("refusal") or ""
 
 
 def _is_reply_text(text: str, stored: str) -> bool:

@@ -369,7 +369,7 @@ def test_a_differing_history_is_refused_by_default(begin: Begin, fsm: dict[str, 
     dialog = begin(ONE, config={"fsm": fsm})
     dialog.say()
     reply = dialog.post(*forked(dialog))
-    assert (reply.status_code, reply.json()["type"]) == (409, "history_mismatch")
+    assert (reply.status_code, reply.json()["error"]["code"]) == (409, "history_mismatch")
     assert value(dialog.answer()) == 1
 
 
