@@ -78,6 +78,8 @@ def restore_references(
     Raises:
         StatusError: 404 if the session does not have a message.
     """
+    if not any(REFERENCE_KEY in message.response_metadata for message in messages):
+        return [*messages]
     by_reply = {reply: m for m in stored if (reply := m.response_metadata.get(REFERENCE_KEY))}
     restored: list[BaseMessage] = []
     for message in messages:

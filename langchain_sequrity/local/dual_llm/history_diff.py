@@ -90,7 +90,6 @@ def diff_history(
     system = system or [*stored_system]
     if not past:
         return _first_request(messages, past, system)
-    messages = _with_refusals(messages, past)
     past_count = _past_count(messages)
     if only_new and past_count:
         # A reply before the new messages stands for the stored one; it may be edited.
@@ -100,10 +99,12 @@ def diff_history(
     results = [m for m in new if isinstance(m, ToolMessage)]
     # A result is new only once: if the stored history ends with it, it was sent before.
     is_again = bool(old or results) and _is_suffix(messages, past, before_reply=True)
-    if not (old or is_again) or _is_suffix(old, past):
-        return _read(new, past, [], system, open_call)
-    if is_again:
+    follows = not (old or is_again) or _is_suffix(old, past)
+    if is_again and not follows:
         return _repetition(past, system)
+    after_refusals = [] if follows else _after_refusals(messages, past)
+    if follows or after_refusals:
+        return _read(after_refusals or new, past, [], system, open_call)
     pairs = takewhile(lambda pair: _is_same_message(*pair), zip(messages, past, strict=False))
     prefix = sum(1 for _ in pairs)
     true_past = past.first(prefix)
@@ -134,20 +135,18 @@ def diff_history(
     return replace(request, mismatch=True)
 
 
-def _with_refusals(messages: list[BaseMessage], past: Conversation) -> list[BaseMessage]:
-    """A history with the refusals that its client left out, because they have no text."""
-    if not any(map(_is_refusal, past)):
-        return messages
-    whole: list[BaseMessage] = []
+def _after_refusals(messages: list[BaseMessage], past: Conversation) -> list[BaseMessage]:
+    """The new messages of a client that left out refusals, because they have no text.
+
+    None if the history differs in anything else.
+    """
     remaining = deque(messages)
     for stored in past:
         if remaining and _is_same_message(remaining[0], stored):
-            whole.append(remaining.popleft())
-        elif _is_refusal(stored) and remaining and remaining[0].type == "human":
-            whole.append(stored)
-        else:
-            return messages
-    return [*whole, *remaining]
+            remaining.popleft()
+        elif not (_is_refusal(stored) and remaining and remaining[0].type == "human"):
+            return []
+    return [*remaining]
 
 
 def _is_refusal(message: BaseMessage) -> bool:

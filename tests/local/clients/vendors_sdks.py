@@ -83,7 +83,6 @@ class LiteLLM(ChatCompletions):
     def __init__(self, target: Target, tools: Mapping[str, Tool]) -> None:
         super().__init__(target, tools)
         self._litellm: Any = import_module("litellm")
-        self._litellm.suppress_debug_info = True
         address = target.openai if self.provider == "openai" else target.anthropic
         self._request = {
             "model": f"{self.provider}/{target.model}",
