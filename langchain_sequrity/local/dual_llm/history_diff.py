@@ -146,7 +146,8 @@ def _after_refusals(messages: list[BaseMessage], past: Conversation) -> list[Bas
             remaining.popleft()
         elif not (_is_refusal(stored) and remaining and remaining[0].type == "human"):
             return []
-    return [*remaining]
+    # Replies of somebody else are not new messages.
+    return [] if any(m.type == "ai" for m in remaining) else [*remaining]
 
 
 def _is_refusal(message: BaseMessage) -> bool:
