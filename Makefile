@@ -134,10 +134,10 @@ lowest: $(READY)  ## Run all tests with the lowest supported versions
 clients: $(READY)  ## Install other vendors' clients (PyPI, npm) and run their tests (ARGS="-k LiteLLM")
 	mkdir -p .cache/clients
 	cp tests/local/clients/package.json .cache/clients/
-	npm install --prefix .cache/clients --no-audit --no-fund --silent
+	-npm install --prefix .cache/clients --no-audit --no-fund --silent
 	$(BIN)/uv venv --quiet --allow-existing --python $(BIN)/python .venv-clients
 	$(BIN)/uv pip install --quiet --python .venv-clients/bin/python --editable '.[dev]' --requirement tests/local/clients/requirements.txt
-	.venv-clients/bin/python -m pytest tests/local/clients $(ARGS)
+	.venv-clients/bin/python -m pytest -rs tests/local/clients $(ARGS)
 
 newest: $(READY)  ## Run the tests of graphs and the middleware with the newest LangGraph, whatever pyproject.toml allows
 	$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv-newest
