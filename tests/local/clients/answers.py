@@ -95,7 +95,6 @@ class Row:
         refusal_at: Where it shows the reason of a refusal; empty if that is the text.
         snippet: How it is pointed at a gateway.
         module: What the tests import for it; empty for npm.
-        no_structure: Why it has no structured output with this format; empty if it has.
     """
 
     name: str
@@ -105,7 +104,6 @@ class Row:
     refusal_at: str
     snippet: str
     module: str = ""
-    no_structure: str = ""
 
 
 PARAMETERS: dict[str, dict[str, Any]] = {
