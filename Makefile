@@ -13,7 +13,7 @@ VERSION_CHECK := import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.1
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo conformance deployment serve test test-all long llm fuzz lint format cov notebooks bench lowest newest clean langgraph-suite
+.PHONY: help demo conformance deployment serve test test-all long llm fuzz lint format cov notebooks bench lowest newest clean clients langgraph-suite
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -140,6 +140,14 @@ lowest: $(READY)  ## Run all tests with the lowest supported versions
 	$(BIN)/uv pip install --quiet --python .venv-lowest/bin/python --resolution lowest-direct --editable '.[dev]'
 	.venv-lowest/bin/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
 
+clients: $(READY)  ## Install other vendors' clients (PyPI, npm) and run their tests (ARGS="-k LiteLLM")
+	mkdir -p .cache/clients
+	cp tests/local/clients/package.json .cache/clients/
+	-npm install --prefix .cache/clients --no-audit --no-fund --silent
+	$(BIN)/uv venv --quiet --allow-existing --python $(BIN)/python .venv-clients
+	$(BIN)/uv pip install --quiet --python .venv-clients/bin/python --editable '.[dev]' --requirement tests/local/clients/requirements.txt
+	.venv-clients/bin/python -m pytest -rs tests/local/clients $(ARGS)
+
 newest: $(READY)  ## Run the tests of graphs and the middleware with the newest LangGraph, whatever pyproject.toml allows
 	$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv-newest
 	echo langgraph >.venv-newest/overrides.txt
@@ -147,4 +155,4 @@ newest: $(READY)  ## Run the tests of graphs and the middleware with the newest 
 	.venv-newest/bin/python -m pytest -n $(JOBS) --dist loadfile -m "not long" tests/graph tests/middleware tests/test_langgraph_hooks.py $(ARGS)
 
 clean:  ## Remove all generated files
-	rm -rf $(VENV) $(DEMO_VENV) $(DEPLOYMENT_VENV) .venv-lowest .venv-newest build dist *.egg-info .coverage .cache .hypothesis .mypy_cache .ruff_cache demo-output
+	rm -rf $(VENV) $(DEMO_VENV) $(DEPLOYMENT_VENV) .venv-clients .venv-lowest .venv-newest build dist *.egg-info .coverage .cache .hypothesis .mypy_cache .ruff_cache demo-output

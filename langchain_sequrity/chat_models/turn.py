@@ -55,7 +55,7 @@ from langchain_sequrity.wire.dual_llm import (
     refuse_doubtful,
     unwrap_envelope,
 )
-from langchain_sequrity.wire.error_body import is_session_gone, reason_in
+from langchain_sequrity.wire.error_body import error_code, is_session_gone, reason_in
 from langchain_sequrity.wire.exchange import (
     METADATA_KEY,
     ChunkSum,
@@ -398,7 +398,7 @@ class Turn:
         session_id = self.call.session_id
         if session_id is None or error.inside_reply:
             raise error
-        if isinstance(error.body, Mapping) and error.body.get("type") == HISTORY_MISMATCH:
+        if error_code(error.body) == HISTORY_MISMATCH:
             self._after_mismatch(error, session_id)
             return
         if not is_session_gone(error, session_id):

@@ -91,12 +91,17 @@ def _host_name(host: str) -> str:
     return (match["ipv6"] or match["name"]) if match else ""
 
 
-def bearer(headers: Mapping[str, str], keys: Keyring) -> tuple[str, ApiKey]:
+def bearer(
+    headers: Mapping[str, str], keys: Keyring, *, as_anthropic: bool = False
+) -> tuple[str, ApiKey]:
     """Return the bearer's key.
 
     Args:
         headers: The request's headers, by lower-case name.
         keys: The keys of the server.
+        as_anthropic: Whether the key may be in `X-Api-Key`, where clients of Anthropic's format
+            send it. Beside an `Authorization`, that header has the key of a provider. No web page
+            can send it to another origin unasked, as it cannot send `Authorization`.
 
     Returns:
         The key as it was sent, and what the server knows of it.
@@ -106,6 +111,8 @@ def bearer(headers: Mapping[str, str], keys: Keyring) -> tuple[str, ApiKey]:
     """
     scheme, _, token = headers.get("authorization", "").partition(" ")
     secret = token.strip() if scheme.lower() == "bearer" else ""
+    if as_anthropic and "authorization" not in headers:
+        secret = headers.get("x-api-key", "").strip()
     if not secret:
         refuse(401, "Send your key as `Authorization: Bearer <key>`.")
     key = keys.find(secret)

@@ -6,7 +6,9 @@ from typing import Any
 
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
 
+from langchain_sequrity.display import plain
 from langchain_sequrity.local.refusals import refuse
+from langchain_sequrity.wire.exchange import REFERENCE_KEY
 
 
 def text_of(message: BaseMessage | None) -> str:
@@ -56,6 +58,49 @@ def called_tools(messages: Sequence[BaseMessage]) -> dict[str | None, str]:
         if isinstance(message, AIMessage)
         for call in message.tool_calls
     }
+
+
+def restore_references(
+    messages: Sequence[BaseMessage], stored: Sequence[BaseMessage]
+) -> list[BaseMessage]:
+    """Put stored messages in the place of references to them (Responses).
+
+    A client may refer to the text of a reply and repeat its calls. The message is then restored
+    with both, unless the calls are not those that were sent.
+
+    Args:
+        messages: The messages of the request.
+        stored: The session's conversation so far.
+
+    Returns:
+        The messages.
+
+    Raises:
+        StatusError: 404 if the session does not have a message.
+    """
+    if not any(REFERENCE_KEY in message.response_metadata for message in messages):
+        return [*messages]
+    by_reply = {reply: m for m in stored if (reply := m.response_metadata.get(REFERENCE_KEY))}
+    restored: list[BaseMessage] = []
+    for message in messages:
+        reply = message.response_metadata.get(REFERENCE_KEY)
+        last = restored[-1] if restored else None
+        if reply is None:
+            if not _repeats_calls(message, last):
+                restored.append(message)
+        elif reply not in by_reply:
+            refuse(404, f"The item of `{plain(reply, limit=80)}` is unknown. Send the item itself.")
+        elif last is not by_reply[reply]:
+            restored.append(by_reply[reply])
+    return restored
+
+
+def _repeats_calls(message: BaseMessage, last: BaseMessage | None) -> bool:
+    """Whether a message has only the calls of the restored message before it."""
+    if not (isinstance(message, AIMessage) and isinstance(last, AIMessage)):
+        return False
+    is_restored = REFERENCE_KEY in last.response_metadata
+    return is_restored and bool(message.tool_calls) and message.tool_calls == last.tool_calls
 
 
 def whole_conversation(

@@ -57,7 +57,8 @@ class Endpoints:
     async def post(self, route: Route, request: Request) -> Response:
         """Check and read a request; answer it from memory if it is repeated, or else in threads."""
         headers, charge = request.scope["by_name"], request.scope["charge"]
-        secret, api_key = auth.bearer(headers, self._services.keys)
+        is_anthropic = route.suffix.startswith("messages")
+        secret, api_key = auth.bearer(headers, self._services.keys, as_anthropic=is_anthropic)
         bearer = charge.owner = bearer_digest(secret)
         auth.check_content_type(headers)
         limit = "policy_body_bytes" if route in POLICY_ROUTES else "body_bytes"
@@ -224,7 +225,8 @@ class ModelsEndpoint:
 
     def _models_for(self, request: Request) -> dict[str, Any]:
         services = self._services
-        _, key = auth.bearer(request.scope["by_name"], services.keys)
+        headers = request.scope["by_name"]
+        _, key = auth.bearer(headers, services.keys, as_anthropic=True)
         listed = services.models if services.has_model_table else None
         names = usable_models(listed, key.models)
         return {

@@ -15,6 +15,7 @@ from langchain_sequrity.local.limits import DEPTH, Charge, ServerLimits
 from langchain_sequrity.local.refusals import how_to_raise, refuse
 from langchain_sequrity.sizes import of_json
 from langchain_sequrity.strict_json import nests_deeper
+from langchain_sequrity.wire.error_body import error_name
 from langchain_sequrity.wire.routes import Route
 
 # Memory of a body, in multiples of its length: the bytes, a copy while they are parsed, and the
@@ -136,21 +137,30 @@ def json_response(
 
 
 def problem_response(
-    status: int, message: str, headers: Mapping[str, str] | None = None, **fields: Any
+    status: int,
+    message: str,
+    headers: Mapping[str, str] | None = None,
+    *,
+    detail: Any = None,
+    code: str | None = None,
 ) -> Response:
-    """Answer with an error.
+    """Answer with an error, in one form that all clients read.
 
     Args:
         status: The HTTP status.
-        message: A sentence; OpenAI's clients read this.
+        message: A sentence.
         headers: Headers of the reply.
-        fields: Further fields: `detail`, a list of validation problems in place of the sentence,
-            which Sequrity's clients read; `type`, a name of the error for programs.
+        detail: A list of validation problems in place of the sentence.
+        code: A name of the error for programs.
 
     Returns:
-        The reply.
+        The reply. Sequrity's clients read `detail` and `message`; those of OpenAI and Anthropic
+        read `error`, and some of Anthropic's only if `type` is `error`.
     """
-    return json_response({"detail": message, "message": message, **fields}, status, headers)
+    error = {"type": error_name(status), "message": message, "code": code, "param": None}
+    detail = message if detail is None else detail
+    body = {"type": "error", "error": error, "detail": detail, "message": message}
+    return json_response(body, status, headers)
 
 
 def error_response(error: StatusError) -> Response:
@@ -162,10 +172,9 @@ def error_response(error: StatusError) -> Response:
     if error.retry_after is not None:
         headers["Retry-After"] = f"{error.retry_after:g}"
     body = error.body if isinstance(error.body, dict) else {}
-    fields = {"type": body["type"]} if body.get("type") is not None else {}
-    if "detail" in body:
-        fields["detail"] = body["detail"]
-    return problem_response(status, str(error), headers, **fields)
+    return problem_response(
+        status, str(error), headers, detail=body.get("detail"), code=body.get("type")
+    )
 
 
 class EventStreamResponse(StreamingResponse):

@@ -36,6 +36,7 @@ _COUNTED = "CountTokensRequest"
 _JSON = "application/json"
 _EVENTS = "text/event-stream"
 _KEY: list[Json] = [{"bearer": []}]
+_ANTHROPIC_KEY = [*_KEY, {"x_api_key": []}]
 _ERRORS = {
     "400": "The request is impossible: invalid JSON, an invalid header or policy, a history that a "
     "model cannot continue.",
@@ -79,7 +80,10 @@ def document() -> Json:
         "paths": dict(_paths()),
         "components": {
             "schemas": _schemas(),
-            "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}},
+            "securitySchemes": {
+                "bearer": {"type": "http", "scheme": "bearer"},
+                "x_api_key": {"type": "apiKey", "in": "header", "name": "X-Api-Key"},
+            },
             "responses": {
                 f"Error{status}": _error(status, description)
                 for status, description in _ERRORS.items()
@@ -111,13 +115,17 @@ def _paths() -> Iterator[tuple[str, Json]]:
         yield route.path, {"post": _chat(route)}
     for route in COUNT_TOKENS_ROUTES:
         counted = _operation("Count input tokens", _COUNTED, without={"409", "507"})
-        yield route.path, {"post": {**counted, "security": _KEY, "parameters": _headers()}}
+        yield (
+            route.path,
+            {"post": {**counted, "security": _ANTHROPIC_KEY, "parameters": _headers()}},
+        )
     for route in POLICY_ROUTES:
         name, _ = _BODIES[route.suffix]
         written = _operation("Write a policy", name, without={"507"})
         yield route.path, {"post": {**written, "security": _KEY, "parameters": _headers()}}
     for route in MODELS_ROUTES:
-        yield route.path, {"get": {**_get("The models that answer", "401"), "security": _KEY}}
+        listed = _get("The models that answer", "401")
+        yield route.path, {"get": {**listed, "security": _ANTHROPIC_KEY}}
         retrieve = _get("One model", "401", "404")
         parameter = {
             "name": "model", "in": "path", "required": True,
@@ -125,7 +133,7 @@ def _paths() -> Iterator[tuple[str, Json]]:
         }  # fmt: skip
         yield (
             f"{route.path}/{{model}}",
-            {"get": {**retrieve, "security": _KEY, "parameters": [parameter]}},
+            {"get": {**retrieve, "security": _ANTHROPIC_KEY, "parameters": [parameter]}},
         )
 
 
@@ -139,7 +147,8 @@ def _chat(route: Route) -> Json:
     chat["responses"]["200"]["headers"]["X-Session-ID"] = {
         "$ref": "#/components/headers/X-Session-ID"
     }
-    return {**chat, "security": _KEY, "parameters": _headers()}
+    security = _ANTHROPIC_KEY if route.suffix == "messages" else _KEY
+    return {**chat, "security": security, "parameters": _headers()}
 
 
 def _headers() -> list[Json]:
@@ -193,8 +202,22 @@ def _schemas() -> Json:
         "AnyObject": {"type": "object"},
         "Error": {
             "type": "object",
-            "properties": {"message": text, "detail": {}, "type": text},
-            "required": ["message", "detail"],
+            "properties": {
+                "message": text,
+                "detail": {},
+                "type": {"const": "error"},
+                "error": {
+                    "type": "object",
+                    "properties": {
+                        "message": text,
+                        "type": text,
+                        "code": {"type": ["string", "null"]},
+                        "param": {"type": "null"},
+                    },
+                    "required": ["message", "type"],
+                },
+            },
+            "required": ["message", "detail", "type", "error"],
         },
         "NotReady": {
             "type": "object",

@@ -25,7 +25,7 @@ from langchain_sequrity.local.tool_results import BadResult, read_result
 from langchain_sequrity.sqrt import Argument, Call
 from langchain_sequrity.sqrt.coerce import arguments_of_sent_tools
 from langchain_sequrity.strict_json import as_text
-from langchain_sequrity.wire.exchange import CHECK_KEY, ChatRequest
+from langchain_sequrity.wire.exchange import CHECK_KEY, DENIED, ChatRequest
 from langchain_sequrity.wire.tool_results import MARK
 
 # X-Config decides how results are read only for dual-LLM sessions.
@@ -271,7 +271,7 @@ def _with_content(message: ToolMessage, content: Any) -> ToolMessage:
 
 
 def _refusal(message: AIMessage, reason: str, check: Mapping[str, Any] | None) -> AIMessageChunk:
-    metadata = {**message.response_metadata, "finish_reason": "stop"}
+    metadata = {**message.response_metadata, "finish_reason": DENIED}
     return AIMessageChunk(
         content="",
         additional_kwargs={"refusal": reason},

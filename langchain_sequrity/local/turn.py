@@ -18,6 +18,7 @@ from langchain_sequrity.local import limits, session_headers
 from langchain_sequrity.local.agent_arch import ChatAnswer, answer_for
 from langchain_sequrity.local.backends import BoundedBackend, join_chunks
 from langchain_sequrity.local.configuration import configure
+from langchain_sequrity.local.conversation import restore_references
 from langchain_sequrity.local.http import IncomingRequest, parse_body
 from langchain_sequrity.local.observers import Architecture, Outcome, current_request
 from langchain_sequrity.local.refusals import refuse
@@ -26,7 +27,14 @@ from langchain_sequrity.local.sessions import Session, resume_session
 from langchain_sequrity.strict_json import dumps
 from langchain_sequrity.wire.chat_completions import server as chat_completions
 from langchain_sequrity.wire.dual_llm import HISTORY_MISMATCH
-from langchain_sequrity.wire.exchange import ChatRequest, ChunkSum, Event, ReplyHead, ServerFormat
+from langchain_sequrity.wire.exchange import (
+    REFERENCE_KEY,
+    ChatRequest,
+    ChunkSum,
+    Event,
+    ReplyHead,
+    ServerFormat,
+)
 from langchain_sequrity.wire.messages import server as messages
 from langchain_sequrity.wire.responses import stream_writer as responses
 from langchain_sequrity.wire.responses.server import session_of
@@ -74,6 +82,7 @@ class ChatTurn:
         self._store = services.store
         self._documented = services.fidelity == "documented"
         self._format = FORMATS[incoming.route.suffix]
+        self._is_responses = self._format is responses.FORMAT
         body = charged_body(incoming)
         request = self._format.read_request(self._documented_fields(body))
         services.check_models([request.model], incoming.key)
@@ -89,6 +98,9 @@ class ChatTurn:
                 self.session, incoming.headers, new=not session_ids
             )
             self._check_previous(request)
+            if self._is_responses:
+                messages = restore_references(request.messages, self.session.messages)
+                request = replace(request, messages=messages)
             services.runs.drop_unknown(services.store.find)
             self._answer = self._new_answer(
                 request, incoming.route.endpoint_type, is_new=not session_ids
@@ -199,8 +211,11 @@ class ChatTurn:
             self.close()
             return
         session = self.session
+        is_stored = self.request.options.get("store") is not False
+        session.reply = self._head.id if is_stored else None
+        if self._is_responses and is_stored:
+            message.response_metadata[REFERENCE_KEY] = self._head.id
         self._answer.commit(message)
-        session.reply = None if self.request.options.get("store") is False else self._head.id
         calls = len(message.tool_calls) + len(message.invalid_tool_calls)
         self.summary = f"{calls} tool call{'s' * (calls > 1)}" if calls else "text"
         if session.max_turns is not None and session.turns >= session.max_turns:
@@ -264,6 +279,8 @@ def _named_sessions(request: ChatRequest, header: str | None) -> set[str]:
         session_ids.add(session_of(request.previous_reply) or request.previous_reply)
     short = header.replace("-", "")[-12:] if header else None
     for message in request.messages:
+        if (reply := message.response_metadata.get(REFERENCE_KEY)) is not None:
+            session_ids.add(session_of(reply) or reply)
         call_id = message.tool_call_id if isinstance(message, ToolMessage) else ""
         match = _LONG_ID.match(call_id) or _SHORT_ID.match(call_id)
         if match and match[1] != short:

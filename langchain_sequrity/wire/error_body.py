@@ -54,6 +54,8 @@ STATUS_OF_NAME: Mapping[str, int] = {
     "timeout_error": 504,
     "overloaded_error": 529,
 }
+# Where several names have one status, the first is Anthropic's.
+_NAMES_OF_STATUS = {status: name for name, status in reversed([*STATUS_OF_NAME.items()])}
 _UNNAMED = 500
 _NO_REASON = "it gave no reason"
 
@@ -113,6 +115,18 @@ _WHAT_TO_DO: Mapping[type[StatusError], str] = {
     ServerFailed: "Try again later; if it persists, report it with the request id.",
     ContextTooLong: "Shorten the conversation, or use a model with a larger context.",
 }
+
+
+def error_name(status: int) -> str:
+    """The name of an error with this status, as OpenAI and Anthropic write it."""
+    unnamed = "invalid_request_error" if status < _UNNAMED else "api_error"
+    return _NAMES_OF_STATUS.get(status, unnamed)
+
+
+def error_code(body: Any) -> str | None:
+    """The name for programs in an error body: `code` of its `error`, or else its `type`."""
+    code = _get(_get(body, "error"), "code") or _get(body, "type")
+    return code if isinstance(code, str) else None
 
 
 def error_text(body: Any) -> str | None:

@@ -30,6 +30,10 @@ KEEPS_HISTORY = "x-keeps-history"
 conversation of their session. The service is not known to have such a header."""
 CHECK_KEY = "policy_check"
 """Key of a reply for the check that denied a call; only the local server writes it."""
+REFERENCE_KEY = "reply"
+"""Key of `response_metadata`, on the server, for the id of the reply that a message was sent in."""
+DENIED = "denied"
+"""The server's own finish reason of a refusal that is not a model's; each format has its word."""
 
 
 @dataclass(frozen=True, slots=True)

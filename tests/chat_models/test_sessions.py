@@ -380,6 +380,7 @@ THERE: list[Any] = [
     {"detail": "`X-Policy` differs from the header that started the session. Leave it out, or start a "
      "new session."},
     {"detail": "The history differs from the session's own.", "type": "history_mismatch"},
+    {"detail": "The session is unknown.", "type": "error", "error": {"code": "history_mismatch"}},
     {"detail": "Unknown session state.", "type": "history_mismatch"},
     {"detail": "The message history is invalid for this session."},
     {"detail": "The program of the session is invalid."},

@@ -387,6 +387,6 @@ def test_the_misspelt_schema_field_of_the_vendors_sdk_is_accepted(vendor: Sequri
 
 def test_the_vendors_client_raises_with_status_and_reason(base_url: str) -> None:
     with SequrityClient("k", base_url=base_url) as vendor:
-        with pytest.raises(SequrityAPIError, match="alternate") as caught:
-            vendor.control.messages.create([*VENDOR_HELLO, *VENDOR_HELLO], MODEL, max_tokens=9)
+        with pytest.raises(SequrityAPIError, match="empty") as caught:
+            vendor.control.messages.create([], MODEL, max_tokens=9)
         assert caught.value.status_code == 400

@@ -189,7 +189,7 @@ def test_a_name_that_is_not_listed_is_refused_with_the_list(serve: Serve, model:
     api = serve(model_table=table())
     reply = api.chat("Hi", model=model)
     assert reply.status_code == 404
-    assert reply.json()["type"] == "model_not_found"
+    assert reply.json()["error"]["code"] == "model_not_found"
     assert "Models are: `strong`, `fast`, `other`." in detail(reply)
 
 

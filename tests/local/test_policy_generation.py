@@ -352,7 +352,7 @@ def test_an_answer_that_is_not_a_policy_for_these_tools_is_422_with_the_mistake(
     assert reply.status_code == 422
     assert problem in detail(reply)
     assert "`any/model` was asked once" in detail(reply)
-    assert reply.json()["type"] == "policy_generation_failed"
+    assert reply.json()["error"]["code"] == "policy_generation_failed"
 
 
 # The sample of the instructions

@@ -52,7 +52,7 @@ from langchain_sequrity.errors import (
 )
 from langchain_sequrity.labels import labeled_tool_result
 from langchain_sequrity.wire.chat_completions import client as chat_completions
-from langchain_sequrity.wire.exchange import ChatRequest, Event, Reply, ReplyHead
+from langchain_sequrity.wire.exchange import REFERENCE_KEY, ChatRequest, Event, Reply, ReplyHead
 from langchain_sequrity.wire.responses.client import (
     DOCUMENTED,
     read_reply,
@@ -1685,7 +1685,7 @@ def test_an_error_event_has_a_type_that_clients_know() -> None:
     _STRICT_EVENT.validate_python(orjson.loads(event.data))
 
 
-def test_the_id_of_a_reply_contains_its_session_but_ids_of_items_do_not() -> None:
+def test_the_id_of_a_reply_contains_its_session_and_ids_of_items_name_the_reply() -> None:
     session = "0b6f1c2e-1a2b-11f1-9c3d-0242ac120002"
     assert session_of(new_reply_id(session)) == session
     assert new_reply_id(session) != new_reply_id(session)
@@ -1700,7 +1700,10 @@ def test_the_id_of_a_reply_contains_its_session_but_ids_of_items_do_not() -> Non
         assert session_of(other) is None
     ids = [item["id"] for item in write_reply([FULL], _head())["output"]]
     assert len(set(ids)) == len(ids) == 4
-    assert not any(session.replace("-", "") in one for one in ids)
+    references = [{"type": "item_reference", "id": item_id} for item_id in ids]
+    messages = read_request({"model": "m", "input": [*references, USER]}).messages
+    replies = {m.response_metadata[REFERENCE_KEY] for m in messages if isinstance(m, AIMessage)}
+    assert replies == {_head().id}
 
 
 _texts = st.text(max_size=20)
@@ -1862,8 +1865,8 @@ REFUSED: list[tuple[str, Any, int, str]] = [
     ("unknown item", {"input": [{"type": "hologram"}]}, 422, "`reasoning`"),
     ("item of another type", {"input": [{"type": ["message"]}]}, 422, "`reasoning`"),
     ("item of LangChain", {"input": [{"type": "server_tool_call"}]}, 422, "`reasoning`"),
-    ("item reference", {"input": [{"type": "item_reference", "id": "msg_1"}]}, 400, "previous_response_id"),
-    ("bare reference", {"input": [{"id": "msg_1"}]}, 400, "previous_response_id"),
+    ("item reference", {"input": [{"type": "item_reference"}]}, 422, "string"),
+    ("bare reference", {"input": [{"id": 1}]}, 422, "string"),
     ("no content", {"input": [{"role": "user"}]}, 422, "string or an array"),
     ("empty parts", _user(), 422, "at least one item"),
     ("part no object", _user(7), 422, "object"),

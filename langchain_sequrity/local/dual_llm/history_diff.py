@@ -5,6 +5,7 @@ The old messages are compared with the stored ones. System messages are not comp
 write them anew for each call.
 """
 
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import takewhile
@@ -98,10 +99,12 @@ def diff_history(
     results = [m for m in new if isinstance(m, ToolMessage)]
     # A result is new only once: if the stored history ends with it, it was sent before.
     is_again = bool(old or results) and _is_suffix(messages, past, before_reply=True)
-    if not (old or is_again) or _is_suffix(old, past):
-        return _read(new, past, [], system, open_call)
-    if is_again:
+    follows = not (old or is_again) or _is_suffix(old, past)
+    if is_again and not follows:
         return _repetition(past, system)
+    after_refusals = [] if follows else _after_refusals(messages, past)
+    if follows or after_refusals:
+        return _read(after_refusals or new, past, [], system, open_call)
     pairs = takewhile(lambda pair: _is_same_message(*pair), zip(messages, past, strict=False))
     prefix = sum(1 for _ in pairs)
     true_past = past.first(prefix)
@@ -130,6 +133,25 @@ def diff_history(
         return _repetition(past, system)
     request = _first_request([*true_past, *messages[prefix:]], true_past, system)
     return replace(request, mismatch=True)
+
+
+def _after_refusals(messages: list[BaseMessage], past: Conversation) -> list[BaseMessage]:
+    """The new messages of a client that left out refusals, because they have no text.
+
+    None if the history differs in anything else.
+    """
+    remaining = deque(messages)
+    for stored in past:
+        if remaining and _is_same_message(remaining[0], stored):
+            remaining.popleft()
+        elif not (_is_refusal(stored) and remaining and remaining[0].type == "human"):
+            return []
+    # Replies of somebody else are not new messages.
+    return [] if any(m.type == "ai" for m in remaining) else [*remaining]
+
+
+def _is_refusal(message: BaseMessage) -> bool:
+    return "refusal" in message.additional_kwargs and not text_of(message)
 
 
 def _repetition(past: Conversation, system: list[BaseMessage]) -> HistoryDiff:
@@ -228,14 +250,21 @@ def _is_same_message(sent: BaseMessage, stored: BaseMessage) -> bool:
         return False
     if isinstance(sent, AIMessage) and isinstance(stored, AIMessage):
         calls = _calls(sent)
-        # Clients change the text besides tool calls (null, empty).
+        # Clients change the text besides tool calls (null, empty), and some drop a refusal.
         return calls == _calls(stored) and (
-            bool(calls) or _is_reply_text(text_of(sent), text_of(stored))
+            bool(calls)
+            or text_of(sent) == text_of(stored)
+            or _is_reply_text(_reply_text(sent), _reply_text(stored))
         )
     if isinstance(sent, ToolMessage) and isinstance(stored, ToolMessage):
         ids = sent.tool_call_id == stored.tool_call_id
         return ids and sent.content == stored.content and sent.status == stored.status
     return text_of(sent) == text_of(stored) and non_text_blocks(sent) == non_text_blocks(stored)
+
+
+def _reply_text(message: AIMessage) -> str:
+    """The text of a reply, or of a refusal, which some clients send back as text."""
+    return text_of(message) or message.additional_kwargs.get("refusal") or ""
 
 
 def _is_reply_text(text: str, stored: str) -> bool:

@@ -32,7 +32,7 @@ from langchain_sequrity.local.refusals import refuse
 from langchain_sequrity.local.services import TurnInputs
 from langchain_sequrity.strict_json import dumps_like_service
 from langchain_sequrity.wire.dual_llm import Envelope, join_models
-from langchain_sequrity.wire.exchange import ChatRequest
+from langchain_sequrity.wire.exchange import DENIED, ChatRequest
 
 PROGRAM, VARIABLES = "user_provided_program", "context_vars"
 
@@ -193,7 +193,7 @@ class DualAnswer:
 
     def _piece(self, result: TurnResult) -> AIMessageChunk:
         metadata = {"model_name": self.request.model, "finish_reason": "stop"}
-        content, calls = "", []
+        content, calls, extra = "", [], dict[str, Any]()
         labels = self._state.data_labels.join(self._state.planner_labels)
         match result:
             case WaitingCall(id=call_id, tool=tool, arguments=arguments):
@@ -206,10 +206,14 @@ class DualAnswer:
                 content = result.plain_text() if strips else result.text()
                 if error is not None:
                     metadata |= {"finish_reason": self._failed, "failure": error[1]}
+                    if strips:  # as text, it would look like an answer
+                        content, extra = "", {"refusal": content}
+                        metadata["finish_reason"] = DENIED
                 elif result.policy_check_history is None and result.namespace_snapshot is None:
                     labels = result.labels  # nothing else in the reply has data
         reply = AIMessageChunk(
             content=content,
+            additional_kwargs=extra,
             tool_call_chunks=calls,
             response_metadata=metadata,
             usage_metadata=add_usage(self._context.models.usage, None),

@@ -22,6 +22,7 @@ from langchain_core.messages.ai import UsageMetadata
 from langchain_sequrity.wire import checks
 from langchain_sequrity.wire.checks import array, between, optional, tagged_union, text_or
 from langchain_sequrity.wire.exchange import (
+    DENIED,
     ChatRequest,
     Event,
     ReplyHead,
@@ -371,7 +372,9 @@ def _choice(index: int, message: AIMessage) -> dict[str, Any]:
 
 
 def _finish_reason(metadata: Mapping[str, Any], *, called: bool) -> str:
-    return metadata.get("finish_reason") or ("tool_calls" if called else "stop")
+    reason = metadata.get("finish_reason") or ("tool_calls" if called else "stop")
+    # A client that does not read `refusal` must not take the empty message for an answer.
+    return "content_filter" if reason == DENIED else reason
 
 
 def _delta(chunk: AIMessageChunk) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from langchain_core.messages.tool import tool_call
 from langchain_sequrity.strict_json import dumps
 from langchain_sequrity.wire import checks
 from langchain_sequrity.wire.checks import array, at_least, between, optional, tagged_union, text_or
-from langchain_sequrity.wire.error_body import STATUS_OF_NAME
+from langchain_sequrity.wire.error_body import error_name
 from langchain_sequrity.wire.exchange import (
     ChatRequest,
     Event,
@@ -90,7 +90,8 @@ _SYSTEM_CONTENT = text_or(array(tagged_union("type", {"text": _TEXT})), "text bl
 _USER_CONTENT = text_or(
     array(tagged_union("type", {**_PARTS, "tool_result": _RESULT}), least=1), "blocks"
 )
-_ASSISTANT_CONTENT = text_or(array(tagged_union("type", _ASSISTANT_BLOCKS), least=1), "blocks")
+# A refusal has no blocks, and clients send it back as it came.
+_ASSISTANT_CONTENT = text_or(array(tagged_union("type", _ASSISTANT_BLOCKS)), "blocks")
 
 
 def _is_as_documented(block: Block) -> bool:
@@ -299,19 +300,17 @@ def _messages(turns: list[dict[str, Any]]) -> list[BaseMessage]:
     if not turns:
         checks.refuse_request("`messages` is empty. Send at least one message.")
     messages: list[BaseMessage] = []
-    before = "assistant"
+    # Turns of one role may follow each other, as in Anthropic's API: clients leave out a refusal.
     for index, turn in enumerate(turns):
         role, content = turn["role"], turn["content"]
         if role == "system":  # in the middle of a conversation; not a turn
             messages.append(_system(content))
-            continue
-        if role == before:
-            checks.refuse_request(
-                f"Message {index} and the one before have the role {role}. Roles must alternate, "
-                "starting with the user. Merge messages of one role."
-            )
-        before = role
-        messages += _user(content, index) if role == "user" else [_assistant(content)]
+        elif role == "user":
+            messages += _user(content, index)
+        elif all(isinstance(message, SystemMessage) for message in messages):
+            checks.refuse_request(f"Message {index} is the assistant's. Begin with the user's.")
+        else:
+            messages.append(_assistant(content))
     return messages
 
 
@@ -367,8 +366,6 @@ _STOP_REASONS = {
     "tool_calls": "tool_use",
     "content_filter": "refusal",
 }
-# Where several names have one status, the first is Anthropic's.
-_NAMES_OF_STATUS = {status: name for name, status in reversed([*STATUS_OF_NAME.items()])}
 _NOTHING_YET = {"input_tokens": 0, "output_tokens": 0}
 
 
@@ -512,8 +509,7 @@ def write_stream(chunks: Iterable[AIMessageChunk], head: ReplyHead) -> Iterator[
 
 def write_error(message: str, status: int) -> Event:
     """Write an error that happens during a stream."""
-    name = _NAMES_OF_STATUS.get(status, "api_error")
-    return _event("error", error={"type": name, "message": message})
+    return _event("error", error={"type": error_name(status), "message": message})
 
 
 def _event(name: str, **fields: Any) -> Event:

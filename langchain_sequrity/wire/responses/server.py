@@ -21,7 +21,7 @@ from langchain_sequrity.errors import status_error
 from langchain_sequrity.wire import checks
 from langchain_sequrity.wire.blocks import MODEL_PROVIDER
 from langchain_sequrity.wire.checks import array, optional, tagged_union, text_or
-from langchain_sequrity.wire.exchange import ChatRequest, Event, ReplyHead
+from langchain_sequrity.wire.exchange import REFERENCE_KEY, ChatRequest, Event, ReplyHead
 from langchain_sequrity.wire.media import Media, read_media
 from langchain_sequrity.wire.responses.client import write_format, write_tool
 from langchain_sequrity.wire.responses.items import Block, is_block, read_output
@@ -131,12 +131,7 @@ _ITEM = {
     "mcp_approval_request": _UNREAD,
     "mcp_approval_response": _UNREAD,
     "compaction": _UNREAD,
-    "item_reference": checks.with_check(
-        Any,
-        lambda _: False,
-        "be the item itself: this server keeps no items. Or go on with `previous_response_id`",
-        possible=False,
-    ),
+    "item_reference": {"id": str},
 }
 
 
@@ -166,7 +161,8 @@ def _read_input(body: Mapping[str, Any]) -> list[BaseMessage]:
         return [*messages, HumanMessage(conversation)]
     assistant_items: list[Item] = []
     for item in conversation or ():
-        message = _other_message(item)
+        is_reference = _item_type(item) == "item_reference"
+        message = _reference(item["id"]) if is_reference else _other_message(item)
         if message is None:
             assistant_items.append(_assistant_item(item))
             continue
@@ -174,6 +170,13 @@ def _read_input(body: Mapping[str, Any]) -> list[BaseMessage]:
         assistant_items = []
         messages.append(message)
     return [*messages, *_assistant(assistant_items)]
+
+
+def _reference(item_id: str) -> AIMessage:
+    """In the place of an item that the client does not repeat; the session has its message."""
+    match = _ITEM_ID.match(item_id)
+    reply_id = f"resp_{match[1]}" if match else item_id
+    return AIMessage("", response_metadata={REFERENCE_KEY: reply_id})
 
 
 def _other_message(item: Item) -> BaseMessage | None:
@@ -382,6 +385,7 @@ def _response_format(text: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 _REPLY_ID = re.compile(r"resp_([0-9a-f]{32})[0-9a-f]{16}\Z")
+_ITEM_ID = re.compile(r"(?:fc|msg|rs)_([0-9a-f]{48})[0-9a-f]{2,4}\Z")
 _RANDOM = 16  # hex digits
 _ENCRYPTED = "reasoning.encrypted_content"
 _INCOMPLETE = {"length": "max_output_tokens", "content_filter": "content_filter"}
@@ -607,5 +611,5 @@ def with_final_status(item: Item, status: str) -> Item:
 
 
 def _id(prefix: str, head: ReplyHead, number: int) -> str:
-    """The id of an item: made of the random part of the reply's id, which hides the session."""
-    return f"{prefix}_{head.id[-_RANDOM:]}{number:02x}"
+    """The id of an item: made of the reply's id, by which a reference finds its message."""
+    return f"{prefix}_{head.id.removeprefix('resp_')}{number:02x}"

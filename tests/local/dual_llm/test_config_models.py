@@ -184,15 +184,29 @@ TELLING = {
     "object": ("final_return_value = {'a': [1, None]}", '{"a":[1,null]}'),
     "number": ("1.5", "1.5"),
     "none": ("None", "null"),
-    "failure": ("{}['b']", "The program failed at line 1 with `KeyError`: 'b'"),
 }
 
 
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize(("program", "text"), TELLING.values(), ids=TELLING)
-def test_a_stripped_reply_is_the_value_or_the_error_message_as_text(
+def test_a_stripped_reply_is_the_value_as_text(
     stage: Stage, http: httpx.Client, program: str, text: str, stream: bool
 ) -> None:
+    reply = stripped(stage, http, program, stream=stream)
+    assert (streamed_text(reply.content) if stream else said(reply)["content"]) == text
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_stripped_failure_is_a_refusal_and_not_a_text(
+    stage: Stage, http: httpx.Client, stream: bool
+) -> None:
+    reply = stripped(stage, http, "{}['b']", stream=stream)
+    assert "content_filter" in reply.text
+    assert "`KeyError`: 'b'" in (reply.text if stream else said(reply)["refusal"])
+    assert (streamed_text(reply.content) if stream else said(reply)["content"]) == ""
+
+
+def stripped(stage: Stage, http: httpx.Client, program: str, *, stream: bool) -> httpx.Response:
     config = {
         "fsm": {"max_pllm_steps": 1},
         "response_format": {"strip_response_content": True, "include_program": True},
@@ -200,8 +214,7 @@ def test_a_stripped_reply_is_the_value_or_the_error_message_as_text(
     headers = {"X-Features": '{"agent_arch": "dual-llm"}', "X-Config": json.dumps(config)}
     name = stage.cast(Teller("planner", program))
     api = Api(stage.server, http, key="sq-test")
-    reply = api.chat("Go", model=name, headers=headers, stream=stream)
-    assert (streamed_text(reply.content) if stream else said(reply)["content"]) == text
+    return api.chat("Go", model=name, headers=headers, stream=stream)
 
 
 # Generation, and fields without effect

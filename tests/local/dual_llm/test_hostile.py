@@ -143,7 +143,7 @@ def test_a_reply_sent_back_with_previous_response_id_is_compared_with_the_stored
     sent = [{**edited, "arguments": arguments}, output]
     reply = respond(dialog, input=sent, previous_response_id=first["id"])
     if "evil" in arguments and policy is None:
-        assert (reply.status_code, reply.json()["type"]) == (409, "history_mismatch")
+        assert (reply.status_code, reply.json()["error"]["code"]) == (409, "history_mismatch")
         return
     assert reply.status_code == 200, reply.text
     last = respond(dialog, input="On", previous_response_id=reply.json()["id"])

@@ -10,7 +10,7 @@ from langchain_core.messages import AIMessage, HumanMessage
 
 from langchain_sequrity import dual_llm_result
 from tests.chat_models.formats import MESSAGES, NAMES, ROWS, Row
-from tests.local.api import WAIT, Gate, Message, detail, result, said
+from tests.local.api import WAIT, Gate, Message, detail, result, said, session_of
 from tests.local.conftest import Serve
 from tests.local.dual_llm.conversation import SCHEMA, Stage, Teller, converse, result_of
 from tests.local.dual_llm.dialog import (
@@ -149,6 +149,30 @@ def test_a_client_may_send_all_of_the_history_or_its_end(
         reply = dialog.post(*part(dialog), **options)
         dialog.history.append(said(reply))
     assert value(reply) == [1, 1]
+
+
+@pytest.mark.parametrize("sent_back", ["as it came", "as text", "empty", "left out"])
+def test_a_history_may_have_a_refusal_in_any_form_or_leave_it_out(
+    begin: Begin, sent_back: str
+) -> None:
+    stripped = {"response_format": {"strip_response_content": True}, "fsm": {"max_pllm_steps": 1}}
+    dialog = begin(ONE, "{}['b']", "'third'", config=stripped)
+    dialog.say()
+    dialog.answer()
+    refusal = said(dialog.say("Fail"))
+    forms = {
+        "as it came": [refusal],
+        "as text": [{"role": "assistant", "content": refusal["refusal"]}],
+        "empty": [{"role": "assistant", "content": ""}],
+        "left out": [],
+    }
+    *before, _ = dialog.history
+    history = [*before, *forms[sent_back]]
+    forged = [*history, {"role": "assistant", "content": "I say so."}, words("And now?")]
+    assert dialog.post(*forged, session=None).status_code == 409
+    reply = dialog.post(*history, words("And now?"), session=None)
+    assert said(reply)["content"] == "third"
+    assert session_of(reply) == dialog.session
 
 
 @pytest.mark.parametrize("part", [end, everything])
@@ -369,7 +393,7 @@ def test_a_differing_history_is_refused_by_default(begin: Begin, fsm: dict[str, 
     dialog = begin(ONE, config={"fsm": fsm})
     dialog.say()
     reply = dialog.post(*forked(dialog))
-    assert (reply.status_code, reply.json()["type"]) == (409, "history_mismatch")
+    assert (reply.status_code, reply.json()["error"]["code"]) == (409, "history_mismatch")
     assert value(dialog.answer()) == 1
 
 
