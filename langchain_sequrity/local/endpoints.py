@@ -1,6 +1,7 @@
 """The endpoints that need a key: asynchronous outside, one thread per turn inside."""
 
 import logging
+import os
 import sys
 from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, suppress
@@ -12,6 +13,7 @@ from starlette.responses import Response
 from langchain_sequrity.errors import StatusError
 from langchain_sequrity.local import auth, http, session_headers
 from langchain_sequrity.local.backends import BoundedBackend
+from langchain_sequrity.local.fair_slots import FairSlots
 from langchain_sequrity.local.http import EventStreamResponse, IncomingRequest, json_response
 from langchain_sequrity.local.idempotency import (
     Replies,
@@ -35,8 +37,11 @@ from langchain_sequrity.wire.policy_generation import read_request, variants_at,
 from langchain_sequrity.wire.routes import POLICY_ROUTES, Route
 from langchain_sequrity.wire.sse import write_event
 
-# Turns have their own threads, so a slow backend delays nobody else. All servers share them.
-_turn_threads = ReusedThreads("turn", most_idle=40)
+_MOST_COMPUTING = min(max(os.cpu_count() or 1, 2), 4)
+# Turns have their own threads, so a slow backend delays nobody else. All servers share them. Few
+# compute at once: only one of them has Python's lock, and the event loop waits longer for it with
+# each that wants it. A turn that waits for a model or a program does not count.
+_turn_threads = ReusedThreads("turn", most_idle=40, slots=FairSlots(_MOST_COMPUTING))
 Facts = dict[str, Any]
 _TIMES_SENT = 2  # a reply is copied once to the transport
 logger = logging.getLogger("langchain_sequrity.local")
