@@ -21,6 +21,7 @@ from typing import Any, Generic, TypeVar
 from langchain_sequrity.display import plain
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.local.interpreter.machine import DEFAULT_LIMITS, Limits
+from langchain_sequrity.local.interpreter.worker_pool import DEFAULT_WORKERS
 from langchain_sequrity.local.refusals import how_to_raise, refuse
 from langchain_sequrity.suggestions import did_you_mean, nearest_name
 
@@ -64,6 +65,8 @@ class ServerLimits:
         replies_bytes: Bytes of all their replies together.
         reply_bytes: Bytes of one of these replies.
         reply_seconds: Seconds for which an answered request is remembered.
+        workers: Number of worker processes for programs, at least two. The default is twelve, and
+            two for each processor, but fewer on a machine with less than 4 GiB of memory.
         live_programs: Number of programs that stay alive while they wait for a tool. Others are run
             again up to this call when its result comes.
         program: Limits of each program; a mapping of names to numbers is converted.
@@ -108,6 +111,7 @@ class ServerLimits:
     replies_bytes: int = 16 * MIB
     reply_bytes: int = 4 * MIB
     reply_seconds: float = 600.0
+    workers: int = DEFAULT_WORKERS
     live_programs: int = 256
     program: Limits = field(default=DEFAULT_LIMITS)
 
