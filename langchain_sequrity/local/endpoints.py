@@ -4,8 +4,8 @@ import logging
 import os
 import sys
 from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequence
-from contextlib import ExitStack, suppress
-from typing import Any
+from contextlib import ExitStack, nullcontext, suppress
+from typing import TYPE_CHECKING, Any
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -37,6 +37,9 @@ from langchain_sequrity.wire.policy_generation import read_request, variants_at,
 from langchain_sequrity.wire.routes import POLICY_ROUTES, Route
 from langchain_sequrity.wire.sse import write_event
 
+if TYPE_CHECKING:
+    from langchain_sequrity.local.connections import Connection
+
 _MOST_COMPUTING = min(max(os.cpu_count() or 1, 2), 4)
 # Turns have their own threads, so a slow backend delays nobody else. All servers share them. Few
 # compute at once: only one of them has Python's lock, and the event loop waits longer for it with
@@ -66,7 +69,12 @@ class Endpoints:
         bearer = charge.owner = bearer_digest(secret)
         auth.check_content_type(headers)
         limit = "policy_body_bytes" if route in POLICY_ROUTES else "body_bytes"
-        body = await http.read_body(request.stream(), headers, charge, self._limits, limit=limit)
+        # `None` behind another server than `LocalServer`
+        connection: Connection | None = request.scope.get("state", {}).get("connection")
+        with nullcontext() if connection is None else connection.body_expected(bearer):
+            body = await http.read_body(
+                request.stream(), headers, charge, self._limits, limit=limit
+            )
         incoming = IncomingRequest(route, bearer, api_key, headers, body, charge)
         cache_owner.set(bearer)
         facts = request.scope["facts"]
