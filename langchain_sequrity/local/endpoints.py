@@ -67,6 +67,7 @@ class Endpoints:
         headers, charge = request.scope["by_name"], request.scope["charge"]
         secret, api_key = auth.bearer(headers, self._services.keys)
         bearer = charge.owner = bearer_digest(secret)
+        charge.share = api_key.memory_share
         auth.check_content_type(headers)
         limit = "policy_body_bytes" if route in POLICY_ROUTES else "body_bytes"
         # `None` behind another server than `LocalServer`
@@ -97,7 +98,8 @@ class Endpoints:
                 content = await _turn_threads.run(answer, incoming, self._services, facts)
                 response = json_response(content)
             if not isinstance(response, EventStreamResponse):
-                self._replies.keep(key, StoredReply(dict(response.headers), bytes(response.body)))
+                reply = StoredReply(dict(response.headers), bytes(response.body))
+                self._replies.keep(key, reply, api_key.memory_share)
             return response
 
     async def _chat(
@@ -126,7 +128,7 @@ class Endpoints:
         end = at_end.pop_all().close
 
         def finish() -> None:
-            self._replies.keep(key, StoredReply(headers, copy.body))
+            self._replies.keep(key, StoredReply(headers, copy.body), incoming.key.memory_share)
             end()  # a client that does not read holds its connection, and nothing else
 
         return EventStreamResponse(self._events(turn, first, pieces, copy, finish), headers, end)
