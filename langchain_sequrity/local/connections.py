@@ -34,6 +34,8 @@ _REASONS = {
 _INT = Struct("i")
 _HEADS = "heads"  # owner of the memory of heads that are not complete
 _READ = 64 * 1024  # bytes that are received at once; asyncio would take four times as many
+_PIECE = 2_048  # bytes; chunks of one byte in so many take a few milliseconds
+_SHORT_LINE = 64  # bytes
 _LONGEST_PAUSE = 1.0  # seconds between two looks at all connections
 # A connection without a request for so long may be closed if others wait. In a shorter time a
 # client might not have been able to send one.
@@ -75,6 +77,7 @@ class Connection(H11Protocol):
         self._delivered = 0
         self._all = connections
         self._charged = 0  # bytes of an incomplete head
+        self._rest = bytearray()  # what was received, and is read later
 
     # Of the app
 
@@ -131,7 +134,34 @@ class Connection(H11Protocol):
         self._all.closed(self)
 
     def data_received(self, data: bytes) -> None:
-        """Read what a client sent."""
+        """Read what a client sent.
+
+        Many short lines may be chunks of one byte. They are read in pieces, and others are served
+        between two pieces.
+        """
+        if self._rest:
+            self._rest += data
+            self.transport.pause_reading()
+        elif len(data) > _PIECE and data.count(b"\n") > len(data) // _SHORT_LINE:
+            self._rest += data
+            self.transport.pause_reading()
+            self._read_piece()
+        else:
+            self._read(data)
+
+    def _read_piece(self) -> None:
+        piece = bytes(self._rest[:_PIECE])
+        del self._rest[:_PIECE]
+        if self.transport.is_closing():
+            self._rest.clear()
+            return
+        self._read(piece)
+        if self._rest:
+            self.loop.call_soon(self._read_piece)
+        elif not self.flow.read_paused and not self.transport.is_closing():
+            self.transport.resume_reading()
+
+    def _read(self, data: bytes) -> None:
         super().data_received(data)
         self._update()
 
