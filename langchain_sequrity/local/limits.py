@@ -65,8 +65,8 @@ class ServerLimits:
         replies_bytes: Bytes of all their replies together.
         reply_bytes: Bytes of one of these replies.
         reply_seconds: Seconds for which an answered request is remembered.
-        workers: Number of worker processes for programs, at least two. The default is twelve, and
-            two for each processor, but fewer on a machine with less than 4 GiB of memory.
+        workers: Number of worker processes for programs, at least two. The default is eight, and
+            two for each processor, but fewer on a machine with less than 3 GiB of memory.
         live_programs: Number of programs that stay alive while they wait for a tool. Others are run
             again up to this call when its result comes.
         program: Limits of each program; a mapping of names to numbers is converted.

@@ -81,8 +81,8 @@ _STOP_SECONDS = 10.0
 _BASE_ADDRESS_SPACE = 256_000_000  # bytes besides the memory that programs pay for
 _EXCEPTIONS = {"UsageError": UsageError, "ReplayDiverged": ReplayDiverged}
 _LOGGED_BY_WORKERS = frozenset({"start", "read"})  # never results
-_MAX_WAITING_BYTES = 32_000_000
-_MAX_GROWTH = 16_000_000  # bytes; a worker whose memory once grew by more is not used again
+_MAX_WAITING_BYTES = 16_000_000
+_MAX_GROWTH = 8_000_000  # bytes; a worker whose memory once grew by more is not used again
 WORKERS_LOGGER: Final = "langchain_sequrity.local.workers"
 """Name of the logger that reports the start and the end of each worker."""
 _logger = logging.getLogger(WORKERS_LOGGER)
@@ -616,7 +616,7 @@ def _processors() -> int:
 
 
 def _default_workers() -> int:
-    most = 12 + 2 * _processors()
+    most = 8 + 2 * _processors()
     try:
         memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError, OSError):  # the system does not say
