@@ -14,6 +14,7 @@ from rich.text import Text
 
 from langchain_sequrity.display import plain
 from langchain_sequrity.local import RequestRecord
+from langchain_sequrity.local.interpreter.worker_pool import WORKERS_LOGGER
 from langchain_sequrity.local.log_queue import LogQueue
 
 LogFormat = Literal["text", "json"]
@@ -42,10 +43,12 @@ class Message:
     Attributes:
         level: Its level, as a number of `logging`.
         text: The text, with the traceback if there is one.
+        event: The field `event` of a line of JSON.
     """
 
     level: int
     text: str
+    event: Literal["message", "server"] = "message"
 
 
 LogEntry = RequestRecord | Message | Dropped | str
@@ -93,11 +96,15 @@ class ServerLog:
     def running(self) -> Iterator[None]:
         """Print the server's own messages too, until the end of the block; then what waits."""
         logger, handler = logging.getLogger(_LOGGER), _Handler(self)
+        workers = logging.getLogger(WORKERS_LOGGER)
         propagates, logger.propagate = logger.propagate, False
+        level = workers.level
+        workers.setLevel(logging.INFO)
         logger.addHandler(handler)
         try:
             yield
         finally:
+            workers.setLevel(level)
             logger.removeHandler(handler)
             logger.propagate = propagates
             self.queue.close()
@@ -149,7 +156,8 @@ class _Handler(logging.Handler):
         text = record.getMessage()
         if record.exc_info:
             text = f"{text}\n{_FORMATTER.formatException(record.exc_info)}"
-        self._log.add(Message(record.levelno, text))
+        is_of_workers = record.name == WORKERS_LOGGER
+        self._log.add(Message(record.levelno, text, "server" if is_of_workers else "message"))
 
 
 def _stamped(entry: LogEntry) -> _Stamped:
@@ -193,7 +201,7 @@ def _fields(stamped: _Stamped) -> dict[str, Any]:
             return {"time": time, "level": "warning", "event": "dropped", **fields}
         case Message():
             level = logging.getLevelName(entry.level).lower()
-            return {"time": time, "level": level, "event": "message", "message": entry.text}
+            return {"time": time, "level": level, "event": entry.event, "message": entry.text}
     level = "error" if entry.status >= _FIRST_FAILURE else "info"
     return {
         "time": time,

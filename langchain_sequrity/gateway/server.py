@@ -121,7 +121,7 @@ class Gateway:
 
 
 def _key_facts(key: ApiKey) -> list[str]:
-    names = ("requests_per_minute", "tokens_per_minute", "turns_at_once")
+    names = ("requests_per_minute", "tokens_per_minute", "turns_at_once", "memory_share")
     facts = [f"{name} {getattr(key, name):,}" for name in names if getattr(key, name) is not None]
     if key.models is not None:
         facts.append(f"models {' '.join(sorted(key.models))}")

@@ -165,6 +165,9 @@ class KeySection(Section):
     """Tokens of prompts and answers in any minute."""
     turns_at_once: int | None = None
     """Turns that run at once."""
+    memory_share: int | None = None
+    """Percent of the server's memory for requests in progress, for sessions and for kept replies
+    that it may use."""
     policy: str | dict[str, Any] | None = None
     """Its policy: SQRT text, or a table with the fields of `X-Policy`."""
     policy_file: Path | None = None

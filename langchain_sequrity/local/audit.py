@@ -21,6 +21,7 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from langchain_sequrity.errors import UsageError
+from langchain_sequrity.local.fair_slots import waiting
 from langchain_sequrity.local.observers import CheckedCall, Observer
 from langchain_sequrity.local.refusals import refuse
 from langchain_sequrity.sqrt.audited_calls import hidden_value, is_hidden, write_labels
@@ -175,7 +176,8 @@ class AuditWriter(Observer):
         self._queue.put(line)
         if not self._log.required:
             return
-        line.is_over.wait(_WAIT_SECONDS)
+        with waiting():
+            line.is_over.wait(_WAIT_SECONDS)
         if not line.is_written:
             self.failed_at = time.monotonic()
             refuse(503, _REFUSAL, retry_after=_RETRY_SECONDS)

@@ -16,6 +16,7 @@ from langsmith.run_helpers import tracing_context
 from langchain_sequrity.errors import SequrityError, StatusError, status_error
 from langchain_sequrity.local import limits
 from langchain_sequrity.local.answers import count_message, count_request, usage_of
+from langchain_sequrity.local.fair_slots import waiting
 from langchain_sequrity.local.limits import Charge
 from langchain_sequrity.local.observers import current_request
 from langchain_sequrity.local.refusals import how_to_raise, refuse
@@ -185,7 +186,8 @@ class ModelBackend:
             return count_request(request)
         tools = [*request.tools, *request.server_tools] or None
         try:
-            return self._model.get_num_tokens_from_messages(request.messages, tools)
+            with waiting():  # it may ask its provider
+                return self._model.get_num_tokens_from_messages(request.messages, tools)
         except (NotImplementedError, ImportError):  # as of `ChatOpenAI` for names of other vendors
             return count_request(request)
         except Exception as error:  # noqa: BLE001 - a provider raises anything
@@ -266,7 +268,7 @@ def _without_tracing(messages: Iterable[AIMessage]) -> Iterator[AIMessage]:
     """Run each step without tracing: the steps of a stream may run in different contexts."""
     steps = iter(messages)
     while True:
-        with tracing_context(enabled=False):
+        with tracing_context(enabled=False), waiting():
             message = next(steps, None)
         if message is None:
             return

@@ -9,8 +9,9 @@ import asyncio
 import logging
 import socket
 import sys
-from collections.abc import Callable
-from contextlib import suppress
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from enum import Enum, auto
 from struct import Struct
 from typing import Any
@@ -20,8 +21,8 @@ import orjson
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from langchain_sequrity.local.framing import StrictConnection
-from langchain_sequrity.local.limits import MemoryBudget, ServerLimits
-from langchain_sequrity.local.refusals import how_to_raise
+from langchain_sequrity.local.limits import MemoryBudget, ServerLimits, has_room
+from langchain_sequrity.local.refusals import how_to_raise, refuse
 
 _logger = logging.getLogger("langchain_sequrity.local")
 _REASONS = {
@@ -33,6 +34,8 @@ _REASONS = {
 _INT = Struct("i")
 _HEADS = "heads"  # owner of the memory of heads that are not complete
 _READ = 64 * 1024  # bytes that are received at once; asyncio would take four times as many
+_PIECE = 2_048  # bytes; chunks of one byte in so many take a few milliseconds
+_SHORT_LINE = 64  # bytes
 _LONGEST_PAUSE = 1.0  # seconds between two looks at all connections
 # A connection without a request for so long may be closed if others wait. In a shorter time a
 # client might not have been able to send one.
@@ -74,6 +77,7 @@ class Connection(H11Protocol):
         self._delivered = 0
         self._all = connections
         self._charged = 0  # bytes of an incomplete head
+        self._rest = bytearray()  # what was received, and is read later
 
     # Of the app
 
@@ -85,6 +89,26 @@ class Connection(H11Protocol):
     async def all_read(self) -> None:
         """Wait until the system has taken all replies, or the connection is lost."""
         await self.flow.drain()
+
+    @contextmanager
+    def body_expected(self, owner: str) -> Iterator[None]:
+        """Read a body within the block. Nothing happens if it has arrived already.
+
+        Args:
+            owner: Digest of the bearer.
+
+        Raises:
+            StatusError: 429 if connections of this bearer that wait for bodies are so many that too
+                few are left for others.
+        """
+        if self.conn.their_state is not h11.SEND_BODY:
+            yield
+            return
+        self._all.expect_body(owner)
+        try:
+            yield
+        finally:
+            self._all.expected_bodies -= Counter((owner,))
 
     @property
     def should_close(self) -> bool:
@@ -110,7 +134,34 @@ class Connection(H11Protocol):
         self._all.closed(self)
 
     def data_received(self, data: bytes) -> None:
-        """Read what a client sent."""
+        """Read what a client sent.
+
+        Many short lines may be chunks of one byte. They are read in pieces, and others are served
+        between two pieces.
+        """
+        if self._rest:
+            self._rest += data
+            self.transport.pause_reading()
+        elif len(data) > _PIECE and data.count(b"\n") > len(data) // _SHORT_LINE:
+            self._rest += data
+            self.transport.pause_reading()
+            self._read_piece()
+        else:
+            self._read(data)
+
+    def _read_piece(self) -> None:
+        piece = bytes(self._rest[:_PIECE])
+        del self._rest[:_PIECE]
+        if self.transport.is_closing():
+            self._rest.clear()
+            return
+        self._read(piece)
+        if self._rest:
+            self.loop.call_soon(self._read_piece)
+        elif not self.flow.read_paused and not self.transport.is_closing():
+            self.transport.resume_reading()
+
+    def _read(self, data: bytes) -> None:
         super().data_received(data)
         self._update()
 
@@ -202,12 +253,15 @@ class Connections:
         limits: The same.
         budget: The same.
         are_awaited: Whether there are as many as there may be, and a client waits.
+        expected_bodies: How many wait for the rest of a body, by the bearer of the request. They
+            are not closed for others, so no bearer may have too many of them.
     """
 
     def __init__(self, limits: ServerLimits, budget: MemoryBudget) -> None:
         self.limits = limits
         self.budget = budget
         self.are_awaited = False
+        self.expected_bodies: Counter[str] = Counter()
         self._most = min(limits.connections, _allowed_by_system(limits.connections))
         self._open: set[Connection] = set()
         self._opening: set[asyncio.Task[None]] = set()
@@ -221,6 +275,25 @@ class Connections:
         """Remove a connection."""
         self._open.discard(connection)
         self._has_changed.set()
+
+    def expect_body(self, owner: str) -> None:
+        """Count a connection that waits for a body.
+
+        Args:
+            owner: Digest of the bearer.
+
+        Raises:
+            StatusError: 429 if this bearer has too many of them.
+        """
+        held, free = self.expected_bodies[owner], self._most - self.expected_bodies.total()
+        if held and not has_room(1, held=held, free=free):
+            refuse(
+                429,
+                f"{held} requests of this key wait for the rest of their bodies. Other connections "
+                f"are for other keys. Try again. {how_to_raise('connections')}",
+                retry_after=1,
+            )
+        self.expected_bodies[owner] += 1
 
     async def accept(
         self, listener: socket.socket, new_connection: Callable[[], asyncio.Protocol]

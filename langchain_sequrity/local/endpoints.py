@@ -1,10 +1,11 @@
 """The endpoints that need a key: asynchronous outside, one thread per turn inside."""
 
 import logging
+import os
 import sys
 from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequence
-from contextlib import ExitStack, suppress
-from typing import Any
+from contextlib import ExitStack, nullcontext, suppress
+from typing import TYPE_CHECKING, Any
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -12,6 +13,7 @@ from starlette.responses import Response
 from langchain_sequrity.errors import StatusError
 from langchain_sequrity.local import auth, http, session_headers
 from langchain_sequrity.local.backends import BoundedBackend
+from langchain_sequrity.local.fair_slots import FairSlots
 from langchain_sequrity.local.http import EventStreamResponse, IncomingRequest, json_response
 from langchain_sequrity.local.idempotency import (
     Replies,
@@ -35,8 +37,14 @@ from langchain_sequrity.wire.policy_generation import read_request, variants_at,
 from langchain_sequrity.wire.routes import POLICY_ROUTES, Route
 from langchain_sequrity.wire.sse import write_event
 
-# Turns have their own threads, so a slow backend delays nobody else. All servers share them.
-_turn_threads = ReusedThreads("turn", most_idle=40)
+if TYPE_CHECKING:
+    from langchain_sequrity.local.connections import Connection
+
+_MOST_COMPUTING = min(max(os.cpu_count() or 1, 2), 4)
+# Turns have their own threads, so a slow backend delays nobody else. All servers share them. Few
+# compute at once: only one of them has Python's lock, and the event loop waits longer for it with
+# each that wants it. A turn that waits for a model or a program does not count.
+_turn_threads = ReusedThreads("turn", most_idle=40, slots=FairSlots(_MOST_COMPUTING))
 Facts = dict[str, Any]
 _TIMES_SENT = 2  # a reply is copied once to the transport
 logger = logging.getLogger("langchain_sequrity.local")
@@ -60,9 +68,15 @@ class Endpoints:
         is_anthropic = route.suffix.startswith("messages")
         secret, api_key = auth.bearer(headers, self._services.keys, as_anthropic=is_anthropic)
         bearer = charge.owner = bearer_digest(secret)
+        charge.share = api_key.memory_share
         auth.check_content_type(headers)
         limit = "policy_body_bytes" if route in POLICY_ROUTES else "body_bytes"
-        body = await http.read_body(request.stream(), headers, charge, self._limits, limit=limit)
+        # `None` behind another server than `LocalServer`
+        connection: Connection | None = request.scope.get("state", {}).get("connection")
+        with nullcontext() if connection is None else connection.body_expected(bearer):
+            body = await http.read_body(
+                request.stream(), headers, charge, self._limits, limit=limit
+            )
         incoming = IncomingRequest(route, bearer, api_key, headers, body, charge)
         cache_owner.set(bearer)
         facts = request.scope["facts"]
@@ -85,7 +99,8 @@ class Endpoints:
                 content = await _turn_threads.run(answer, incoming, self._services, facts)
                 response = json_response(content)
             if not isinstance(response, EventStreamResponse):
-                self._replies.keep(key, StoredReply(dict(response.headers), bytes(response.body)))
+                reply = StoredReply(dict(response.headers), bytes(response.body))
+                self._replies.keep(key, reply, api_key.memory_share)
             return response
 
     async def _chat(
@@ -114,7 +129,7 @@ class Endpoints:
         end = at_end.pop_all().close
 
         def finish() -> None:
-            self._replies.keep(key, StoredReply(headers, copy.body))
+            self._replies.keep(key, StoredReply(headers, copy.body), incoming.key.memory_share)
             end()  # a client that does not read holds its connection, and nothing else
 
         return EventStreamResponse(self._events(turn, first, pieces, copy, finish), headers, end)

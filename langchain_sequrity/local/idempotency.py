@@ -19,6 +19,7 @@ from langchain_sequrity.local.limits import (
     ServerLimits,
     Shares,
     has_room,
+    part_of,
 )
 from langchain_sequrity.local.refusals import how_to_raise, refuse
 from langchain_sequrity.local.session_headers import HEADER_TYPES
@@ -147,8 +148,14 @@ class Replies:
             )
         return reply
 
-    def keep(self, key: str | None, reply: StoredReply) -> None:
-        """Keep the reply of a registered request."""
+    def keep(self, key: str | None, reply: StoredReply, share: int | None = None) -> None:
+        """Keep the reply of a registered request.
+
+        Args:
+            key: As for `begin`.
+            reply: The reply.
+            share: Percent of the memory of all replies that those of the bearer may use.
+        """
         if key is None:
             return
         key_number, owner, now = _number(key), _owner(key), self._clock()
@@ -157,6 +164,9 @@ class Replies:
             if reply.body is not None and len(reply.body) <= self._limits.reply_bytes:
                 self._stored[key_number] = now, reply
                 self._shares.put(owner, key_number, _OVERHEAD + len(reply.body))
+            while self._shares.bytes_of(owner) > part_of(self._limits.replies_bytes, share):
+                oldest = self._shares.to_drop(lambda _: True, owner)
+                self._drop(oldest)  # type: ignore[arg-type] # something is there
             self._make_room()
 
     def end(self, key: str | None) -> None:

@@ -22,7 +22,8 @@ _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _PREFIX = "sq-"
 _BYTES = 32
 _LONGEST_NAME = 60
-_LIMITS = ("requests_per_minute", "tokens_per_minute", "turns_at_once")
+_LIMITS = ("requests_per_minute", "tokens_per_minute", "turns_at_once", "memory_share")
+_ALL = 100  # percent
 _HEADERS: Mapping[str, type[Header]] = {
     "policy": PolicyHeader,
     "features": FeaturesHeader,
@@ -47,6 +48,8 @@ class ApiKey:
         tokens_per_minute: Tokens of prompts and answers in any minute. They are counted when a
             model has answered, so the last answers may exceed the limit.
         turns_at_once: Turns that run at once.
+        memory_share: Percent of the memory of requests in progress (`ServerLimits.requests_bytes`),
+            of sessions (`sessions_bytes`) and of kept replies (`replies_bytes`) that it may use.
         policy: Its policy in any form. The policies of clients are combined with it.
         features: Its features: a `FeaturesHeader` or a mapping. With a policy, they have to state
             `agent_arch`.
@@ -76,6 +79,7 @@ class ApiKey:
     requests_per_minute: int | None = None
     tokens_per_minute: int | None = None
     turns_at_once: int | None = None
+    memory_share: int | None = None
     policy: Any = field(default=None, repr=False)
     features: Any = field(default=None, repr=False)
     config: Any = field(default=None, repr=False)
@@ -96,11 +100,7 @@ class ApiKey:
                 "`langchain-sequrity key new` makes a key and its digest."
             )
             raise UsageError(msg)
-        for limit in _LIMITS:
-            value = getattr(self, limit)
-            if value is not None and (type(value) is not int or value < 1):
-                msg = f"`{limit}` of the key `{self.name}` must be a positive whole number."
-                raise UsageError(msg)
+        self._check_limits()
         if self.models is not None:
             self._set("models", self._checked_models())
         for name, header_type in _HEADERS.items():
@@ -114,6 +114,16 @@ class ApiKey:
         if (self.policy, self.features, self.config) != (None, None, None):
             headers = self.policy, self.features, self.config
             self._set("settings", KeySettings(self.name, *headers))
+
+    def _check_limits(self) -> None:
+        for limit in _LIMITS:
+            value = getattr(self, limit)
+            if value is not None and (type(value) is not int or value < 1):
+                msg = f"`{limit}` of the key `{self.name}` must be a positive whole number."
+                raise UsageError(msg)
+        if self.memory_share is not None and self.memory_share > _ALL:
+            msg = f"`memory_share` of the key `{self.name}` is a percentage, of at most 100."
+            raise UsageError(msg)
 
     def _checked_models(self) -> frozenset[str]:
         if isinstance(self.models, str) or not all(isinstance(n, str) for n in self.models or ()):

@@ -21,6 +21,7 @@ from typing import Any, Generic, TypeVar
 from langchain_sequrity.display import plain
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.local.interpreter.machine import DEFAULT_LIMITS, Limits
+from langchain_sequrity.local.interpreter.worker_pool import DEFAULT_WORKERS
 from langchain_sequrity.local.refusals import how_to_raise, refuse
 from langchain_sequrity.suggestions import did_you_mean, nearest_name
 
@@ -64,6 +65,8 @@ class ServerLimits:
         replies_bytes: Bytes of all their replies together.
         reply_bytes: Bytes of one of these replies.
         reply_seconds: Seconds for which an answered request is remembered.
+        workers: Number of worker processes for programs, at least two. The default is eight, and
+            two for each processor, but fewer on a machine with less than 3 GiB of memory.
         live_programs: Number of programs that stay alive while they wait for a tool. Others are run
             again up to this call when its result comes.
         program: Limits of each program; a mapping of names to numbers is converted.
@@ -108,6 +111,7 @@ class ServerLimits:
     replies_bytes: int = 16 * MIB
     reply_bytes: int = 4 * MIB
     reply_seconds: float = 600.0
+    workers: int = DEFAULT_WORKERS
     live_programs: int = 256
     program: Limits = field(default=DEFAULT_LIMITS)
 
@@ -220,6 +224,11 @@ def has_room(amount: int, *, held: int, free: int) -> bool:
     return amount <= free and held + amount <= _SHARE * (free - amount)
 
 
+def part_of(total: int, share: int | None) -> int:
+    """The bytes of a share in percent, such as `ApiKey.memory_share`; all without a share."""
+    return total if share is None else total * share // 100
+
+
 class MemoryBudget:
     """Bytes that all requests under way share.
 
@@ -242,12 +251,13 @@ class MemoryBudget:
         """Bytes that are taken."""
         return self.total - self._free
 
-    def charge(self, amount: int, owner: str = "") -> bool:
+    def charge(self, amount: int, owner: str = "", share: int | None = None) -> bool:
         """Take an amount, or give back a negative one; `False` if too little is left.
 
         Args:
             amount: How many bytes.
             owner: Whose they are. Without an owner all that is free may be taken.
+            share: Percent of the budget that the owner may have.
         """
         with self._lock:
             held = self._held.get(owner, 0)
@@ -255,12 +265,18 @@ class MemoryBudget:
                 return False
             if owner and amount > 0 and not has_room(amount, held=held, free=self._free):
                 return False
+            if share is not None and amount > 0 and self.exceeds(amount, owner, share):
+                return False
             self._free -= amount
             if owner:
                 self._held[owner] = held + amount
                 if not self._held[owner]:
                     del self._held[owner]
             return True
+
+    def exceeds(self, amount: int, owner: str, share: int) -> bool:
+        """Whether an owner with a share in percent would have more than that."""
+        return self._held.get(owner, 0) + amount > part_of(self.total, share)
 
 
 class Charge:
@@ -271,10 +287,12 @@ class Charge:
 
     Attributes:
         owner: The digest of the request's bearer, once this is known. Nothing is charged before.
+        share: Percent of the budget that the bearer may have; `None` if its key has no share.
     """
 
     def __init__(self, budget: MemoryBudget) -> None:
         self.owner = ""
+        self.share: int | None = None
         self._budget = budget
         self._charged = 0
         self._buffers: list[bytearray] = []
@@ -289,6 +307,8 @@ class Charge:
         if self.try_add(amount):
             return
         total = self._budget.total
+        if self.share is not None:
+            self._refuse_by_share(amount, self.share)
         if self._charged + amount > (self._budget.most if self.owner else total):
             refuse(
                 413,
@@ -303,9 +323,20 @@ class Charge:
             retry_after=1,
         )
 
+    def _refuse_by_share(self, amount: int, share: int) -> None:
+        is_alone = self._charged + amount > part_of(self._budget.total, share)
+        if is_alone or self._budget.exceeds(amount, self.owner, share):
+            refuse(
+                413 if is_alone else 429,
+                f"The key may use {share} percent (`memory_share`) of the {self._budget.total} "
+                "bytes of memory that all requests share. "
+                + ("Send less." if is_alone else "Try again when other requests of it are over."),
+                retry_after=None if is_alone else 1,
+            )
+
     def try_add(self, amount: int) -> bool:
         """Take bytes for something optional; `False` if too few are left."""
-        is_granted = self._budget.charge(amount, self.owner)
+        is_granted = self._budget.charge(amount, self.owner, self.share)
         self._charged += amount if is_granted else 0
         return is_granted
 
@@ -380,16 +411,23 @@ class Shares(Generic[K]):
         """Whether there are too many, or all together are too large."""
         return self.exceeds_bytes or len(self._owners) > self._most
 
-    def to_drop(self, may_go: Callable[[K], bool]) -> K | None:
+    def bytes_of(self, owner: str) -> int:
+        """Bytes of all keys of an owner."""
+        return self._bytes.get(owner, 0)
+
+    def to_drop(self, may_go: Callable[[K], bool], owner: str | None = None) -> K | None:
         """Choose the key to drop first.
 
         Args:
             may_go: Whether a key can be dropped now.
+            owner: Whose it is; by default that of the owner who holds most.
 
         Returns:
-            The least recently used key of the owner who holds most; `None` if nothing of this
-            owner may go. Other owners never lose anything instead.
+            The least recently used key of the owner; `None` if nothing of this owner may go. Other
+            owners never lose anything instead.
         """
+        if owner is not None:
+            return next(filter(may_go, self._sizes[owner]), None)
         counts = {owner: len(sizes) for owner, sizes in self._sizes.items()}
         amounts = self._bytes if self.exceeds_bytes else counts
         return next(filter(may_go, self._sizes[max(amounts, key=amounts.__getitem__)]), None)

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 
@@ -161,4 +161,5 @@ class _Gauges(Collector):
     def collect(self) -> Iterable[Metric]:
         """Read them."""
         for (name, description), value in self._gauges.items():
-            yield GaugeMetricFamily(name, description, value())
+            family = CounterMetricFamily if name.endswith("_total") else GaugeMetricFamily
+            yield family(name, description, value())

@@ -131,6 +131,12 @@ def _gauges(
     gauges: Gauges = {
         ("sequrity_request_memory_bytes", "Memory of requests under way."): lambda: budget.used,
         ("sequrity_workers", "Worker processes of programs."): lambda: programs.live_workers,
+        ("sequrity_workers_started_total", "Worker processes that were started."): (
+            lambda: programs.worker_counts.started
+        ),
+        ("sequrity_workers_killed_total", "Worker processes that reached a limit or crashed."): (
+            lambda: programs.worker_counts.killed
+        ),
     }
     if isinstance(sessions, MemorySessions):
         gauges["sequrity_sessions", "Sessions."] = sessions.__len__

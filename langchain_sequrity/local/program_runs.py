@@ -25,6 +25,8 @@ from langchain_sequrity.local.interpreter.machine import DEFAULT_LIMITS, Limits
 from langchain_sequrity.local.interpreter.run import planned_run
 from langchain_sequrity.local.interpreter.worker_pool import (
     CAN_ISOLATE,
+    DEFAULT_WORKERS,
+    WorkerCounts,
     WorkerPool,
     WorkerRun,
     shared_pool,
@@ -78,11 +80,19 @@ class ProgramRunner:
         isolated: Whether they run in workers: `True` always, `False` never, `None` if this machine
             can start workers. This is decided once, before the first program.
         limits: Limits of each program.
+        workers: Number of worker processes.
     """
 
-    def __init__(self, *, isolated: bool | None = None, limits: Limits = DEFAULT_LIMITS) -> None:
+    def __init__(
+        self,
+        *,
+        isolated: bool | None = None,
+        limits: Limits = DEFAULT_LIMITS,
+        workers: int = DEFAULT_WORKERS,
+    ) -> None:
         self._isolated = isolated
         self._limits = limits
+        self._workers = workers
         self._pool: WorkerPool | None = None  # once it is open
         self._executor: WorkerPool | InProcess | None = None
         self._is_closed = False
@@ -136,6 +146,12 @@ class ProgramRunner:
         pool = self._pool
         return 0 if pool is None else pool.live_workers
 
+    @property
+    def worker_counts(self) -> WorkerCounts:
+        """How many worker processes there have been."""
+        pool = self._pool
+        return WorkerCounts() if pool is None else pool.counts
+
     def check(self, source: str, owner: str, variables: Collection[str] = ()) -> None:
         """Check that a program uses nothing but the language.
 
@@ -185,7 +201,7 @@ class ProgramRunner:
                 msg = "This platform does not support worker processes for programs."
                 raise UsageError(msg)
             if self._pool is None:
-                self._pool = shared_pool(self._limits)
+                self._pool = shared_pool(self._limits, self._workers)
                 self._pool.open()
             return self._pool
 

@@ -45,6 +45,7 @@ from langchain_sequrity.headers.base import Array, Count, Length, Name, Number, 
 from langchain_sequrity.local.answers import ModelAnswer, stream_answer
 from langchain_sequrity.local.backends import Backend, BackendContext
 from langchain_sequrity.local.conversation import last_user, text_of, tool_results
+from langchain_sequrity.local.fair_slots import waiting
 from langchain_sequrity.local.refusals import refuse
 from langchain_sequrity.patterns import Pattern, PatternError
 from langchain_sequrity.validation import (
@@ -411,7 +412,8 @@ class Script:
             try:
                 if _matches(rule, request, context) and self._use(title, rule):
                     if rule.delay:  # even a sleep of 0 s lets others run first
-                        time.sleep(rule.delay)
+                        with waiting():
+                            time.sleep(rule.delay)
                     return _answer(rule, request, role)
             except _RuleFailed as problem:
                 refuse(500, f"{title}: {problem}")
@@ -577,7 +579,8 @@ def _call_function(
     function: Callable[[ChatRequest], Any], request: ChatRequest, role: str
 ) -> ModelAnswer:
     try:
-        returned = function(request)
+        with waiting():
+            returned = function(request)
         if isinstance(returned, AIMessage):
             _check_role("tool_calls" if returned.tool_calls else "text", role)
             return _from_message(returned)

@@ -144,7 +144,9 @@ class LocalServer:
         self._port = port
         budget, programs = (
             MemoryBudget(limits.requests_bytes),
-            ProgramRunner(isolated=isolated_programs, limits=limits.program),
+            ProgramRunner(
+                isolated=isolated_programs, limits=limits.program, workers=limits.workers
+            ),
         )
         operated = operate(
             self.sessions, budget, programs, on_request=on_request, audit_log=audit_log,

@@ -20,7 +20,7 @@ from typing import NoReturn, Protocol
 
 from langchain_sequrity.local.growing import IncrementalSize
 from langchain_sequrity.local.key_settings import KeySettings
-from langchain_sequrity.local.limits import DEFAULTS, Shares
+from langchain_sequrity.local.limits import DEFAULTS, Shares, part_of
 from langchain_sequrity.local.refusals import how_to_raise, refuse
 from langchain_sequrity.local.stored_messages import Conversation
 
@@ -52,6 +52,7 @@ class Session:
         max_turns: Maximum number of turns; `None` means no limit.
         state: State of policies and programs, if there are any.
         settings: The settings of its key when it began; a change of the key does not change them.
+        memory_share: Percent of the memory of all sessions that those of its key may use.
     """
 
     bearer: str
@@ -66,6 +67,7 @@ class Session:
     max_turns: int | None = None
     state: object = None
     settings: KeySettings | None = None
+    memory_share: int | None = None
 
     @property
     def short(self) -> str:
@@ -191,8 +193,8 @@ class MemorySessions:
 
         Raises:
             StatusError: 413 if the session is too large, 507 if there is no room for it beside the
-                sessions in use of the same bearer and those of bearers that hold less. The stored
-                session then stays as it was.
+                sessions in use of the same bearer and those of bearers that hold less, or in the
+                share of its key. The stored session then stays as it was.
         """
         stored = self._sessions.get(session.id)
         growing = stored.growing if stored else IncrementalSize()
@@ -205,6 +207,8 @@ class MemorySessions:
                     f"{self._max_session_bytes} bytes. It was not changed. Start a new session "
                     f"with a shorter history. {how_to_raise('session_bytes')}",
                 )
+            if size > part_of(self._max_bytes, session.memory_share):
+                _refuse_by_share(413, session, self._max_bytes)
             with self._lock:
                 self._drop_expired()
                 self._make_room(session, size, stored.size if stored else None)
@@ -218,15 +222,23 @@ class MemorySessions:
     def _make_room(self, session: Session, size: int, stored_size: int | None) -> None:
         shares = self._shares
         shares.put(session.bearer, session.id, size)
-        while shares.is_exceeded:
-            oldest = shares.to_drop(lambda key: key not in self._busy and key != session.id)
-            if oldest is None and not shares.exceeds_bytes:
+        most_of_key = part_of(self._max_bytes, session.memory_share)
+        while (
+            exceeds_share := shares.bytes_of(session.bearer) > most_of_key
+        ) or shares.is_exceeded:
+            oldest = shares.to_drop(
+                lambda key: key not in self._busy and key != session.id,
+                session.bearer if exceeds_share else None,
+            )
+            if oldest is None and not exceeds_share and not shares.exceeds_bytes:
                 return  # sessions in use are never dropped for their number
             if oldest is None:
                 if stored_size is None:
                     shares.drop(session.id)
                 else:
                     shares.put(session.bearer, session.id, stored_size)
+                if exceeds_share:
+                    _refuse_by_share(507, session, self._max_bytes)
                 refuse(
                     507,
                     f"All sessions of this server together may use {self._max_bytes} bytes of "
@@ -251,6 +263,15 @@ class MemorySessions:
         if stored is not None:
             self._shares.drop(session_id)
             self._by_short.pop(stored.session.short, None)
+
+
+def _refuse_by_share(status: int, session: Session, most: int) -> NoReturn:
+    refuse(
+        status,
+        f"The sessions of this key may use {session.memory_share} percent (`memory_share`) of the "
+        f"{most} bytes of memory of all sessions, and there is no room for this one. It was not "
+        "changed. Start a new session with a shorter history, or try again when others have ended.",
+    )
 
 
 def resume_session(

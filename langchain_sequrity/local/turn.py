@@ -128,7 +128,10 @@ class ChatTurn:
         path = incoming.route.path
         session = resume_session(self._store, session_ids, bearer=incoming.bearer, path=path)
         if session is None:
-            session = Session(incoming.bearer, path, settings=incoming.key.settings)
+            key = incoming.key
+            session = Session(
+                incoming.bearer, path, settings=key.settings, memory_share=key.memory_share
+            )
             self._store.acquire(session.id)
         # A working copy: a request that fails changes nothing (`docs/behaviour.md`, T2).
         return replace(session)

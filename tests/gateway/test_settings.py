@@ -59,6 +59,7 @@ def test_a_check_says_what_would_run_and_shows_no_secret(
         digest = "{DIGEST}"
         models = ["strong"]
         requests_per_minute = 1200
+        memory_share = 40
         policy_file = "house.sqrt"
         features = {{agent_arch = "dual-llm"}}
         """,
@@ -68,7 +69,7 @@ def test_a_check_says_what_would_run_and_shows_no_secret(
     assert result.output.splitlines() == [
         "server  127.0.0.1:9000, fidelity full",
         "model   strong: model openai:gpt-5-mini, planner openai:gpt-5",
-        "key     alice: requests_per_minute 1,200, models strong, own policy, own features",
+        "key     alice: requests_per_minute 1,200, memory_share 40, models strong, own policy, own features",
         "limit   turns_at_once = 64",
         "limit   program = {'calls': 500}",
     ]

@@ -15,7 +15,7 @@ from langchain_sequrity.local.backends import BackendContext
 from langchain_sequrity.local.deterministic_model import DeterministicModel
 from langchain_sequrity.local.key_usage import KeyUsage, MinuteWindow
 from langchain_sequrity.wire.exchange import ChatRequest
-from tests.local.api import Api, Gate, detail, said
+from tests.local.api import Api, Gate, detail, said, session_of
 from tests.local.conftest import Serve
 
 
@@ -51,6 +51,57 @@ def test_requests_beyond_the_minute_are_refused_until_retry_after_is_over() -> N
     refusal(lambda: usage.begin_turn("a", alice))
     clock.now += 2
     usage.begin_turn("a", alice)()
+
+
+def test_a_key_uses_no_more_than_its_share_of_the_memory_of_requests(serve: Serve) -> None:
+    gate = Gate()
+    api = serve(
+        api_keys=[key(memory_share=25), key("bob")],
+        limits={"requests_bytes": 8_000_000, "body_bytes": 8_000_000},
+        script=[{"when": {"user": "wait"}, "answer": gate}],
+    )
+    alice, bob = (Api(api.server, api.http, f"sq-{name}") for name in ("alice", "bob"))
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(alice.chat, "wait" + "x" * 300_000)
+        gate.wait_for_request()
+        refused = alice.chat("x" * 500_000)
+        assert bob.chat("x" * 500_000).status_code == 200
+        gate.opened.set()
+        assert waiting.result().status_code == 200
+    assert refused.status_code == 429
+    assert refused.headers["retry-after"] == "1"
+    assert "The key may use 25 percent (`memory_share`)" in detail(refused)
+    assert alice.chat("x" * 500_000).status_code == 200
+    assert alice.chat("x" * 1_000_000).status_code == 413
+
+
+def test_a_key_that_exceeds_its_share_of_sessions_loses_its_oldest(serve: Serve) -> None:
+    api = serve(api_keys=[key(memory_share=10), key("bob")], limits={"sessions_bytes": 4_000_000})
+    alice, bob = (Api(api.server, api.http, f"sq-{name}") for name in ("alice", "bob"))
+    other = session_of(bob.chat("x" * 100_000))
+    first, *_, last = [session_of(alice.chat("x" * 100_000)) for _ in range(6)]
+    assert alice.chat("Go on", session=first).status_code == 404
+    assert alice.chat("Go on", session=last).status_code == 200
+    assert bob.chat("Go on", session=other).status_code == 200
+    refused = alice.chat("x" * 500_000)
+    assert refused.status_code == 413
+    assert "10 percent (`memory_share`)" in detail(refused)
+
+
+def test_a_key_that_exceeds_its_share_of_kept_replies_loses_its_oldest(serve: Serve) -> None:
+    api = serve(
+        api_keys=[key(memory_share=10), key("bob")],
+        limits={"replies_bytes": 1_000_000, "reply_bytes": 1_000_000},
+        script=[{"text": "y" * 40_000}],
+    )
+    alice, bob = (Api(api.server, api.http, f"sq-{name}") for name in ("alice", "bob"))
+
+    def status(of: Api, number: int) -> int:
+        return of.chat("Hi", headers={"Idempotency-Key": str(number)}).status_code
+
+    assert {status(of, number) for of in (bob, alice) for number in range(4)} == {200}
+    assert [status(alice, number) for number in range(4)] == [507, 507, 200, 200]
+    assert [status(bob, number) for number in range(4)] == [200] * 4
 
 
 def test_a_refused_request_does_not_count() -> None:

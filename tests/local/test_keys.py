@@ -63,6 +63,7 @@ def test_texts_and_keys_can_be_given_together(serve: Serve) -> None:
         ({"name": "a\nb"}, "name of a key is one line"),
         ({"digest": "sha256:12"}, "digest of the key `alice` must be"),
         ({"turns_at_once": 0}, "`turns_at_once` of the key `alice`"),
+        ({"memory_share": 101}, "`memory_share` of the key `alice` is a percentage"),
         ({"requests_per_minute": True}, "`requests_per_minute` of the key `alice`"),
         ({"models": "fast"}, "`models` of the key `alice` must be a list"),
         ({"policy": DENY}, "does not say for which architecture"),

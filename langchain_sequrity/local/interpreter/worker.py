@@ -63,7 +63,6 @@ _ELEMENT = 30
 _CONTAINERS = frozenset({dict, list, tuple})
 _MAX_SIZE_FACTOR = 10  # of `_minimum_size`: a character may take six bytes, a number more
 _STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)  # possessive: no backtracking
-_MAX_GROWTH = 64_000_000  # bytes; a worker whose memory once grew by more is not used again
 _WARM_UP_PROGRAM = """
 import datetime, json, re
 from pydantic import BaseModel
@@ -276,9 +275,7 @@ class _WorkerLoop:
         def report(step: Step) -> Message:
             nonlocal sent_count
             events = run.events_after(sent_count)
-            reply: Message = {"step": step_to_json(step), "log": events}
-            if isinstance(step, ProgramFinished):
-                reply["worn"] = self._has_grown()
+            reply: Message = {"step": step_to_json(step), "log": events, "grown": self._growth()}
             sent_count += len(events)
             return reply
 
@@ -294,13 +291,14 @@ class _WorkerLoop:
             return answer
 
         self._send({})
-        self._receive()
+        if self._receive()["do"] == "leave":
+            raise Abandoned
         reply = report(step := run.finish(wait_for_answer))
         if not _fits(reply, limit):
             message = str(too_large.about("the final value"))
             failure = ProgramRaised("budget", OutOfBudget.type_name, message, step.line)
             reply = {"step": step_to_json(failure), "log": []}
-        return {**reply, **self._names(run), "worn": self._has_grown()}
+        return {**reply, **self._names(run), "grown": self._growth()}
 
     def _exchange(self, run: Run, step: Step, reply: Message) -> Answer:
         """Send a step and wait for the answer. The other side may ask for names before."""
@@ -323,8 +321,8 @@ class _WorkerLoop:
             else:
                 return answer
 
-    def _has_grown(self) -> bool:
-        return _peak_memory() - self._initial_memory > _MAX_GROWTH
+    def _growth(self) -> int:
+        return max(_peak_memory() - self._initial_memory, 0)
 
     def _names(self, run: Run) -> Message:
         """All names, and those that a later program can start from, which excludes large values."""

@@ -1,9 +1,12 @@
 """The server's side of worker processes: a pool of them, and the runs that use them.
 
 A program has a worker of its own until it ends. A program that waits for a tool keeps its worker,
-unless too many wait: then the one that waits longest loses it and continues in another worker from
-its log. After a program that succeeded, the worker serves the next program of the same owner. In
-all other cases a new worker is forked, which takes milliseconds (`worker`).
+unless too many wait, or they use too much memory together: then the one that waits longest loses it
+and continues in another worker from its log. Programs that may run wait for a slot before they take
+a worker, and those of different owners take turns. So the number of workers is limited.
+
+After a program that succeeded, the worker serves the next program of the same owner. In all other
+cases a new worker is forked, which takes milliseconds (`worker`).
 
 Messages of a worker have a size limit and are validated. A program that took over its worker could
 still forge the values and labels of its owner's programs (`docs/security.md`, rule 2).
@@ -11,6 +14,7 @@ still forge the values and labels of its owner's programs (`docs/security.md`, r
 
 import itertools
 import json
+import logging
 import os
 import signal
 import socket
@@ -19,8 +23,8 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from copy import copy
 from dataclasses import asdict, dataclass, field
 from functools import cache
@@ -29,6 +33,7 @@ from typing import Any, Final, Self
 
 from langchain_sequrity.errors import SequrityError, UsageError
 from langchain_sequrity.labels import Labeled, Labels
+from langchain_sequrity.local.fair_slots import FairSlots, waiting
 from langchain_sequrity.local.interpreter.faults import OutOfBudget, ProgramRefused, ReplayDiverged
 from langchain_sequrity.local.interpreter.json_boundary import check_json
 from langchain_sequrity.local.interpreter.machine import DEFAULT_LIMITS, Limits, MayBranch
@@ -76,10 +81,29 @@ _STOP_SECONDS = 10.0
 _BASE_ADDRESS_SPACE = 256_000_000  # bytes besides the memory that programs pay for
 _EXCEPTIONS = {"UsageError": UsageError, "ReplayDiverged": ReplayDiverged}
 _LOGGED_BY_WORKERS = frozenset({"start", "read"})  # never results
+_MAX_WAITING_BYTES = 16_000_000
+_MAX_GROWTH = 8_000_000  # bytes; a worker whose memory once grew by more is not used again
+WORKERS_LOGGER: Final = "langchain_sequrity.local.workers"
+"""Name of the logger that reports the start and the end of each worker."""
+_logger = logging.getLogger(WORKERS_LOGGER)
 
 
 class WorkerLost(Exception):
     """A worker ended or sent an invalid message. The text names the limit, if one was reached."""
+
+
+@dataclass(slots=True)
+class WorkerCounts:
+    """How many workers there have been.
+
+    Attributes:
+        started: Workers that ran.
+        killed: Workers that reached a limit, crashed or did not answer. The others were ended
+            because they were not needed.
+    """
+
+    started: int = 0
+    killed: int = 0
 
 
 class _ForkServer:
@@ -88,15 +112,17 @@ class _ForkServer:
     Args:
         limits: Limits of a program.
         address_space: Bytes of address space that a worker may use beyond those at its start.
+        counts: Counts its workers.
 
     Raises:
         OSError: If it cannot be started.
     """
 
-    def __init__(self, limits: Limits, address_space: int) -> None:
+    def __init__(self, limits: Limits, address_space: int, counts: "WorkerCounts") -> None:
         self.limits = limits
         self._worker_ids = itertools.count()
         self.live: set[int] = set()  # ids of workers that were not ended
+        self.counts = counts
         self._status_lock = threading.Lock()
         settings = json.dumps({"limits": asdict(limits), "address_space": address_space})
         self._control, child = socket.socketpair()
@@ -200,7 +226,10 @@ class Worker:
         """Wait until it has started; return whether it runs."""
         self._deadline = time.monotonic() + _START_SECONDS
         try:
-            self.pid = self.pid or int(self._receive()["pid"])
+            if not self.pid:
+                self.pid = int(self._receive()["pid"])
+                self._server.counts.started += 1
+                _logger.info("Worker %d was started.", self.pid)
         except (OSError, EOFError, WorkerLost):
             return False
         return self.is_alive
@@ -236,11 +265,14 @@ class Worker:
             while answer_question is not None and "ask" in reply:
                 reply = self._send_and_receive(answer_question(reply))
         except TimeoutError:
-            self.end()
             text = f"The program's process did not answer within {seconds:g} s and was stopped."
+            self._report_killed(text)
+            self.end()
             raise WorkerLost(text) from None
         except (OSError, EOFError):
-            raise WorkerLost(self._end_and_explain()) from None
+            text = self._end_and_explain()
+            self._report_killed(text)
+            raise WorkerLost(text) from None
         except BaseException:
             self.end()
             raise
@@ -261,6 +293,12 @@ class Worker:
             self._is_detached = True
             self._connection.close()
             self._server.end(self._worker_id)
+            if self.pid:
+                _logger.info("Worker %d has ended.", self.pid)
+
+    def _report_killed(self, reason: str) -> None:
+        self._server.counts.killed += 1
+        _logger.warning("Worker %d was killed. %s", self.pid, reason)
 
     def _end_and_explain(self) -> str:
         self._is_detached = True
@@ -317,8 +355,12 @@ class WorkerPool:
         fresh: Number of idle workers without an owner, for the first program of an owner.
         max_owned: Number of idle workers with an owner, for the next program of that owner.
         max_waiting: Number of programs that keep their workers while they wait for tools.
+        max_waiting_bytes: Bytes by which these workers may have grown together.
         max_running: Number of programs that run at once. The default is one for each processor.
         max_uses: Number of programs that a worker runs before it is replaced.
+
+    Attributes:
+        counts: How many workers there have been.
 
     Example:
         ```python
@@ -340,6 +382,7 @@ class WorkerPool:
         fresh: int = 2,
         max_owned: int = 8,
         max_waiting: int = 32,
+        max_waiting_bytes: int = _MAX_WAITING_BYTES,
         max_running: int | None = None,
         max_uses: int = 200,
     ) -> None:
@@ -350,14 +393,16 @@ class WorkerPool:
         self._fresh = fresh
         self._max_owned = max_owned
         self._max_waiting = max_waiting
+        self._max_waiting_bytes = max_waiting_bytes
         self._max_uses = max_uses
-        self._running_slots = threading.BoundedSemaphore(max_running or max(os.cpu_count() or 1, 2))
+        self.counts = WorkerCounts()
+        self._running_slots = FairSlots(max_running or _processors())
         # Reentrant: a garbage collection may end a forgotten run's worker at any point.
         self._lock = threading.RLock()
         self._open_count = 0
         self._server: _ForkServer | None = None
         self._idle: list[Worker] = []
-        self._waiting: dict[Worker, None] = {}
+        self._waiting: dict[Worker, int] = {}  # and by how many bytes each has grown
 
     def open(self) -> None:
         """Serve until `close` was called as often as `open`."""
@@ -425,16 +470,17 @@ class WorkerPool:
                 more than a program may use up.
             UsageError: If processes cannot be started.
         """
-        worker = self.acquire(owner)
-        try:
-            request = {"do": "check", "source": source, "known": [*variables], "log": []}
-            self.exchange(worker, request)
-        except WorkerLost as lost:
-            raise ProgramRefused(str(lost)) from None
-        except ProgramRefused:
+        request = {"do": "check", "source": source, "known": [*variables], "log": []}
+        with self.running(owner):
+            worker = self.acquire(owner)
+            try:
+                self.exchange(worker, request)
+            except WorkerLost as lost:
+                raise ProgramRefused(str(lost)) from None
+            except ProgramRefused:
+                self.release(worker)
+                raise
             self.release(worker)
-            raise
-        self.release(worker)
 
     def run(self, source: str, *, owner: str = "", **options: Any) -> "WorkerRun":
         """Make a run of a program.
@@ -453,8 +499,21 @@ class WorkerPool:
 
     # -- workers, for runs
 
+    @contextmanager
+    def running(self, owner: str) -> Iterator[None]:
+        """Wait until a program of an owner may run; at the end of the block another one may.
+
+        Within the block it may have a worker that is neither idle nor waiting.
+        """
+        with waiting(), self._running_slots.held(owner):
+            yield
+
     def acquire(self, owner: str | None) -> Worker:
-        """Take a worker out of the pool; raises `UsageError` if workers cannot be started."""
+        """Take a worker out of the pool, while `running`.
+
+        Raises:
+            UsageError: If workers cannot be started.
+        """
         # All idle workers, and the fork server, may have been ended from outside.
         for _ in range(self._fresh + self._max_owned + 2):
             worker = self._take_idle(owner)
@@ -484,7 +543,7 @@ class WorkerPool:
             raise UsageError(msg)
         if self._server is None or not self._server.is_alive:
             try:
-                self._server = _ForkServer(self._limits, self._address_space)
+                self._server = _ForkServer(self._limits, self._address_space, self.counts)
             except OSError as error:
                 msg = f"A process for programs cannot be started. {error}"
                 raise UsageError(msg) from None
@@ -494,17 +553,24 @@ class WorkerPool:
     def exchange(
         self, worker: Worker, request: Message, answer_question: AnswerQuestion | None = None
     ) -> Message:
-        """Send a request to a worker, as `Worker.exchange` does; raise what its reply reports."""
-        with self._running_slots:
-            return _reply_or_raise(worker.exchange(request, self.patience, answer_question))
+        """Send a request to a worker, while `running`; raise what its reply reports."""
+        return _reply_or_raise(worker.exchange(request, self.patience, answer_question))
 
-    def mark_waiting(self, worker: Worker) -> None:
-        """Record that a worker waits. If too many wait, those that wait longest are released."""
+    def mark_waiting(self, worker: Worker, growth: int) -> None:
+        """Record that a worker waits. If too many wait, those that wait longest are released.
+
+        Args:
+            worker: The worker.
+            growth: By how many bytes its memory has grown.
+        """
         with self._lock:
-            self._waiting[worker] = None
-            surplus = len(self._waiting) - self._max_waiting
-            for longest_waiting in [*self._waiting][: max(surplus, 0)]:
-                self.release(longest_waiting, is_waiting=True)
+            self._waiting[worker] = growth
+            while (
+                len(self._waiting) > self._max_waiting
+                or sum(self._waiting.values()) > self._max_waiting_bytes
+            ):
+                longest_waiting, growth = next(iter(self._waiting.items()))
+                self.release(longest_waiting, is_waiting=True, is_worn=growth > _MAX_GROWTH)
 
     def wake(self, worker: Worker) -> bool:
         """Continue with a waiting worker, if the program still has it."""
@@ -545,14 +611,50 @@ class WorkerPool:
         worker.end()
 
 
-def shared_pool(limits: Limits = DEFAULT_LIMITS) -> WorkerPool:
-    """The pool that all servers of this process share whose programs have these limits."""
-    return _pool_with(limits)
+def _processors() -> int:
+    return max(os.cpu_count() or 1, 2)
+
+
+def _default_workers() -> int:
+    most = 8 + 2 * _processors()
+    try:
+        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):  # the system does not say
+        return most
+    return min(most, max(memory // _MEMORY_FOR_WORKER, 4))
+
+
+_MEMORY_FOR_WORKER = 256 * 1024 * 1024  # a worker takes 8 MB, and its program may take much more
+DEFAULT_WORKERS: Final = _default_workers()
+"""Number of workers of a shared pool."""
+
+
+def shared_pool(limits: Limits = DEFAULT_LIMITS, workers: int = DEFAULT_WORKERS) -> WorkerPool:
+    """The pool that all servers of this process share whose programs have these limits.
+
+    Args:
+        limits: Limits of each program.
+        workers: Number of its workers, at least two.
+    """
+    return _pool_with(limits, workers)
 
 
 @cache
-def _pool_with(limits: Limits) -> WorkerPool:
-    return WorkerPool(limits=limits)
+def _pool_with(limits: Limits, workers: int) -> WorkerPool:
+    running = max(min(_processors(), workers // 2), 1)
+    fresh = 2 if workers >= _FEW_WORKERS else 1
+    owned = max(workers - running - fresh, 0) // 3
+    waiting_programs = max(workers - running - fresh - owned, 0)
+    return WorkerPool(
+        limits=limits,
+        fresh=fresh,
+        max_owned=owned,
+        max_waiting=waiting_programs,
+        max_running=running,
+    )
+
+
+_FEW_WORKERS = 8
 
 
 if CAN_ISOLATE:
@@ -641,15 +743,16 @@ class WorkerRun:
         self._log = [checked_event(event) for event in log]
         self._namespace = _Namespace()
         self._is_namespace_current = False
-        self._is_worker_worn = False
+        self._growth = 0  # of the worker
         self._step: Step | None = None
         self._is_closed = False
         self._worker: Worker | None = None
         self._finalizer: weakref.finalize[[Worker], WorkerRun] | None = None
-        try:
-            self._start_worker()
-        except WorkerLost as lost:
-            raise ProgramRefused(str(lost)) from None
+        with self._pool.running(owner):
+            try:
+                self._pool.mark_waiting(self._start_worker(), self._growth)
+            except WorkerLost as lost:
+                raise ProgramRefused(str(lost)) from None
 
     @property
     def log(self) -> tuple[LogEvent, ...]:
@@ -678,6 +781,10 @@ class WorkerRun:
         digest = call_digest(step_before) if isinstance(step_before, ToolCall) else ""
         event = None if answer is None else answer_event(answer, step_before, digest)
         self._is_namespace_current = False
+        with self._pool.running(self._owner):
+            return self._advance(step_before, event)
+
+    def _advance(self, step_before: Step | None, event: LogEvent | None) -> Step:
         try:
             worker = self._current_worker()
             if event is not None:
@@ -685,7 +792,7 @@ class WorkerRun:
             self._step = step = self._advance_worker(worker, event)
         except ProgramRefused:
             self._log.pop()
-            self._pool.mark_waiting(worker)
+            self._pool.mark_waiting(worker, self._growth)
             raise
         except WorkerLost as lost:
             line = step_before.line if step_before is not None else 1
@@ -696,14 +803,14 @@ class WorkerRun:
             raise
         else:
             if waits_for_answer(step, has_steps=self._has_steps):
-                self._pool.mark_waiting(worker)
+                self._pool.mark_waiting(worker, self._growth)
         return self._step
 
     def park(self) -> None:
         """Release the worker. The next `advance` replays the log in another one."""
         worker = self._worker
         if worker is not None and self._is_waiting and self._pool.wake(worker):
-            self._release_worker(is_waiting=True, is_worn=self._is_worker_worn)
+            self._release_worker(is_waiting=True, is_worn=self._growth > _MAX_GROWTH)
         self._drop_worker()
 
     def close(self) -> None:
@@ -735,7 +842,7 @@ class WorkerRun:
     def _current_worker(self) -> Worker:
         """The worker at the current step. A new worker gets there by replaying the log."""
         worker, current_step = self._worker, self._step
-        if worker is not None and (current_step is None or self._pool.wake(worker)):
+        if worker is not None and self._pool.wake(worker):
             return worker
         self._drop_worker()
         try:
@@ -788,25 +895,28 @@ class WorkerRun:
             if not _LOGGED_BY_WORKERS.issuperset(event["event"] for event in events):
                 raise invalid_answer()
             self._log += events
+            self._growth = _checked_growth(reply)
             if isinstance(step, ToolCall):
                 if step.tool not in self._start_request["tools"]:
                     raise invalid_answer()
-                self._is_worker_worn = False
                 return step
             if waits_for_answer(step, has_steps=self._has_steps):
-                self._is_worker_worn = reply.get("worn") is not False
                 return step
             self._namespace = _namespace_from_json(reply)
         except (KeyError, TypeError, ValueError, AttributeError, SequrityError):
             raise invalid_answer() from None
         reached_limit = isinstance(step, ProgramRaised) and step.kind == OutOfBudget.kind
-        self._release_worker(is_worn=reached_limit or reply.get("worn") is not False)
+        self._release_worker(is_worn=reached_limit or self._growth > _MAX_GROWTH)
         return step
 
     def _read_namespace(self) -> None:
         """Read the names while the program waits. The reply at its end contains them already."""
         if self._is_closed or not self._is_waiting or self._is_namespace_current:
             return
+        with self._pool.running(self._owner):
+            self._ask_namespace()
+
+    def _ask_namespace(self) -> None:
         try:
             worker = self._current_worker()
             reply = self._pool.exchange(worker, {"do": "names"})
@@ -816,7 +926,7 @@ class WorkerRun:
             self._drop_worker()
             self._namespace = _Namespace()
         else:
-            self._pool.mark_waiting(worker)
+            self._pool.mark_waiting(worker, self._growth)
 
     def _answer_question(self, question: Message) -> Message:
         try:
@@ -824,6 +934,13 @@ class WorkerRun:
         except UsageError:
             raise invalid_answer() from None
         return {"may": self._may_branch is None or bool(self._may_branch(labels))}
+
+
+def _checked_growth(reply: Message) -> int:
+    growth = reply["grown"]
+    if type(growth) is not int or growth < 0:
+        raise ValueError
+    return growth
 
 
 def _namespace_from_json(reply: Message) -> _Namespace:

@@ -1,6 +1,6 @@
 """Random hostile loads of a server in a process of its own: `python -m tests.local.faults.loads`.
 
-During each load the memory of the server stays within 200 MB of the memory when
+During each load the memory of the server and its workers stays within 200 MB of the memory when
 idle, `/health` answers within a second, and the log has no traceback.
 """
 
@@ -27,7 +27,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from langchain_sequrity.local import LocalServer
-from tests.local.api import CHAT
+from tests.local.api import CHAT, tool
 from tests.local.floods import MB, MOST, PATIENCE, SHAPES, chat, headers
 
 LARGE = 3 * MB
@@ -109,15 +109,11 @@ class Served:
 
     @property
     def grown(self) -> int:
-        """The memory of the server minus that when idle, in bytes.
-
-        The memory of running programs is not part of it: `program.memory` limits that of each.
-        """
+        """The memory of the server and its workers minus that when idle, in bytes."""
         return self._memory() - self._idle
 
     def _memory(self) -> int:
-        lines = Path(f"/proc/{self._process.pid}/status").read_text().splitlines()
-        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmRSS"))
+        return sum(map(memory_of, processes_under(self._process.pid)))
 
     def healthy(self) -> float:
         """Ask for `/health` on a new connection; returns the seconds that it took.
@@ -138,7 +134,7 @@ class Served:
         watch, is_over = Watch(), threading.Event()
 
         def look() -> None:
-            while not is_over.wait(0.02):
+            while not is_over.wait(0.05):
                 watch.grown = max(watch.grown, self.grown)
 
         def ask() -> None:
@@ -166,6 +162,30 @@ class Watch:
 
     grown: int = 0
     health: float = 0.0
+
+
+def processes_under(pid: int) -> list[int]:
+    """A process and all that it has started, and so on."""
+    processes = [pid]
+    for parent in processes:
+        for task in _tasks(parent):
+            with suppress(OSError):  # it has ended
+                processes += map(int, (task / "children").read_text().split())
+    return processes
+
+
+def memory_of(pid: int) -> int:
+    """Bytes of a process, with its part of what several processes share; 0 if it has ended."""
+    with suppress(OSError):
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+        return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:")), 0)
+    return 0
+
+
+def _tasks(pid: int) -> list[Path]:
+    with suppress(OSError):
+        return [*Path(f"/proc/{pid}/task").iterdir()]
+    return []
 
 
 def delays(pid: int) -> dict[str, float]:
@@ -377,6 +397,18 @@ async def programs(client: Client, rng: random.Random) -> None:
     await client.first(client.reader.read(100))
 
 
+async def paused_programs(client: Client, rng: random.Random) -> None:
+    """Begin programs that wait for a tool, of which some keep much memory."""
+    for _ in range(5):
+        kept = rng.choice(["1", "['y' * 1_000_000 + str(n) for n in range(20)]"])
+        source = f"x = {kept}\ny = look_up(word={rng.random()!r})\nfinal_return_value = y"
+        fields = {"user_provided_program": source, "tools": [tool()]}
+        body = json.dumps(chat("Run.", **fields)).encode()
+        async with Client(client.base_url, client.is_over) as another:
+            await another.send(request(body, key(rng), "Connection: close", path=GRAPH))
+            await another.first(another.reader.read(100))
+
+
 ACTS: Mapping[str, tuple[Act, int]] = {
     "unread streams": (unread_stream, 150),
     "unread replies": (unread_reply, 150),
@@ -394,6 +426,7 @@ ACTS: Mapping[str, tuple[Act, int]] = {
     "pipelined requests": (pipelined, 100),
     "trickles": (trickle, 200),
     "programs": (programs, 30),
+    "paused programs": (paused_programs, 60),
 }
 """Each with the most clients that do it at once."""
 

@@ -110,6 +110,26 @@ def test_heads_that_are_not_complete_share_the_memory_of_requests(serve: Serve) 
     eventually(lambda: free._free == free.total)
 
 
+def test_a_key_that_sends_half_bodies_leaves_connections_for_another_key(serve: Serve) -> None:
+    api = serve(limits={"connections": 8})
+    half = request(b'"', "Authorization: Bearer greedy", length=100)
+    with ExitStack() as stack:
+        opened = [stack.enter_context(connected(api.server.base_url, half)) for _ in range(20)]
+        assert api.chat("Hi").status_code == 200
+        refused = next(filter(None, map(answered, reversed(opened))))
+        assert refused.startswith(b"HTTP/1.1 429 ")
+        assert b"wait for the rest of their bodies" in refused
+        assert b"`serve --limit connections=" in refused
+
+
+def answered(connection: socket.socket) -> bytes:
+    """What has come so far."""
+    connection.settimeout(0.1)
+    with suppress(TimeoutError, ConnectionError):
+        return connection.recv(65_536)
+    return b""
+
+
 # Clients that read too little
 
 

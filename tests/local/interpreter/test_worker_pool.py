@@ -11,6 +11,7 @@ import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,12 @@ from langchain_sequrity.local.interpreter import (
     parse,
 )
 from langchain_sequrity.local.interpreter.worker import LENGTH
-from langchain_sequrity.local.interpreter.worker_pool import CAN_ISOLATE, WorkerPool, WorkerRun
+from langchain_sequrity.local.interpreter.worker_pool import (
+    CAN_ISOLATE,
+    WorkerPool,
+    WorkerRun,
+    shared_pool,
+)
 from tests.local.api import WAIT
 from tests.local.interpreter import imposter
 from tests.local.interpreter.corpus import CORPUS
@@ -575,6 +581,52 @@ def test_waiting_programs_keep_a_limited_number_of_workers_and_all_can_continue(
         assert not pool._waiting
 
 
+def test_paused_programs_that_use_much_memory_together_give_up_their_workers() -> None:
+    source = "x = ['y' * 1_000_000 + str(n) for n in range(20)]\nread(number=1)\nlen(x)"
+    with WorkerPool(max_waiting_bytes=50_000_000) as pool:
+        runs = [asking(pool, source, owner=str(number)) for number in range(4)]
+        assert len(pool._waiting) == 2
+        ends = [run.advance(Labeled(1)) for run in runs]
+    assert [end.value.value for end in ends if isinstance(end, ProgramFinished)] == [20] * 4
+
+
+def test_programs_of_many_threads_have_no_more_workers_than_the_pool_may() -> None:
+    most = 0
+    with shared_pool(Limits(calls=77), workers=6) as pool:  # nobody else has these limits
+
+        def work(number: int) -> Any:
+            nonlocal most
+            run = asking(pool, "read(number=1) + read(number=2)", owner=str(number % 7))
+            run.advance(Labeled(number))
+            most = max(most, pool.live_workers)
+            return run.advance(Labeled(number))
+
+        with ThreadPoolExecutor(40) as threads:
+            ends = [*threads.map(work, range(40))]
+    assert [end.value.value for end in ends] == [2 * number for number in range(40)]
+    assert 2 <= most <= 6
+
+
+def test_an_owner_with_many_programs_does_not_delay_the_program_of_another() -> None:
+    ended: list[str] = []
+    with WorkerPool(max_running=1) as pool, ThreadPoolExecutor(21) as threads:
+
+        def work(owner: str) -> None:
+            pool.check("1 + 1", owner=owner)
+            ended.append(owner)
+
+        with pool.running(""):
+            many = [threads.submit(work, "many") for _ in range(20)]
+            while len(pool._running_slots._waiting.get("many", ())) < 20:
+                time.sleep(0.001)
+            other = threads.submit(work, "other")
+            while "other" not in pool._running_slots._waiting:
+                time.sleep(0.001)
+        for work_done in (*many, other):
+            work_done.result()
+    assert ended.index("other") <= 2
+
+
 def test_closing_a_run_that_lost_its_worker_does_not_affect_the_run_that_uses_it_now() -> None:
     with WorkerPool(max_waiting=1) as pool:
         loser = asking(pool)
@@ -734,7 +786,8 @@ def taken_over(
 
 
 def said(step: Any, **more: Any) -> bytes:
-    return framed(json.dumps({"step": step, "log": [], "output": [], **more}).encode())
+    reply = {"step": step, "log": [], "output": [], "grown": 0, **more}
+    return framed(json.dumps(reply).encode())
 
 
 FREE = {"producers": [], "consumers": ["*"], "tags": []}
@@ -778,6 +831,8 @@ NONSENSE = {
     "a variable without a name": said(END, **{**NAMES, "variables": ["x"]}),
     "a log of results": said(CALL, log=[{"event": "result", "call": "", "value": 1}]),
     "a log of something": said(CALL, log=[1]),
+    "a growth that is no number": said(CALL, grown="0"),
+    "a growth below zero": said(CALL, grown=-1),
     "a question about nothing": framed(b'{"ask": 1}'),
     "a refusal of something": framed(b'{"refused": 1}'),
 }
