@@ -3,8 +3,9 @@
 import logging
 import os
 import sys
+import threading
 from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequence
-from contextlib import ExitStack, nullcontext, suppress
+from contextlib import ExitStack, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from starlette.requests import Request
@@ -115,13 +116,7 @@ class Endpoints:
             facts["summary"] = turn.summary
             return json_response(reply, headers=headers)
         first, pieces = reply
-
-        def close_pieces() -> None:
-            # When the server stops, a backend may still be answering; its thread ends by itself.
-            with suppress(ValueError):
-                pieces.close()
-
-        at_end.callback(close_pieces)
+        at_end.callback(pieces.close)
         facts["summary"] = "stream"
         headers["Content-Type"] = "text/event-stream; charset=utf-8"
         headers["Cache-Control"] = "no-store"
@@ -138,7 +133,7 @@ class Endpoints:
         self,
         turn: ChatTurn,
         piece: Event,
-        pieces: Iterator[Event],
+        pieces: "_Pieces",
         copy: ReplyCopy,
         finish: Callable[[], None],
     ) -> AsyncIterator[bytes]:
@@ -163,9 +158,45 @@ class Endpoints:
         yield rest
 
 
+class _Pieces:
+    """The pieces of a stream, which threads take one after the other.
+
+    If a client leaves while a thread waits for the next piece, this thread closes the stream when
+    it has the piece. Otherwise the model would write to its end, or keep its connection.
+
+    Args:
+        pieces: The stream.
+    """
+
+    def __init__(self, pieces: Generator[Event, None, None]) -> None:
+        self._pieces = pieces
+        self._is_closed = False
+        self._lock = threading.Lock()
+
+    def __iter__(self) -> Iterator[Event]:
+        return self
+
+    def __next__(self) -> Event:
+        try:
+            with self._lock:
+                return next(self._pieces)
+        finally:
+            if self._is_closed:
+                self.close()
+
+    def close(self) -> None:
+        """Close the stream, now or when the thread that waits has its piece."""
+        self._is_closed = True  # before the look at the lock: its holder looks here afterwards
+        if self._lock.acquire(blocking=False):
+            try:
+                self._pieces.close()
+            finally:
+                self._lock.release()
+
+
 def _begin_turn(
     incoming: IncomingRequest, services: Services, facts: Facts
-) -> tuple[ChatTurn, bytes | tuple[Event, Generator[Event, None, None]]]:
+) -> tuple[ChatTurn, bytes | tuple[Event, _Pieces]]:
     """Begin a turn, and make its whole reply, or the first piece of a stream and the others.
 
     All in one thread: to hand over costs as much as a short turn. An error before the first piece
@@ -176,12 +207,13 @@ def _begin_turn(
         facts.update(model=turn.request.model, session=turn.session.id[:8])
         if not turn.request.stream:
             return turn, turn.reply()
-        pieces = turn.stream()
+        pieces = _Pieces(turn.stream())
         first = next(pieces)
     except BaseException:
         turn.close()
         raise
     if current_request.get().is_cancelled:  # nobody waits for it
+        pieces.close()
         turn.close()
     return turn, (first, pieces)
 

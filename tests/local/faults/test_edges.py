@@ -4,6 +4,7 @@ import gc
 import json
 import socket
 import sys
+import threading
 import time
 import tracemalloc
 from collections.abc import Callable, Iterator
@@ -154,6 +155,31 @@ def test_a_client_that_stops_reading_is_cut_and_leaves_nothing_behind(
         eventually(lambda: budget._free == budget.total)
         with suppress(ConnectionError):
             assert len(received(stopped)) < LARGE
+
+
+def test_a_model_ends_soon_after_its_client_has_left_the_stream(serve: Serve) -> None:
+    is_waiting, has_ended = threading.Event(), threading.Event()
+
+    def words() -> Iterator[str]:
+        try:
+            yield "word "
+            is_waiting.set()
+            while not has_ended.wait(0.2):
+                yield "word "
+        finally:
+            has_ended.set()
+
+    api = serve(model=Speaker(pieces=words))
+    gc.disable()  # nobody else closes the stream
+    try:
+        with httpx.stream(
+            "POST", api.server.base_url + CHAT, json=chat("Hi", stream=True), headers=headers()
+        ) as reply:
+            next(reply.iter_bytes())
+            assert is_waiting.wait(WAIT)
+        assert has_ended.wait(WAIT)
+    finally:
+        gc.enable()
 
 
 def test_a_client_that_reads_slowly_gets_the_whole_reply(impatient: Api) -> None:
