@@ -175,7 +175,8 @@ def test_a_model_ends_soon_after_its_client_has_left_the_stream(serve: Serve) ->
         with httpx.stream(
             "POST", api.server.base_url + CHAT, json=chat("Hi", stream=True), headers=headers()
         ) as reply:
-            next(reply.iter_bytes())
+            received_bytes = reply.iter_bytes()  # without a name it would be closed at once
+            assert next(received_bytes)
             assert is_waiting.wait(WAIT)
         assert has_ended.wait(WAIT)
     finally:
