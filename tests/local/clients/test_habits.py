@@ -159,6 +159,17 @@ def test_a_reference_stands_for_the_item_and_names_its_session(
     assert sdk.responses.create(model="assistant", input=items).output_text.endswith("Hello again")
 
 
+def test_a_reply_is_referred_to_once_which_bounds_the_memory_of_a_request(
+    sdk: openai.OpenAI,
+) -> None:
+    first = sdk.responses.create(model="assistant", input="Hello there")
+    again = [{"role": "user", "content": "And now?"}, reference(first)] * 2
+    with pytest.raises(openai.NotFoundError, match="comes twice"):
+        sdk.responses.create(model="assistant", input=[*again, *HELLO])
+    several = [*HELLO, reference(first), reference(first), *HELLO]  # of items of one reply
+    assert sdk.responses.create(model="assistant", input=several).output_text == SAID
+
+
 def test_an_unknown_reference_is_404(sdk: openai.OpenAI) -> None:
     unstored = sdk.responses.create(model="assistant", input="Hello there", store=False)
     stored = sdk.responses.create(model="assistant", input="Hello there")
