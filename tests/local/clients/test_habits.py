@@ -1,5 +1,6 @@
 """What clients of a format send besides a conversation, with the SDKs of both vendors."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,8 @@ import httpx
 import openai
 import pytest
 
-from tests.local.clients.answers import Target
-from tests.local.clients.gateway import Running, gateway
+from tests.local.clients.answers import Target, openai_tool
+from tests.local.clients.gateway import DENIED, Running, gateway
 
 HELLO: list[Any] = [{"role": "user", "content": "Hello there"}]
 SAID = "You said: Hello there"
@@ -138,6 +139,20 @@ def test_a_request_to_look_at_options_gets_an_error_and_no_permission(target: Ta
         assert not [name for name in reply.headers if name.startswith("access-control")]
         head = http.head(f"{target.openai}/models", headers={"Authorization": "Bearer sq-wrong"})
         assert (head.status_code, head.content) == (401, b"")
+
+
+def test_without_the_settings_of_the_page_a_dual_llm_denial_is_an_object_that_says_so(
+    running: Running,
+) -> None:
+    target = running.target("dual-llm")
+    whole = {"X-Config": '{"response_format": {"strip_response_content": false}}'}
+    pays: list[Any] = [{"role": "user", "content": "pay amount=500"}]
+    tools: list[Any] = [openai_tool("pay")]
+    with openai.OpenAI(base_url=target.openai, api_key=target.key, default_headers=whole) as sdk:
+        reply = sdk.chat.completions.create(model="assistant", messages=pays, tools=tools)
+    outcome = json.loads(reply.choices[0].message.content or "")
+    assert (outcome["status"], outcome["final_return_value"]) == ("failure", None)
+    assert DENIED in outcome["error"]["message"]
 
 
 # References to items, which clients send if replies are stored (the default)
