@@ -10,6 +10,8 @@ from langchain_sequrity.display import plain
 from langchain_sequrity.local.refusals import refuse
 from langchain_sequrity.wire.exchange import REFERENCE_KEY
 
+_LONGEST_NAME = 80
+
 
 def text_of(message: BaseMessage | None) -> str:
     """The text of a message; characters that UTF-8 cannot encode are replaced."""
@@ -76,7 +78,7 @@ def restore_references(
         The messages.
 
     Raises:
-        StatusError: 404 if the session does not have a message.
+        StatusError: 404 if the session does not have a message, or if it comes twice.
     """
     if not any(REFERENCE_KEY in message.response_metadata for message in messages):
         return [*messages]
@@ -88,10 +90,12 @@ def restore_references(
         if reply is None:
             if not _repeats_calls(message, last):
                 restored.append(message)
-        elif reply not in by_reply:
-            refuse(404, f"The item of `{plain(reply, limit=80)}` is unknown. Send the item itself.")
-        elif last is not by_reply[reply]:
-            restored.append(by_reply[reply])
+        elif last is None or last.response_metadata.get(REFERENCE_KEY) != reply:
+            # Each once: many references to a long message would take memory that nobody counts.
+            if (stored_message := by_reply.pop(reply, None)) is None:
+                name = plain(reply, limit=_LONGEST_NAME)
+                refuse(404, f"The item of `{name}` is unknown or comes twice. Send it itself.")
+            restored.append(stored_message)
     return restored
 
 

@@ -138,7 +138,7 @@ def diff_history(
 def _after_refusals(messages: list[BaseMessage], past: Conversation) -> list[BaseMessage]:
     """The new messages of a client that left out refusals, because they have no text.
 
-    None if the history differs in anything else.
+    An empty list if the history differs in anything else.
     """
     remaining = deque(messages)
     for stored in past:

@@ -347,8 +347,8 @@ def _tool_result(block: dict[str, Any]) -> ToolMessage:
 
 
 def _assistant(content: str | list[Any]) -> BaseMessage:
-    if isinstance(content, str):
-        return AIMessage(content=content)
+    if not content or isinstance(content, str):
+        return AIMessage(content=content or "")
     calls = [block for block in content if block["type"] == "tool_use"]
     return AIMessage(
         content=content,

@@ -49,8 +49,9 @@ def text() -> str:
     cells = {row.name: seen_cells(row) for row in ROWS.values() if is_installed(row)}
     cells = {name: cells.get(name) or written_cells()[name] for name in ROWS}
     header = ["Client", "Version", *COLUMNS]
-    rows = [header, ["---"] * len(header), *([name, *row.values()] for name, row in cells.items())]
-    table = "".join(f"| {' | '.join(row)} |\n" for row in rows)
+    rows = [header, *([name, *row.values()] for name, row in cells.items())]
+    first, *others = (f"| {' | '.join(row)} |\n" for row in rows)
+    table = "".join([first, f"{'|---' * len(header)}|\n", *others])
     return f"{table}\n```text\n{snippets()}\n```\n"
 
 

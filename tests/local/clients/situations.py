@@ -84,7 +84,7 @@ def conversation(row: Row, gateway: Running) -> str:
     """A second message after tools finds the session without a header, and so does a third."""
     for architecture in ARCHITECTURES:
         calls: list[tuple[str, object]] = []
-        earlier = set(gateway.sessions)
+        earlier = gateway.sessions
         talk = row.begin(gateway.target(architecture), recorded(calls, "get_weather"))
         assert "Sunny in Rome" in talk.say(WEATHER).text
         assert talk.say("Hello again").text == "You said: Hello again"
@@ -106,6 +106,7 @@ def structure(row: Row, gateway: Running) -> str:
 def denied(row: Row, gateway: Running) -> str:
     """A denied call: the tool does not run, and nothing looks like an answer."""
     shown: dict[bool, set[str]] = {False: set(), True: set()}
+    earlier = gateway.sessions
     for architecture in ARCHITECTURES:
         for is_streamed in (False, True):
             calls: list[tuple[str, object]] = []
@@ -126,7 +127,8 @@ def denied(row: Row, gateway: Running) -> str:
             if talk.say("Hello again").text != "You said: Hello again":
                 shown[is_streamed].add("the next request has the denied message again")
             assert calls == [("get_weather", "Rome")]
-    assert len(gateway.sessions) == 2 * 2 * len(ARCHITECTURES)  # each went on in its session
+    # Each conversation went on in its session.
+    assert len(gateway.sessions - earlier) == 2 * 2 * len(ARCHITECTURES)
     whole, streamed = ("; ".join(sorted(texts)) for texts in shown.values())
     return whole if whole == streamed else f"{whole}. Streamed: {streamed}"
 

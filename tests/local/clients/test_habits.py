@@ -1,5 +1,6 @@
 """What clients of a format send besides a conversation, with the SDKs of both vendors."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,8 @@ import httpx
 import openai
 import pytest
 
-from tests.local.clients.answers import Target
-from tests.local.clients.gateway import Running, gateway
+from tests.local.clients.answers import Target, openai_tool
+from tests.local.clients.gateway import DENIED, Running, gateway
 
 HELLO: list[Any] = [{"role": "user", "content": "Hello there"}]
 SAID = "You said: Hello there"
@@ -140,6 +141,20 @@ def test_a_request_to_look_at_options_gets_an_error_and_no_permission(target: Ta
         assert (head.status_code, head.content) == (401, b"")
 
 
+def test_without_the_settings_of_the_page_a_dual_llm_denial_is_an_object_that_says_so(
+    running: Running,
+) -> None:
+    target = running.target("dual-llm")
+    whole = {"X-Config": '{"response_format": {"strip_response_content": false}}'}
+    pays: list[Any] = [{"role": "user", "content": "pay amount=500"}]
+    tools: list[Any] = [openai_tool("pay")]
+    with openai.OpenAI(base_url=target.openai, api_key=target.key, default_headers=whole) as sdk:
+        reply = sdk.chat.completions.create(model="assistant", messages=pays, tools=tools)
+    outcome = json.loads(reply.choices[0].message.content or "")
+    assert (outcome["status"], outcome["final_return_value"]) == ("failure", None)
+    assert DENIED in outcome["error"]["message"]
+
+
 # References to items, which clients send if replies are stored (the default)
 
 
@@ -157,6 +172,17 @@ def test_a_reference_stands_for_the_item_and_names_its_session(
     assert len(running.sessions) == 1
     items += [reference(second), {"role": "user", "content": "Hello again"}]
     assert sdk.responses.create(model="assistant", input=items).output_text.endswith("Hello again")
+
+
+def test_a_reply_is_referred_to_once_which_bounds_the_memory_of_a_request(
+    sdk: openai.OpenAI,
+) -> None:
+    first = sdk.responses.create(model="assistant", input="Hello there")
+    again = [{"role": "user", "content": "And now?"}, reference(first)] * 2
+    with pytest.raises(openai.NotFoundError, match="comes twice"):
+        sdk.responses.create(model="assistant", input=[*again, *HELLO])
+    several = [*HELLO, reference(first), reference(first), *HELLO]  # of items of one reply
+    assert sdk.responses.create(model="assistant", input=several).output_text == SAID
 
 
 def test_an_unknown_reference_is_404(sdk: openai.OpenAI) -> None:
