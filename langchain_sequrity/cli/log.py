@@ -16,6 +16,7 @@ from langchain_sequrity.display import plain
 from langchain_sequrity.local import RequestRecord
 from langchain_sequrity.local.interpreter.worker_pool import WORKERS_LOGGER
 from langchain_sequrity.local.log_queue import LogQueue
+from langchain_sequrity.local.operations import FOR_ANY_HOST
 
 LogFormat = Literal["text", "json"]
 _MODEL_SHOWN = 60
@@ -85,8 +86,9 @@ class ServerLog:
         self.queue: LogQueue[_Stamped] = LogQueue(self._print, lambda n: _stamped(Dropped(n)))
 
     def add(self, entry: LogEntry) -> None:
-        """Add an entry; never blocks."""
-        self.queue.put(_stamped(entry))
+        """Add an entry; never blocks. Probes that are answered well come too often for a log."""
+        if not (isinstance(entry, RequestRecord) and _is_answered_probe(entry)):
+            self.queue.put(_stamped(entry))
 
     def drops(self) -> int:
         """How many entries were dropped, because nobody read the log."""
@@ -142,6 +144,10 @@ def _writer(file: IO[str]) -> Callable[[str], None]:
             data = data[os.write(descriptor, data) :]
 
     return write
+
+
+def _is_answered_probe(record: RequestRecord) -> bool:
+    return record.path in FOR_ANY_HOST and record.status < _FIRST_ERROR
 
 
 class _Handler(logging.Handler):

@@ -54,6 +54,19 @@ def test_a_server_whose_log_is_closed_continues(tmp_path: Path) -> None:
         assert process.wait(timeout=3 * WAIT) == 0
 
 
+@pytest.mark.parametrize("path", ["/health", "/ready"])
+def test_a_probe_has_a_line_only_if_something_is_wrong(path: str) -> None:
+    written = io.StringIO()
+    log = ServerLog(Console(file=written), "json")
+    with log.running():
+        for status in (200, 503):
+            log.add(
+                RequestRecord("GET", path, status, milliseconds=1, request_id="q", client="::1")
+            )
+    (line,) = written.getvalue().splitlines()
+    assert json.loads(line)["status"] == 503
+
+
 def test_records_that_do_not_fit_are_dropped_counted_and_told_of() -> None:
     written: list[str] = []
     begun, may_go_on = threading.Event(), threading.Event()
