@@ -258,7 +258,9 @@ CALL_IDS = [
 
 
 @pytest.mark.parametrize(("row", "reply", "path"), CALL_IDS, ids=[*map(_ids, CALL_IDS)])
-@pytest.mark.parametrize("value", [MISSING, None, "", 7, []], ids=repr)
+@pytest.mark.parametrize(
+    "value", [MISSING, None, "", 7, []], ids=["missing", "null", "empty", "number", "array"]
+)
 def test_a_call_that_nobody_could_answer_makes_a_bad_reply(
     row: Row, reply: Any, path: Path, value: Any
 ) -> None:
