@@ -207,7 +207,8 @@ class MemorySessions:
                     f"{self._max_session_bytes} bytes. It was not changed. Start a new session "
                     f"with a shorter history. {how_to_raise('session_bytes')}",
                 )
-            if size > part_of(self._max_bytes, session.memory_share):
+            has_share = session.memory_share is not None
+            if has_share and size > part_of(self._max_bytes, session.memory_share):
                 _refuse_by_share(413, session, self._max_bytes)
             with self._lock:
                 self._drop_expired()
@@ -222,9 +223,10 @@ class MemorySessions:
     def _make_room(self, session: Session, size: int, stored_size: int | None) -> None:
         shares = self._shares
         shares.put(session.bearer, session.id, size)
+        has_share = session.memory_share is not None
         most_of_key = part_of(self._max_bytes, session.memory_share)
         while (
-            exceeds_share := shares.bytes_of(session.bearer) > most_of_key
+            exceeds_share := has_share and shares.bytes_of(session.bearer) > most_of_key
         ) or shares.is_exceeded:
             oldest = shares.to_drop(
                 lambda key: key not in self._busy and key != session.id,
