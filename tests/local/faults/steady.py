@@ -79,7 +79,7 @@ class Client:
             await asyncio.sleep(self._random.random() / 2)
 
     def _words(self) -> str:
-        return f"Number {self._random.random()}. " + "word " * self._random.randrange(1_000)
+        return f"Number {self._random.random()}. " + "word " * self._random.randrange(4_000)
 
     async def _post(self, body: dict[str, Any], **headers: str) -> httpx.Response:
         reply = await self._http.post(CHAT, json=body, headers={**self._headers, **headers})
