@@ -8,6 +8,7 @@ If the store is full, the bearer that holds most loses its session that was idle
 
 import hashlib
 import hmac
+import math
 import secrets
 import threading
 import time
@@ -207,8 +208,7 @@ class MemorySessions:
                     f"{self._max_session_bytes} bytes. It was not changed. Start a new session "
                     f"with a shorter history. {how_to_raise('session_bytes')}",
                 )
-            has_share = session.memory_share is not None
-            if has_share and size > part_of(self._max_bytes, session.memory_share):
+            if size > self._most_of_key(session):
                 _refuse_by_share(413, session, self._max_bytes)
             with self._lock:
                 self._drop_expired()
@@ -223,10 +223,9 @@ class MemorySessions:
     def _make_room(self, session: Session, size: int, stored_size: int | None) -> None:
         shares = self._shares
         shares.put(session.bearer, session.id, size)
-        has_share = session.memory_share is not None
-        most_of_key = part_of(self._max_bytes, session.memory_share)
+        most_of_key = self._most_of_key(session)
         while (
-            exceeds_share := has_share and shares.bytes_of(session.bearer) > most_of_key
+            exceeds_share := shares.bytes_of(session.bearer) > most_of_key
         ) or shares.is_exceeded:
             oldest = shares.to_drop(
                 lambda key: key not in self._busy and key != session.id,
@@ -248,6 +247,10 @@ class MemorySessions:
                     f"when other sessions have ended. {how_to_raise('sessions_bytes')}",
                 )
             self._drop(oldest)
+
+    def _most_of_key(self, session: Session) -> float:
+        share = session.memory_share
+        return math.inf if share is None else part_of(self._max_bytes, share)
 
     def remove(self, session_id: str) -> None:
         """End the session `session_id`, if it exists."""
