@@ -3,6 +3,7 @@
 import gc
 import itertools
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -34,6 +35,7 @@ from langchain_sequrity.local.interpreter import (
 from langchain_sequrity.local.interpreter.worker import LENGTH
 from langchain_sequrity.local.interpreter.worker_pool import (
     CAN_ISOLATE,
+    WORKERS_LOGGER,
     WorkerPool,
     WorkerRun,
     shared_pool,
@@ -398,6 +400,23 @@ def test_a_worker_that_does_not_answer_is_killed() -> None:
         os.kill(pid, signal.SIGSTOP)
         assert "within 0.5 s" in ended(run.advance(Labeled(1))).message
         assert become_none([pid])
+
+
+@needs_proc
+def test_the_log_and_the_counts_tell_of_each_worker(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, WORKERS_LOGGER)
+    with WorkerPool(patience=0.5, fresh=0) as pool:
+        stopped, finished = (asking(pool, "read(number=1)") for _ in range(2))
+        pids = [pid_of(stopped), pid_of(finished)]
+        os.kill(pids[0], signal.SIGSTOP)
+        ended(stopped.advance(Labeled(1)))
+        finished.advance(Labeled(1))
+    assert (pool.counts.started, pool.counts.killed) == (2, 1)
+    for pid in pids:
+        assert f"Worker {pid} was started." in caplog.messages
+        assert f"Worker {pid} has ended." in caplog.messages
+    (killed,) = [text for text in caplog.messages if "was killed" in text]
+    assert killed.startswith(f"Worker {pids[0]} was killed. The program's process did not answer")
 
 
 def test_workers_and_fork_servers_that_were_killed_are_replaced() -> None:

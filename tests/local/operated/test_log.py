@@ -16,6 +16,7 @@ from rich.console import Console
 
 from langchain_sequrity.cli.log import ServerLog
 from langchain_sequrity.local import RequestRecord
+from langchain_sequrity.local.interpreter.worker_pool import WORKERS_LOGGER
 from langchain_sequrity.local.log_queue import LogQueue
 from tests.local.api import CHAT, WAIT
 from tests.local.operated.serving import serving, url_in, wait_until
@@ -65,6 +66,19 @@ def test_a_probe_has_a_line_only_if_something_is_wrong(path: str) -> None:
             )
     (line,) = written.getvalue().splitlines()
     assert json.loads(line)["status"] == 503
+
+
+def test_what_happens_to_workers_is_an_event_of_the_server() -> None:
+    written = io.StringIO()
+    with ServerLog(Console(file=written, width=200), "json").running():
+        logging.getLogger(WORKERS_LOGGER).info("Worker 7 was started.")
+        logging.getLogger("langchain_sequrity.local").warning("Something else.")
+    events = [json.loads(line) for line in written.getvalue().splitlines()]
+    told = [(event["event"], event["level"], event["message"]) for event in events]
+    assert told == [
+        ("server", "info", "Worker 7 was started."),
+        ("message", "warning", "Something else."),
+    ]
 
 
 def test_records_that_do_not_fit_are_dropped_counted_and_told_of() -> None:

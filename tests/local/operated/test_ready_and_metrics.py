@@ -40,6 +40,8 @@ def test_ready_starts_the_workers(serve: Serve) -> None:
     api.request("GET", "/ready")
     if sys.platform == "linux":
         assert sample(api, "sequrity_workers") > 0
+        assert sample(api, "sequrity_workers_started_total") > 0
+        assert sample(api, "sequrity_workers_killed_total") == 0
 
 
 # Metrics
