@@ -8,12 +8,13 @@ estimate is never below the memory of parsing; for ordinary text it is a few tim
 The numbers are for 64-bit CPython and orjson. Tests compare them with both.
 """
 
-import sys
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import fields, is_dataclass
-from functools import lru_cache
 from itertools import chain
-from typing import Any, cast
+from operator import attrgetter
+from sys import getsizeof
+from types import NoneType
+from typing import Any, Final
 
 _SIGNS = {
     b"[": 64,  # a list
@@ -98,7 +99,7 @@ def of_value(value: Any) -> int:
     """
     count = SizeCount()
     count.add(value)
-    return count.size + sum(map(sys.getsizeof, count.texts.values()))
+    return count.size + sum(map(getsizeof, count.texts.values()))
 
 
 class SizeCount:
@@ -118,18 +119,26 @@ class SizeCount:
     def add(self, value: Any) -> None:
         """Add an object with everything in it."""
         seen, unvisited = set[int](), [value]
+        size, texts = 0, self.texts
         while unvisited:
             node = unvisited.pop()
-            if isinstance(node, ATOMS):
-                self.add_atom(node)
-            elif node is not None and id(node) not in seen and not isinstance(node, type):
+            read_parts = PARTS[type(node)]
+            if read_parts is atom_parts:
+                node_size = getsizeof(node)
+                size += _LINK
+                if node_size > _LARGE:
+                    texts[id(node)] = node
+                else:
+                    size += node_size
+            elif read_parts is not None and id(node) not in seen:
                 seen.add(id(node))
-                self.size += _LINK + sys.getsizeof(node)
-                unvisited.extend(parts_of(node))
+                size += _LINK + getsizeof(node)
+                unvisited += read_parts(node)
+        self.size += size
 
     def add_atom(self, atom: Any) -> None:
         """Add a text, bytes or a number."""
-        size = sys.getsizeof(atom)
+        size = getsizeof(atom)
         self.size += _LINK
         if size > _LARGE:
             self.texts[id(atom)] = atom
@@ -137,20 +146,43 @@ class SizeCount:
             self.size += size
 
 
-def parts_of(value: Any) -> Iterable[Any]:
-    """What an object refers to: the items of a container, the fields of an object."""
-    return _parts_reader(cast("Hashable", type(value)))(value)
+ReadParts = Callable[[Any], Iterable[Any]]
 
 
-@lru_cache(maxsize=512)  # objects of few classes are counted many times
-def _parts_reader(cls: Any) -> Callable[[Any], Iterable[Any]]:
+def atom_parts(_atom: Any) -> Iterable[Any]:
+    """A text, bytes or a number has no parts."""
+    return ()
+
+
+class _PartsByClass(dict[type, ReadParts | None]):
+    """How the parts of an object are read, by its class; `None` if it has no size of its own.
+
+    Objects of few classes are counted many times.
+    """
+
+    def __missing__(self, cls: type) -> ReadParts | None:
+        if len(self) >= _MOST_CLASSES:  # a program may make new ones
+            self.clear()
+        self[cls] = read_parts = _parts_reader(cls)
+        return read_parts
+
+
+PARTS: Final = _PartsByClass()
+_MOST_CLASSES = 512
+
+
+def _parts_reader(cls: Any) -> ReadParts | None:
+    if issubclass(cls, NoneType | type):
+        return None
+    if issubclass(cls, ATOMS):
+        return atom_parts
     if issubclass(cls, dict):
         return lambda value: chain(value, value.values())
     if issubclass(cls, list | tuple | set | frozenset):
         return iter
     if cls.__dictoffset__:
         return lambda value: (vars(value),)
-    if is_dataclass(cls):
-        names = [field.name for field in fields(cls)]
-        return lambda value: [getattr(value, name) for name in names]
-    return lambda _: ()
+    names = [field.name for field in fields(cls)] if is_dataclass(cls) else []
+    if len(names) > 1:
+        return attrgetter(*names)  # a tuple
+    return lambda value: [getattr(value, name) for name in names]

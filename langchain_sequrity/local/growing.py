@@ -6,11 +6,10 @@ lists both cost what the request adds, however long the session is.
 
 import sys
 from collections.abc import Collection, Hashable, Iterable, Iterator, Sequence
-from enum import Enum, auto
 from functools import lru_cache
 from typing import Any, Self, TypeVar, cast, overload
 
-from langchain_sequrity.sizes import ATOMS, SizeCount, parts_of
+from langchain_sequrity.sizes import PARTS, SizeCount, atom_parts
 
 T = TypeVar("T")
 
@@ -201,22 +200,21 @@ class IncrementalSize:
         seen, unvisited = set[int](), [value]
         while unvisited:
             node = unvisited.pop()
-            if node is None or id(node) in seen:
+            if (read_parts := PARTS[type(node)]) is None or id(node) in seen:
                 continue
             seen.add(id(node))
-            counting = _counting_of(cast("Hashable", type(node)))
-            if counting is _Counting.ATOM:
+            if read_parts is atom_parts:
                 rest.add_atom(node)
-            elif counting is _Counting.GROWING:
+            elif isinstance(node, GrowingList):
                 shared_items, new_items, size = node.memory()
                 self._count_items(shared_items, earlier)
                 rest.size += size
                 unvisited.append(new_items)
-            elif counting is _Counting.FROZEN:
+            elif _is_frozen(cast("Hashable", type(node))):
                 self._count_frozen(node, earlier, rest)
-            elif counting is _Counting.OTHER:
+            else:
                 rest.size += sys.getsizeof(node)
-                unvisited.extend(parts_of(node))
+                unvisited += read_parts(node)
         for part in earlier.values():
             self._disown(part)
         own_texts = [text for key, text in rest.texts.items() if key not in self._owners]
@@ -266,23 +264,7 @@ class IncrementalSize:
                 self._texts_size -= sys.getsizeof(text)
 
 
-class _Counting(Enum):
-    """How an object is counted; a class has no size of its own."""
-
-    ATOM = auto()
-    GROWING = auto()
-    FROZEN = auto()
-    CLASS = auto()
-    OTHER = auto()
-
-
 @lru_cache(maxsize=512)  # objects of few classes are counted many times
-def _counting_of(cls: Any) -> _Counting:
-    if issubclass(cls, type):
-        return _Counting.CLASS
-    if issubclass(cls, GrowingList):
-        return _Counting.GROWING
+def _is_frozen(cls: Any) -> bool:
     parameters = getattr(cls, "__dataclass_params__", None)
-    if issubclass(cls, tuple | frozenset) or (parameters is not None and parameters.frozen):
-        return _Counting.FROZEN
-    return _Counting.ATOM if issubclass(cls, ATOMS) else _Counting.OTHER
+    return issubclass(cls, tuple | frozenset) or (parameters is not None and parameters.frozen)
