@@ -176,10 +176,14 @@ def _parts_reader(cls: Any) -> ReadParts | None:
         return None
     if issubclass(cls, ATOMS):
         return atom_parts
-    if issubclass(cls, dict):
-        return lambda value: chain(value, value.values())
     if issubclass(cls, list | tuple | set | frozenset):
         return iter
+    if issubclass(cls, dict):
+        return lambda value: chain(value, value.values())
+    return _fields_reader(cls)
+
+
+def _fields_reader(cls: Any) -> ReadParts:
     if cls.__dictoffset__:
         return lambda value: (vars(value),)
     names = [field.name for field in fields(cls)] if is_dataclass(cls) else []
