@@ -15,6 +15,8 @@ The channel has one object for each record, of plain JSON and compressed texts:
 | `SessionStart` | `{reset: session, open, variables, program}`; older sessions no longer count |
 | `StartObjects` | `{objects: {…}}` |
 
+A batch of one call has no record if its result has `reply` (`RunLog.add_batch`).
+
 Each has its session under `in`, but for the start before the first session. The order does not
 matter: tasks that run side by side write records in any order. Objects that do not become JSON are
 under `objects`, stored as LangGraph stores a state (`docs/security.md`, rule 8). The digest of a
@@ -27,6 +29,7 @@ its steps. A run has its variables once, and a call has no arguments if its prog
 
 import zlib
 from base64 import b64encode
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import Field, dataclass, field, fields, replace
 from functools import cache
@@ -227,6 +230,8 @@ class CallResult(_Record):
             empty for other results.
         previous_id: The id of the call in the session, or under the name, that it had before.
         objects: The objects behind the handles in the result.
+        reply_number: See `CallBatch.number`, if the batch has no record of its own.
+        is_sent: See `ProgramCall`, in the same case.
     """
 
     id: str
@@ -240,6 +245,8 @@ class CallResult(_Record):
     early_id: str = field(default="", metadata={"key": "early"})
     previous_id: str = field(default="", metadata={"key": "was"})
     objects: Mapping[str, Any] | None = None
+    reply_number: int | None = field(default=None, metadata={"key": "reply"})
+    is_sent: bool = field(default=False, metadata={"key": "sent"})
 
     @classmethod
     def for_value(
@@ -270,7 +277,7 @@ class CallResult(_Record):
             call: The call that it now answers; the result is from a node's cache or of a handle.
             session: The session of the call.
         """
-        answer = replace(self, session=session, handle="", previous_id=self.id)
+        answer = replace(self._without_batch(), session=session, handle="", previous_id=self.id)
         answer.id, answer.tool, answer.digest = call.id, call.tool, short_digest(call.digest)
         return answer
 
@@ -299,7 +306,16 @@ class CallResult(_Record):
             )
             raise ReplayMismatch(msg)
         self.check_answers(recorded)
-        return replace(self, id=call.id, digest=short_digest(call.digest), session=session)
+        digest = short_digest(call.digest)
+        return replace(self._without_batch(), id=call.id, digest=digest, session=session)
+
+    def in_batch(self, batch: "CallBatch") -> "CallResult":
+        """The result with what a record of its batch would have, which is then not needed."""
+        number, is_sent = batch.number, batch.calls[0].is_sent
+        return replace(self, step=batch.step, reply_number=number, is_sent=is_sent)
+
+    def _without_batch(self) -> "CallResult":
+        return replace(self, step=OPEN_STEP, reply_number=None, is_sent=False)
 
     def check_answers(self, call: ProgramCall) -> None:
         """Check that it belongs to a call: their digests are equal. Their ids may differ.
@@ -367,6 +383,24 @@ class CallBatch(_Record):
     results: dict[str, CallResult] = field(default_factory=dict)
     sent: str = ""
     number: int = 0
+
+    @classmethod
+    def of_result(cls, result: CallResult, number: int) -> Self:
+        """The batch of a result, if only the result has been stored."""
+        call = ProgramCall(
+            result.id, result.tool, {}, is_computed=True, is_sent=result.is_sent,
+            stored_digest=result.digest,
+        )  # fmt: skip
+        return cls("", (call,), number=number, step=result.step, session=result.session)
+
+    @property
+    def follows_from_result(self) -> bool:
+        """Whether the result of the batch can have all that its record would have.
+
+        The first batch of a run is not asked for again: its request has no key.
+        """
+        is_single = len(self.calls) == 1 and self.calls[0].is_computed
+        return is_single and self.number > 0
 
     @property
     def answered(self) -> list[tuple[ProgramCall, CallResult]]:
@@ -595,11 +629,19 @@ class Journal:
             if denial.is_approved and denial.call.id == result.id:
                 denial.result = result
                 return
+        if result.reply_number is not None:
+            self._add_batch_of(result, result.reply_number)
         for batch in reversed(self.batches):
             if (call := batch.add_result(result)) is not None:
                 if result.given_handle:
                     self.calls_by_handle[result.given_handle] = call
                 return
+
+    def _add_batch_of(self, result: CallResult, number: int) -> None:
+        """Add the batch of a result, unless it is known."""
+        index = bisect_left(self.batches, number, key=lambda batch: batch.number)
+        if index == len(self.batches) or self.batches[index].number != number:
+            self.batches.insert(index, CallBatch.of_result(result, number))
 
     def handle_of(self, call: ProgramCall) -> str:
         """The handle that a call was first answered with; empty if there is none."""

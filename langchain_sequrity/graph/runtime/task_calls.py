@@ -309,6 +309,7 @@ class TaskCalls:
         if CHANGES in value:  # a node that does not run changes nothing
             value = dumps(self._parts.tools.without_changes(loads(value)))
         result = self._result_for(slot.call, replace(slot.result, value=value))
+        result = self._log.with_batch(result)
         slot.result = replace(result, handle=slot.handle or result.handle)
         return [slot.result.stored()]
 

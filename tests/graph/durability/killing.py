@@ -145,6 +145,7 @@ def recorded(saver: str, thread: str) -> Recorded:
     sessions = [entry["in"] for entry in entries if entry.get("in")]
     own = [entry for entry in entries if sessions and entry.get("in") == sessions[-1]]
     replies = {entry["number"] for entry in own if "said" in entry}
+    replies |= {entry["reply"] for entry in own if "reply" in entry}
     made = {
         (entry["tool"], entry.get(HANDLE) or entry["id"])
         for entry in own
