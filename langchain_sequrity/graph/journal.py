@@ -266,7 +266,7 @@ class CallResult(_Record):
             combine: How they combine with those of the arguments.
             options: Further attributes.
         """
-        wire_labels = {k: names for k, names in labels.to_wire().items() if names != _NO_LABELS[k]}
+        wire_labels = _telling(labels.to_wire())
         digest, value = short_digest(call.digest), dumps(wire)
         return cls(call.id, call.tool, digest, value, wire_labels or None, combine, **options)
 
@@ -364,6 +364,11 @@ class CallResult(_Record):
 
 
 _NO_LABELS = Labels().to_wire()
+
+
+def _telling(labels: Mapping[str, list[str]]) -> dict[str, list[str]]:
+    """Labels without the lists that say nothing."""
+    return {key: names for key, names in labels.items() if names != _NO_LABELS[key]}
 
 
 @dataclass(slots=True)
@@ -973,6 +978,17 @@ class FinishedRun(_Stored):
     last_session: str | None = field(default=None, metadata={"key": "of"})
     input_fields: Sequence[str] | None = field(default=None, metadata={"key": "given"})
     number: int = 0
+
+    @override
+    def stored(self) -> StoredRecord:
+        labels = {name: _telling(wire) for name, wire in self.labels.items()}
+        return super(FinishedRun, replace(self, labels=labels)).stored()
+
+    @override
+    @classmethod
+    def read(cls, stored: StoredRecord) -> Self:
+        run = super(FinishedRun, cls).read(stored)
+        return replace(run, labels={n: {**_NO_LABELS, **wire} for n, wire in run.labels.items()})
 
 
 ThreadRecord = ProgramRun | FinishedRun

@@ -46,6 +46,30 @@ class RunStopped(GraphBubbleUp):
         self.error = error
 
 
+def key_of_output(task_id: str, number: int) -> str:
+    """The key under which the n-th output of a task is stored before its router runs."""
+    return key_of_writes(f"{OUTPUT}:{task_id}:{number}")
+
+
+def _outputs_of(
+    tasks: Iterable[str], outputs: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Mapping[str, Any]]:
+    """The last stored output of each task.
+
+    Args:
+        tasks: Their ids.
+        outputs: The outputs by their keys. Those of earlier versions name their tasks.
+    """
+    named = [output for output in outputs.values() if "task" in output]
+    last = {o["task"]: o for o in sorted(named, key=lambda output: output["number"])}
+    for task_id in tasks:
+        for number in count():
+            if (output := outputs.get(key_of_output(task_id, number))) is None:
+                break
+            last[task_id] = {**output, "number": number}
+    return last
+
+
 class TaskCalls:
     """The tasks of the current step, and their calls.
 
@@ -144,9 +168,9 @@ class TaskCalls:
             if task.name in nodes
         }
         pending = () if loop.is_replaying else loop.checkpoint_pending_writes
-        outputs = (value for _, channel, value in pending if channel == OUTPUT)
-        by_number = sorted(outputs, key=lambda output: output["number"])
-        self._outputs = {output["task"]: output for output in by_number}
+        self._outputs = _outputs_of(
+            tasks, {key: value for key, channel, value in pending if channel == OUTPUT}
+        )
         for task in loop.tasks.values():
             if (slot := tasks.get(task.id)) is None:
                 continue
@@ -288,9 +312,8 @@ class TaskCalls:
         earlier = self._outputs.get(task)
         # Checkpointers ignore a second write with the same key.
         number = 0 if earlier is None else earlier["number"] + 1
-        self._outputs[task] = {**output, "task": task, "number": number}
-        key = key_of_writes(f"{OUTPUT}:{task}:{number}")
-        return _compat.keep_writes(loop, key, [(OUTPUT, self._outputs[task])])
+        self._outputs[task] = {**output, "number": number}
+        return _compat.keep_writes(loop, key_of_output(task, number), [(OUTPUT, output)])
 
     def use_cached(self, tasks: Sequence[Any]) -> Sequence[Any]:
         """Use the results in a node's cache for the calls of these tasks."""
