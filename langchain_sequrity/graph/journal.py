@@ -648,6 +648,28 @@ class Journal:
         if index == len(self.batches) or self.batches[index].number != number:
             self.batches.insert(index, CallBatch.of_result(result, number))
 
+    def cut(self, step: int) -> bool:
+        """Drop what follows a result of the open step that was not stored: its node runs again.
+
+        The result may be another one then. A killed process may have stored the driver's records
+        without those of a task.
+
+        Returns:
+            Whether something was dropped, so that the session may have more than the journal.
+        """
+        of_step = [(i, batch) for i, batch in enumerate(self.batches) if batch.step == step]
+        handles = {r.given_handle for _, batch in of_step for r in batch.results.values()}
+        unstored = handles - self.results_by_handle.keys() - {""}
+        for index, batch in of_step:
+            answers = [c.id for c, _ in batch.answered if c.arguments.get(HANDLE) in unstored]
+            for call_id in answers:
+                del batch.results[call_id]
+            if not batch.is_answered:
+                followed = self.batches[index + 1 :]
+                del self.batches[index + 1 :]
+                return bool(answers or followed)
+        return False
+
     def handle_of(self, call: ProgramCall) -> str:
         """The handle that a call was first answered with; empty if there is none."""
         answered = self.calls_by_handle.items()

@@ -436,15 +436,21 @@ class TaskCalls:
         for batch in self._log.journal.batches:
             waiting = batch.waiting
             for call in batch.calls if batch.step == self._log.step else ():
-                due = next(self._calls.due(self.served), None)
-                is_waiting = call in waiting
-                if due is not None and due.tool.name == call.tool:
-                    has_run = not (is_waiting or batch.results[call.id].given_handle)
-                    # Another session may have asked for it.
-                    due_call = call if has_run else self._as_due(call, due)[0]
-                    self.assign(due_call, due)
-                if is_waiting:
+                has_run = not (call in waiting or batch.results[call.id].given_handle)
+                self._assign_recorded(call, has_run=has_run)
+                if call in waiting:
                     self.answer(call)
+
+    def _assign_recorded(self, call: ProgramCall, *, has_run: bool) -> None:
+        """Give a recorded call of this step to its task; `rebuild` does it for earlier steps."""
+        if self.tool(call.tool).role == "result":
+            for slot in self.served:
+                slot.is_collected |= slot.handle == call.arguments[HANDLE]
+            return
+        due = next(self._calls.due(self.served), None)
+        if due is not None and due.tool.name == call.tool:
+            # Another session may have asked for it.
+            self.assign(call if has_run else self._as_due(call, due)[0], due)
 
     def answer(self, call: ProgramCall) -> None:
         """Add the result of a call to the journal, if it is known."""

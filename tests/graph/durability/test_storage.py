@@ -1,9 +1,11 @@
 """Checkpoints of a run are small, and a run can continue from any of them."""
 
+import operator
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from functools import partial
-from typing import Any
+from typing import Annotated, Any, TypedDict
 
 import pytest
 from langchain_core.runnables import RunnableConfig
@@ -23,6 +25,11 @@ from tests.graph.durability.subject import GIVEN, Note, graph
 from tests.graph.services import noted
 
 _THREAD: RunnableConfig = {"configurable": {"thread_id": "1"}}
+
+
+class Texts(TypedDict, total=False):
+    texts: Annotated[list[str], operator.add]
+    all: str
 
 
 class Crash(BaseException):
@@ -229,6 +236,69 @@ def test_a_run_that_moved_within_a_step_continues_in_its_last_session(saver: str
         model, sent = services[-1]
         assert runs(model).invoke(None, _THREAD) == {"text": "A!"}
         assert sent.sessions().count(None) == 1
+
+
+class _Losing(InMemorySaver):
+    """A saver whose process ends after a parallel step, before the rows of some tasks are stored.
+
+    Attributes:
+        lost: The nodes of these tasks, for each process.
+    """
+
+    def __init__(self, *lost: set[str]) -> None:
+        super().__init__()
+        self.lost = list(lost)
+
+    def put(self, *args: Any, **options: Any) -> RunnableConfig:
+        if self.lost and args[2]["step"] == 2:
+            raise Crash
+        return super().put(*args, **options)
+
+    def put_writes(
+        self, config: RunnableConfig, writes: Any, task_id: str, task_path: str = ""
+    ) -> None:
+        texts = [text for channel, added in writes if channel == "texts" for text in added]
+        if not (self.lost and self.lost[0].intersection(text[0] for text in texts)):
+            super().put_writes(config, writes, task_id, task_path)
+
+
+@pytest.mark.parametrize("forgets", [False, True])
+@pytest.mark.parametrize(
+    "lost", [["b"], ["abcde"], ["ae", "a"], ["bcde", "ce"], ["cde", "c"], ["de", "d", "d"]]
+)
+def test_a_task_whose_result_was_not_stored_runs_again_and_only_its_new_result_counts(
+    lost: list[str], forgets: bool
+) -> None:
+    runs_of: Counter[str] = Counter()
+
+    def node(name: str) -> Callable[[Texts], Texts]:
+        def run(_: Texts) -> Texts:
+            runs_of[name] += 1
+            return {"texts": [f"{name}{runs_of[name]}"]}
+
+        return run
+
+    made: Any = StateGraph(Texts).add_node("join", lambda state: {"all": "".join(state["texts"])})
+    made.add_node("first", lambda _: {"texts": ["f"]}).add_edge(START, "first")
+    for name in "abcde":
+        made.add_node(name, node(name)).add_edge("first", name)
+    made.add_edge(list("abcde"), "join")
+    saver = _Losing(*map(set, lost))
+    with ExitStack() as stack:
+        servers = [stack.enter_context(LocalServer()) for _ in range(len(lost) + 1)]
+        for server in servers if forgets else servers[:1] * len(servers):
+            model = ChatSequrity("any/model", base_url=server.base_url)
+            runs = LangGraphExecutor(made, model, checkpointer=saver)
+            given: Texts | None = None if runs_of else {"texts": []}
+            if not saver.lost:
+                ended = runs.invoke(given, _THREAD, durability="sync")
+                break
+            with pytest.raises(Crash):
+                runs.invoke(given, _THREAD, durability="sync")
+            saver.lost.pop(0)
+    again = Counter(name for names in lost for name in names)
+    assert runs_of == Counter("abcde") + again
+    assert ended["all"] == "f" + "".join(f"{name}{runs_of[name]}" for name in "abcde")
 
 
 def test_a_run_that_began_at_a_change_from_outside_is_not_begun_again_when_it_is_resumed(
