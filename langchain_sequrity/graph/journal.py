@@ -657,18 +657,25 @@ class Journal:
         Returns:
             Whether something was dropped, so that the session may have more than the journal.
         """
-        of_step = [(i, batch) for i, batch in enumerate(self.batches) if batch.step == step]
-        handles = {r.given_handle for _, batch in of_step for r in batch.results.values()}
-        unstored = handles - self.results_by_handle.keys() - {""}
-        for index, batch in of_step:
+        of_step = [index for index, batch in enumerate(self.batches) if batch.step == step]
+        for index in of_step:
+            if index and self.batches[index].number > self.batches[index - 1].number + 1:
+                return self._drop_from(index)
+        results = [r for index in of_step for r in self.batches[index].results.values()]
+        unstored = {r.given_handle for r in results} - self.results_by_handle.keys() - {""}
+        for index in of_step:
+            batch = self.batches[index]
             answers = [c.id for c, _ in batch.answered if c.arguments.get(HANDLE) in unstored]
             for call_id in answers:
                 del batch.results[call_id]
             if not batch.is_answered:
-                followed = self.batches[index + 1 :]
-                del self.batches[index + 1 :]
-                return bool(answers or followed)
+                return self._drop_from(index + 1) or bool(answers)
         return False
+
+    def _drop_from(self, index: int) -> bool:
+        is_any = index < len(self.batches)
+        del self.batches[index:]
+        return is_any
 
     def handle_of(self, call: ProgramCall) -> str:
         """The handle that a call was first answered with; empty if there is none."""
@@ -712,7 +719,7 @@ class Journal:
 
     def add(self, batch: CallBatch) -> None:
         """Add a reply, with the results that it has in a new session."""
-        batch.number = len(self.batches)
+        batch.number = self.batches[-1].number + 1 if self.batches else 0
         self.batches.append(batch)
         handles = {result.given_handle: call for call, result in batch.answered}
         self.calls_by_handle |= {handle: call for handle, call in handles.items() if handle}

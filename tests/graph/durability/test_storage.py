@@ -262,12 +262,13 @@ class _Losing(InMemorySaver):
             super().put_writes(config, writes, task_id, task_path)
 
 
+@pytest.mark.parametrize("on_denied", ["raise", "interrupt"])  # side by side, one by one
 @pytest.mark.parametrize("forgets", [False, True])
 @pytest.mark.parametrize(
     "lost", [["b"], ["abcde"], ["ae", "a"], ["bcde", "ce"], ["cde", "c"], ["de", "d", "d"]]
 )
 def test_a_task_whose_result_was_not_stored_runs_again_and_only_its_new_result_counts(
-    lost: list[str], forgets: bool
+    lost: list[str], forgets: bool, on_denied: Any
 ) -> None:
     runs_of: Counter[str] = Counter()
 
@@ -288,7 +289,7 @@ def test_a_task_whose_result_was_not_stored_runs_again_and_only_its_new_result_c
         servers = [stack.enter_context(LocalServer()) for _ in range(len(lost) + 1)]
         for server in servers if forgets else servers[:1] * len(servers):
             model = ChatSequrity("any/model", base_url=server.base_url)
-            runs = LangGraphExecutor(made, model, checkpointer=saver)
+            runs = LangGraphExecutor(made, model, checkpointer=saver, on_denied=on_denied)
             given: Texts | None = None if runs_of else {"texts": []}
             if not saver.lost:
                 ended = runs.invoke(given, _THREAD, durability="sync")
