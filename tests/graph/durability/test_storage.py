@@ -4,6 +4,7 @@ import operator
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from copy import deepcopy
 from functools import partial
 from typing import Annotated, Any, TypedDict
 
@@ -181,6 +182,27 @@ def test_a_crashed_run_whose_conversation_is_lost_is_refused_if_the_service_need
     refused = pytest.raises(UsageError, match="keeps only the newest checkpoint")
     with refused if has_lost_a_reply else nullcontext():
         assert runs.invoke(None, _THREAD) == {"text": "abc"}
+
+
+@pytest.mark.parametrize("history", ["new", "auto"])
+@pytest.mark.parametrize("killed_in", [1, 2, 4])
+def test_a_run_that_was_killed_in_a_node_needs_more_than_the_newest_checkpoint_after_its_first_step(
+    killed_in: int, history: Any, model: ChatSequrity
+) -> None:
+    saver, calls = Shallow(0), list[str]()
+    stored: list[Shallow] = []
+
+    def note(name: str) -> None:
+        calls.append(name)
+        if len(calls) == killed_in:
+            stored.append(deepcopy(saver))
+
+    runs = LangGraphExecutor(chain(4, note), model, checkpointer=saver, history=history)
+    runs.invoke({"text": "abc"}, _THREAD, durability="sync")
+    again = LangGraphExecutor(chain(4), model, checkpointer=stored[0], history=history)
+    refused = pytest.raises(UsageError, match="keeps only the newest checkpoint")
+    with refused if killed_in > 1 else nullcontext():
+        assert again.invoke(None, _THREAD) == {"text": "abc"}
 
 
 @pytest.mark.parametrize("at", [4, 6])
