@@ -15,6 +15,8 @@ The channel has one object for each record, of plain JSON and compressed texts:
 | `SessionStart` | `{reset: session, open, variables, program}`; older sessions no longer count |
 | `StartObjects` | `{objects: {…}}` |
 
+A batch of one call has no record if its result has `reply` (`RunLog.add_batch`).
+
 Each has its session under `in`, but for the start before the first session. The order does not
 matter: tasks that run side by side write records in any order. Objects that do not become JSON are
 under `objects`, stored as LangGraph stores a state (`docs/security.md`, rule 8). The digest of a
@@ -27,6 +29,7 @@ its steps. A run has its variables once, and a call has no arguments if its prog
 
 import zlib
 from base64 import b64encode
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import Field, dataclass, field, fields, replace
 from functools import cache
@@ -227,6 +230,8 @@ class CallResult(_Record):
             empty for other results.
         previous_id: The id of the call in the session, or under the name, that it had before.
         objects: The objects behind the handles in the result.
+        reply_number: See `CallBatch.number`, if the batch has no record of its own.
+        is_sent: See `ProgramCall`, in the same case.
     """
 
     id: str
@@ -240,6 +245,8 @@ class CallResult(_Record):
     early_id: str = field(default="", metadata={"key": "early"})
     previous_id: str = field(default="", metadata={"key": "was"})
     objects: Mapping[str, Any] | None = None
+    reply_number: int | None = field(default=None, metadata={"key": "reply"})
+    is_sent: bool = field(default=False, metadata={"key": "sent"})
 
     @classmethod
     def for_value(
@@ -259,7 +266,7 @@ class CallResult(_Record):
             combine: How they combine with those of the arguments.
             options: Further attributes.
         """
-        wire_labels = {k: names for k, names in labels.to_wire().items() if names != _NO_LABELS[k]}
+        wire_labels = _telling(labels.to_wire())
         digest, value = short_digest(call.digest), dumps(wire)
         return cls(call.id, call.tool, digest, value, wire_labels or None, combine, **options)
 
@@ -270,7 +277,7 @@ class CallResult(_Record):
             call: The call that it now answers; the result is from a node's cache or of a handle.
             session: The session of the call.
         """
-        answer = replace(self, session=session, handle="", previous_id=self.id)
+        answer = replace(self._without_batch(), session=session, handle="", previous_id=self.id)
         answer.id, answer.tool, answer.digest = call.id, call.tool, short_digest(call.digest)
         return answer
 
@@ -299,7 +306,16 @@ class CallResult(_Record):
             )
             raise ReplayMismatch(msg)
         self.check_answers(recorded)
-        return replace(self, id=call.id, digest=short_digest(call.digest), session=session)
+        digest = short_digest(call.digest)
+        return replace(self._without_batch(), id=call.id, digest=digest, session=session)
+
+    def in_batch(self, batch: "CallBatch") -> "CallResult":
+        """The result with what a record of its batch would have, which is then not needed."""
+        number, is_sent = batch.number, batch.calls[0].is_sent
+        return replace(self, step=batch.step, reply_number=number, is_sent=is_sent)
+
+    def _without_batch(self) -> "CallResult":
+        return replace(self, step=OPEN_STEP, reply_number=None, is_sent=False)
 
     def check_answers(self, call: ProgramCall) -> None:
         """Check that it belongs to a call: their digests are equal. Their ids may differ.
@@ -350,6 +366,11 @@ class CallResult(_Record):
 _NO_LABELS = Labels().to_wire()
 
 
+def _telling(labels: Mapping[str, list[str]]) -> dict[str, list[str]]:
+    """Labels without the lists that say nothing."""
+    return {key: names for key, names in labels.items() if names != _NO_LABELS[key]}
+
+
 @dataclass(slots=True)
 class CallBatch(_Record):
     """A reply that asks for calls, and the results so far.
@@ -367,6 +388,24 @@ class CallBatch(_Record):
     results: dict[str, CallResult] = field(default_factory=dict)
     sent: str = ""
     number: int = 0
+
+    @classmethod
+    def of_result(cls, result: CallResult, number: int) -> Self:
+        """The batch of a result, if only the result has been stored."""
+        call = ProgramCall(
+            result.id, result.tool, {}, is_computed=True, is_sent=result.is_sent,
+            stored_digest=result.digest,
+        )  # fmt: skip
+        return cls("", (call,), number=number, step=result.step, session=result.session)
+
+    @property
+    def follows_from_result(self) -> bool:
+        """Whether the result of the batch can have all that its record would have.
+
+        The first batch of a run is not asked for again: its request has no key.
+        """
+        is_single = len(self.calls) == 1 and self.calls[0].is_computed
+        return is_single and self.number > 0
 
     @property
     def answered(self) -> list[tuple[ProgramCall, CallResult]]:
@@ -595,11 +634,48 @@ class Journal:
             if denial.is_approved and denial.call.id == result.id:
                 denial.result = result
                 return
+        if result.reply_number is not None:
+            self._add_batch_of(result, result.reply_number)
         for batch in reversed(self.batches):
             if (call := batch.add_result(result)) is not None:
                 if result.given_handle:
                     self.calls_by_handle[result.given_handle] = call
                 return
+
+    def _add_batch_of(self, result: CallResult, number: int) -> None:
+        """Add the batch of a result, unless it is known."""
+        index = bisect_left(self.batches, number, key=lambda batch: batch.number)
+        if index == len(self.batches) or self.batches[index].number != number:
+            self.batches.insert(index, CallBatch.of_result(result, number))
+
+    def cut(self, step: int) -> bool:
+        """Drop what follows a result of the open step that was not stored: its node runs again.
+
+        The result may be another one then. A killed process may have stored the driver's records
+        without those of a task.
+
+        Returns:
+            Whether something was dropped, so that the session may have more than the journal.
+        """
+        of_step = [index for index, batch in enumerate(self.batches) if batch.step == step]
+        for index in of_step:
+            if index and self.batches[index].number > self.batches[index - 1].number + 1:
+                return self._drop_from(index)
+        results = [r for index in of_step for r in self.batches[index].results.values()]
+        unstored = {r.given_handle for r in results} - self.results_by_handle.keys() - {""}
+        for index in of_step:
+            batch = self.batches[index]
+            answers = [c.id for c, _ in batch.answered if c.arguments.get(HANDLE) in unstored]
+            for call_id in answers:
+                del batch.results[call_id]
+            if not batch.is_answered:
+                return self._drop_from(index + 1) or bool(answers)
+        return False
+
+    def _drop_from(self, index: int) -> bool:
+        is_any = index < len(self.batches)
+        del self.batches[index:]
+        return is_any
 
     def handle_of(self, call: ProgramCall) -> str:
         """The handle that a call was first answered with; empty if there is none."""
@@ -643,7 +719,7 @@ class Journal:
 
     def add(self, batch: CallBatch) -> None:
         """Add a reply, with the results that it has in a new session."""
-        batch.number = len(self.batches)
+        batch.number = self.batches[-1].number + 1 if self.batches else 0
         self.batches.append(batch)
         handles = {result.given_handle: call for call, result in batch.answered}
         self.calls_by_handle |= {handle: call for handle, call in handles.items() if handle}
@@ -931,6 +1007,17 @@ class FinishedRun(_Stored):
     last_session: str | None = field(default=None, metadata={"key": "of"})
     input_fields: Sequence[str] | None = field(default=None, metadata={"key": "given"})
     number: int = 0
+
+    @override
+    def stored(self) -> StoredRecord:
+        labels = {name: _telling(wire) for name, wire in self.labels.items()}
+        return super(FinishedRun, replace(self, labels=labels)).stored()
+
+    @override
+    @classmethod
+    def read(cls, stored: StoredRecord) -> Self:
+        run = super(FinishedRun, cls).read(stored)
+        return replace(run, labels={n: {**_NO_LABELS, **wire} for n, wire in run.labels.items()})
 
 
 ThreadRecord = ProgramRun | FinishedRun

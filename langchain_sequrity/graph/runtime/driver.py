@@ -886,13 +886,14 @@ class Driver:
         offered = [denial for denial in self.log.journal.denials if denial.result is None]
         for denial in offered:
             self.parts.denials.check_approval(denial)
+        is_cut = is_open and not self.log.is_refused and self.log.journal.cut(self.log.step)
         if not is_open:
             self.log.step += 1
         # The session of a copied checkpoint may have gone on since the checkpoint.
         is_copy = loop.checkpoint_metadata.get("source") == "fork" and not is_open
         is_moved = run.location != self.parts.exchange.location
         has_all = self.parts.exchange.has_conversation(run, self.log.journal.batches)
-        if loop.is_replaying or is_copy or is_moved or not has_all:
+        if loop.is_replaying or is_copy or is_cut or is_moved or not has_all:
             self._session.has_left_calls = True
             yield from self._replay(ELSEWHERE if is_moved else "")
         else:

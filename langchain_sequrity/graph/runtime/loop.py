@@ -59,6 +59,7 @@ class _DrivenLoop(_compat.ExtensibleLoop):
                 await self.driver.run(self, self.driver.finish(self))
             except BaseException as failure:  # noqa: BLE001 - raised again below
                 driver_error = failure
+        self.driver.log.store_waiting(self)
         is_over = error is None and driver_error is None
         if is_over and self.durability == "exit" and (writes := self.driver.log.end_of_run()):
             self.apply_hidden(OWN_WRITES, writes)

@@ -32,7 +32,11 @@ from langchain_sequrity.graph.journal import (
 )
 from langchain_sequrity.graph.program import JOURNAL, RUN, STEP
 from langchain_sequrity.graph.runtime.state_variables import FieldLabels
-from langchain_sequrity.graph.runtime.stored_run import records_of, records_of_step
+from langchain_sequrity.graph.runtime.stored_run import (
+    records_of,
+    records_of_step,
+    results_with_batches,
+)
 
 OWN_WRITES = str(uuid5(NAMESPACE_OID, "sequrity"))
 """The task id of the driver's own writes."""
@@ -69,6 +73,7 @@ class RunLog:
         self.newest: ThreadRecord = FinishedRun({})
         self._stored_writes = 0
         self._number = 0
+        self._unwritten: CallBatch | None = None
 
     @property
     def session(self) -> str | None:
@@ -135,13 +140,38 @@ class RunLog:
     def add_result(self, result: CallResult) -> None:
         """Add a result, and write it down."""
         self.journal.add_result(result)
-        self.write_records([result])
+        self.write_records([self.with_batch(result)])
 
     def add_batch(self, reply: str, calls: Sequence[ProgramCall]) -> None:
-        """Add a reply that asks for calls, and write it down; see `CallBatch`."""
+        """Add a reply that asks for calls; see `CallBatch`.
+
+        A batch that follows from its result has no record of its own, which would be a row of the
+        checkpointer. If the process ends before the result, the same request gets the same reply
+        again (`docs/behaviour.md`, T2).
+        """
         batch = CallBatch(reply, tuple(calls), step=self.step)
         self.journal.add(batch)
-        self.write_records(batch.records())
+        if batch.follows_from_result and not self._sends_all(self.run):
+            self._unwritten = batch
+        else:
+            self.write_records(batch.records())
+
+    def with_batch(self, result: CallResult) -> CallResult:
+        """A result with its batch, if that has no record."""
+        batch = self._unwritten
+        if batch is None or result.handle or result.id != batch.calls[0].id:
+            return result
+        return result.in_batch(batch)
+
+    def store_waiting(self, loop: _compat.PregelLoop) -> None:
+        """Store the call that has no result, if the run stops there.
+
+        It may be continued later than a service keeps its replies.
+        """
+        batch, self._unwritten = self._unwritten, None
+        if batch is not None and batch.waiting:
+            self.write_records([batch])
+            self.store(loop)
 
     def add_denial(self, denied: DeniedCall) -> None:
         """Add a denied call that a human may approve, and write it down."""
@@ -156,7 +186,7 @@ class RunLog:
 
     def reset(self, step: int) -> None:
         """Empty the journal for a run that begins with this step."""
-        self.journal, self.step = Journal(), step
+        self.journal, self.step, self._unwritten = Journal(), step, None
 
     def start(self, run: ProgramRun, early: Iterable[Sequence[CallResult]]) -> None:
         """Begin a run in its session.
@@ -178,7 +208,7 @@ class RunLog:
 
     def restart(self, run: ProgramRun, batches: Iterable[CallBatch]) -> None:
         """Continue the run in a new session, with the recorded calls as that session has them."""
-        self.journal.batches[:] = []
+        self.journal.batches[:], self._unwritten = [], None
         for batch in batches:
             self.journal.add(batch)
         run = self._write(replace(run, has_start=True))
@@ -269,7 +299,8 @@ class RunLog:
         # The last record counts, and a checkpointer gives back those of several runs in any order.
         writes.sort(key=lambda write: write[1].get("number", 0) if write[0] == RUN else math.inf)
         of_step = records_of_step(loop)
-        records = [*records_of(loop, self.session), *of_step]
+        of_tasks = results_with_batches(loop, self.session)
+        records = [*records_of(loop, self.session), *of_step, *of_tasks]
         for record in records:
             if isinstance(record, CallResult | StartObjects):
                 self.objects.load(record.objects or {})
@@ -280,4 +311,4 @@ class RunLog:
         self._stored_writes = len(self.writes)
         steps = (record.step for record in records if record.session == self.session)
         self.step = max([0, *steps])
-        return bool(of_step)
+        return bool(of_step or of_tasks)

@@ -30,7 +30,8 @@ class RunSession:
     Attributes:
         has_left_calls: Whether the session may have calls that the journal of the run does not
             have: it has gone on since the checkpoint from which the run continues.
-        is_from_storage: Whether the run continues a stored session that has not answered since.
+        is_from_storage: Whether the run continues a stored session. It may have gone on since, and
+            repeat its earlier replies until a node gives another result than before.
     """
 
     def __init__(self, parts: ExecutorParts, log: RunLog, states: StateVariables) -> None:
@@ -86,7 +87,6 @@ class RunSession:
         Raises:
             SessionLost: If it cannot be continued.
         """
-        self.is_from_storage = False
         if self._memory is None or not (run.continues_session or self.has_left_calls):
             return None
         if reason:
@@ -104,12 +104,12 @@ class RunSession:
 
     def continues_in(self, run: ProgramRun) -> None:
         """Remember the session of a run that began, also again."""
+        self.is_from_storage = False
         if self._memory is not None and run.session_id is not None:
             self._memory.continues_in(run.session_id, self._exchange.seal(run.session_id))
 
     def answered(self, *, is_waiting: bool) -> None:
         """Remember whether the session waits for the result of a call."""
-        self.is_from_storage = False
         if self._memory is not None:
             self._memory.ended(is_waiting=is_waiting)
 

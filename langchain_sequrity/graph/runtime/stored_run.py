@@ -1,6 +1,7 @@
 """What a thread has stored of a run, and what was changed from outside since."""
 
 from collections.abc import Mapping
+from itertools import chain
 from typing import Any
 
 from langchain_sequrity import _compat
@@ -8,14 +9,16 @@ from langchain_sequrity.errors import UsageError
 from langchain_sequrity.graph.journal import (
     LOST,
     CallBatch,
+    CallResult,
     DeniedCall,
     JournalRecord,
     ProgramRun,
     Refusal,
+    read_journal,
     read_record,
     records_of_session,
 )
-from langchain_sequrity.graph.program import JOURNAL, RUN, STEP
+from langchain_sequrity.graph.program import JOURNAL, OUTPUT, RUN, STEP
 
 
 def is_edited(loop: _compat.PregelLoop, since: Any = None) -> bool:
@@ -72,12 +75,9 @@ def check_whole(loop: _compat.PregelLoop, run: ProgramRun) -> None:
     record = loop.channels[RUN]
     if not record.is_available() or record.get().get("session") != run.session:
         return  # it began in the step that is open
-    batches = [
-        record.number
-        for record in records_of(loop, run.session)
-        if record.session == run.session and isinstance(record, CallBatch)
-    ]
-    if len(set(batches)) < loop.channels[STEP].get():
+    of_session = [r for r in records_of(loop, run.session) if r.session == run.session]
+    batches = read_journal(of_session, run.session).batches
+    if len(batches) < loop.channels[STEP].get():
         raise UsageError(LOST)
 
 
@@ -94,6 +94,16 @@ def records_of(loop: _compat.PregelLoop, session: str | None) -> list[JournalRec
     """The journal of a session after the last step."""
     channel = loop.channels[JOURNAL]
     return records_of_session(channel.get(), session) if channel.is_available() else []
+
+
+def results_with_batches(loop: _compat.PregelLoop, session: str | None) -> list[CallResult]:
+    """The results of tasks of the open step whose batches have no record."""
+    pending = () if loop.is_replaying else loop.checkpoint_pending_writes
+    outputs = (value["writes"] for _, channel, value in pending if channel == OUTPUT)
+    of_tasks = [(channel, value) for task, channel, value in pending if task in loop.tasks]
+    written = [value for channel, value in chain(of_tasks, *outputs) if channel == JOURNAL]
+    results = map(CallResult.read, chain.from_iterable(written))
+    return [r for r in results if r.session == session and r.reply_number is not None]
 
 
 def records_of_step(loop: _compat.PregelLoop) -> list[JournalRecord]:

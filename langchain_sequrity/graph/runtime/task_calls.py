@@ -46,6 +46,30 @@ class RunStopped(GraphBubbleUp):
         self.error = error
 
 
+def key_of_output(task_id: str, number: int) -> str:
+    """The key under which the n-th output of a task is stored before its router runs."""
+    return key_of_writes(f"{OUTPUT}:{task_id}:{number}")
+
+
+def _outputs_of(
+    tasks: Iterable[str], outputs: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Mapping[str, Any]]:
+    """The last stored output of each task.
+
+    Args:
+        tasks: Their ids.
+        outputs: The outputs by their keys. Those of earlier versions name their tasks.
+    """
+    named = [output for output in outputs.values() if "task" in output]
+    last = {o["task"]: o for o in sorted(named, key=lambda output: output["number"])}
+    for task_id in tasks:
+        for number in count():
+            if (output := outputs.get(key_of_output(task_id, number))) is None:
+                break
+            last[task_id] = {**output, "number": number}
+    return last
+
+
 class TaskCalls:
     """The tasks of the current step, and their calls.
 
@@ -144,9 +168,9 @@ class TaskCalls:
             if task.name in nodes
         }
         pending = () if loop.is_replaying else loop.checkpoint_pending_writes
-        outputs = (value for _, channel, value in pending if channel == OUTPUT)
-        by_number = sorted(outputs, key=lambda output: output["number"])
-        self._outputs = {output["task"]: output for output in by_number}
+        self._outputs = _outputs_of(
+            tasks, {key: value for key, channel, value in pending if channel == OUTPUT}
+        )
         for task in loop.tasks.values():
             if (slot := tasks.get(task.id)) is None:
                 continue
@@ -288,9 +312,8 @@ class TaskCalls:
         earlier = self._outputs.get(task)
         # Checkpointers ignore a second write with the same key.
         number = 0 if earlier is None else earlier["number"] + 1
-        self._outputs[task] = {**output, "task": task, "number": number}
-        key = key_of_writes(f"{OUTPUT}:{task}:{number}")
-        return _compat.keep_writes(loop, key, [(OUTPUT, self._outputs[task])])
+        self._outputs[task] = {**output, "number": number}
+        return _compat.keep_writes(loop, key_of_output(task, number), [(OUTPUT, output)])
 
     def use_cached(self, tasks: Sequence[Any]) -> Sequence[Any]:
         """Use the results in a node's cache for the calls of these tasks."""
@@ -309,6 +332,7 @@ class TaskCalls:
         if CHANGES in value:  # a node that does not run changes nothing
             value = dumps(self._parts.tools.without_changes(loads(value)))
         result = self._result_for(slot.call, replace(slot.result, value=value))
+        result = self._log.with_batch(result)
         slot.result = replace(result, handle=slot.handle or result.handle)
         return [slot.result.stored()]
 
@@ -412,15 +436,21 @@ class TaskCalls:
         for batch in self._log.journal.batches:
             waiting = batch.waiting
             for call in batch.calls if batch.step == self._log.step else ():
-                due = next(self._calls.due(self.served), None)
-                is_waiting = call in waiting
-                if due is not None and due.tool.name == call.tool:
-                    has_run = not (is_waiting or batch.results[call.id].given_handle)
-                    # Another session may have asked for it.
-                    due_call = call if has_run else self._as_due(call, due)[0]
-                    self.assign(due_call, due)
-                if is_waiting:
+                has_run = not (call in waiting or batch.results[call.id].given_handle)
+                self._assign_recorded(call, has_run=has_run)
+                if call in waiting:
                     self.answer(call)
+
+    def _assign_recorded(self, call: ProgramCall, *, has_run: bool) -> None:
+        """Give a recorded call of this step to its task; `rebuild` does it for earlier steps."""
+        if self.tool(call.tool).role == "result":
+            for slot in self.served:
+                slot.is_collected |= slot.handle == call.arguments[HANDLE]
+            return
+        due = next(self._calls.due(self.served), None)
+        if due is not None and due.tool.name == call.tool:
+            # Another session may have asked for it.
+            self.assign(call if has_run else self._as_due(call, due)[0], due)
 
     def answer(self, call: ProgramCall) -> None:
         """Add the result of a call to the journal, if it is known."""

@@ -351,6 +351,7 @@ class _ResultWriter(Runnable[Any, Any]):
         driver, handle = self._driver, self._driver.tasks.get(self._task).handle
         session = driver.log.session
         record = self._node.call_result(self.call, result, self._gathered, session, handle)
+        record = driver.log.with_batch(record)
         if not _compat.add_to_first_write(config, JOURNAL, record.stored()):
             return False
         driver.results.by_task[self._task] = result
@@ -452,6 +453,7 @@ class _RouterTask(Runnable[Any, Any]):
         facts: dict[str, Any] = {"session": driver.log.session, "objects": _new_objects()}
         facts["early_id"] = call.id if is_early else ""
         result = CallResult.for_value(call, wire, gathered.labels or Labels(), **facts)
+        result = driver.log.with_batch(result)
         if _compat.add_to_first_write(config, JOURNAL, result.stored()):
             driver.record(task, tool, result)
 

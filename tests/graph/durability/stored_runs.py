@@ -26,7 +26,11 @@ from langchain_sequrity.local import LocalServer
 from tests.graph.durability.subject import GIVEN, graph
 
 FOLDER = Path(__file__).parent
-FILES = {"texts in each record": "stored_runs.json.gz", "short keys": "stored_runs_2.json.gz"}
+FILES = {
+    "texts in each record": "stored_runs.json.gz",
+    "short keys": "stored_runs_2.json.gz",
+    "a record of each asked call": "stored_runs_3.json.gz",
+}
 """The forms in which records were stored, and the files with such threads."""
 THREAD: RunnableConfig = {"configurable": {"thread_id": "1"}}
 CRASHES = (3, 20, 62, 83, 87, 101, 113, 115, 136)

@@ -115,7 +115,7 @@ def test_each_step_of_a_loop_takes_as_much_as_the_others(steps: int, model: Chat
     plain, secured = _both(_loop(), model, lambda runs: _count(runs, steps))
     early, late = secured[steps // 4 : steps // 2], secured[steps // 2 : -2]
     assert mean(late) < mean(early) * 1.02
-    assert mean(late) < 3.5 * mean(plain[2:-1])  # of the node and of its router
+    assert mean(late) < 3 * mean(plain[2:-1])  # of the node and of its router
 
 
 def test_a_step_with_one_call_takes_little_more_than_twice_as_much_as_in_langgraph(
@@ -123,7 +123,7 @@ def test_a_step_with_one_call_takes_little_more_than_twice_as_much_as_in_langgra
 ) -> None:
     plain, secured = _both(chain(8), model, lambda runs: runs.invoke({"text": "a"}, _THREAD))
     extra = [more - less for less, more in zip(plain, secured, strict=True)]
-    assert mean(extra[3:-1]) < 1_000
+    assert mean(extra[3:-1]) < 750
 
 
 @pytest.mark.parametrize("turns", [6, pytest.param(200, marks=pytest.mark.long)])

@@ -46,7 +46,7 @@ def test_a_killed_run_ends_as_in_langgraph_on_postgres(postgres_server: str) -> 
 @pytest.mark.long
 def test_a_run_that_dies_repeatedly_after_a_few_writes_ends_as_in_langgraph() -> None:
     with killer() as made:
-        run = made.dying(30)
+        run = made.dying(20)
     check(run)
     assert len(run.kills) >= 3
 

@@ -1,9 +1,12 @@
 """Checkpoints of a run are small, and a run can continue from any of them."""
 
+import operator
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from copy import deepcopy
 from functools import partial
-from typing import Any
+from typing import Annotated, Any, TypedDict
 
 import pytest
 from langchain_core.runnables import RunnableConfig
@@ -23,6 +26,11 @@ from tests.graph.durability.subject import GIVEN, Note, graph
 from tests.graph.services import noted
 
 _THREAD: RunnableConfig = {"configurable": {"thread_id": "1"}}
+
+
+class Texts(TypedDict, total=False):
+    texts: Annotated[list[str], operator.add]
+    all: str
 
 
 class Crash(BaseException):
@@ -176,6 +184,27 @@ def test_a_crashed_run_whose_conversation_is_lost_is_refused_if_the_service_need
         assert runs.invoke(None, _THREAD) == {"text": "abc"}
 
 
+@pytest.mark.parametrize("history", ["new", "auto"])
+@pytest.mark.parametrize("killed_in", [1, 2, 4])
+def test_a_run_that_was_killed_in_a_node_needs_more_than_the_newest_checkpoint_after_its_first_step(
+    killed_in: int, history: Any, model: ChatSequrity
+) -> None:
+    saver, calls = Shallow(0), list[str]()
+    stored: list[Shallow] = []
+
+    def note(name: str) -> None:
+        calls.append(name)
+        if len(calls) == killed_in:
+            stored.append(deepcopy(saver))
+
+    runs = LangGraphExecutor(chain(4, note), model, checkpointer=saver, history=history)
+    runs.invoke({"text": "abc"}, _THREAD, durability="sync")
+    again = LangGraphExecutor(chain(4), model, checkpointer=stored[0], history=history)
+    refused = pytest.raises(UsageError, match="keeps only the newest checkpoint")
+    with refused if killed_in > 1 else nullcontext():
+        assert again.invoke(None, _THREAD) == {"text": "abc"}
+
+
 @pytest.mark.parametrize("at", [4, 6])
 def test_a_new_run_is_refused_if_the_journal_with_the_labels_of_the_last_one_is_lost(
     at: int, model: ChatSequrity
@@ -229,6 +258,70 @@ def test_a_run_that_moved_within_a_step_continues_in_its_last_session(saver: str
         model, sent = services[-1]
         assert runs(model).invoke(None, _THREAD) == {"text": "A!"}
         assert sent.sessions().count(None) == 1
+
+
+class _Losing(InMemorySaver):
+    """A saver whose process ends after a parallel step, before the rows of some tasks are stored.
+
+    Attributes:
+        lost: The nodes of these tasks, for each process.
+    """
+
+    def __init__(self, *lost: set[str]) -> None:
+        super().__init__()
+        self.lost = list(lost)
+
+    def put(self, *args: Any, **options: Any) -> RunnableConfig:
+        if self.lost and args[2]["step"] == 2:
+            raise Crash
+        return super().put(*args, **options)
+
+    def put_writes(
+        self, config: RunnableConfig, writes: Any, task_id: str, task_path: str = ""
+    ) -> None:
+        texts = [text for channel, added in writes if channel == "texts" for text in added]
+        if not (self.lost and self.lost[0].intersection(text[0] for text in texts)):
+            super().put_writes(config, writes, task_id, task_path)
+
+
+@pytest.mark.parametrize("on_denied", ["raise", "interrupt"])  # side by side, one by one
+@pytest.mark.parametrize("forgets", [False, True])
+@pytest.mark.parametrize(
+    "lost", [["b"], ["abcde"], ["ae", "a"], ["bcde", "ce"], ["cde", "c"], ["de", "d", "d"]]
+)
+def test_a_task_whose_result_was_not_stored_runs_again_and_only_its_new_result_counts(
+    lost: list[str], forgets: bool, on_denied: Any
+) -> None:
+    runs_of: Counter[str] = Counter()
+
+    def node(name: str) -> Callable[[Texts], Texts]:
+        def run(_: Texts) -> Texts:
+            runs_of[name] += 1
+            return {"texts": [f"{name}{runs_of[name]}"]}
+
+        return run
+
+    made: Any = StateGraph(Texts).add_node("join", lambda state: {"all": "".join(state["texts"])})
+    made.add_node("first", lambda _: {"texts": ["f"]}).add_edge(START, "first")
+    for name in "abcde":
+        made.add_node(name, node(name)).add_edge("first", name)
+    made.add_edge(list("abcde"), "join")
+    saver = _Losing(*map(set, lost))
+    with ExitStack() as stack:
+        servers = [stack.enter_context(LocalServer()) for _ in range(len(lost) + 1)]
+        for server in servers if forgets else servers[:1] * len(servers):
+            model = ChatSequrity("any/model", base_url=server.base_url)
+            runs = LangGraphExecutor(made, model, checkpointer=saver, on_denied=on_denied)
+            given: Texts | None = None if runs_of else {"texts": []}
+            if not saver.lost:
+                ended = runs.invoke(given, _THREAD, durability="sync")
+                break
+            with pytest.raises(Crash):
+                runs.invoke(given, _THREAD, durability="sync")
+            saver.lost.pop(0)
+    again = Counter(name for names in lost for name in names)
+    assert runs_of == Counter("abcde") + again
+    assert ended["all"] == "f" + "".join(f"{name}{runs_of[name]}" for name in "abcde")
 
 
 def test_a_run_that_began_at_a_change_from_outside_is_not_begun_again_when_it_is_resumed(
