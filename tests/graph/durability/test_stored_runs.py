@@ -51,7 +51,13 @@ def test_a_thread_of_an_earlier_version_goes_on_as_it_did_there(
 
 @pytest.mark.parametrize("name", CASES)
 def test_a_thread_of_this_version_goes_on_as_one_of_an_earlier_version(name: str, url: str) -> None:
-    assert continued(name, made(name), url) == FIRST[name]["continued"]
+    seen, expected_end = continued(name, made(name), url), dict(FIRST[name]["continued"])
+    if name == "a packet has failed":
+        # LangGraph does not store a result that comes while another packet fails: its node may run
+        # again.
+        for end in (seen, expected_end):
+            end["notes"] = sorted(set(end["notes"]))
+    assert seen == expected_end
 
 
 @pytest.mark.parametrize("durability", ["sync", "async", "exit"])
