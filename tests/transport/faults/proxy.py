@@ -95,14 +95,17 @@ class FaultProxy:
     Attributes:
         plans: The plans of the cases, by number.
         redirected: Connections to the address that redirects lead to.
-        unplanned: Requests without a plan.
+        given_up: Cases that timed out. Their last request may arrive when they are over.
+        unplanned: The names of other requests without a plan.
         requests: How often the server was asked.
         faults: Exceptions of the proxy itself.
     """
 
     def __init__(self, port: int) -> None:
         self.plans: dict[int, Plan] = {}
-        self.redirected = self.unplanned = self.requests = 0
+        self.redirected = self.requests = 0
+        self.unplanned: list[str] = []
+        self.given_up: set[int] = set()
         self.faults: list[BaseException] = []
         self._upstream = _Upstream(port)
         self._loop = asyncio.new_event_loop()
@@ -176,9 +179,11 @@ class FaultProxy:
         if named is None:
             body += await reader.readexactly(size - len(body))
             named = CASE.search(body)
-        plan = self.plans.get(int(named[1])) if named else None
+        number = int(named[1]) if named else -1
+        plan = self.plans.get(number)
         if plan is None:
-            self.unplanned += 1
+            if number not in self.given_up:
+                self.unplanned.append(named[0].decode() if named else "")
             return False
         fault = plan.next_fault()
         pace = fault.reads if fault else 0

@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
+from langchain_sequrity.errors import TimedOut
 from langchain_sequrity.local import LocalServer
 from tests.transport.faults.calls import (
     SCRIPT,
@@ -93,7 +94,9 @@ def run(
         if proxy.redirected:
             totals.problems.append(f"{proxy.redirected} redirects were followed")
         if proxy.unplanned:
-            totals.problems.append(f"{proxy.unplanned} requests do not name their case")
+            totals.problems.append(
+                f"requests of no case, or of one that is over: {proxy.unplanned}"
+            )
 
 
 async def _run(
@@ -115,6 +118,8 @@ async def _run(
             else:
                 outcome = await loop.run_in_executor(threads, talk_in_thread, case, clients)
             del proxy.plans[case.number], pending[case.number]
+            if outcome.name == TimedOut.__name__:
+                proxy.given_up.add(case.number)
             totals.add(outcome)
             tell(totals)
 
