@@ -11,6 +11,7 @@ from langchain_sequrity.local import ApiKey, LocalServer, RequestRecord
 from langchain_sequrity.wire.routes import MODELS_ROUTES
 from tests.local.api import Api, detail, said, tool
 from tests.local.conftest import Serve
+from tests.local.operated.serving import wait_until
 
 DUAL = {"agent_arch": "dual-llm"}
 DENY = 'tool "look_up" { must deny always; }'
@@ -44,6 +45,7 @@ def test_the_record_of_a_request_has_the_name_of_its_key(serve: Serve) -> None:
     api.chat("Hi")
     with_key(api, "sq-other").chat("Hi")
     serve(on_request=records.append).chat("Hi")
+    wait_until(lambda: len(records) == 3, "three records, which come after the replies")
     assert [(record.status, record.key) for record in records] == [
         (200, "alice"), (401, ""), (200, "")
     ]  # fmt: skip
