@@ -111,19 +111,24 @@ def _both(
 
 
 @pytest.mark.parametrize("steps", [16, pytest.param(400, marks=pytest.mark.long)])
-def test_each_step_of_a_loop_takes_as_much_as_the_others(steps: int, model: ChatSequrity) -> None:
+def test_each_step_of_a_loop_takes_as_much_as_the_others(
+    steps: int, fidelity: str, model: ChatSequrity
+) -> None:
     plain, secured = _both(_loop(), model, lambda runs: _count(runs, steps))
     early, late = secured[steps // 4 : steps // 2], secured[steps // 2 : -2]
     assert mean(late) < mean(early) * 1.02
-    assert mean(late) < 3 * mean(plain[2:-1])  # of the node and of its router
+    # Of the node and of its router. A service that does not say that it keeps the conversation
+    # needs a row for each call.
+    most = 3 if fidelity == "full" else 3.5
+    assert mean(late) < most * mean(plain[2:-1])
 
 
 def test_a_step_with_one_call_takes_little_more_than_twice_as_much_as_in_langgraph(
-    model: ChatSequrity,
+    fidelity: str, model: ChatSequrity
 ) -> None:
     plain, secured = _both(chain(8), model, lambda runs: runs.invoke({"text": "a"}, _THREAD))
     extra = [more - less for less, more in zip(plain, secured, strict=True)]
-    assert mean(extra[3:-1]) < 750
+    assert mean(extra[3:-1]) < (750 if fidelity == "full" else 1_000)
 
 
 @pytest.mark.parametrize("turns", [6, pytest.param(200, marks=pytest.mark.long)])
