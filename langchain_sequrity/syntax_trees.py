@@ -7,6 +7,7 @@ mismatch` for a text that is right, or a `RecursionError` for one that is not de
 
 import ast
 import threading
+from contextlib import suppress
 from typing import Literal, overload
 
 _lock = threading.Lock()
@@ -38,9 +39,7 @@ def parse(text: str, mode: Literal["exec", "eval"] = "exec") -> ast.AST:
         ```
     """
     for _ in range(_ATTEMPTS):
-        try:
-            with _lock:
-                return ast.parse(text, mode=mode)
-        except SystemError:  # the count is begun anew each time
-            continue
-    return ast.parse(text, mode=mode)
+        with suppress(SystemError), _lock:  # the count is begun anew each time
+            return ast.parse(text, mode=mode)
+    with _lock:
+        return ast.parse(text, mode=mode)

@@ -39,6 +39,8 @@ _CHECKPOINTS_READ = 30
 """How many of the newest checkpoints of a thread are searched for its session."""
 _CHECKPOINT_WAIT, _CHECKPOINT_CHECKS = 0.01, 100
 """Pause in seconds, and number of looks, while LangGraph stores checkpoints and writes."""
+_CHANGED = "changed size during iteration"
+"""In the error of an `InMemorySaver` to which another thread writes while it is read."""
 _LOCK = threading.Lock()
 _logger = logging.getLogger("langchain_sequrity")
 
@@ -384,9 +386,9 @@ async def _read(checkpointer: Any, method: str, *args: Any, is_async: bool, **ke
     for _ in range(_CHECKPOINT_CHECKS):
         try:
             return await call(checkpointer, method, *args, is_async=is_async, **keywords)
-        except NotImplementedError:
-            raise
-        except RuntimeError:  # of `InMemorySaver`: a dictionary changed size during iteration
+        except RuntimeError as error:
+            if _CHANGED not in str(error):
+                raise
             await pause(_CHECKPOINT_WAIT, is_async=is_async)
     return await call(checkpointer, method, *args, is_async=is_async, **keywords)
 

@@ -133,10 +133,6 @@ class EdgeMiddleware:
                 auth.check_host(headers.get("host", ""), self._services.hosts)
             scope["by_name"] = headers
             await self._app(scope, receive, send_with_id)
-        except StatusError as error:
-            await error_response(error)(scope, receive, send_with_id)
-        except HTTPException as error:
-            await _http_problem(error)(scope, receive, send_with_id)
         except ClientDisconnect:
             facts.update(status=_CLIENT_CLOSED_REQUEST, summary="client hung up")
         except asyncio.CancelledError:
@@ -144,10 +140,13 @@ class EdgeMiddleware:
             if "status" not in facts:
                 await problem_response(503, _STOPPING)(scope, receive, send_with_id)
             raise
-        except Exception:
-            logger.exception("Request %s failed", request.id)
+        except Exception as error:
+            response = _error_response(error)
+            if response is None or "status" in facts:  # a reply that has begun is cut
+                logger.exception("Request %s failed", request.id)
             if "status" not in facts:
-                await problem_response(500, _FAILED)(scope, receive, send_with_id)
+                response = response or problem_response(500, _FAILED)
+                await response(scope, receive, send_with_id)
         finally:
             if self._services.observers.of_requests:
                 self._record(scope, request, (time.perf_counter() - began) * 1000)
@@ -225,6 +224,13 @@ async def _give_back(charge: Charge, connection: "Connection | None") -> None:
             await connection.all_read()
     finally:
         charge.close()
+
+
+def _error_response(error: Exception) -> Response | None:
+    """The reply to a request that was refused; `None` for an unexpected error."""
+    if isinstance(error, StatusError):
+        return error_response(error)
+    return _http_problem(error) if isinstance(error, HTTPException) else None
 
 
 def _http_problem(error: HTTPException) -> Response:
