@@ -25,6 +25,10 @@ def test_what_grows_is_told_and_what_goes_up_and_down_is_not(name: str) -> None:
     before = getattr(FLAT, name)
     rising = [replace(FLAT, **{name: before + 4 * number}) for number in range(20)]
     noisy = [replace(FLAT, **{name: before + 4 * (number % 2)}) for number in range(20)]
+    busier = [
+        replace(FLAT, **{name: before + 9 * number * (number % 3 > 0)}) for number in range(20)
+    ]
 
     assert trends(rising) == [f"{name} +{4 * 14}"]
     assert trends(noisy) == []
+    assert trends(busier) == []
