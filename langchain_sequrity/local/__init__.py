@@ -18,10 +18,12 @@ if TYPE_CHECKING:
     from langchain_sequrity.local.audit import AuditLog
     from langchain_sequrity.local.keys import ApiKey
     from langchain_sequrity.local.limits import ServerLimits
+    from langchain_sequrity.local.memory_sessions import MemorySessions
     from langchain_sequrity.local.observers import RequestRecord
     from langchain_sequrity.local.script import Script
     from langchain_sequrity.local.server import LocalServer
-    from langchain_sequrity.local.sessions import MemorySessions, Session, SessionStore
+    from langchain_sequrity.local.sessions import Session
+    from langchain_sequrity.local.store import SessionStore
 
 __all__ = [
     "ApiKey",
@@ -42,10 +44,12 @@ _find, __dir__ = lazy_names(
         "audit": "AuditLog",
         "keys": "ApiKey",
         "limits": "ServerLimits",
+        "memory_sessions": "MemorySessions",
         "observers": "RequestRecord",
         "script": "Script",
         "server": "LocalServer",
-        "sessions": "MemorySessions Session SessionStore",
+        "sessions": "Session",
+        "store": "SessionStore",
     },
 )
 

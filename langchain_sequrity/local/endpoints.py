@@ -1,11 +1,20 @@
 """The endpoints that need a key: asynchronous outside, one thread per turn inside."""
 
+import asyncio
 import logging
 import os
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequence
-from contextlib import ExitStack, nullcontext
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Generator,
+    Iterator,
+    Mapping,
+    Sequence,
+)
+from contextlib import AsyncExitStack, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from starlette.requests import Request
@@ -16,13 +25,7 @@ from langchain_sequrity.local import auth, http, session_headers
 from langchain_sequrity.local.backends import BoundedBackend
 from langchain_sequrity.local.fair_slots import FairSlots
 from langchain_sequrity.local.http import EventStreamResponse, IncomingRequest, json_response
-from langchain_sequrity.local.idempotency import (
-    Replies,
-    ReplyCopy,
-    StoredReply,
-    digest_of,
-    idempotency_key,
-)
+from langchain_sequrity.local.idempotency import ReplyCopy, request_key
 from langchain_sequrity.local.keys import ANY_KEY
 from langchain_sequrity.local.model_table import refuse_model, usable_models
 from langchain_sequrity.local.observers import current_request
@@ -30,10 +33,11 @@ from langchain_sequrity.local.policy_writer import write_policy
 from langchain_sequrity.local.refusals import refuse
 from langchain_sequrity.local.services import Services
 from langchain_sequrity.local.sessions import bearer_digest
+from langchain_sequrity.local.store import RequestKey, StoredReply, StoreInThread
 from langchain_sequrity.local.threads import ReusedThreads
 from langchain_sequrity.local.turn import FORMATS, ChatTurn, charged_body
 from langchain_sequrity.owned_cache import cache_owner
-from langchain_sequrity.wire.exchange import KEEPS_HISTORY, Event
+from langchain_sequrity.wire.exchange import Event
 from langchain_sequrity.wire.policy_generation import read_request, variants_at, write_reply
 from langchain_sequrity.wire.routes import POLICY_ROUTES, Route
 from langchain_sequrity.wire.sse import write_event
@@ -61,14 +65,14 @@ class Endpoints:
     def __init__(self, services: Services) -> None:
         self._services = services
         self._limits = services.limits
-        self._replies = Replies(self._limits)
 
     async def post(self, route: Route, request: Request) -> Response:
         """Check and read a request; answer it from memory if it is repeated, or else in threads."""
         headers, charge = request.scope["by_name"], request.scope["charge"]
         is_anthropic = route.suffix.startswith("messages")
         secret, api_key = auth.bearer(headers, self._services.keys, as_anthropic=is_anthropic)
-        bearer = charge.owner = bearer_digest(secret)
+        store = self._services.store
+        bearer = charge.owner = bearer_digest(secret, store.secret)
         charge.share = api_key.memory_share
         auth.check_content_type(headers)
         limit = "policy_body_bytes" if route in POLICY_ROUTES else "body_bytes"
@@ -78,56 +82,69 @@ class Endpoints:
             body = await http.read_body(
                 request.stream(), headers, charge, self._limits, limit=limit
             )
-        incoming = IncomingRequest(route, bearer, api_key, headers, body, charge)
+        in_thread = StoreInThread(store, asyncio.get_running_loop())
+        incoming = IncomingRequest(route, bearer, api_key, headers, body, charge, in_thread)
         cache_owner.set(bearer)
         facts = request.scope["facts"]
         if api_key is not ANY_KEY:
             facts["key"] = api_key.name
-        key = idempotency_key(incoming)
-        repeated = self._replies.begin(key, digest_of(incoming) if key else "")
-        if repeated is not None:
-            charge.add(_TIMES_SENT * len(repeated.body or b""))
-            facts["summary"] = "repeated reply"
-            return Response(repeated.body, headers=repeated.headers)
-        with ExitStack() as at_end:
-            at_end.callback(self._replies.end, key)
+        key = request_key(incoming, store.secret)
+        if key is None:
+            return await self._answer(incoming, facts, None)
+        begun = await store.begin_request(key)
+        if isinstance(begun, RequestKey):
+            return await self._answer(incoming, facts, begun)
+        charge.add(_TIMES_SENT * len(begun.body or b""))
+        facts["summary"] = "repeated reply"
+        return Response(begun.body, headers=begun.headers)
+
+    async def _answer(
+        self, incoming: IncomingRequest, facts: Facts, key: RequestKey | None
+    ) -> Response:
+        services = self._services
+        async with AsyncExitStack() as at_end:
+            if key is not None:
+                at_end.push_async_callback(services.store.end_request, key)
             most_turns = self._limits.turns_at_once
-            at_end.callback(self._services.usage.begin_turn(incoming.bearer, api_key, most_turns))
-            if route.suffix in FORMATS:
-                response = await self._chat(incoming, facts, key, at_end)
-            else:
-                answer = _write_policy if route in POLICY_ROUTES else _count_tokens
-                content = await _turn_threads.run(answer, incoming, self._services, facts)
-                response = json_response(content)
-            if not isinstance(response, EventStreamResponse):
-                reply = StoredReply(dict(response.headers), bytes(response.body))
-                self._replies.keep(key, reply, api_key.memory_share)
+            at_end.callback(
+                await services.usage.begin_turn(incoming.bearer, incoming.key, most_turns)
+            )
+            if incoming.route.suffix in FORMATS:
+                return await self._chat(incoming, facts, key, at_end)
+            answer = _write_policy if incoming.route in POLICY_ROUTES else _count_tokens
+            content = await _turn_threads.run(answer, incoming, services, facts)
+            response = json_response(content)
+            if key is not None:
+                reply = _stored(response.headers, bytes(response.body))
+                await services.store.commit(None, None, (key, reply))
             return response
 
     async def _chat(
-        self, incoming: IncomingRequest, facts: Facts, key: str | None, at_end: ExitStack
-    ) -> Response:
-        turn, reply = await _turn_threads.run(_begin_turn, incoming, self._services, facts)
-        at_end.callback(turn.close)
-        headers = {"X-Session-ID": turn.session.id}
-        if self._services.fidelity == "full":
-            headers[KEEPS_HISTORY] = "true"
+        self, incoming: IncomingRequest, facts: Facts, key: RequestKey | None,
+        at_end: AsyncExitStack,
+    ) -> Response:  # fmt: skip
+        turn, reply = await _turn_threads.run(_begin_turn, incoming, self._services, facts, key)
+        at_end.push_async_callback(turn.close)
+        headers = turn.headers
         if isinstance(reply, bytes):
             facts["summary"] = turn.summary
-            return json_response(reply, headers=headers)
+            response = json_response(reply, headers=headers)
+            await turn.commit(None if key is None else (key, _stored(response.headers, reply)))
+            return response
         first, pieces = reply
         at_end.callback(pieces.close)
         facts["summary"] = "stream"
         headers["Content-Type"] = "text/event-stream; charset=utf-8"
         headers["Cache-Control"] = "no-store"
         copy = ReplyCopy(turn.charge if key else None, self._limits.reply_bytes)
-        end = at_end.pop_all().close
+        end = at_end.pop_all().aclose
 
-        def finish() -> None:
-            self._replies.keep(key, StoredReply(headers, copy.body), incoming.key.memory_share)
-            end()  # a client that does not read holds its connection, and nothing else
+        async def commit() -> None:
+            stored = StoredReply(headers, copy.body)
+            await turn.commit(None if key is None else (key, stored))
+            await end()  # a client that does not read holds its connection, and nothing else
 
-        return EventStreamResponse(self._events(turn, first, pieces, copy, finish), headers, end)
+        return EventStreamResponse(self._events(turn, first, pieces, copy, commit), headers, end)
 
     async def _events(
         self,
@@ -135,7 +152,7 @@ class Endpoints:
         piece: Event,
         pieces: "_Pieces",
         copy: ReplyCopy,
-        finish: Callable[[], None],
+        commit: Callable[[], Awaitable[None]],
     ) -> AsyncIterator[bytes]:
         try:
             while not turn.is_over:
@@ -143,6 +160,11 @@ class Endpoints:
                 copy.add(event_bytes)
                 yield event_bytes
                 piece = await _turn_threads.run(next, pieces)
+            # The rest needs no backend. It is committed before it is sent: a client that has read
+            # it may repeat the request, or send the next one.
+            rest = b"".join(map(_bytes, (piece, *pieces)))
+            copy.add(rest)
+            await commit()
         except StatusError as error:
             yield _bytes(turn.error(str(error), error.status or 500))
             return
@@ -150,12 +172,11 @@ class Endpoints:
             logger.exception("A stream of session %s failed", turn.session.id[:8])
             yield _bytes(turn.error("The server failed. Find the reason in its log.", 500))
             return
-        # The rest needs no backend. It is kept before it is sent: a client that has read it may
-        # repeat the request.
-        rest = b"".join(map(_bytes, (piece, *pieces)))
-        copy.add(rest)
-        finish()
         yield rest
+
+
+def _stored(headers: Mapping[str, str], body: bytes) -> StoredReply:
+    return StoredReply(dict(headers), body)
 
 
 class _Pieces:
@@ -195,27 +216,29 @@ class _Pieces:
 
 
 def _begin_turn(
-    incoming: IncomingRequest, services: Services, facts: Facts
+    incoming: IncomingRequest, services: Services, facts: Facts, key: RequestKey | None
 ) -> tuple[ChatTurn, bytes | tuple[Event, _Pieces]]:
     """Begin a turn, and make its whole reply, or the first piece of a stream and the others.
 
     All in one thread: to hand over costs as much as a short turn. An error before the first piece
     still has its own status.
     """
-    turn = ChatTurn(incoming, services)
+    turn = ChatTurn(incoming, services, key.session_id if key else None)
     try:
         facts.update(model=turn.request.model, session=turn.session.id[:8])
         if not turn.request.stream:
-            return turn, turn.reply()
-        pieces = _Pieces(turn.stream())
-        first = next(pieces)
+            reply: bytes | tuple[Event, _Pieces] = turn.reply()
+        else:
+            pieces = _Pieces(turn.stream())
+            reply = next(pieces), pieces
     except BaseException:
-        turn.close()
+        turn.abandon()
         raise
     if current_request.get().is_cancelled:  # nobody waits for it
-        pieces.close()
-        turn.close()
-    return turn, (first, pieces)
+        if not isinstance(reply, bytes):
+            reply[1].close()
+        turn.abandon()
+    return turn, reply
 
 
 def _bytes(event: Event) -> bytes:
@@ -248,7 +271,7 @@ def _write_policy(incoming: IncomingRequest, services: Services, facts: Facts) -
     services.check_models([request.model], incoming.key)
     facts.update(model=request.model)
     most_bytes = services.limits.answer_bytes
-    counted = services.usage.counted(services.backend, incoming.key)
+    counted = services.usage.counted(services.backend, incoming.key, incoming.in_thread)
     backend = BoundedBackend(counted, incoming.charge, most_bytes)
     reply = write_policy(request, backend)
     facts["summary"] = "policy"

@@ -1,7 +1,7 @@
 """Requests and replies as the endpoints use them: bounded bodies, JSON, errors, event streams."""
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +13,7 @@ from langchain_sequrity.errors import StatusError
 from langchain_sequrity.local.keys import ApiKey
 from langchain_sequrity.local.limits import DEPTH, Charge, ServerLimits
 from langchain_sequrity.local.refusals import how_to_raise, refuse
+from langchain_sequrity.local.store import StoreInThread
 from langchain_sequrity.sizes import of_json
 from langchain_sequrity.strict_json import nests_deeper
 from langchain_sequrity.wire.error_body import error_name
@@ -114,6 +115,7 @@ class IncomingRequest:
         headers: Its headers, by lower-case name.
         body: The received body, until it is parsed.
         charge: The memory that it uses.
+        in_thread: Lets threads wait for the session store.
     """
 
     route: Route
@@ -122,6 +124,7 @@ class IncomingRequest:
     headers: Mapping[str, str] = field(repr=False)
     body: bytearray = field(repr=False)
     charge: Charge = field(repr=False)
+    in_thread: StoreInThread = field(repr=False)
 
 
 # After a body that is too long the connection is closed: an endless one is not read to its end.
@@ -188,7 +191,10 @@ class EventStreamResponse(StreamingResponse):
     """
 
     def __init__(
-        self, events: AsyncIterator[bytes], headers: Mapping[str, str], on_end: Callable[[], None]
+        self,
+        events: AsyncIterator[bytes],
+        headers: Mapping[str, str],
+        on_end: Callable[[], Awaitable[None]],
     ) -> None:
         super().__init__(events, headers=headers)
         self._on_end = on_end
@@ -198,4 +204,4 @@ class EventStreamResponse(StreamingResponse):
         try:
             await super().__call__(scope, receive, send)
         finally:
-            self._on_end()
+            await self._on_end()

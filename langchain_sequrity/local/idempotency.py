@@ -1,54 +1,42 @@
-"""Repeated requests: replies by `Idempotency-Key`, so that no request is answered twice."""
+"""Requests with an `Idempotency-Key`: what identifies one, and a copy of its reply."""
 
 import hashlib
-import secrets
-import threading
-import time
-from collections import Counter, OrderedDict, deque
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from hashlib import blake2b
-from math import ceil
+import uuid
 
 import orjson
 
 from langchain_sequrity.local.http import IncomingRequest
-from langchain_sequrity.local.limits import (
-    DEFAULTS,
-    Charge,
-    ServerLimits,
-    Shares,
-    has_room,
-    part_of,
-)
-from langchain_sequrity.local.refusals import how_to_raise, refuse
+from langchain_sequrity.local.limits import Charge
 from langchain_sequrity.local.session_headers import HEADER_TYPES
+from langchain_sequrity.local.store import RequestKey
 
-_OVERHEAD = 500  # bytes that a stored reply takes besides its body
 # Headers that decide the reply, besides path and body.
 _DECIDING_HEADERS = ("x-session-id", *HEADER_TYPES)
+_BYTES = 16  # of a digest
 
 
-def idempotency_key(incoming: IncomingRequest) -> str | None:
-    """The key of a request together with its bearer; `None` if it has no `Idempotency-Key`."""
-    key = incoming.headers.get("idempotency-key")
-    return f"{incoming.bearer}:{key}" if key else None
+def request_key(incoming: IncomingRequest, secret: bytes) -> RequestKey | None:
+    """What identifies a request; `None` if it has no `Idempotency-Key`.
 
-
-def digest_of(incoming: IncomingRequest) -> str:
-    """A digest of everything that the reply depends on."""
-    deciding = [incoming.headers.get(name) for name in _DECIDING_HEADERS]
-    digest = hashlib.sha256(orjson.dumps([incoming.route.path, *deciding]))
-    digest.update(incoming.body)
-    return digest.hexdigest()
-
-
-@dataclass(frozen=True, slots=True)
-class StoredReply:
-    """A reply with status 200 as it was sent; `body` is `None` if it was too large to keep."""
-
-    headers: dict[str, str]
-    body: bytes | None = field(repr=False)
+    Args:
+        incoming: The request.
+        secret: The secret of the store, so that nobody can search for equal digests.
+    """
+    sent_key = incoming.headers.get("idempotency-key")
+    if not sent_key:
+        return None
+    owner, headers = incoming.bearer, incoming.headers
+    key = f"{owner}:{sent_key}".encode("utf-8", "surrogatepass")
+    deciding = [incoming.route.path, *map(headers.get, _DECIDING_HEADERS)]
+    request = hashlib.blake2b(orjson.dumps(deciding), digest_size=_BYTES, key=secret)
+    request.update(incoming.body)
+    return RequestKey(
+        owner,
+        hashlib.blake2b(key, digest_size=_BYTES, key=secret).hexdigest(),
+        request.hexdigest(),
+        str(uuid.uuid4()),
+        memory_share=incoming.key.memory_share,
+    )
 
 
 class ReplyCopy:
@@ -77,214 +65,3 @@ class ReplyCopy:
     def body(self) -> bytes | None:
         """The whole copy, or `None` if there is none."""
         return None if self._charge is None else bytes(self._body)
-
-
-class Replies:
-    """Replies by idempotency key, for some minutes.
-
-    A request begins, and then either its reply is kept or it ends without one. A request that
-    failed has changed nothing: it is forgotten and may be sent again. The key `None` means a
-    request without a key; nothing is stored for it.
-
-    An answered request is remembered until its time is over, whatever else is sent: it is not
-    answered twice. If too many are remembered, new requests with a key are refused. A body that is
-    too large is not kept. When all bodies together are too large, the bearer that holds most loses
-    its oldest one.
-
-    Args:
-        limits: The limits of the server.
-        clock: Returns monotonic seconds.
-    """
-
-    def __init__(
-        self, limits: ServerLimits = DEFAULTS, clock: Callable[[], float] = time.monotonic
-    ) -> None:
-        self._limits = limits
-        self._clock = clock
-        self._lock = threading.Lock()
-        self._running: dict[int, int] = {}  # key → request, as digests
-        self._answered = _Answered(limits.reply_seconds)
-        self._shares = Shares[int](limits.replies, limits.replies_bytes)
-        # Digest of the key → time of the reply, and the reply; the oldest first.
-        self._stored: OrderedDict[int, tuple[float, StoredReply]] = OrderedDict()
-
-    def begin(self, key: str | None, digest: str) -> StoredReply | None:
-        """Register a request that is about to be answered.
-
-        Args:
-            key: The client's key, together with its bearer.
-            digest: A digest of everything that the reply depends on.
-
-        Returns:
-            The reply, if the request was answered before; it is then not registered again.
-
-        Raises:
-            StatusError: 422 if the key was used for another request, 409 if the same request is
-                still being answered, 507 if its reply is no longer kept, 429 if so many requests
-                are remembered that this one could not be.
-        """
-        if key is None:
-            return None
-        key_number, request = _number(key), _number(digest)
-        with self._lock:
-            self._drop_expired()
-            answered = self._answered.get(key_number)
-            earlier = self._running.get(key_number) if answered is None else answered
-            if earlier is None:
-                self._check_room(_owner(key))
-                self._running[key_number] = request
-                return None
-            _, reply = self._stored.get(key_number, (0.0, None))
-        if earlier != request:
-            refuse(422, "The `Idempotency-Key` was used for another request. Make a new key.")
-        if answered is None:
-            refuse(409, "The request with this `Idempotency-Key` is still being answered.")
-        if reply is None:
-            refuse(
-                507,
-                "The request with this `Idempotency-Key` was answered, but its reply was too large "
-                "to be kept. It is not answered twice: continue its session, or make a new key. "
-                + how_to_raise("reply_bytes"),
-            )
-        return reply
-
-    def keep(self, key: str | None, reply: StoredReply, share: int | None = None) -> None:
-        """Keep the reply of a registered request.
-
-        Args:
-            key: As for `begin`.
-            reply: The reply.
-            share: Percent of the memory of all replies that those of the bearer may use.
-        """
-        if key is None:
-            return
-        key_number, owner, now = _number(key), _owner(key), self._clock()
-        with self._lock:
-            self._answered.add(key_number, self._running.pop(key_number), owner, now)
-            if reply.body is not None and len(reply.body) <= self._limits.reply_bytes:
-                self._stored[key_number] = now, reply
-                self._shares.put(owner, key_number, _OVERHEAD + len(reply.body))
-            while self._shares.bytes_of(owner) > part_of(self._limits.replies_bytes, share):
-                oldest = self._shares.to_drop(lambda _: True, owner)
-                self._drop(oldest)  # type: ignore[arg-type] # something is there
-            self._make_room()
-
-    def end(self, key: str | None) -> None:
-        """Forget a registered request, unless its reply was kept."""
-        if key is not None:
-            with self._lock:
-                self._running.pop(_number(key), None)
-
-    def _check_room(self, owner: str) -> None:
-        free = self._limits.replies - len(self._answered) - len(self._running)
-        if not has_room(1, held=self._answered.count(owner), free=free):
-            refuse(
-                429,
-                f"{len(self._answered)} requests with an `Idempotency-Key` were answered in the "
-                "last minutes, many of them yours, and no more can be remembered. Try again, or "
-                f"send the request without the key. {how_to_raise('replies')}",
-                retry_after=self._answered.seconds_to_next_end(self._clock()),
-            )
-
-    def _drop_expired(self) -> None:
-        now = self._clock()
-        self._answered.drop_expired(now)
-        while self._stored:
-            key_number, (answered_at, _) = next(iter(self._stored.items()))
-            if answered_at >= now - self._limits.reply_seconds:
-                return
-            self._drop(key_number)
-
-    def _drop(self, key_number: int) -> None:
-        del self._stored[key_number]
-        self._shares.drop(key_number)
-
-    def _make_room(self) -> None:
-        # What is remembered without a body takes memory, too.
-        self._shares.most_bytes = self._limits.replies_bytes - _REMEMBERED * len(self._answered)
-        while self._stored and self._shares.is_exceeded:
-            key_number = self._shares.to_drop(lambda _: True)
-            self._drop(key_number)  # type: ignore[arg-type] # something is there
-
-
-class _Answered:
-    """Answered requests: the digest of each by the digest of its key, oldest first.
-
-    They are in parts that end as a whole. Removing single ones from the beginning of a dict would
-    get slower and slower, and each would need its own time.
-
-    Args:
-        seconds: For how long a request is remembered at least; at most a tenth longer.
-    """
-
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
-        self._parts: deque[_Part] = deque()
-        self._by_owner = Counter[str]()
-        self._length = 0
-
-    def __len__(self) -> int:
-        return self._length
-
-    def get(self, key: int) -> int | None:
-        requests = (part.requests.get(key) for part in self._parts)
-        return next((request for request in requests if request is not None), None)
-
-    def count(self, owner: str) -> int:
-        return self._by_owner[owner]
-
-    def add(self, key: int, request: int, owner: str, now: float) -> None:
-        if not self._parts or now >= self._parts[-1].began + self._seconds / _PARTS:
-            self._parts.append(_Part(now, now))
-        part = self._parts[-1]
-        part.ended = now
-        part.requests[key] = request
-        part.by_owner[owner] += 1
-        self._by_owner[owner] += 1
-        self._length += 1
-
-    def drop_expired(self, now: float) -> None:
-        while self._parts and self._parts[0].ended < now - self._seconds:
-            part = self._parts.popleft()
-            self._by_owner -= part.by_owner
-            self._length -= len(part.requests)
-
-    def seconds_to_next_end(self, now: float) -> int:
-        if not self._parts:
-            return 1  # all are still being answered
-        return max(1, ceil(self._parts[0].ended + self._seconds - now))
-
-
-@dataclass(slots=True)
-class _Part:
-    """Requests that were answered one after the other.
-
-    Attributes:
-        began: When the first was answered.
-        ended: When the last was answered.
-        requests: Digest of the request by digest of its key.
-        by_owner: How many each owner has.
-    """
-
-    began: float
-    ended: float
-    requests: dict[int, int] = field(default_factory=dict)
-    by_owner: Counter[str] = field(default_factory=Counter)
-
-
-_PARTS = 10
-_REMEMBERED = 130  # bytes: two numbers, and an entry of a dict that has just grown
-_SECRET = secrets.token_bytes(32)
-# Python stores numbers of 60 bits in 32 bytes, and larger ones in more. A reply is only found if
-# both digests fit, so nobody gets the reply of another, and nobody can search for digests that are
-# equal without the secret.
-_BITS = 60
-
-
-def _number(text: str) -> int:
-    digest = blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8, key=_SECRET).digest()
-    return int.from_bytes(digest, "big") >> (64 - _BITS)
-
-
-def _owner(key: str) -> str:
-    return key.partition(":")[0]

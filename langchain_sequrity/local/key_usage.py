@@ -2,8 +2,7 @@
 
 import math
 import threading
-import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterator
 
 from langchain_core.messages import AIMessageChunk
@@ -13,80 +12,31 @@ from langchain_sequrity.local.backends import Backend, BackendContext
 from langchain_sequrity.local.keys import ApiKey
 from langchain_sequrity.local.limits import DEFAULTS
 from langchain_sequrity.local.refusals import how_to_raise, refuse
+from langchain_sequrity.local.store import SessionStore, StoreInThread
 from langchain_sequrity.wire.exchange import ChatRequest
 
-_MINUTE = 60.0
-_SLOTS_PER_SECOND = 10
 # One bearer may hold three times as many turns as are free. So it never takes the last quarter, and
 # another bearer always finds room. The fewer are free, the less each may hold (dynamic thresholds
 # of shared buffers: Choudhury and Hahne, 1998).
 _TIMES_FREE = 3
 
 
-class MinuteWindow:
-    """Amounts of the last minute. It is exact to a tenth of a second, and never counts too little.
-
-    Example:
-        ```python
-        from langchain_sequrity.local.key_usage import MinuteWindow
-
-        window = MinuteWindow()
-        window.add(3, now=0.0)
-        window.add(4, now=30.0)
-        assert window.seconds_until_below(5, now=50.0) == 10.1
-        assert (window.total(now=59.0), window.total(now=61.0)) == (7, 4)
-        ```
-    """
-
-    def __init__(self) -> None:
-        self._slots: deque[tuple[int, int]] = deque()  # the end of a slot, and its amount
-        self._total = 0
-
-    def add(self, amount: int, now: float) -> None:
-        """Add an amount."""
-        self._expire(now)
-        end = math.floor(now * _SLOTS_PER_SECOND) + 1
-        if self._slots and self._slots[-1][0] == end:
-            amount += self._slots.pop()[1]
-        self._slots.append((end, amount))
-        self._total = sum(amount for _, amount in self._slots)
-
-    def total(self, now: float) -> int:
-        """The amount of the last minute."""
-        self._expire(now)
-        return self._total
-
-    def seconds_until_below(self, limit: int, now: float) -> float:
-        """Seconds until the amount is below a limit, if nothing is added."""
-        excess = self.total(now) - limit
-        for end, amount in self._slots:
-            if excess < 0:
-                break
-            excess -= amount
-            if excess < 0:
-                return max(0.0, round(end / _SLOTS_PER_SECOND + _MINUTE - now, 3))
-        return 0.0
-
-    def _expire(self, now: float) -> None:
-        while self._slots and self._slots[0][0] / _SLOTS_PER_SECOND + _MINUTE <= now:
-            self._total -= self._slots.popleft()[1]
-
-
 class KeyUsage:
     """What each key uses, and whether it may begin another turn.
 
+    Requests and tokens count in the store, so for all workers together; turns at once count in this
+    process.
+
     Args:
-        clock: Returns monotonic seconds.
+        store: Counts the last minute.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
+    def __init__(self, store: SessionStore) -> None:
+        self._store = store
         self._lock = threading.Lock()
         self._turns: Counter[str] = Counter()  # by bearer
-        self._requests: dict[str, MinuteWindow] = {}  # by digest of the key
-        self._tokens: dict[str, MinuteWindow] = {}
 
-    def begin_turn(
+    async def begin_turn(
         self, bearer: str, key: ApiKey, most_turns: int = DEFAULTS.turns_at_once
     ) -> Callable[[], None]:
         """Register a turn.
@@ -104,8 +54,12 @@ class KeyUsage:
         """
         with self._lock:
             self._check_turns(bearer, key, most_turns)
-            self._check_minute(key)
             self._turns[bearer] += 1
+        try:
+            await self._check_minute(key)
+        except BaseException:
+            self._end_turn(bearer)
+            raise
         return lambda: self._end_turn(bearer)
 
     def _end_turn(self, bearer: str) -> None:
@@ -140,41 +94,37 @@ class KeyUsage:
                 retry_after=1,
             )
 
-    def _check_minute(self, key: ApiKey) -> None:
-        now = self._clock()
-        if key.tokens_per_minute is not None and key.digest in self._tokens:
-            window, limit = self._tokens[key.digest], key.tokens_per_minute
-            if window.total(now) >= limit:
-                _refuse_until(
-                    window.seconds_until_below(limit, now),
-                    f"The key `{key.name}` may use {limit:,} tokens in a minute "
-                    f"(`tokens_per_minute`), and used {window.total(now):,}.",
-                )
-        if key.requests_per_minute is not None:
-            window = self._requests.setdefault(key.digest, MinuteWindow())
-            limit = key.requests_per_minute
-            if window.total(now) >= limit:
-                _refuse_until(
-                    window.seconds_until_below(limit, now),
-                    f"The key `{key.name}` may send {limit:,} requests in a minute "
-                    "(`requests_per_minute`).",
-                )
-            window.add(1, now)
+    async def _check_minute(self, key: ApiKey) -> None:
+        if (limit := key.tokens_per_minute) is not None:
+            seconds = await self._store.spend(_tokens_of(key), 0, limit)
+            _refuse_until(
+                seconds,
+                f"The key `{key.name}` may use {limit:,} tokens in a minute "
+                "(`tokens_per_minute`), and has used them.",
+            )
+        if (limit := key.requests_per_minute) is not None:
+            seconds = await self._store.spend(f"requests:{key.digest}", 1, limit)
+            _refuse_until(
+                seconds,
+                f"The key `{key.name}` may send {limit:,} requests in a minute "
+                "(`requests_per_minute`).",
+            )
 
-    def add_tokens(self, key: ApiKey, tokens: int) -> None:
-        """Count tokens that a model has used."""
-        with self._lock:
-            window = self._tokens.setdefault(key.digest, MinuteWindow())
-            window.add(tokens, self._clock())
-
-    def counted(self, backend: Backend, key: ApiKey) -> Backend:
+    def counted(self, backend: Backend, key: ApiKey, in_thread: StoreInThread) -> Backend:
         """A backend whose tokens count for a key; the backend itself if the key has no limit."""
         if key.tokens_per_minute is None:
             return backend
-        return _CountedBackend(backend, lambda tokens: self.add_tokens(key, tokens))
+        account, spend = _tokens_of(key), self._store.spend
+        return _CountedBackend(backend, lambda tokens: in_thread.let(spend(account, tokens)))
+
+
+def _tokens_of(key: ApiKey) -> str:
+    return f"tokens:{key.digest}"
 
 
 def _refuse_until(seconds: float, problem: str) -> None:
+    if not seconds:
+        return
     wait = max(1, math.ceil(seconds))
     refuse(429, f"{problem} Try again in {wait} s.", retry_after=wait)
 

@@ -16,12 +16,13 @@ from langchain_sequrity.local import auth
 from langchain_sequrity.local.audit import AuditLog, AuditWriter
 from langchain_sequrity.local.http import json_response
 from langchain_sequrity.local.limits import MemoryBudget
+from langchain_sequrity.local.memory_sessions import MemorySessions
 from langchain_sequrity.local.observers import Observers, RequestCallback, RequestRecord
 from langchain_sequrity.local.openapi import document
 from langchain_sequrity.local.program_runs import ProgramRunner
 from langchain_sequrity.local.refusals import refuse
 from langchain_sequrity.local.services import Operation, Services
-from langchain_sequrity.local.sessions import MemorySessions, SessionStore
+from langchain_sequrity.local.store import SessionStore
 from langchain_sequrity.strict_json import dumps
 
 if TYPE_CHECKING:

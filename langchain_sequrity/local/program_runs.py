@@ -218,43 +218,43 @@ class PendingRuns:
         self._live: OrderedDict[str, tuple[int, AnyRun]] = OrderedDict()
         self._lock = threading.Lock()
 
-    def pop(self, session_id: str, position: int) -> AnyRun | None:
+    def pop(self, session_id: str, version: int) -> AnyRun | None:
         """Take the live run of a session out; the caller then owns it.
 
         Args:
             session_id: The session.
-            position: Where the session is. Servers that share a store have their own runs: one
-                that stopped elsewhere is outdated, and closed.
+            version: Its version. Workers that share a store have their own runs: one that stopped
+                at another version is outdated, and closed.
         """
         with self._lock:
-            stopped_at, run = self._live.pop(session_id, (position, None))
-        if run is None or stopped_at == position:
+            stopped_at, run = self._live.pop(session_id, (version, None))
+        if run is None or stopped_at == version:
             return run
         run.close()
         return None
 
-    def put(self, session_id: str, position: int, run: AnyRun) -> None:
+    def put(self, session_id: str, version: int, run: AnyRun) -> None:
         """Keep a paused run until the session continues.
 
         Args:
             session_id: The session.
-            position: Where it is: a number that is different after each call of its programs.
+            version: Its version, which is different after each request.
             run: The run.
         """
         with self._lock:
-            self._live[session_id] = position, run
+            self._live[session_id] = version, run
             surplus = range(len(self._live) - self._max_live)
             dropped = [self._live.popitem(last=False)[1] for _ in surplus]
         for _, oldest in dropped:
             oldest.close()
 
-    def drop_unknown(self, is_known: Callable[[str], object]) -> None:
-        """End the oldest runs while their sessions do not exist any more.
+    def drop_ended(self, has_ended: Callable[[str], bool]) -> None:
+        """End the oldest runs while their sessions have ended.
 
         Args:
-            is_known: Finds a session that still exists.
+            has_ended: Whether a session is known to have ended.
         """
-        while (oldest := self._oldest()) is not None and not is_known(oldest):
+        while (oldest := self._oldest()) is not None and has_ended(oldest):
             self.drop(oldest)
 
     def _oldest(self) -> str | None:

@@ -31,6 +31,7 @@ from langchain_sequrity.local.limits import (
     ServerLimits,
     give_back_large_blocks,
 )
+from langchain_sequrity.local.memory_sessions import MemorySessions
 from langchain_sequrity.local.model_table import ModelTable, TableRole
 from langchain_sequrity.local.observed_calls import ObservedBackend
 from langchain_sequrity.local.observers import RequestRecord
@@ -38,7 +39,7 @@ from langchain_sequrity.local.operations import MetricsAccess, operate
 from langchain_sequrity.local.program_runs import PendingRuns, ProgramRunner
 from langchain_sequrity.local.script import Script, ScriptBackend
 from langchain_sequrity.local.services import Fidelity, Services
-from langchain_sequrity.local.sessions import MemorySessions, SessionStore
+from langchain_sequrity.local.store import SessionStore
 from langchain_sequrity.wire.exchange import ChatRequest
 
 _HIGHEST_PORT = 65_535
@@ -324,7 +325,7 @@ _LIMITS_OF_SESSIONS = {
 
 def _sessions(limits: ServerLimits) -> MemorySessions:
     options = {option: getattr(limits, name) for name, option in _LIMITS_OF_SESSIONS.items()}
-    return MemorySessions(**options)
+    return MemorySessions(**options, limits=limits)
 
 
 def _check_has_no_limits_of_sessions(limits: ServerLimits) -> None:

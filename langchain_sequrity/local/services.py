@@ -16,7 +16,8 @@ from langchain_sequrity.local.limits import DEFAULTS, MemoryBudget, ServerLimits
 from langchain_sequrity.local.model_table import check_models
 from langchain_sequrity.local.observers import Observers
 from langchain_sequrity.local.program_runs import PendingRuns, ProgramRunner
-from langchain_sequrity.local.sessions import Session, SessionStore
+from langchain_sequrity.local.sessions import Session
+from langchain_sequrity.local.store import SessionStore
 from langchain_sequrity.wire.exchange import ChatRequest
 
 Fidelity = Literal["full", "documented"]
@@ -47,7 +48,6 @@ class Services:
         store: Where sessions live.
         backend: What answers.
         keys: The keys of the clients.
-        usage: What each key uses.
         hosts: Allowed names in a Host header; `None` allows any name.
         trusted_proxies: Networks of proxies whose headers are believed.
         fidelity: Which fields of a request are honoured.
@@ -62,12 +62,12 @@ class Services:
         models: The roles of each model that answers, by the model's name.
         has_model_table: Whether clients may send only these names.
         count_tokens: Counts the input tokens of a request.
+        usage: What each key uses.
     """
 
     store: SessionStore
     backend: Backend
     keys: Keyring = field(default_factory=Keyring)
-    usage: KeyUsage = field(default_factory=KeyUsage)
     hosts: frozenset[str] | None = auth.LOOPBACK_NAMES
     trusted_proxies: Sequence[Network] = ()
     fidelity: Fidelity = "full"
@@ -82,6 +82,11 @@ class Services:
     models: Mapping[str, Sequence[str]] = field(default_factory=dict)
     has_model_table: bool = False
     count_tokens: Callable[[ChatRequest], int] = count_request
+    usage: KeyUsage = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Count what each key uses in the store."""
+        object.__setattr__(self, "usage", KeyUsage(self.store))
 
     def check_models(self, names: Iterable[str], key: ApiKey) -> None:
         """Refuse names of models that the server does not list, or that the key may not use."""

@@ -6,23 +6,35 @@ commit only while it holds the lease of the session, so a worker that was away c
 what another one has done meanwhile (`docs/gateway.md`, "Many workers").
 """
 
+import asyncio
+from collections.abc import Coroutine
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeVar
 
+from langchain_sequrity.local.fair_slots import waiting
+from langchain_sequrity.local.refusals import how_to_raise, refuse
 from langchain_sequrity.local.sessions import Session
+from langchain_sequrity.sync_or_async import run_to_end
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Lease:
     """The right to commit a session, for some seconds.
 
     Attributes:
         session: The session as the last commit left it. It must not be changed.
         token: Proves the right.
+        prepared: What a store has prepared for the commit; of its own type.
     """
 
     session: Session
     token: str = field(default="", repr=False)
+    prepared: Any = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,15 +47,15 @@ class StoredReply:
 
 @dataclass(frozen=True, slots=True)
 class RequestKey:
-    """A request with an `Idempotency-Key`, which is being answered.
+    """A request with an `Idempotency-Key`.
 
     Attributes:
         owner: Digest of its bearer.
-        key: Digest of the owner and the `Idempotency-Key`.
-        request: Digest of everything that the reply depends on.
-        session_id: Id of the session that it begins, unless it names one. It is the same for each
-            attempt, so of two attempts at once only one can commit.
-        token: Proves that this attempt is the one that is being made.
+        key: Digest of the owner and the `Idempotency-Key`, in hex digits.
+        request: Digest of everything that the reply depends on, in hex digits.
+        session_id: Id of the session that it begins, unless it names one. Each attempt to answer
+            the request has the same, so of two attempts only one can commit.
+        token: Proves that it is this attempt.
         memory_share: Percent of the memory of all replies that those of the owner may use.
     """
 
@@ -55,20 +67,26 @@ class RequestKey:
     memory_share: int | None = None
 
 
+KeyedReply = tuple[RequestKey, StoredReply]
+
+
 class SessionStore(Protocol):
     """Where sessions, replies and counts live.
 
-    All methods may raise a `StatusError` of status 503 if the store cannot be reached; whatever
-    was asked then has not been acknowledged.
+    Each method may raise a `StatusError` of status 503 if the store cannot be reached. What it was
+    asked for is then not acknowledged.
 
     Attributes:
         secret: Key of the digests that the store holds instead of bearers. All workers have the
             same.
         lease_seconds: After so long without `renew`, a lease ends by itself; `None` if it does not.
+        never_waits: Whether its coroutines never wait for the event loop. Threads then run them
+            themselves.
     """
 
     secret: bytes
     lease_seconds: float | None
+    never_waits: bool
 
     # Sessions
 
@@ -76,7 +94,7 @@ class SessionStore(Protocol):
         """The session with the id `session_id`, or with an id that ends in these 12 hex digits."""
 
     async def lease(self, session_id: str, bearer: str) -> Lease | None:
-        """Reserve a session for one request.
+        """Reserve a session for one request. The store renews the lease until it is given back.
 
         Args:
             session_id: As for `find`.
@@ -102,11 +120,15 @@ class SessionStore(Protocol):
     async def release(self, lease: Lease) -> None:
         """Give a lease back without a change; nothing happens if it has ended."""
 
+    def prepare(self, lease: Lease, session: Session) -> None:
+        """Do what takes time before `commit`, which runs on the event loop.
+
+        Raises:
+            StatusError: 413 if the session is too large.
+        """
+
     async def commit(
-        self,
-        lease: Lease | None,
-        session: Session | None,
-        reply: tuple[RequestKey, StoredReply] | None = None,
+        self, lease: Lease | None, session: Session | None, reply: KeyedReply | None = None
     ) -> None:
         """Store what a request has changed, and its reply; give the lease back.
 
@@ -124,14 +146,17 @@ class SessionStore(Protocol):
     async def remove(self, session_id: str) -> None:
         """End a session, if it exists."""
 
+    def has_ended(self, session_id: str) -> bool:
+        """Whether a session is known to have ended, without asking anybody."""
+
     # Replies
 
     async def begin_request(self, request: RequestKey) -> RequestKey | StoredReply:
         """Register a request with an `Idempotency-Key`.
 
         Returns:
-            The reply, if the request was answered before. Otherwise the request, to be answered,
-            with a token and the id of the session that it begins.
+            The reply, if the request was answered before. Otherwise the request, with a token, and
+            with the session id of an earlier attempt if there was one.
 
         Raises:
             StatusError: 422 if the key was used for another request, 409 if the same request is
@@ -150,7 +175,7 @@ class SessionStore(Protocol):
         Args:
             account: What is counted.
             amount: The amount.
-            most: What the last minute may have before; by default there is no limit.
+            most: It is only counted if the last minute has less; by default always.
 
         Returns:
             0.0 if it was counted. Otherwise the seconds until it can be.
@@ -163,3 +188,78 @@ class SessionStore(Protocol):
 
     async def close(self) -> None:
         """Close its connections. It can be used again."""
+
+
+class StoreInThread:
+    """A store for code in a thread, which waits for what it asks.
+
+    Args:
+        store: The store.
+        loop: The event loop of the server.
+    """
+
+    def __init__(self, store: SessionStore, loop: asyncio.AbstractEventLoop) -> None:
+        self._never_waits = store.never_waits
+        self._loop = loop
+
+    def wait(self, work: Coroutine[Any, Any, T]) -> T:
+        """The result of one of the store's coroutines."""
+        if self._never_waits:
+            return run_to_end(work)
+        with waiting():
+            future = self._start(work)
+            if future is None:
+                refuse(503, "The server was stopped.")
+            return future.result()
+
+    def let(self, work: Coroutine[Any, Any, object]) -> None:
+        """Let one of the store's coroutines run, without its result."""
+        if self._never_waits:
+            run_to_end(work)
+        else:
+            self._start(work)
+
+    def _start(self, work: Coroutine[Any, Any, T]) -> "Future[T] | None":
+        try:
+            return asyncio.run_coroutine_threadsafe(work, self._loop)
+        except RuntimeError:  # the loop was closed
+            work.close()
+            return None
+
+
+# Refusals that all stores share
+
+
+def refuse_busy() -> NoReturn:
+    """Refuse a request whose session another one has."""
+    refuse(409, "The session is busy with another request. Wait for its reply.")
+
+
+def refuse_other_request() -> NoReturn:
+    """Refuse a key that was used for another request."""
+    refuse(422, "The `Idempotency-Key` was used for another request. Make a new key.")
+
+
+def refuse_running_request() -> NoReturn:
+    """Refuse a request that is being answered."""
+    refuse(409, "The request with this `Idempotency-Key` is still being answered.")
+
+
+def refuse_lost_reply() -> NoReturn:
+    """Refuse a request that was answered, and whose reply is not kept."""
+    refuse(
+        507,
+        "The request with this `Idempotency-Key` was answered, but its reply was too large to be "
+        "kept. It is not answered twice: continue its session, or make a new key. "
+        + how_to_raise("reply_bytes"),
+    )
+
+
+def refuse_lost_lease() -> NoReturn:
+    """Refuse what a worker wants to commit that was away for too long."""
+    refuse(
+        409,
+        "Another worker has continued the session while this request ran, or has answered the same "
+        "request. Nothing of it was stored. Send the request again.",
+        error_type="lease_lost",
+    )

@@ -3,7 +3,6 @@
 Nothing here is asynchronous or uses HTTP. `endpoints` opens a turn, takes its reply, and ends it.
 """
 
-import re
 import time
 import uuid
 from collections.abc import Generator, Iterator, Mapping
@@ -12,7 +11,7 @@ from functools import cached_property
 from itertools import chain, islice
 from typing import Any
 
-from langchain_core.messages import AIMessage, AIMessageChunk, ToolMessage
+from langchain_core.messages import AIMessage, AIMessageChunk
 
 from langchain_sequrity.local import limits, session_headers
 from langchain_sequrity.local.agent_arch import ChatAnswer, answer_for
@@ -23,11 +22,14 @@ from langchain_sequrity.local.http import IncomingRequest, parse_body
 from langchain_sequrity.local.observers import Architecture, Outcome, current_request
 from langchain_sequrity.local.refusals import refuse
 from langchain_sequrity.local.services import Services, TurnInputs
-from langchain_sequrity.local.sessions import Session, resume_session
+from langchain_sequrity.local.session_lookup import named_sessions, resume_session
+from langchain_sequrity.local.sessions import Session
+from langchain_sequrity.local.store import KeyedReply, Lease
 from langchain_sequrity.strict_json import dumps
 from langchain_sequrity.wire.chat_completions import server as chat_completions
 from langchain_sequrity.wire.dual_llm import HISTORY_MISMATCH
 from langchain_sequrity.wire.exchange import (
+    KEEPS_HISTORY,
     REFERENCE_KEY,
     ChatRequest,
     ChunkSum,
@@ -37,7 +39,6 @@ from langchain_sequrity.wire.exchange import (
 )
 from langchain_sequrity.wire.messages import server as messages
 from langchain_sequrity.wire.responses import stream_writer as responses
-from langchain_sequrity.wire.responses.server import session_of
 
 # Formats by the last part of the path.
 FORMATS: Mapping[str, ServerFormat] = {
@@ -47,22 +48,21 @@ FORMATS: Mapping[str, ServerFormat] = {
 }
 
 
-_UUID = r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}"
-_LONG_ID = re.compile(rf"tc-({_UUID})-")
-_SHORT_ID = re.compile(r"tc([0-9a-f]{12})[0-9a-f]{4}\Z")
-
-
 class ChatTurn:
     """One request, from its body to the end of its reply.
+
+    Threads make the answer. Then `commit` stores it, and `close` gives the session back.
 
     Args:
         incoming: The request.
         services: Backend, store and everything else that requests share.
+        new_session_id: Id of the session that the request begins, if it names none; by default a
+            new one.
 
     Attributes:
-        session: The session, reserved until the reply is over.
+        session: The session, reserved until the turn is closed.
         request: The request, with the whole conversation.
-        is_over: Whether the answer is complete, or the request failed.
+        is_over: Whether the answer is complete, or the turn is closed.
         summary: The answer in a few words, for the record.
         charge: The memory that the request uses.
 
@@ -70,9 +70,12 @@ class ChatTurn:
         StatusError: If the request is refused; its session is then released.
     """
 
-    def __init__(self, incoming: IncomingRequest, services: Services) -> None:
+    def __init__(
+        self, incoming: IncomingRequest, services: Services, new_session_id: str | None = None
+    ) -> None:
         most_bytes = services.limits.answer_bytes
-        counted = services.usage.counted(services.backend, incoming.key)
+        in_thread = self._in_thread = incoming.in_thread
+        counted = services.usage.counted(services.backend, incoming.key, in_thread)
         self._backend = BoundedBackend(counted, incoming.charge, most_bytes)
         self._services = services
         services.observers.turn_begins()
@@ -88,9 +91,12 @@ class ChatTurn:
         services.check_models([request.model], incoming.key)
         self._key = incoming.key
         self._count = _reply_count(request)
-        session_ids = _named_sessions(request, incoming.headers.get("x-session-id"))
-        self.session = self._open_session(incoming, session_ids)
-        self.is_over = False
+        session_ids = named_sessions(request, incoming.headers.get("x-session-id"))
+        self._lease = self._open_session(incoming, session_ids, new_session_id)
+        # A working copy: a request that fails changes nothing (`docs/behaviour.md`, T2).
+        self.session = replace(self._lease.session, version=self._lease.session.version + 1)
+        self.is_over = self._is_closed = False
+        self._is_finished = self._ends_session = self._is_committed = False
         self.summary = ""
         self._answer: ChatAnswer | None = None
         try:
@@ -101,12 +107,12 @@ class ChatTurn:
             if self._is_responses:
                 messages = restore_references(request.messages, self.session.messages)
                 request = replace(request, messages=messages)
-            services.runs.drop_unknown(services.store.find)
+            services.runs.drop_ended(services.store.has_ended)
             self._answer = self._new_answer(
                 request, incoming.route.endpoint_type, is_new=not session_ids
             )
         except BaseException:
-            self.close()
+            self.abandon()
             raise
         self.request = self._answer.request
 
@@ -124,17 +130,21 @@ class ChatTurn:
             return body
         return {name: value for name, value in body.items() if name in self._format.documented}
 
-    def _open_session(self, incoming: IncomingRequest, session_ids: set[str]) -> Session:
+    def _open_session(
+        self, incoming: IncomingRequest, session_ids: set[str], new_session_id: str | None
+    ) -> Lease:
         path = incoming.route.path
-        session = resume_session(self._store, session_ids, bearer=incoming.bearer, path=path)
-        if session is None:
+        opening = resume_session(self._store, session_ids, bearer=incoming.bearer, path=path)
+        lease = self._in_thread.wait(opening)
+        if lease is None:
             key = incoming.key
             session = Session(
                 incoming.bearer, path, settings=key.settings, memory_share=key.memory_share
             )
-            self._store.acquire(session.id)
-        # A working copy: a request that fails changes nothing (`docs/behaviour.md`, T2).
-        return replace(session)
+            if new_session_id is not None:
+                session.id = new_session_id
+            lease = self._in_thread.wait(self._store.begin_session(session))
+        return lease
 
     def _new_answer(self, request: ChatRequest, endpoint_type: str, *, is_new: bool) -> ChatAnswer:
         session = self.session
@@ -207,11 +217,17 @@ class ChatTurn:
 
     # The end
 
+    @property
+    def headers(self) -> dict[str, str]:
+        """Headers of the reply, without those that depend on its form."""
+        headers = {"X-Session-ID": self.session.id}
+        if self._services.fidelity == "full":
+            headers[KEEPS_HISTORY] = "true"
+        return headers
+
     def _finish(self, message: AIMessage) -> None:
+        """Bring the session up to date. Nothing is stored before `commit`."""
         if self.is_over or self._answer is None:  # the server was stopped
-            return
-        if current_request.get().is_cancelled:  # its client was told that it failed
-            self.close()
             return
         session = self.session
         is_stored = self.request.options.get("store") is not False
@@ -219,29 +235,50 @@ class ChatTurn:
         if self._is_responses and is_stored:
             message.response_metadata[REFERENCE_KEY] = self._head.id
         self._answer.commit(message)
+        self._is_finished = True
         calls = len(message.tool_calls) + len(message.invalid_tool_calls)
         self.summary = f"{calls} tool call{'s' * (calls > 1)}" if calls else "text"
-        if session.max_turns is not None and session.turns >= session.max_turns:
-            self._store.remove(session.id)
-            self._services.runs.drop(session.id)
-        else:
-            try:
-                self._store.save(session)
-            except BaseException:  # the program is already further than the stored session
-                self._services.runs.drop(session.id)
-                raise
+        self._ends_session = session.max_turns is not None and session.turns >= session.max_turns
+        if not self._ends_session:
+            self._store.prepare(self._lease, session)
         self._outcome = _outcome(message, calls)
-        self.close()
+        self.is_over = True
 
-    def close(self) -> None:
-        """Release the session, however the turn ended; a second call does nothing."""
-        if not self.is_over:
-            self.is_over = True
-            if self._answer is not None:
-                self._answer.close()
-                self._answer = None  # breaks a reference cycle
-            self._store.release(self.session.id)
-            self._services.observers.turn_ended(self._architecture, self._outcome)
+    async def commit(self, reply: KeyedReply | None) -> None:
+        """Store the session and the reply; a client may be told of both afterwards.
+
+        Args:
+            reply: The reply, if the request has an `Idempotency-Key`.
+
+        Raises:
+            StatusError: If they cannot be stored.
+        """
+        await self._store.commit(self._lease, None if self._ends_session else self.session, reply)
+        self._is_committed = True
+
+    async def close(self) -> None:
+        """Give the session back, however the turn ended; a second call does nothing."""
+        if self._end():
+            await self._store.release(self._lease)
+
+    def abandon(self) -> None:
+        """`close`, in a thread."""
+        if self._end():
+            self._in_thread.let(self._store.release(self._lease))
+
+    def _end(self) -> bool:
+        """End the answer; returns whether the session has to be given back."""
+        if self._is_closed:
+            return False
+        self.is_over = self._is_closed = True
+        if self._answer is not None:
+            self._answer.close()
+            self._answer = None  # breaks a reference cycle
+        if self._is_finished and (self._ends_session or not self._is_committed):
+            self._services.runs.drop(self.session.id)  # it may be further than the stored session
+        outcome = self._outcome if self._is_committed else "error"
+        self._services.observers.turn_ended(self._architecture, outcome)
+        return not self._is_committed
 
 
 def _outcome(message: AIMessage, calls: int) -> Outcome:
@@ -273,19 +310,3 @@ def _reply_count(request: ChatRequest) -> int:
     if count > 1 and request.stream:
         refuse(400, "Several replies (`n` > 1) cannot be streamed. Leave out `stream` or `n`.")
     return count
-
-
-def _named_sessions(request: ChatRequest, header: str | None) -> set[str]:
-    """Sessions that a request names: in its header, and in ids of tool results and replies."""
-    session_ids = {header} if header else set()
-    if request.previous_reply is not None:
-        session_ids.add(session_of(request.previous_reply) or request.previous_reply)
-    short = header.replace("-", "")[-12:] if header else None
-    for message in request.messages:
-        if (reply := message.response_metadata.get(REFERENCE_KEY)) is not None:
-            session_ids.add(session_of(reply) or reply)
-        call_id = message.tool_call_id if isinstance(message, ToolMessage) else ""
-        match = _LONG_ID.match(call_id) or _SHORT_ID.match(call_id)
-        if match and match[1] != short:
-            session_ids.add(match[1])
-    return session_ids

@@ -42,6 +42,7 @@ from tests.chat_models.formats import (
     Service,
     added,
 )
+from tests.local.stores import find, remove
 
 OTHER = "5d2f9f60-1a2b-11f1-9c3d-0242ac120002"
 SINGLE = {"agent_arch": "single-llm"}
@@ -450,7 +451,7 @@ def test_only_new_messages_are_sent_when_a_reply_is_continued_by_its_id(
         assert b"opened 4" not in sent[-1]
     ids = {m.response_metadata["sequrity"]["session_id"] for m in (called, answer, last)}
     assert len(ids) == 1
-    session = server.sessions.find(ids.pop())
+    session = find(server.sessions, ids.pop())
     assert session is not None
     stored = session.messages
     assert [message.type for message in stored] == [
@@ -472,7 +473,7 @@ def test_a_reply_of_another_key_or_an_expired_session_is_not_continued(
     other = _saver(server.base_url, api_key="sq-other").invoke(history)
     assert "Again" in other.text  # the whole conversation was sent, in a new session
     session = first.response_metadata["sequrity"]["session_id"]
-    server.sessions.remove(session)
+    remove(server.sessions, session)
     with pytest.raises(SessionExpired):
         _saver(server.base_url).invoke(history)
     again = _saver(server.base_url, on_session_expired="restart").invoke(history)

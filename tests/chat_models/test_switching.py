@@ -14,6 +14,7 @@ from langchain_core.messages import (
 
 from langchain_sequrity.local import LocalServer
 from tests.chat_models.formats import CHAT, ROWS, Row, added
+from tests.local.stores import find
 
 PNG = "iVBORw0KGgo="
 IMAGE = {"type": "image", "base64": PNG, "mime_type": "image/png"}
@@ -78,7 +79,7 @@ def test_a_conversation_continues_in_another_format(
         assert new != old
 
         # The new session has the whole conversation.
-        told = server.sessions.find(new)
+        told = find(server.sessions, new)
         assert told is not None
         system, user, said, *results, _answer = told.messages
         assert system.text == "Be brief."

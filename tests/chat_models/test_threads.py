@@ -560,7 +560,7 @@ def test_a_session_that_expires_within_a_turn_is_lost_and_the_turn_is_not_planne
         messages: list[BaseMessage] = [HumanMessage("read and send")]
         messages.append(model.invoke(messages))
         for session in list(server.sessions):  # type: ignore[call-overload]
-            server.sessions.remove(session.id)
+            remove(server.sessions, session.id)
         [call] = messages[-1].tool_calls  # type: ignore[attr-defined]
         messages.append(ToolMessage(office.read_mail(), tool_call_id=call["id"]))
         with pytest.raises(SessionLost, match="This turn has made calls"):
@@ -705,6 +705,7 @@ import sys
 from langchain.agents import create_agent
 from langchain_core.messages import HumanMessage
 from langgraph.checkpoint.sqlite import SqliteSaver
+from tests.local.stores import remove
 from tests.chat_models.test_threads import Office, THREAD, keep_last, make_model, say
 from langchain_sequrity.errors import PolicyDenied
 

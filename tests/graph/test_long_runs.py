@@ -22,7 +22,7 @@ from langchain_sequrity.graph.program import RUN
 from langchain_sequrity.graph.runtime import driver
 from langchain_sequrity.graph.runtime.state_variables import ProgramLimits
 from langchain_sequrity.local import LocalServer
-from langchain_sequrity.local.sessions import MemorySessions
+from langchain_sequrity.local.memory_sessions import MemorySessions
 from tests.graph.differential import compare
 from tests.graph.journey_labels import look
 from tests.graph.journeys import travel

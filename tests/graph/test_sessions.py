@@ -36,6 +36,7 @@ from tests.graph.ledger import SAVERS, Ledger, Ran, ledger, saver_of, thread
 from tests.graph.running import compiled, outcomes, secured
 from tests.graph.services import DUAL, Noted, changed, made_up, noted
 from tests.graph.shapes.traced import Traced, connect, traced, visit
+from tests.local.stores import remove
 
 PLAIN = {"due": [], "paid": [1, 2], "note": "paid 3"}
 APPROVE: Command[Any] = Command(resume={"decisions": [{"type": "approve"}]})
@@ -61,7 +62,7 @@ def saver(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Any]:
 def forget(server: LocalServer) -> None:
     """Make the service forget all sessions."""
     for session in list(server.sessions):  # type: ignore[call-overload]
-        server.sessions.remove(session.id)
+        remove(server.sessions, session.id)
 
 
 # -- lost sessions

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from langchain_sequrity.wire.routes import VALIDATE_HEADERS_PATH
 from tests.local.api import CHAT, Api, call_ids, result, said, session_of, tool
 from tests.local.conftest import Serve
+from tests.local.stores import find
 
 # The fixtures are a server and a client. Examples may share them: no state matters between them.
 hostile = settings(
@@ -280,7 +281,7 @@ async def test_a_hundred_simultaneous_conversations_do_not_mix(serve: Serve) -> 
         ids = await asyncio.gather(*map(converse, words))
     assert len(set(ids)) == 100
     for word, session_id in zip(words, ids, strict=True):
-        texts = [str(message.content) for message in server.sessions.find(session_id).messages]  # type: ignore[union-attr] # it was just used
+        texts = [str(message.content) for message in find(server.sessions, session_id).messages]  # type: ignore[union-attr] # it was just used
         assert not any(other in text for text in texts for other in words if other != word)
 
 
@@ -304,7 +305,7 @@ async def test_a_hundred_simultaneous_requests_on_eight_sessions_do_not_mix(serv
             assert session_of(reply) == sessions[i % 8]
             assert f"session {i % 8} request {i}" in said(reply)["content"]
     for number, session_id in enumerate(sessions):
-        session = server.sessions.find(session_id)
+        session = find(server.sessions, session_id)
         assert session is not None
         mine = [
             reply for i, reply in enumerate(replies) if i % 8 == number and reply.status_code == 200

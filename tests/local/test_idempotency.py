@@ -14,10 +14,13 @@ import pytest
 
 from langchain_sequrity.errors import InvalidRequest, RateLimited, ServerFailed
 from langchain_sequrity.local import MemorySessions, ServerLimits
-from langchain_sequrity.local.idempotency import Replies, ReplyCopy, StoredReply
+from langchain_sequrity.local.idempotency import ReplyCopy
 from langchain_sequrity.local.limits import DEFAULTS, Charge, MemoryBudget
+from langchain_sequrity.local.replies import Replies
+from langchain_sequrity.local.store import StoredReply
 from tests.local.api import WAIT, Api, Gate, Speaker, detail, said, session_of, streamed_text
 from tests.local.conftest import Serve
+from tests.local.stores import keyed
 
 KEY = {"Idempotency-Key": "one"}
 OTHER_PATH = "/control/code/v1/chat/completions"
@@ -185,52 +188,53 @@ REPLY = StoredReply({}, b"{}")
 def test_a_stored_reply_is_dropped_after_its_maximal_age() -> None:
     clock = Clock()
     replies = Replies(clock=clock)
-    assert replies.begin("k", "a") is None
-    replies.keep("k", REPLY)
+    assert replies.begin(keyed("me", "k")) is None
+    replies.keep(keyed("me", "k"), REPLY)
     clock.now = DEFAULTS.reply_seconds
-    assert replies.begin("k", "a") is REPLY
+    assert replies.begin(keyed("me", "k")) is REPLY
     clock.now += 1
-    assert replies.begin("k", "a") is None
+    assert replies.begin(keyed("me", "k")) is None
 
 
 def test_a_slow_request_is_not_dropped() -> None:
     clock = Clock()
     replies = Replies(clock=clock)
-    replies.begin("k", "a")
+    replies.begin(keyed("me", "k"))
     clock.now = DEFAULTS.reply_seconds * 2
     with pytest.raises(InvalidRequest, match="still being answered"):
-        replies.begin("k", "a")
-    replies.keep("k", REPLY)
-    assert replies.begin("k", "a") is REPLY
+        replies.begin(keyed("me", "k"))
+    replies.keep(keyed("me", "k"), REPLY)
+    assert replies.begin(keyed("me", "k")) is REPLY
 
 
 def test_an_answered_request_is_remembered_whatever_other_requests_come() -> None:
     replies = Replies()
     for number in range(20_000):
-        assert replies.begin(f"me:{number}", f"request {number}") is None
-        replies.keep(f"me:{number}", StoredReply({}, b"x" * 2_000))
+        request = keyed("me", f"{number}", f"request {number}")
+        assert replies.begin(request) is None
+        replies.keep(request, StoredReply({}, b"x" * 2_000))
     for number in range(20_000):
         with suppress(ServerFailed):  # its body was dropped
-            assert replies.begin(f"me:{number}", f"request {number}") is not None
+            assert replies.begin(keyed("me", f"{number}", f"request {number}")) is not None
         with pytest.raises(InvalidRequest, match="used for another request"):
-            replies.begin(f"me:{number}", "another")
+            replies.begin(keyed("me", f"{number}", "another"))
 
 
 def test_a_bearer_with_too_many_answered_requests_is_refused_and_others_are_not() -> None:
     clock = Clock()
     replies = Replies(ServerLimits(replies=80), clock)
-    replies.begin("me:running", "a")
+    replies.begin(keyed("me", "running"))
     for number in range(69):
-        replies.begin(f"me:{number}", "a")
-        replies.keep(f"me:{number}", REPLY)
+        replies.begin(keyed("me", f"{number}"))
+        replies.keep(keyed("me", f"{number}"), REPLY)
         clock.now += 1
     with pytest.raises(RateLimited, match="`serve --limit replies=") as refused:
-        replies.begin("me:more", "a")
+        replies.begin(keyed("me", "more"))
     assert refused.value.retry_after == 590  # the first minute is remembered for ten
-    assert replies.begin("me:0", "a") is REPLY
-    assert replies.begin("you:0", "a") is None
+    assert replies.begin(keyed("me", "0")) is REPLY
+    assert replies.begin(keyed("you", "0")) is None
     clock.now += refused.value.retry_after + 1
-    assert replies.begin("me:more", "a") is None
+    assert replies.begin(keyed("me", "more")) is None
 
 
 def test_an_answered_request_takes_at_most_150_bytes_while_it_is_remembered() -> None:
@@ -238,8 +242,9 @@ def test_an_answered_request_takes_at_most_150_bytes_while_it_is_remembered() ->
     tracemalloc.start()
     try:
         for number in range(90_000):  # a dict has just grown
-            replies.begin(f"{number % 20}:{number}", f"request {number}")
-            replies.keep(f"{number % 20}:{number}", StoredReply({}, None))
+            request = keyed(f"{number % 20}", f"{number}", f"request {number}")
+            replies.begin(request)
+            replies.keep(request, StoredReply({}, None))
         size, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()

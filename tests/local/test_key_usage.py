@@ -1,5 +1,7 @@
 """Limits of keys: requests and tokens a minute, turns at once, and fairness between keys."""
 
+import asyncio
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -10,10 +12,13 @@ from hypothesis import strategies as st
 from langchain_core.messages import HumanMessage
 
 from langchain_sequrity.errors import StatusError
-from langchain_sequrity.local import ApiKey
-from langchain_sequrity.local.backends import BackendContext
+from langchain_sequrity.local import ApiKey, MemorySessions
+from langchain_sequrity.local.backends import Backend, BackendContext
 from langchain_sequrity.local.deterministic_model import DeterministicModel
-from langchain_sequrity.local.key_usage import KeyUsage, MinuteWindow
+from langchain_sequrity.local.key_usage import KeyUsage
+from langchain_sequrity.local.minute_window import MinuteWindow
+from langchain_sequrity.local.store import StoreInThread
+from langchain_sequrity.sync_or_async import run_to_end
 from langchain_sequrity.wire.exchange import ChatRequest
 from tests.local.api import Api, Gate, detail, said, session_of
 from tests.local.conftest import Serve
@@ -31,6 +36,25 @@ def key(name: str = "alice", **limits: Any) -> ApiKey:
     return ApiKey.from_secret(f"sq-{name}", name, **limits)
 
 
+class Usage:
+    """What keys use, counted in memory, without an event loop."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._store = MemorySessions(clock=clock)
+        self._usage = KeyUsage(self._store)
+
+    def begin_turn(self, bearer: str, key: ApiKey, *most: int) -> Callable[[], None]:
+        return run_to_end(self._usage.begin_turn(bearer, key, *most))
+
+    def add_tokens(self, key: ApiKey, tokens: int) -> None:
+        run_to_end(self._store.spend(f"tokens:{key.digest}", tokens))
+
+    def counted(self, backend: Backend, key: ApiKey) -> Backend:
+        loop = asyncio.new_event_loop()
+        loop.close()  # a store in memory does not need it
+        return self._usage.counted(backend, key, StoreInThread(self._store, loop))
+
+
 def refusal(begin: Callable[[], object]) -> StatusError:
     with pytest.raises(StatusError) as caught:
         begin()
@@ -40,7 +64,7 @@ def refusal(begin: Callable[[], object]) -> StatusError:
 
 def test_requests_beyond_the_minute_are_refused_until_retry_after_is_over() -> None:
     clock, alice = Clock(), key(requests_per_minute=2)
-    usage = KeyUsage(clock)
+    usage = Usage(clock)
     for seconds in (0, 30):
         clock.now = 1000.0 + seconds
         usage.begin_turn("a", alice)()
@@ -106,7 +130,7 @@ def test_a_key_that_exceeds_its_share_of_kept_replies_loses_its_oldest(serve: Se
 
 def test_a_refused_request_does_not_count() -> None:
     clock, alice = Clock(), key(requests_per_minute=1)
-    usage = KeyUsage(clock)
+    usage = Usage(clock)
     usage.begin_turn("a", alice)()
     for _ in range(5):
         refusal(lambda: usage.begin_turn("a", alice))
@@ -116,14 +140,14 @@ def test_a_refused_request_does_not_count() -> None:
 
 def test_a_key_whose_tokens_are_used_up_waits_until_enough_of_them_are_a_minute_old() -> None:
     clock, alice = Clock(), key(tokens_per_minute=100)
-    usage = KeyUsage(clock)
+    usage = Usage(clock)
     usage.begin_turn("a", alice)()
     usage.add_tokens(alice, 90)
     clock.now += 20
     usage.begin_turn("a", alice)()
     usage.add_tokens(alice, 60)
     error = refusal(lambda: usage.begin_turn("a", alice))
-    assert "may use 100 tokens in a minute (`tokens_per_minute`), and used 150" in str(error)
+    assert "may use 100 tokens in a minute (`tokens_per_minute`), and has used them" in str(error)
     assert error.retry_after == 41
     clock.now += 41
     usage.begin_turn("a", alice)()
@@ -148,7 +172,7 @@ def test_after_retry_after_the_window_is_below_the_limit_and_just_before_it_is_n
 
 
 def test_turns_at_once_of_a_key_are_limited_and_free_again_when_one_is_over() -> None:
-    usage, alice = KeyUsage(), key(turns_at_once=2)
+    usage, alice = Usage(), key(turns_at_once=2)
     end, _ = usage.begin_turn("a", alice), usage.begin_turn("a", alice)
     error = refusal(lambda: usage.begin_turn("a", alice))
     assert "The key `alice` may have 2 turns at once (`turns_at_once`)" in str(error)
@@ -161,7 +185,7 @@ def test_turns_at_once_of_a_key_are_limited_and_free_again_when_one_is_over() ->
 def test_however_many_turns_a_few_bearers_begin_another_one_finds_room(
     most_turns: int, bearers: int
 ) -> None:
-    usage, anyone = KeyUsage(), key()
+    usage, anyone = Usage(), key()
     refused = set[int]()
     for number in range(most_turns * 2):
         try:
@@ -207,7 +231,7 @@ def test_the_tokens_of_an_answer_count_for_its_key_only(serve: Serve) -> None:
 
 
 def test_an_answer_that_nobody_reads_to_its_end_counts_too() -> None:
-    usage, alice = KeyUsage(Clock()), key(tokens_per_minute=5)
+    usage, alice = Usage(Clock()), key(tokens_per_minute=5)
     request = ChatRequest("any/model", [HumanMessage("Tell me a very long story, please.")])
     answer = iter(usage.counted(DeterministicModel(), alice).stream(request, BackendContext()))
     next(answer)

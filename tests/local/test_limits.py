@@ -17,13 +17,15 @@ from langchain_core.messages import HumanMessage
 
 from langchain_sequrity.errors import SequrityError, ServerFailed, StatusError
 from langchain_sequrity.local import LocalServer, MemorySessions, Session
-from langchain_sequrity.local.idempotency import Replies, StoredReply
 from langchain_sequrity.local.limits import DEFAULTS, Charge, MemoryBudget
 from langchain_sequrity.local.refusals import refuse
+from langchain_sequrity.local.replies import Replies
+from langchain_sequrity.local.store import Lease, RequestKey, StoredReply
 from langchain_sequrity.local.stored_messages import Conversation
 from langchain_sequrity.transport.pool import KEEPALIVE
 from tests.local.api import CHAT, WAIT, Api, Gate, Speaker, detail, said, session_of, streamed_text
 from tests.local.conftest import Serve
+from tests.local.stores import acquire, find, keyed, release, remove, save
 
 MIB = 1024 * 1024
 JSON = {"Content-Type": "application/json"}
@@ -211,12 +213,12 @@ def test_a_dual_llm_session_counts_its_variables_and_logs(serve: Serve) -> None:
 def test_the_owner_of_most_data_loses_the_session_that_was_idle_longest() -> None:
     store = sessions()
     mine = session("me", 30_000)
-    store.save(mine)
+    save(store, mine)
     theirs = [session("them", 10_000) for _ in range(20)]
     for one in theirs:
-        store.save(one)
-    assert store.find(mine.id) is mine
-    kept = [one for one in theirs if store.find(one.id)]
+        save(store, one)
+    assert find(store, mine.id) is mine
+    kept = [one for one in theirs if find(store, one.id)]
     assert 3 < len(kept) < 8
     assert kept == theirs[-len(kept) :]
 
@@ -225,38 +227,39 @@ def test_a_flood_of_small_sessions_does_not_evict_sessions_of_others() -> None:
     store = MemorySessions(max_sessions=10)
     mine = [session("me", 10) for _ in range(3)]
     for one in mine:
-        store.save(one)
+        save(store, one)
     for _ in range(100):
-        store.save(session("them", 10))
-    assert all(store.find(one.id) for one in mine)
+        save(store, session("them", 10))
+    assert all(find(store, one.id) for one in mine)
     assert len(store) == 10
 
 
 def test_a_session_without_room_beside_its_owners_sessions_is_507_and_evicts_nobody_else() -> None:
     store = sessions()
     mine, busy = session("me", 30_000), session("them", 50_000)
-    store.save(mine)
-    store.save(busy)
-    assert store.acquire(busy.id)
+    save(store, mine)
+    save(store, busy)
+    lease = acquire(store, busy.id)
+    assert lease
     with pytest.raises(StatusError) as refused:
-        store.save(session("them", 40_000))
+        save(store, session("them", 40_000))
     assert refused.value.status == 507
     assert "100000 bytes" in str(refused.value)
-    assert store.find(mine.id) is mine
-    assert store.find(busy.id) is busy
-    store.save(session("them", 5_000))
-    store.release(busy.id)
-    store.save(session("them", 40_000))
-    assert store.find(busy.id) is None
-    assert store.find(mine.id) is mine
+    assert find(store, mine.id) is mine
+    assert find(store, busy.id) is busy
+    save(store, session("them", 5_000))
+    release(store, lease)
+    save(store, session("them", 40_000))
+    assert find(store, busy.id) is None
+    assert find(store, mine.id) is mine
 
 
 def test_without_room_a_request_is_507_over_http_and_its_session_stays_usable(serve: Serve) -> None:
     store = sessions(max_session_bytes=100_000)
     api = serve(store=store)
     busy = session("them", 80_000)
-    store.save(busy)
-    store.acquire(busy.id)
+    save(store, busy)
+    acquire(store, busy.id)
     started = session_of(api.chat("Hi"))
     refused = api.chat("x" * 50_000, session=started)
     assert refused.status_code == 507
@@ -271,14 +274,14 @@ def test_an_owner_below_a_fair_share_loses_no_session(given: int) -> None:
     store = sessions(max_session_bytes=30_000)
     quiet = [session("quiet", numbers.randrange(2_000)) for _ in range(4)]
     for one in quiet:
-        store.save(one)
+        save(store, one)
     for _ in range(200):
         one = session(numbers.choice(owners), numbers.randrange(25_000))
         with suppress(ServerFailed):  # 507
-            store.save(one)
+            save(store, one)
         if numbers.random() < 0.1:
-            store.remove(one.id)
-    assert all(store.find(one.id) for one in quiet)
+            remove(store, one.id)
+    assert all(find(store, one.id) for one in quiet)
     assert store._shares._total <= 100_000
     assert sum(map(len, store._shares._sizes.values())) == len(store)
 
@@ -286,18 +289,19 @@ def test_an_owner_below_a_fair_share_loses_no_session(given: int) -> None:
 def test_a_session_that_shrinks_or_ends_frees_its_memory() -> None:
     store = sessions()
     first = session("me", 50_000)
-    store.save(first)
-    store.save(replace(first, messages=Conversation()))
+    save(store, first)
+    save(store, replace(first, messages=Conversation()))
     second = session("me", 50_000)
-    store.save(second)
-    assert store.find(first.id)
-    store.remove(second.id)
+    save(store, second)
+    assert find(store, first.id)
+    remove(store, second.id)
     assert store._shares._total < 10_000
 
 
 def test_a_custom_store_may_refuse_a_session(serve: Serve) -> None:
     class Refusing(MemorySessions):
-        def save(self, session: Session) -> None:
+        def prepare(self, lease: Lease, session: Session) -> None:
+            del lease
             refuse(507, f"No room for {session.place}.")
 
     api = serve(store=Refusing())
@@ -313,9 +317,13 @@ def reply_of(size: int) -> StoredReply:
     return StoredReply({}, b"x" * size)
 
 
+def request_of(key: str) -> RequestKey:
+    return keyed(*key.split(":"))
+
+
 def keep(replies: Replies, key: str, size: int) -> None:
-    assert replies.begin(key, "digest") is None
-    replies.keep(key, reply_of(size))
+    assert replies.begin(request_of(key)) is None
+    replies.keep(request_of(key), reply_of(size))
 
 
 def test_a_repeated_request_whose_reply_was_too_large_to_keep_is_507(serve: Serve) -> None:
@@ -338,12 +346,12 @@ def test_the_owner_of_most_data_loses_its_oldest_reply_and_a_repeat_is_an_error(
     keep(replies, "me:1", 3 * MIB)
     for number in range(20):
         keep(replies, f"them:{number}", 3 * MIB)
-    mine = replies.begin("me:1", "digest")
+    mine = replies.begin(request_of("me:1"))
     assert mine is not None
     assert mine.body == b"x" * (3 * MIB)
     with pytest.raises(SequrityError, match="not answered twice"):
-        replies.begin("them:0", "digest")
-    last = replies.begin("them:19", "digest")
+        replies.begin(request_of("them:0"))
+    last = replies.begin(request_of("them:19"))
     assert last is not None
     assert last.body is not None
     assert replies._shares._total <= DEFAULTS.replies_bytes
@@ -354,7 +362,7 @@ def test_a_flood_of_idempotency_keys_does_not_evict_replies_of_others() -> None:
     keep(replies, "me:1", 1)
     for number in range(2_000):
         keep(replies, f"them:{number}", 1)
-    assert replies.begin("me:1", "digest") is not None
+    assert replies.begin(request_of("me:1")) is not None
 
 
 def test_only_a_stream_with_an_idempotency_key_needs_memory_for_a_copy(http: httpx.Client) -> None:
@@ -395,12 +403,13 @@ def entries(*stores: object) -> int:
 def test_a_session_that_could_not_grow_takes_no_more_room_than_before() -> None:
     store = sessions()
     mine = session("me", 10_000)
-    for one in (session("them", 35_000), session("them", 35_000), mine):
-        store.save(one)
-        assert store.acquire(one.id)
+    for one in (session("them", 35_000), session("them", 35_000)):
+        save(store, one)
+        assert acquire(store, one.id)
+    save(store, mine)
     with pytest.raises(StatusError, match="no room for this one"):
-        store.save(replace(mine, messages=session("me", 45_000).messages))
-    store.save(session("another", 5_000))
+        save(store, replace(mine, messages=session("me", 45_000).messages))
+    save(store, session("another", 5_000))
     assert len(store) == 4
 
 
@@ -408,11 +417,11 @@ def test_sessions_and_replies_that_have_gone_leave_nothing_in_memory() -> None:
     store, replies, now = sessions(), Replies(clock=lambda: now), 0.0
     for number in range(3):
         one = session(f"bearer {number}", 10)
-        store.save(one)
-        store.remove(one.id)
+        save(store, one)
+        remove(store, one.id)
         keep(replies, f"bearer {number}:k", 10)
     now = DEFAULTS.reply_seconds + 1
-    assert replies.begin("k", "digest") is None
-    replies.end("k")
+    assert replies.begin(request_of("me:k")) is None
+    replies.end(request_of("me:k"))
     assert entries(store, store._shares, replies, replies._shares, replies._answered) == 0
     assert len(replies._answered) == 0

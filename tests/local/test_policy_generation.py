@@ -28,6 +28,7 @@ from langchain_sequrity.local.app import make_app
 from langchain_sequrity.local.backends import BackendContext
 from langchain_sequrity.local.deterministic_model import DeterministicModel
 from langchain_sequrity.local.limits import DEFAULTS, ServerLimits
+from langchain_sequrity.local.memory_sessions import MemorySessions
 from langchain_sequrity.local.policy_writer import (
     INSTRUCTIONS,
     MAX_RETRIES,
@@ -36,7 +37,6 @@ from langchain_sequrity.local.policy_writer import (
 )
 from langchain_sequrity.local.script import ScriptBackend
 from langchain_sequrity.local.services import Services
-from langchain_sequrity.local.sessions import MemorySessions
 from langchain_sequrity.sqrt import check
 from langchain_sequrity.wire.exchange import ChatRequest
 from langchain_sequrity.wire.policy_generation import PolicyRequest, variants_at, write_request

@@ -20,6 +20,7 @@ from langchain_sequrity.local.interpreter import Limits
 from langchain_sequrity.local.limits import DEFAULTS
 from tests.local.api import Api, call_ids, result, session_of, tool
 from tests.local.conftest import Serve
+from tests.local.stores import acquire
 
 GRAPH = "/control/lang-graph/v1/chat/completions"
 POLICIES = "/control/policy-gen/openrouter/v1/generate"
@@ -117,7 +118,7 @@ def ran(program: str, content: str = "1", **options: Any) -> Callable[[Api], str
 def without_room(api: Api) -> str:
     sessions: Any = api.server.sessions
     busy = session_of(api.chat("x" * 60_000))
-    sessions.acquire(busy)
+    acquire(sessions, busy)
     return api.chat("x" * 60_000).text
 
 

@@ -6,6 +6,7 @@ import threading
 import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 from uuid import UUID, uuid4
@@ -14,10 +15,12 @@ import httpx
 import pytest
 from langchain_core.messages import BaseMessage, HumanMessage
 
-from langchain_sequrity.errors import NotFound, StatusError
+from langchain_sequrity.errors import InvalidRequest, NotFound, StatusError
 from langchain_sequrity.local import LocalServer, MemorySessions, Session
-from langchain_sequrity.local.sessions import bearer_digest, resume_session
+from langchain_sequrity.local.session_lookup import resume_session
+from langchain_sequrity.local.sessions import bearer_digest
 from langchain_sequrity.local.stored_messages import Conversation
+from langchain_sequrity.sync_or_async import run_to_end
 from langchain_sequrity.wire.exchange import ChatRequest
 from tests.local.api import (
     WAIT,
@@ -34,6 +37,7 @@ from tests.local.api import (
     tool,
 )
 from tests.local.conftest import Serve
+from tests.local.stores import acquire, find, release, save
 
 NOBODYS = "0b6f1c2e-1a2b-41f1-9c3d-0242ac120002"
 TOOLS = [tool("look_up"), tool("send")]
@@ -423,11 +427,11 @@ def test_a_session_expires_although_an_older_one_was_used_since() -> None:
     sessions = MemorySessions(max_idle=60, clock=clock)
     used, idle = Session("bearer", "/path"), Session("bearer", "/path")
     for session in (used, idle):
-        sessions.save(session)
+        save(sessions, session)
     clock.now += 50
-    sessions.save(used)
+    save(sessions, used)
     clock.now += 20
-    assert sessions.find(idle.id) is None
+    assert find(sessions, idle.id) is None
     assert [*sessions] == [used]
 
 
@@ -445,24 +449,26 @@ def test_a_session_in_use_is_neither_evicted_nor_expired() -> None:
     clock = Clock()
     sessions = MemorySessions(max_sessions=1, max_idle=60, clock=clock)
     busy = Session("bearer", "/path")
-    sessions.save(busy)
-    assert sessions.acquire(busy.id)
+    save(sessions, busy)
+    lease = acquire(sessions, busy.id)
+    assert lease
     clock.now += 61
-    sessions.save(Session("bearer", "/path"))
-    assert sessions.find(busy.id) is busy
-    sessions.release(busy.id)
+    save(sessions, Session("bearer", "/path"))
+    assert find(sessions, busy.id) is busy
+    release(sessions, lease)
     clock.now += 61
-    assert sessions.find(busy.id) is None
+    assert find(sessions, busy.id) is None
 
 
 def test_a_request_that_also_names_a_session_of_somebody_else_finds_none() -> None:
     sessions = MemorySessions()
     own, second, foreign = (Session(bearer, "/path") for bearer in ("me", "me", "you"))
     for session in (own, second, foreign):
-        sessions.save(session)
+        save(sessions, session)
 
     def resumed(*session_ids: str) -> Session | None:
-        return resume_session(sessions, {*session_ids}, bearer="me", path="/path")
+        lease = run_to_end(resume_session(sessions, {*session_ids}, bearer="me", path="/path"))
+        return lease.session if lease else None
 
     for ids in ({own.id, foreign.id}, {own.id, second.id}, {own.id, "unknown"}, {foreign.id}):
         with pytest.raises(NotFound, match="unknown or has expired, or the request names two"):
@@ -475,11 +481,11 @@ def test_nothing_of_a_turn_that_makes_a_session_too_large_stays_in_memory(is_sto
     sessions = MemorySessions(max_session_bytes=100_000)
     session = Session("bearer", "/path")
     if is_stored:
-        sessions.save(session)
+        save(sessions, session)
     messages: list[BaseMessage] = [HumanMessage("x" * 10_000) for _ in range(50)]
     last = weakref.ref(messages[-1])
     with pytest.raises(StatusError, match="more than 100000 bytes"):
-        sessions.save(replace(session, messages=Conversation.from_messages(messages)))
+        save(sessions, replace(session, messages=Conversation.from_messages(messages)))
     del messages
     gc.collect()
     assert last() is None
@@ -608,16 +614,18 @@ def test_a_session_is_free_after_a_client_hangs_up_before_the_first_piece(serve:
 
 def _stored(sessions: MemorySessions, api: Api) -> Session:
     """A stored session of this key, created without a request."""
-    session = Session(bearer_digest(api.key), "/control/chat/v1/chat/completions")
-    sessions.save(session)
+    session = Session(bearer_digest(api.key, sessions.secret), "/control/chat/v1/chat/completions")
+    save(sessions, session)
     return session
 
 
 def _wait_until_free(sessions: MemorySessions, session: Session) -> None:
     poll = threading.Event()
     for _ in range(WAIT * 100):
-        if sessions.acquire(session.id):
-            sessions.release(session.id)
+        with suppress(InvalidRequest):  # it is busy
+            lease = acquire(sessions, session.id)
+            assert lease
+            release(sessions, lease)
             return
         poll.wait(0.01)
     pytest.fail("The session is still busy.")

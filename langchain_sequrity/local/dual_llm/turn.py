@@ -84,7 +84,7 @@ class DualAnswer:
         )
         self.request = replace(request, model=join_models(models.planner, models.worker))
         services.programs.prepare()
-        run = services.runs.pop(session.id, session.calls)
+        run = services.runs.pop(session.id, session.version - 1)
         self._context = TurnContext(inputs, self._state, models, run)
         self._ended_turns = 0
 
@@ -232,7 +232,7 @@ class DualAnswer:
             session.turns += self._ended_turns
         # Also after a repetition: runs keep the order in which their sessions were used.
         if self._context.run is not None:
-            self._inputs.services.runs.put(session.id, session.calls, self._context.run)
+            self._inputs.services.runs.put(session.id, session.version, self._context.run)
             self._context.run = None
 
     def close(self) -> None:

@@ -41,6 +41,7 @@ from langchain_sequrity.errors import SequrityError
 from langchain_sequrity.middleware import PolicyMiddleware
 from tests.local.dual_llm.conversation import Stage, Teller
 from tests.local.dual_llm.repeats import CLIENTS
+from tests.local.stores import find
 
 TOOLS = ("pay", "mail", "look")
 CONFIG: Any = {"configurable": {"thread_id": "1"}}
@@ -266,7 +267,7 @@ class Turn:
         return "" if lists == expected else f"the lists are {lists}, and not {expected}"
 
     def _labelled(self, stage: Stage, calls: Sequence[AnsweredCall]) -> str:
-        stored: Any = self._session and stage.server._services.store.find(self._session)
+        stored: Any = self._session and find(stage.server._services.store, self._session)
         if not stored:
             return ""
         answered = calls[:-1] if self._is_cut else calls

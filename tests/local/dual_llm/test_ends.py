@@ -10,6 +10,7 @@ from tests.chat_models.formats import NAMES, ROWS, Row, added
 from tests.local.api import events, result
 from tests.local.dual_llm.conversation import Stage, Teller, enough, reads
 from tests.local.dual_llm.dialog import Begin, Json, calls, ended, error, value, words
+from tests.local.stores import find
 
 COUNTING = """
 tool "look_up" {
@@ -173,7 +174,7 @@ def test_chat_models_raise_program_failed_and_the_session_continues(stage: Stage
     assert (failed.code, failed.program) == ("program_error", f"{FAILING}\n")
     assert failed.message is not None
     assert model.invoke([("user", "Go"), failed.message, ("user", "And now?")]).text == "next"
-    session = stage.server.sessions.find(failed.session_id or "")
+    session = find(stage.server.sessions, failed.session_id or "")
     assert session is not None
     assert session.turns == 2
 

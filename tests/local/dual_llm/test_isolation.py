@@ -18,8 +18,8 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMe
 from langchain_sequrity import dual_llm_result, labeled_tool_result
 from langchain_sequrity.errors import PolicyDenied
 from langchain_sequrity.local import LocalServer
+from langchain_sequrity.local.memory_sessions import MemorySessions
 from langchain_sequrity.local.program_runs import PendingRuns
-from langchain_sequrity.local.sessions import MemorySessions
 from langchain_sequrity.wire.exchange import ChatRequest
 from tests.chat_models.formats import ROWS, added
 from tests.local.api import Api, call_ids, result, said, session_of, tool

@@ -28,6 +28,7 @@ from tests.local.dual_llm.dialog import ended as envelope
 from tests.local.dual_llm.laundering import POLICY, washes
 from tests.local.dual_llm.laundering import TOOLS as LAUNDERING_TOOLS
 from tests.local.interpreter.splitting import cut
+from tests.local.stores import save
 
 STEPS: Json = {"enable_multistep_planning": True}
 REPORTING: Json = {
@@ -474,7 +475,8 @@ def test_a_restored_session_continues_in_the_middle_of_the_second_step(http: htt
         assert calls(dialog.answer("it")) == [("send", {"word": "it"})]
         kept = pickle.dumps(dialog.stored)
     restored = MemorySessions()
-    restored.save(pickle.loads(kept))
+    restored.secret = sessions.secret
+    save(restored, pickle.loads(kept))
     with LocalServer(script=rules(LAST), store=restored) as server:
         dialog.api = Api(server, http, "sq-test")
         body = envelope(dialog.answer("ok"))

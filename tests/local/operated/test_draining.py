@@ -15,6 +15,7 @@ import httpx
 import pytest
 
 from langchain_sequrity.local import LocalServer, MemorySessions
+from langchain_sequrity.local.store import Lease
 from tests.local.api import CHAT, WAIT, Api, Gate, Speaker, streamed_text
 from tests.local.operated.serving import url_in, wait_until
 
@@ -104,8 +105,8 @@ def test_a_turn_that_got_503_changes_no_session_when_its_model_answers_at_last(
     gate, ended = Gate(), threading.Event()
 
     class Sessions(MemorySessions):
-        def release(self, session_id: str) -> None:
-            super().release(session_id)
+        async def release(self, lease: Lease) -> None:
+            await super().release(lease)
             ended.set()
 
     sessions = Sessions()
