@@ -37,7 +37,7 @@ from benchmarks.report import Goal, Row
 from langchain_sequrity import ChatSequrity, LangGraphExecutor
 from langchain_sequrity.graph.runtime.requests import History
 from langchain_sequrity.local import LocalServer
-from langchain_sequrity.local.sessions import MemorySessions
+from langchain_sequrity.local.memory_sessions import MemorySessions
 from langchain_sequrity.middleware import PolicyMiddleware
 
 _PLAIN = "LangGraph"

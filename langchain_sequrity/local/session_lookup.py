@@ -55,9 +55,9 @@ async def resume_session(
     lease = await store.lease(await _one_of(store, session_ids, bearer), bearer)
     if lease is None:
         _refuse_unknown()
-    if (place := lease.session.place) != path:
+    if (started_on := lease.session.place) != path:
         await store.release(lease)
-        refuse(409, f"The session was started on `{place}`. Send its requests to this path.")
+        refuse(409, f"The session was started on `{started_on}`. Send its requests to this path.")
     return lease
 
 

@@ -72,6 +72,7 @@ CALLS: dict[str, list[dict[str, Any]]] = {
     "send to nobody": [{"name": "send", "arguments": {"to": "nobody", "text": "hello"}}],
     "send": [{"name": "send", "arguments": {"to": "eve", "text": "hello"}}],
 }
+from tests.local.stores import remove
 
 
 def task_of(request: Any) -> str:
@@ -705,7 +706,6 @@ import sys
 from langchain.agents import create_agent
 from langchain_core.messages import HumanMessage
 from langgraph.checkpoint.sqlite import SqliteSaver
-from tests.local.stores import remove
 from tests.chat_models.test_threads import Office, THREAD, keep_last, make_model, say
 from langchain_sequrity.errors import PolicyDenied
 

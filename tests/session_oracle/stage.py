@@ -11,6 +11,7 @@ from langchain_core.messages import AIMessageChunk, message_chunk_to_message
 from langchain_sequrity import ChatSequrity, SequrityMessages
 from langchain_sequrity.local import LocalServer
 from langchain_sequrity.wire.exchange import ChatRequest
+from tests.local.stores import remove
 from tests.session_oracle.cases import Case
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ class Stage:
         """Make the service forget all sessions."""
         if self._server is not None:
             for session in list(self._server.sessions):  # type: ignore[call-overload]
-                self._server.sessions.remove(session.id)
+                remove(self._server.sessions, session.id)
 
     def empty_folder(self) -> None:
         """Remove the files of the conversation before."""
