@@ -33,7 +33,7 @@ from langchain_sequrity.local.policy_writer import write_policy
 from langchain_sequrity.local.refusals import refuse
 from langchain_sequrity.local.services import Services
 from langchain_sequrity.local.sessions import bearer_digest
-from langchain_sequrity.local.store import RequestKey, StoredReply, StoreInThread
+from langchain_sequrity.local.store import Answered, RequestKey, StoredReply, StoreInThread
 from langchain_sequrity.local.threads import ReusedThreads
 from langchain_sequrity.local.turn import FORMATS, ChatTurn, charged_body
 from langchain_sequrity.owned_cache import cache_owner
@@ -92,11 +92,12 @@ class Endpoints:
         if key is None:
             return await self._answer(incoming, facts, None)
         begun = await store.begin_request(key)
-        if isinstance(begun, RequestKey):
+        if isinstance(begun, StoredReply):
+            return _repeated(incoming, facts, begun)
+        try:
             return await self._answer(incoming, facts, begun)
-        charge.add(_TIMES_SENT * len(begun.body or b""))
-        facts["summary"] = "repeated reply"
-        return Response(begun.body, headers=begun.headers)
+        except Answered as answered:
+            return _repeated(incoming, facts, answered.reply)
 
     async def _answer(
         self, incoming: IncomingRequest, facts: Facts, key: RequestKey | None
@@ -175,6 +176,12 @@ class Endpoints:
         yield rest
 
 
+def _repeated(incoming: IncomingRequest, facts: Facts, reply: StoredReply) -> Response:
+    incoming.charge.add(_TIMES_SENT * len(reply.body or b""))
+    facts["summary"] = "repeated reply"
+    return Response(reply.body, headers=reply.headers)
+
+
 def _stored(headers: Mapping[str, str], body: bytes) -> StoredReply:
     return StoredReply(dict(headers), body)
 
@@ -223,7 +230,7 @@ def _begin_turn(
     All in one thread: to hand over costs as much as a short turn. An error before the first piece
     still has its own status.
     """
-    turn = ChatTurn(incoming, services, key.session_id if key else None)
+    turn = ChatTurn(incoming, services, key)
     try:
         facts.update(model=turn.request.model, session=turn.session.id[:8])
         if not turn.request.stream:

@@ -118,8 +118,11 @@ class MemorySessions:
         stored = self._sessions.get(self._by_short.get(session_id, session_id))
         return stored.session if stored else None
 
-    async def lease(self, session_id: str, bearer: str) -> Lease | None:
+    async def lease(
+        self, session_id: str, bearer: str, request: RequestKey | None = None
+    ) -> Lease | None:
         """Reserve a session for one request."""
+        del request  # `begin_request` knows all that were answered
         with self._lock:
             session = self._find(session_id)
             if session is None or not hmac.compare_digest(session.bearer, bearer):
@@ -129,8 +132,9 @@ class MemorySessions:
             lease = self._leases[session.id] = Lease(session)
             return lease
 
-    async def begin_session(self, session: Session) -> Lease:
+    async def begin_session(self, session: Session, request: RequestKey | None = None) -> Lease:
         """Reserve the id of a session that does not exist yet."""
+        del request
         with self._lock:
             if session.id in self._leases or session.id in self._sessions:
                 refuse_running_request()

@@ -471,11 +471,15 @@ class _AcceptingServer(StoppableServer):
     Args:
         config: uvicorn's configuration.
         connections: The connections of the server.
+        store: Closed at the end.
     """
 
-    def __init__(self, config: uvicorn.Config, connections: Connections) -> None:
+    def __init__(
+        self, config: uvicorn.Config, connections: Connections, store: SessionStore
+    ) -> None:
         super().__init__(config)
         self._connections = connections
+        self._store = store
         self._tasks: list[asyncio.Task[None]] = []
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -498,6 +502,7 @@ class _AcceptingServer(StoppableServer):
         for task in self._tasks:
             task.cancel()
         await super().shutdown(sockets)
+        await self._store.close()
 
 
 class _Running:
@@ -521,7 +526,7 @@ class _Running:
             timeout_keep_alive=math.ceil(services.limits.idle_seconds),
         )
         connections = Connections(services.limits, services.budget)
-        self._server = _AcceptingServer(config, connections)
+        self._server = _AcceptingServer(config, connections, services.store)
         sockets = {"sockets": [self._socket]}
         self.thread = threading.Thread(
             target=self._server.run, kwargs=sockets, name="LocalServer", daemon=True

@@ -7,7 +7,7 @@ from typing import NoReturn
 from langchain_core.messages import ToolMessage
 
 from langchain_sequrity.local.refusals import refuse
-from langchain_sequrity.local.store import Lease, SessionStore
+from langchain_sequrity.local.store import Lease, RequestKey, SessionStore
 from langchain_sequrity.wire.exchange import REFERENCE_KEY, ChatRequest
 from langchain_sequrity.wire.responses.server import session_of
 
@@ -33,7 +33,12 @@ def named_sessions(request: ChatRequest, header: str | None) -> set[str]:
 
 
 async def resume_session(
-    store: SessionStore, session_ids: set[str], *, bearer: str, path: str
+    store: SessionStore,
+    session_ids: set[str],
+    *,
+    bearer: str,
+    path: str,
+    request: RequestKey | None = None,
 ) -> Lease | None:
     """Find the session that a request continues, and reserve it.
 
@@ -42,6 +47,7 @@ async def resume_session(
         session_ids: All sessions that the request names, in its header or in ids.
         bearer: Digest of the request's bearer.
         path: The path of the request.
+        request: The request, if it has an `Idempotency-Key`.
 
     Returns:
         The reserved session, or `None` if the request names none.
@@ -49,10 +55,11 @@ async def resume_session(
     Raises:
         StatusError: 404 if this bearer has no such session, or if the request names two; 409 if it
             is in use, or was started on another path.
+        Answered: If the request was answered before.
     """
     if not session_ids:
         return None
-    lease = await store.lease(await _one_of(store, session_ids, bearer), bearer)
+    lease = await store.lease(await _one_of(store, session_ids, bearer), bearer, request)
     if lease is None:
         _refuse_unknown()
     if (started_on := lease.session.place) != path:

@@ -70,6 +70,18 @@ class RequestKey:
 KeyedReply = tuple[RequestKey, StoredReply]
 
 
+class Answered(Exception):
+    """A request was answered before.
+
+    Attributes:
+        reply: Its reply.
+    """
+
+    def __init__(self, reply: StoredReply) -> None:
+        super().__init__()
+        self.reply = reply
+
+
 class SessionStore(Protocol):
     """Where sessions, replies and counts live.
 
@@ -93,22 +105,30 @@ class SessionStore(Protocol):
     async def find(self, session_id: str) -> Session | None:
         """The session with the id `session_id`, or with an id that ends in these 12 hex digits."""
 
-    async def lease(self, session_id: str, bearer: str) -> Lease | None:
+    async def lease(
+        self, session_id: str, bearer: str, request: RequestKey | None = None
+    ) -> Lease | None:
         """Reserve a session for one request. The store renews the lease until it is given back.
 
         Args:
             session_id: As for `find`.
             bearer: Digest of the request's bearer.
+            request: The request, if it has an `Idempotency-Key`.
 
         Returns:
             The session and the right to commit it; `None` if this bearer has no such session.
 
         Raises:
             StatusError: 409 if another request has it.
+            Answered: If an earlier attempt of the request was answered in this session.
         """
 
-    async def begin_session(self, session: Session) -> Lease:
+    async def begin_session(self, session: Session, request: RequestKey | None = None) -> Lease:
         """Reserve the id of a session that does not exist yet.
+
+        Args:
+            session: The session.
+            request: The request, if it has an `Idempotency-Key`, of which the session has its id.
 
         Raises:
             StatusError: 409 if another attempt of the same request has it.

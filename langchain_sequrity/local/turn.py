@@ -24,7 +24,7 @@ from langchain_sequrity.local.refusals import refuse
 from langchain_sequrity.local.services import Services, TurnInputs
 from langchain_sequrity.local.session_lookup import named_sessions, resume_session
 from langchain_sequrity.local.sessions import Session
-from langchain_sequrity.local.store import KeyedReply, Lease
+from langchain_sequrity.local.store import KeyedReply, Lease, RequestKey
 from langchain_sequrity.strict_json import dumps
 from langchain_sequrity.wire.chat_completions import server as chat_completions
 from langchain_sequrity.wire.dual_llm import HISTORY_MISMATCH
@@ -56,8 +56,7 @@ class ChatTurn:
     Args:
         incoming: The request.
         services: Backend, store and everything else that requests share.
-        new_session_id: Id of the session that the request begins, if it names none; by default a
-            new one.
+        key: The request, if it has an `Idempotency-Key`.
 
     Attributes:
         session: The session, reserved until the turn is closed.
@@ -71,7 +70,7 @@ class ChatTurn:
     """
 
     def __init__(
-        self, incoming: IncomingRequest, services: Services, new_session_id: str | None = None
+        self, incoming: IncomingRequest, services: Services, key: RequestKey | None = None
     ) -> None:
         most_bytes = services.limits.answer_bytes
         in_thread = self._in_thread = incoming.in_thread
@@ -92,7 +91,7 @@ class ChatTurn:
         self._key = incoming.key
         self._count = _reply_count(request)
         session_ids = named_sessions(request, incoming.headers.get("x-session-id"))
-        self._lease = self._open_session(incoming, session_ids, new_session_id)
+        self._lease = self._open_session(incoming, session_ids, key)
         # A working copy: a request that fails changes nothing (`docs/behaviour.md`, T2).
         self.session = replace(self._lease.session, version=self._lease.session.version + 1)
         self.is_over = self._is_closed = False
@@ -131,19 +130,20 @@ class ChatTurn:
         return {name: value for name, value in body.items() if name in self._format.documented}
 
     def _open_session(
-        self, incoming: IncomingRequest, session_ids: set[str], new_session_id: str | None
+        self, incoming: IncomingRequest, session_ids: set[str], key: RequestKey | None
     ) -> Lease:
         path = incoming.route.path
-        opening = resume_session(self._store, session_ids, bearer=incoming.bearer, path=path)
+        opening = resume_session(
+            self._store, session_ids, bearer=incoming.bearer, path=path, request=key
+        )
         lease = self._in_thread.wait(opening)
         if lease is None:
-            key = incoming.key
-            session = Session(
-                incoming.bearer, path, settings=key.settings, memory_share=key.memory_share
-            )
-            if new_session_id is not None:
-                session.id = new_session_id
-            lease = self._in_thread.wait(self._store.begin_session(session))
+            api_key = incoming.key
+            settings, memory_share = api_key.settings, api_key.memory_share
+            session = Session(incoming.bearer, path, settings=settings, memory_share=memory_share)
+            if key is not None:
+                session.id = key.session_id
+            lease = self._in_thread.wait(self._store.begin_session(session, key))
         return lease
 
     def _new_answer(self, request: ChatRequest, endpoint_type: str, *, is_new: bool) -> ChatAnswer:

@@ -44,6 +44,7 @@ from langchain_sequrity.errors import (
 )
 from langchain_sequrity.local import LocalServer
 from langchain_sequrity.local.conversation import text_of, tool_results
+from tests.local.stores import remove
 
 POLICY = """
 tool "read_mail" { session after { @tags |= {"mail"}; } }
@@ -72,7 +73,6 @@ CALLS: dict[str, list[dict[str, Any]]] = {
     "send to nobody": [{"name": "send", "arguments": {"to": "nobody", "text": "hello"}}],
     "send": [{"name": "send", "arguments": {"to": "eve", "text": "hello"}}],
 }
-from tests.local.stores import remove
 
 
 def task_of(request: Any) -> str:

@@ -1,0 +1,522 @@
+"""Sessions in Redis, which the workers of a server share (`docs/gateway.md`, "Many workers").
+
+A session is a log of events. Its keys carry a part of its id as hash tag, so that Redis Cluster has
+them in one place, and one Lua call commits a request: it checks the lease and the version, appends
+the events, and stores the reply. Nothing is tried again here: a commit whose outcome is unknown is
+an error, and its request finds out when it is sent again.
+"""
+
+import asyncio
+import hashlib
+import secrets
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import Any, NoReturn, cast
+
+import orjson
+from redis.asyncio import Redis, RedisCluster
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import NoScriptError, OutOfMemoryError, RedisError
+
+from langchain_sequrity.errors import StatusError, UsageError
+from langchain_sequrity.local.limits import DEFAULTS, ServerLimits
+from langchain_sequrity.local.redis_scripts import (
+    BEGIN_REQUEST,
+    BEGIN_SESSION,
+    COMMIT,
+    FIND,
+    LEASE,
+    RELEASE,
+    RENEW,
+    SPEND,
+    Script,
+)
+from langchain_sequrity.local.refusals import how_to_raise, refuse
+from langchain_sequrity.local.session_events import apply_events, events_between, session_from
+from langchain_sequrity.local.sessions import Session
+from langchain_sequrity.local.store import (
+    Answered,
+    KeyedReply,
+    Lease,
+    RequestKey,
+    StoredReply,
+    refuse_busy,
+    refuse_lost_lease,
+    refuse_lost_reply,
+    refuse_other_request,
+    refuse_running_request,
+)
+
+_LEAST_SECRET = 16  # characters
+_SHORT_ID = 12  # hex digits of a session's id, which ids of its calls contain
+_RENEWALS = 3  # within the time of a lease
+_PROBE_SECONDS = 0.2
+_SPARE_BYTES = 64 * 1024  # a log may be so much longer than twice the whole session
+_CLUSTER = "+cluster"
+
+
+@dataclass(frozen=True, slots=True)
+class _Log:
+    """The log of a session in Redis.
+
+    Attributes:
+        epoch: How often it was written anew.
+        count: Number of its events.
+        size: Their bytes.
+        whole: Bytes of its first event, which is a whole session.
+    """
+
+    epoch: int = 0
+    count: int = 0
+    size: int = 0
+    whole: int = 0
+
+
+@dataclass(slots=True)
+class _RedisLease(Lease):
+    log: _Log = _Log()
+
+
+@dataclass(frozen=True, slots=True)
+class _Changes:
+    """What a commit appends to a log.
+
+    Attributes:
+        session: The session that it results in.
+        events: The new events.
+        log: The log afterwards.
+    """
+
+    session: Session
+    events: Sequence[bytes]
+    log: _Log
+
+
+@dataclass(frozen=True, slots=True)
+class _Cached:
+    """A session that this process has read or written."""
+
+    session: Session
+    log: _Log
+    used: float
+
+
+class RedisSessions:
+    """Sessions in Redis, replies by idempotency key, and counts of keys.
+
+    A session stays until it was idle for `session_seconds`; Redis decides by its `maxmemory` how
+    many there may be. This process keeps the sessions that it used last, up to `sessions_bytes` of
+    their logs, so that it reads only what is new.
+
+    Args:
+        url: `redis://`, `rediss://` (TLS), or one of them with `+cluster` for a Redis Cluster.
+        secret: Key of the digests of bearers, at least 16 characters, the same for all workers.
+        password: The password of Redis, instead of one in the URL.
+        limits: The limits of the server.
+        lease_seconds: So long a worker that does not answer any more keeps its sessions.
+        timeout: Seconds that Redis may take.
+        max_connections: How many connections this process may have.
+
+    Attributes:
+        secret: Key of the digests, made of the secret.
+        lease_seconds: As given.
+
+    Raises:
+        UsageError: For an invalid option.
+    """
+
+    never_waits: bool = False
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        secret: str,
+        password: str | None = None,
+        limits: ServerLimits = DEFAULTS,
+        lease_seconds: float = 10.0,
+        timeout: float = 2.0,
+        max_connections: int = 64,
+    ) -> None:
+        if len(secret) < _LEAST_SECRET:
+            msg = f"`secret` needs at least {_LEAST_SECRET} characters; got {len(secret)}."
+            raise UsageError(msg)
+        self.secret = hashlib.blake2b(secret.encode(), digest_size=32).digest()
+        self.lease_seconds: float | None = lease_seconds
+        self._lease_ms = round(lease_seconds * 1000)
+        self._limits = limits
+        self._prefix = f"sq:{hashlib.blake2b(self.secret, digest_size=4).hexdigest()}"
+        self._is_cluster = _CLUSTER in url.partition("://")[0]
+        self._connect = _connector(url, password, timeout, max_connections)
+        self._client: Redis | RedisCluster | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._held: dict[str, Callable[[], Awaitable[object]]] = {}  # renewals by token
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._problem = ""
+        self._cache: OrderedDict[str, _Cached] = OrderedDict()
+        self._cached_bytes = 0
+
+    def __repr__(self) -> str:
+        """Show neither the URL nor the secret."""
+        return f"<{type(self).__name__} {self._prefix}>"
+
+    # Sessions
+
+    async def find(self, session_id: str) -> Session | None:
+        """The session with the id `session_id`, or with an id that ends in these 12 hex digits."""
+        known = self._known(session_id)
+        short = _short(session_id)
+        found = await self._run(
+            FIND, [self._key(short, "session"), self._key(short, "events")],
+            [session_id, *_position(known)],
+        )  # fmt: skip
+        return None if found[0] == b"unknown" else self._read(found, known).session
+
+    async def lease(
+        self, session_id: str, bearer: str, request: RequestKey | None = None
+    ) -> Lease | None:
+        """Reserve a session for one request."""
+        known, token, short = self._known(session_id), secrets.token_hex(8), _short(session_id)
+        keys = [self._key(short, kind) for kind in ("session", "events", "lease")]
+        keys.append(self._reply_key(short, request))
+        arguments = [session_id, bearer, token, self._lease_ms, self._idle_ms, *_position(known)]
+        leased = await self._run(LEASE, keys, arguments)
+        match leased[0]:
+            case b"unknown":
+                return None
+            case b"busy":
+                refuse_busy()
+            case b"answered":
+                raise Answered(_reply_from(leased[1]))
+        cached = self._read(leased, known)
+        lease = _RedisLease(cached.session, token, log=cached.log)
+        self._hold(lease.token, lambda: self.renew(lease))
+        return lease
+
+    async def begin_session(self, session: Session, request: RequestKey | None = None) -> Lease:
+        """Reserve the id of a session that does not exist yet.
+
+        A registered request needs no lease: nobody else can have the id that was made for it, and
+        of its attempts the first one commits.
+        """
+        if request is not None:
+            return _RedisLease(session)
+        token, short = secrets.token_hex(8), session.short
+        keys = [self._key(short, kind) for kind in ("session", "lease")]
+        begun = await self._run(BEGIN_SESSION, keys, [token, self._lease_ms])
+        if begun[0] != b"begun":
+            refuse_running_request()
+        lease = _RedisLease(session, token)
+        self._hold(token, lambda: self.renew(lease))
+        return lease
+
+    async def renew(self, lease: Lease) -> bool:
+        """Extend a lease to its whole time; `False` if it has ended."""
+        keys = [self._key(lease.session.short, "lease")]
+        renewed = await self._run(RENEW, keys, [lease.token, self._lease_ms])
+        return bool(renewed)
+
+    async def release(self, lease: Lease) -> None:
+        """Give a lease back without a change."""
+        await self._give_back(lease.token, self._key(lease.session.short, "lease"))
+
+    async def _give_back(self, token: str, key: str) -> None:
+        if self._held.pop(token, None) is not None:
+            with suppress(StatusError):  # it ends by itself
+                await self._run(RELEASE, [key], [token])
+
+    def prepare(self, lease: Lease, session: Session) -> None:
+        """Write the events of a commit.
+
+        Raises:
+            StatusError: 413 if the session is too large.
+        """
+        before = cast("_RedisLease", lease).log
+        events = events_between(lease.session if before.count else None, session)
+        log = _Log(
+            before.epoch, before.count + len(events), before.size + sum(map(len, events)),
+            before.whole,
+        )  # fmt: skip
+        if not before.count or log.size > 2 * before.whole + _SPARE_BYTES:
+            events = events_between(None, session)
+            whole = sum(map(len, events))
+            log = _Log(before.epoch + 1, len(events), whole, whole)
+        if log.size > self._limits.session_bytes:
+            refuse(
+                413,
+                f"The session would need {log.size} bytes, more than "
+                f"{self._limits.session_bytes} bytes. It was not changed. Start a new session "
+                f"with a shorter history. {how_to_raise('session_bytes')}",
+            )
+        lease.prepared = _Changes(session, events, log)
+
+    async def commit(
+        self, lease: Lease | None, session: Session | None, reply: KeyedReply | None = None
+    ) -> None:
+        """Store what a request has changed, and its reply; give the lease back."""
+        if lease is not None and session is not None and lease.prepared is None:
+            self.prepare(lease, session)
+        request = reply[0] if reply is not None else None
+        short = _short(request.session_id) if lease is None and request else ""
+        token, log, events, version, kind = "", _Log(), cast("Sequence[bytes]", ()), 0, "none"
+        if lease is not None:
+            short, token, version = lease.session.short, lease.token, lease.session.version
+            kind = "end"
+        if lease is not None and session is not None:
+            changes: _Changes = lease.prepared
+            log, events, kind = changes.log, changes.events, "append"
+            if log.epoch != cast("_RedisLease", lease).log.epoch:
+                kind = "write"
+        keys = [self._key(short, kind_of_key) for kind_of_key in ("session", "events", "lease")]
+        keys.append(self._reply_key(short, request))
+        if request is not None and not self._is_cluster:  # in a cluster it is in another place
+            keys.append(self._key(request.key, "running"))
+        arguments = [
+            kind, token, version, session.id if session else "", session.bearer if session else "",
+            log.epoch, log.count, log.size, log.whole, self._idle_ms,
+            b"" if reply is None else self._reply_text(reply[1]),
+            round(self._limits.reply_seconds * 1000), *events,
+        ]  # fmt: skip
+        done = await self._run(COMMIT, keys, arguments)
+        self._held.pop(token, None)
+        if done[0] != b"done":
+            self._forget(lease.session.id if lease else "")
+            refuse_lost_lease()
+        if session is not None:
+            self._remember(session, log)
+        elif lease is not None:
+            self._forget(lease.session.id)
+        if request is not None and self._is_cluster:
+            await self.end_request(request)
+        elif request is not None:
+            self._held.pop(request.token, None)
+
+    async def remove(self, session_id: str) -> None:
+        """End a session, if it exists."""
+        session = await self.find(session_id)
+        if session is not None:
+            self._forget(session.id)
+            keys = [self._key(session.short, kind) for kind in ("session", "events")]
+            await self._call(lambda client: client.delete(*keys))
+
+    def has_ended(self, session_id: str) -> bool:
+        """Whether this process knows that a session was idle for too long."""
+        cached = self._cache.get(session_id)
+        return cached is not None and time.monotonic() - cached.used > self._limits.session_seconds
+
+    # Replies
+
+    async def begin_request(self, request: RequestKey) -> RequestKey | StoredReply:
+        """Register a request with an `Idempotency-Key`."""
+        token = secrets.token_hex(8)
+        keys = [self._key(request.key, kind) for kind in ("request", "running")]
+        kept_ms = round(self._limits.reply_seconds * 1000) + self._lease_ms
+        arguments = [request.request, request.session_id, token, self._lease_ms, kept_ms]
+        state, session_id = await self._run(BEGIN_REQUEST, keys, arguments)
+        if state == b"other":
+            refuse_other_request()
+        request = replace(request, session_id=session_id.decode(), token=token)
+        if state == b"running":
+            refuse_running_request()
+        self._hold(token, lambda: self._run(RENEW, keys[::-1], [token, self._lease_ms, kept_ms]))
+        if state == b"again":
+            reply_key = self._reply_key(_short(request.session_id), request)
+            kept = await self._call(lambda client: client.get(reply_key))
+            if kept is not None:
+                await self.end_request(request)
+                return _reply_from(kept)
+        return request
+
+    async def end_request(self, request: RequestKey) -> None:
+        """Forget a registered request, unless its reply was kept."""
+        await self._give_back(request.token, self._key(request.key, "running"))
+
+    # Counts
+
+    async def spend(self, account: str, amount: int, most: int | None = None) -> float:
+        """Count an amount in the last minute; exact to a second."""
+        limit = -1 if most is None else most
+        milliseconds = await self._run(SPEND, [self._key(account, "minute")], [amount, limit])
+        return int(milliseconds) / 1000
+
+    # Operation
+
+    async def problem(self) -> str:
+        """Why Redis cannot be used, or an empty text."""
+        if not self._problem:
+            with suppress(Exception):
+                await self._call(lambda client: client.ping())
+        return self._problem
+
+    async def close(self) -> None:
+        """Close the connections."""
+        client, self._client = self._client, None
+        self._held.clear()
+        for task in [*self._tasks]:
+            task.cancel()
+        if client is not None and self._loop is asyncio.get_running_loop():
+            with suppress(RedisError, OSError):
+                await client.aclose()
+
+    # Redis
+
+    async def _run(self, script: Script, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
+        async def run(client: Any) -> Any:
+            try:
+                return await client.evalsha(script.digest, len(keys), *keys, *arguments)
+            except NoScriptError:  # a new server; it was not run
+                return await client.eval(script.text, len(keys), *keys, *arguments)
+
+        return await self._call(run)
+
+    async def _call(self, work: Callable[[Any], Awaitable[Any]]) -> Any:
+        if self._problem:
+            self._refuse_away()
+        try:
+            return await work(self._connected())
+        except OutOfMemoryError:
+            refuse(
+                507,
+                "The session store has no memory left. Nothing was stored. Whoever runs it can "
+                "raise `maxmemory` of Redis.",
+            )
+        except (RedisError, OSError, TimeoutError) as error:
+            self._problem = f"Redis cannot be used: {type(error).__name__}."
+            self._start(self._probe())
+            self._refuse_away()
+
+    def _refuse_away(self) -> NoReturn:
+        refuse(
+            503,
+            "The session store cannot be reached. Send the request again in a moment, with the "
+            "same `Idempotency-Key` if it has one.",
+            retry_after=1,
+        )
+
+    async def _probe(self) -> None:
+        """Wait until Redis answers again. Meanwhile all requests are refused at once."""
+        while self._problem:
+            await asyncio.sleep(_PROBE_SECONDS)
+            with suppress(RedisError, OSError, TimeoutError):
+                await self._connected().ping()
+                self._problem = ""
+
+    def _connected(self) -> Any:
+        loop = asyncio.get_running_loop()
+        if self._client is None or self._loop is not loop:
+            self._client, self._loop = self._connect(), loop
+        return self._client
+
+    def _start(self, work: Any) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    # Leases
+
+    def _hold(self, token: str, renew: Callable[[], Awaitable[object]]) -> None:
+        self._held[token] = renew
+        if len(self._held) == 1:
+            self._start(self._renew_all())
+
+    async def _renew_all(self) -> None:
+        pause = self._lease_ms / 1000 / _RENEWALS
+        while self._held:
+            await asyncio.sleep(pause)
+            for renew in [*self._held.values()]:
+                # Without the store nothing can be renewed; a commit then finds out.
+                with suppress(Exception):
+                    await renew()
+
+    # Cached sessions
+
+    def _known(self, session_id: str) -> _Cached | None:
+        cached = self._cache.get(session_id)
+        if cached is not None:
+            self._cache.move_to_end(session_id)
+        return cached
+
+    def _read(self, found: Sequence[Any], known: _Cached | None) -> _Cached:
+        _, epoch, count, size, whole, first, events = found
+        log = _Log(int(epoch), int(count), int(size), int(whole))
+        if known is None or not int(first):
+            session = session_from(events)
+        else:
+            session = apply_events(known.session, events) if events else known.session
+        return self._remember(session, log)
+
+    def _remember(self, session: Session, log: _Log) -> _Cached:
+        self._forget(session.id)
+        cached = self._cache[session.id] = _Cached(session, log, time.monotonic())
+        self._cached_bytes += log.size
+        while self._cached_bytes > self._limits.sessions_bytes and len(self._cache) > 1:
+            _, oldest = self._cache.popitem(last=False)
+            self._cached_bytes -= oldest.log.size
+        return cached
+
+    def _forget(self, session_id: str) -> None:
+        cached = self._cache.pop(session_id, None)
+        if cached is not None:
+            self._cached_bytes -= cached.log.size
+
+    # Keys and texts
+
+    @property
+    def _idle_ms(self) -> int:
+        return round(self._limits.session_seconds * 1000)
+
+    def _key(self, tag: str, kind: str) -> str:
+        return f"{self._prefix}:{{{tag}}}:{kind}"
+
+    def _reply_key(self, tag: str, request: RequestKey | None) -> str:
+        return self._key(tag, f"reply:{request.key if request else ''}")
+
+    def _reply_text(self, reply: StoredReply) -> bytes:
+        if reply.body is None or len(reply.body) > self._limits.reply_bytes:
+            return _NOT_KEPT
+        return orjson.dumps(reply.headers) + b"\n" + reply.body
+
+
+_NOT_KEPT = b"-"
+
+
+def _reply_from(text: bytes) -> StoredReply:
+    if text == _NOT_KEPT:
+        refuse_lost_reply()
+    headers, _, body = text.partition(b"\n")
+    return StoredReply(orjson.loads(headers), body)
+
+
+def _short(session_id: str) -> str:
+    return session_id.replace("-", "")[-_SHORT_ID:]
+
+
+def _position(known: _Cached | None) -> list[int]:
+    return [-1, 0] if known is None else [known.log.epoch, known.log.count]
+
+
+def _connector(
+    url: str, password: str | None, timeout: float, max_connections: int
+) -> Callable[[], Any]:
+    scheme, separator, rest = url.partition("://")
+    if not separator or scheme.removesuffix(_CLUSTER) not in {"redis", "rediss"}:
+        msg = (
+            "The URL of a Redis begins with `redis://` or `rediss://`; that of a cluster with "
+            "`redis+cluster://` or `rediss+cluster://`."
+        )
+        raise UsageError(msg)
+    options: dict[str, Any] = {
+        "socket_timeout": timeout,
+        "socket_connect_timeout": timeout,
+        "max_connections": max_connections,
+        "retry": Retry(NoBackoff(), 0),
+        **({} if password is None else {"password": password}),
+    }
+    plain_url = f"{scheme.removesuffix(_CLUSTER)}://{rest}"
+    if scheme.endswith(_CLUSTER):
+        return lambda: RedisCluster.from_url(plain_url, **options)
+    return lambda: Redis.from_url(plain_url, **options)
