@@ -92,8 +92,8 @@ return 1
 
 COMMIT = Script(
     """
--- KEYS: session, events, lease, reply, running. ARGV: kind, token, version before, id, bearer, epoch, count,
--- size, whole, ms of a session, reply, ms of a reply, events
+-- KEYS: session, events, lease, reply, running. ARGV: kind, token, version before, id, bearer,
+-- epoch, count, size, whole, ms of a session, reply, ms of a reply, events
 local kind, token = ARGV[1], ARGV[2]
 if kind ~= 'none' then
   local holder = redis.call('GET', KEYS[3])

@@ -260,36 +260,24 @@ class RedisSessions:
         """Store what a request has changed, and its reply; give the lease back."""
         if lease is not None and session is not None and lease.prepared is None:
             self.prepare(lease, session)
-        request = reply[0] if reply is not None else None
-        short = _short(request.session_id) if lease is None and request else ""
-        token, log, events, version, kind = "", _Log(), cast("Sequence[bytes]", ()), 0, "none"
-        if lease is not None:
-            short, token, version = lease.session.short, lease.token, lease.session.version
-            kind = "end"
-        if lease is not None and session is not None:
-            changes: _Changes = lease.prepared
-            log, events, kind = changes.log, changes.events, "append"
-            if log.epoch != cast("_RedisLease", lease).log.epoch:
-                kind = "write"
-        keys = [self._key(short, kind_of_key) for kind_of_key in ("session", "events", "lease")]
+        request = None if reply is None else reply[0]
+        changed_id = lease.session.id if lease is not None else ""
+        short = _short(changed_id or (request.session_id if request else ""))
+        keys = [self._key(short, kind) for kind in ("session", "events", "lease")]
         keys.append(self._reply_key(short, request))
         if request is not None and not self._is_cluster:  # in a cluster it is in another place
             keys.append(self._key(request.key, "running"))
-        arguments = [
-            kind, token, version, session.id if session else "", session.bearer if session else "",
-            log.epoch, log.count, log.size, log.whole, self._idle_ms,
-            b"" if reply is None else self._reply_text(reply[1]),
-            round(self._limits.reply_seconds * 1000), *events,
-        ]  # fmt: skip
-        done = await self._run(COMMIT, keys, arguments)
-        self._held.pop(token, None)
+        head, events = _changes_of(cast("_RedisLease | None", lease), session)
+        kept = [b"" if reply is None else self._reply_text(reply[1]), self._reply_ms]
+        done = await self._run(COMMIT, keys, [*head, self._idle_ms, *kept, *events])
         if done[0] != b"done":
-            self._forget(lease.session.id if lease else "")
+            self._forget(changed_id)
             refuse_lost_lease()
+        if lease is not None:
+            self._held.pop(lease.token, None)
+            self._forget(changed_id)
         if session is not None:
-            self._remember(session, log)
-        elif lease is not None:
-            self._forget(lease.session.id)
+            self._remember(session, cast("_Changes", cast("Lease", lease).prepared).log)
         if request is not None and self._is_cluster:
             await self.end_request(request)
         elif request is not None:
@@ -314,7 +302,7 @@ class RedisSessions:
         """Register a request with an `Idempotency-Key`."""
         token = secrets.token_hex(8)
         keys = [self._key(request.key, kind) for kind in ("request", "running")]
-        kept_ms = round(self._limits.reply_seconds * 1000) + self._lease_ms
+        kept_ms = self._reply_ms + self._lease_ms
         arguments = [request.request, request.session_id, token, self._lease_ms, kept_ms]
         state, session_id = await self._run(BEGIN_REQUEST, keys, arguments)
         if state == b"other":
@@ -469,6 +457,10 @@ class RedisSessions:
     def _idle_ms(self) -> int:
         return round(self._limits.session_seconds * 1000)
 
+    @property
+    def _reply_ms(self) -> int:
+        return round(self._limits.reply_seconds * 1000)
+
     def _key(self, tag: str, kind: str) -> str:
         return f"{self._prefix}:{{{tag}}}:{kind}"
 
@@ -482,6 +474,22 @@ class RedisSessions:
 
 
 _NOT_KEPT = b"-"
+
+
+def _changes_of(
+    lease: _RedisLease | None, session: Session | None
+) -> tuple[list[Any], Sequence[bytes]]:
+    """What the script of a commit gets: the change of the session, and its events."""
+    if lease is None:
+        return ["none", "", 0, "", "", 0, 0, 0, 0], ()
+    before = [lease.token, lease.session.version]
+    if session is None:
+        return ["end", *before, "", "", 0, 0, 0, 0], ()
+    changes: _Changes = lease.prepared
+    log = changes.log
+    kind = "append" if log.epoch == lease.log.epoch else "write"
+    numbers = [log.epoch, log.count, log.size, log.whole]
+    return [kind, *before, session.id, session.bearer, *numbers], changes.events
 
 
 def _reply_from(text: bytes) -> StoredReply:
