@@ -67,6 +67,19 @@ class GrowingList(Sequence[T]):
         shared_count = min(count, self._shared_count)
         return type(self)(self._new[: count - shared_count], self._shared, shared_count)
 
+    def common_length(self, other: "GrowingList[T]") -> int:
+        """The number of first items that are the same objects in both lists.
+
+        It takes no time for items that they share as copies of one list.
+        """
+        is_copy = self._shared is other._shared  # noqa: SLF001 - of this class
+        shared_count = min(self._shared_count, other._shared_count)  # noqa: SLF001 - as above
+        length = shared_count if is_copy else 0
+        most = min(len(self), len(other))
+        while length < most and self[length] is other[length]:
+            length += 1
+        return length
+
     def memory(self) -> tuple[list[T], list[T], int]:
         """The shared items, the own items, and the bytes of the list without its items."""
         return self._shared, self._new, sys.getsizeof(self) + sys.getsizeof(self._shared)

@@ -9,6 +9,7 @@ list is fixed.
 """
 
 import hashlib
+import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -27,6 +28,7 @@ from langchain_sequrity.headers import (
 )
 from langchain_sequrity.local.refusals import refuse
 from langchain_sequrity.local.screening import threshold_of
+from langchain_sequrity.owned_cache import owned_cache
 from langchain_sequrity.sqrt import Engine, combine, named
 
 Leaf = tuple[str, Any]
@@ -168,7 +170,7 @@ class KeySettings:
             cannot be compiled.
     """
 
-    __slots__ = ("_digest", "config", "features", "policy")
+    __slots__ = ("_digest", "config", "features", "name", "policy")
 
     def __init__(
         self,
@@ -179,6 +181,7 @@ class KeySettings:
     ) -> None:
         if policy is not None and policy.combination is None:
             policy = coerce(PolicyHeader, named(name, policy))
+        self.name = name
         self.policy = policy
         self.features = features or FeaturesHeader()
         self.config = config or ConfigHeader()
@@ -193,6 +196,26 @@ class KeySettings:
             raise UsageError(msg)
         if policy is not None:
             policy.compile(dual_llm=self.features.agent_arch == "dual-llm")
+
+    @classmethod
+    def from_text(cls, text: str) -> "KeySettings":
+        """The settings that `text` describes, which are made once.
+
+        Raises:
+            ValueError: If the text does not describe settings.
+        """
+        return _settings_from(text)
+
+    @property
+    def text(self) -> str:
+        """JSON text from which the settings can be made again, with the author's policies."""
+        combination = self.policy and self.policy.combination
+        policies = [
+            {"name": source.name, "settings": source.settings, "code": source.policy.text}
+            for source in (combination.sources if combination else ())
+        ]
+        headers = {"features": self.features.to_wire(), "config": self.config.to_wire()}
+        return json.dumps({"name": self.name, "policies": policies, **headers})
 
     @property
     def guards(self) -> bool:
@@ -279,6 +302,27 @@ class KeySettings:
             _forbid(
                 header, path, f"The key {stated}. Leave it out, or ask whoever runs the server."
             )
+
+
+@owned_cache(maxsize=64)
+def _settings_from(text: str) -> KeySettings:
+    data = json.loads(text)
+    policies = [
+        named(
+            policy["name"],
+            from_wire(
+                PolicyHeader,
+                {**policy["settings"], "codes": {"code": policy["code"], "language": "sqrt"}},
+            ),
+        )
+        for policy in data["policies"]
+    ]
+    return KeySettings(
+        data["name"],
+        coerce(PolicyHeader, policies) if policies else None,
+        from_wire(FeaturesHeader, data["features"]),
+        from_wire(ConfigHeader, data["config"]),
+    )
 
 
 def _check_addable(path: str, key_value: Any, value: Any) -> None:

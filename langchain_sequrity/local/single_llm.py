@@ -38,18 +38,18 @@ class SingleState:
 
     Attributes:
         labels: The session's labels.
-        results: Tool results as the model sees them, by id of the call. They are lists, because
+        results: Tool results as the model sees them, by id of the call. They are tuples, because
             models that made calls before this session may have used an id twice.
         open_calls: The calls of the last answer.
     """
 
     labels: Labels = field(default_factory=Labels)
-    results: dict[str, list[Any]] = field(default_factory=dict)
-    open_calls: Sequence[ToolCall] = ()
+    results: dict[str, tuple[Any, ...]] = field(default_factory=dict)
+    open_calls: tuple[ToolCall, ...] = ()
 
     def copy(self) -> "SingleState":
         """A working copy: a request that fails changes nothing."""
-        return replace(self, results={i: [*contents] for i, contents in self.results.items()})
+        return replace(self, results=dict(self.results))
 
 
 class SingleAnswer:
@@ -105,7 +105,7 @@ class SingleAnswer:
         session.messages = session.messages.replaced_by([*self.request.messages, message])
         session.turns += not (message.tool_calls or message.invalid_tool_calls)
         if self._calls is not None:
-            self._calls.state.open_calls = message.tool_calls
+            self._calls.state.open_calls = tuple(message.tool_calls)
             session.state = self._calls.state
 
     def close(self) -> None:
@@ -176,9 +176,10 @@ class _TurnCalls:
 
     def _result(self, message: ToolMessage, call: Mapping[str, Any], time: int) -> ToolMessage:
         """The result of a call, for the given use of its id."""
-        contents = self.state.results.setdefault(message.tool_call_id, [])
+        contents = self.state.results.get(message.tool_call_id, ())
         if time == len(contents):
-            contents.append(self._label_result(message, call))
+            contents = (*contents, self._label_result(message, call))
+            self.state.results[message.tool_call_id] = contents
         return _with_content(message, contents[time])
 
     def _label_result(self, message: ToolMessage, call: Mapping[str, Any]) -> Any:

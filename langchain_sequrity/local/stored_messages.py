@@ -27,6 +27,7 @@ _CLASSES: dict[str, type[BaseMessage]] = {
     "tool": ToolMessage,
     "function": FunctionMessage,
 }
+MESSAGE_TYPES = tuple(_CLASSES)
 _REQUIRED = {"tool": {"tool_call_id": ""}, "function": {"name": ""}}
 
 

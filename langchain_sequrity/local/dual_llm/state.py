@@ -4,7 +4,7 @@ What grows with each call is in growing lists. Everything else is replaced, and 
 place, so that copies can share it.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
@@ -258,8 +258,8 @@ class OpenTurn:
     """
 
     query: str
-    new_messages: Sequence[BaseMessage]
-    system: Sequence[BaseMessage]
+    new_messages: tuple[BaseMessage, ...]
+    system: tuple[BaseMessage, ...]
     tools: CallerTools
     shape: Json | None = None
     tool_choice: str | dict[str, str] | None = None
@@ -395,10 +395,10 @@ class DualState:
     planner_labels: Labels = NO_LABELS
     names: LabelNames = field(default_factory=LabelNames)
     variables: Mapping[str, Labeled] = field(default_factory=dict)
-    system: Sequence[BaseMessage] = ()
+    system: tuple[BaseMessage, ...] = ()
     past: GrowingList[PastTurn] = field(default_factory=GrowingList)
     turn: OpenTurn | None = None
-    calls_made: Sequence[MadeCall] = ()
+    calls_made: tuple[MadeCall, ...] = ()
     cache: Mapping[str, ToolReturn] = field(default_factory=dict)
     policies: tuple[str, ...] = ()
 

@@ -133,8 +133,8 @@ class DualAnswer:
         state.past.extend(planner.earlier_turns(diff, state))
         turn = state.turn = OpenTurn(
             query=query.value,
-            new_messages=diff.new_messages,
-            system=diff.system,
+            new_messages=tuple(diff.new_messages),
+            system=tuple(diff.system),
             tools=CallerTools.read(request.tools, configuration.internal_tools),
             shape=request.response_format,
             tool_choice=request.tool_choice,
@@ -226,7 +226,7 @@ class DualAnswer:
         """Keep the conversation, the state, and the program that waits."""
         session = self._inputs.session
         if self._diff.repeated is None:
-            self._state.system = self._diff.system
+            self._state.system = tuple(self._diff.system)
             session.messages = self._diff.past.followed_by([*self._diff.added, message])
             session.state = self._state
             session.turns += self._ended_turns
