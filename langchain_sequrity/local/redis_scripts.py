@@ -84,8 +84,8 @@ return 1
 
 RELEASE = Script(
     """
--- KEYS: lease. ARGV: token
-if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end
+-- KEYS: lease, and what ends with it. ARGV: token
+if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', unpack(KEYS)) end
 return 1
 """
 )

@@ -222,12 +222,12 @@ class RedisSessions:
 
     async def release(self, lease: Lease) -> None:
         """Give a lease back without a change."""
-        await self._give_back(lease.token, self._key(lease.session.short, "lease"))
+        await self._give_back(lease.token, [self._key(lease.session.short, "lease")])
 
-    async def _give_back(self, token: str, key: str) -> None:
+    async def _give_back(self, token: str, keys: Sequence[str]) -> None:
         if self._held.pop(token, None) is not None:
             with suppress(StatusError):  # it ends by itself
-                await self._run(RELEASE, [key], [token])
+                await self._run(RELEASE, keys, [token])
 
     def prepare(self, lease: Lease, session: Session) -> None:
         """Write the events of a commit.
@@ -267,6 +267,8 @@ class RedisSessions:
         keys.append(self._reply_key(short, request))
         if request is not None and not self._is_cluster:  # in a cluster it is in another place
             keys.append(self._key(request.key, "running"))
+        if request is not None:  # whatever happens now, it may be answered
+            self._held.pop(request.token, None)
         head, events = _changes_of(cast("_RedisLease | None", lease), session)
         kept = [b"" if reply is None else self._reply_text(reply[1]), self._reply_ms]
         done = await self._run(COMMIT, keys, [*head, self._idle_ms, *kept, *events])
@@ -279,9 +281,8 @@ class RedisSessions:
         if session is not None:
             self._remember(session, cast("_Changes", cast("Lease", lease).prepared).log)
         if request is not None and self._is_cluster:
-            await self.end_request(request)
-        elif request is not None:
-            self._held.pop(request.token, None)
+            with suppress(StatusError):  # it ends by itself
+                await self._run(RELEASE, [self._key(request.key, "running")], [request.token])
 
     async def remove(self, session_id: str) -> None:
         """End a session, if it exists."""
@@ -315,13 +316,14 @@ class RedisSessions:
             reply_key = self._reply_key(_short(request.session_id), request)
             kept = await self._call(lambda client: client.get(reply_key))
             if kept is not None:
-                await self.end_request(request)
+                await self._give_back(token, keys[1:])
                 return _reply_from(kept)
         return request
 
     async def end_request(self, request: RequestKey) -> None:
         """Forget a registered request, unless its reply was kept."""
-        await self._give_back(request.token, self._key(request.key, "running"))
+        keys = [self._key(request.key, kind) for kind in ("running", "request")]
+        await self._give_back(request.token, keys)
 
     # Counts
 

@@ -232,6 +232,7 @@ _SESSION = Record(
         "state": Union({"single_llm": _SINGLE_STATE, "dual_llm": _DUAL_STATE}),
         "settings": Optional(_Settings()),
         "memory_share": Optional(NUMBER),
+        "version": NUMBER,
     },
     required=["id"],
 )
