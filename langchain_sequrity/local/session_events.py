@@ -12,6 +12,7 @@ from typing import Any, cast
 import orjson
 from pydantic_core import CoreSchema, SchemaValidator, ValidationError, core_schema
 
+from langchain_sequrity.errors import UsageError
 from langchain_sequrity.labels import Labeled, Labels
 from langchain_sequrity.local.dual_llm.caller_tools import CallerTools
 from langchain_sequrity.local.dual_llm.state import (
@@ -31,13 +32,15 @@ from langchain_sequrity.local.session_fields import (
     BITS,
     BYTES,
     DATA,
-    DATA_OR_JSON_TEXT,
     FLAG,
     JSON_TEXT,
+    LONG_TEXT,
     NOTHING,
     NUMBER,
+    OBJECT_OR_JSON_TEXT,
     SAME,
     TEXT,
+    Data,
     ListOf,
     MapOf,
     Message,
@@ -82,12 +85,13 @@ class _Settings:
         """The settings, made once for each text."""
         try:
             return KeySettings.from_text(change)
-        except (ValueError, TypeError, KeyError):
+        except (UsageError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
             unreadable("The settings of its key are not valid.")
 
 
 # How each field of each stored dataclass is written
 
+_OBJECT = Data((dict,))
 _NAMES = SetOf(TEXT)
 _LABELS = Record(Labels, {"producers": _NAMES, "consumers": _NAMES, "tags": _NAMES})
 _LABELED = Record(Labeled, {"value": DATA, "labels": _LABELS})
@@ -96,7 +100,7 @@ _TEXTS = ListOf(TEXT)
 _TEXT_BY_NAME = MapOf(TEXT)
 _STORED_MESSAGE = Record(
     StoredMessage,
-    {"type": OneOf(MESSAGE_TYPES), "content": DATA, "fields": DATA_OR_JSON_TEXT},
+    {"type": OneOf(MESSAGE_TYPES), "content": Data((str, list)), "fields": OBJECT_OR_JSON_TEXT},
 )
 _MESSAGES = ListOf(Message(_STORED_MESSAGE))
 _CONVERSATION = Record(Conversation, {"stored": ListOf(_STORED_MESSAGE, GrowingList)})
@@ -110,7 +114,7 @@ _TOOL_RETURN = Record(
     },
 )
 _TOOLS = Record(
-    CallerTools, {"by_name": MapOf(DATA), "names": _TEXT_BY_NAME, "own_names": _TEXT_BY_NAME}
+    CallerTools, {"by_name": MapOf(_OBJECT), "names": _TEXT_BY_NAME, "own_names": _TEXT_BY_NAME}
 )
 _WAITING_CALL = Record(
     WaitingCall,
@@ -137,7 +141,9 @@ _MADE_CALL = Record(
         "step": NUMBER,
     },
 )
-_ATTEMPT = Record(Attempt, {"program": TEXT, "outcome": TEXT, "variables": TEXT, "is_shown": FLAG})
+_ATTEMPT = Record(
+    Attempt, {"program": TEXT, "outcome": TEXT, "variables": LONG_TEXT, "is_shown": FLAG}
+)
 _FAILED_PROGRAM = Record(
     FailedProgram,
     {
@@ -154,7 +160,7 @@ _CHECKS = Record(
         "entries": ListOf(
             Row({"form": NUMBER, "line": Optional(NUMBER)}, ("labels", BITS)), GrowingList
         ),
-        "remarks": ListOf(Row({"index": NUMBER, "fields": DATA}), GrowingList),
+        "remarks": ListOf(Row({"index": NUMBER, "fields": _OBJECT}), GrowingList),
     },
 )
 _PAST_TURN = Record(
@@ -167,18 +173,18 @@ _OPEN_TURN = Record(
         "new_messages": _MESSAGES,
         "system": _MESSAGES,
         "tools": _TOOLS,
-        "shape": DATA,
-        "tool_choice": DATA,
+        "shape": Optional(_OBJECT),
+        "tool_choice": Optional(Data((str, dict))),
         "is_planned": FLAG,
         "has_steps": FLAG,
         "variables": _VARIABLES,
         "program": TEXT,
         "done": _TEXTS,
         "done_events": NUMBER,
-        "context": TEXT,
-        "stored_log": ListOf(DATA_OR_JSON_TEXT, GrowingList),
+        "context": LONG_TEXT,
+        "stored_log": ListOf(OBJECT_OR_JSON_TEXT, GrowingList),
         "waiting": Optional(_WAITING_CALL),
-        "attempts": ListOf(_ATTEMPT),
+        "attempts": ListOf(_ATTEMPT, is_chain=True),
         "failed": ListOf(_FAILED_PROGRAM),
         "prompt_labels": _LABELS,
         "programs": _TEXTS,
@@ -214,7 +220,7 @@ _DUAL_STATE = Record(
 )
 _SINGLE_STATE = Record(
     SingleState,
-    {"labels": _LABELS, "results": MapOf(ListOf(DATA)), "open_calls": ListOf(DATA)},
+    {"labels": _LABELS, "results": MapOf(ListOf(DATA)), "open_calls": ListOf(_OBJECT)},
 )
 _SESSION = Record(
     Session,
@@ -294,8 +300,10 @@ def _change_in(event: bytes) -> Mapping[str, Any]:
     if not isinstance(data, dict):
         unreadable("An event is not an object.")
     version = data.get("v")
-    if type(version) is not int or version != _VERSION:
-        unreadable(f"An event has another version than {_VERSION}.")
+    if type(version) is not int:
+        unreadable("An event has no version.")
+    if version != _VERSION:
+        unreadable(f"An event has the version {version}; this server reads {_VERSION}.")
     if data.keys() != {"v", "session"}:
         unreadable("An event has other fields than `v` and `session`.")
     try:

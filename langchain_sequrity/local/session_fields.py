@@ -7,8 +7,9 @@ default in a new object, and stays as it is in an object that changes.
 
 import dataclasses
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
 from itertools import takewhile
+from operator import attrgetter
 from typing import Any, Final, NoReturn, Protocol
 
 import orjson
@@ -50,10 +51,10 @@ class Nothing:
     """Stands for an object that does not exist yet.
 
     Attributes:
-        known: Values that some of its fields probably have.
+        likely: Values that some of its fields probably have.
     """
 
-    known: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    likely: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 NOTHING: Final = Nothing()
@@ -149,10 +150,16 @@ BITS = _Hexadecimal("{:x}".format, lambda digits: int(digits, 16))
 """Numbers of any length; other numbers have at most 64 bits."""
 
 
-class _Data:
-    """Any plain data, such as arguments and results of tools."""
+@dataclasses.dataclass(frozen=True, slots=True)
+class Data:
+    """Plain data, such as arguments and results of tools.
 
-    schema: CoreSchema = core_schema.any_schema()
+    Attributes:
+        types: What they may be; by default anything.
+    """
+
+    types: tuple[type, ...] = ()
+    schema: CoreSchema = dataclasses.field(default_factory=core_schema.any_schema)
 
     def change(self, before: Any, after: Any) -> Any:
         """The data; `{"$exact": text}` if orjson would not write all of it."""
@@ -164,15 +171,18 @@ class _Data:
 
     def apply(self, _before: Any, change: Any) -> Any:
         """The data."""
-        if type(change) is not dict or change.keys() != _EXACT_KEYS:
-            return change
-        try:
-            return _read_exact(json.loads(change[_EXACT]))
-        except (TypeError, ValueError, KeyError, AttributeError, RecursionError):
-            unreadable("Exact data are not in their form.")
+        value = change
+        if type(change) is dict and change.keys() == _EXACT_KEYS:
+            try:
+                value = _read_exact(json.loads(change[_EXACT]))
+            except (TypeError, ValueError, KeyError, AttributeError, RecursionError):
+                unreadable("Exact data are not in their form.")
+        if self.types and not isinstance(value, self.types):
+            unreadable(f"Data have the type `{type(value).__name__}`.")
+        return value
 
 
-DATA = _Data()
+DATA = Data()
 _EXACT = "$exact"
 _EXACT_KEYS = {_EXACT}
 _LARGEST = 2**63
@@ -192,12 +202,12 @@ def orjson_or_text(change: Any) -> bytes:
 
 def _as_plain(value: Any) -> Any:
     """Data as they are if orjson reads what it wrote of them."""
-    kind = type(value)
-    if kind is str or value is None or kind is bool:
+    value_type = type(value)
+    if value_type is str or value is None or value_type is bool:
         return value
-    if kind is int and -_LARGEST <= value < _LARGEST:
+    if value_type is int and -_LARGEST <= value < _LARGEST:
         return value
-    if kind is dict and value.keys() == _EXACT_KEYS:
+    if value_type is dict and value.keys() == _EXACT_KEYS:
         return _exact(value)
     try:
         # It writes tuples as lists, NaN as null, and more, without a word.
@@ -229,8 +239,8 @@ def _write_exact(value: Any) -> Any:  # noqa: PLR0911 - one for each type
             if all(type(key) is str and key[:1] != "$" for key in value):
                 return {key: _write_exact(inner) for key, inner in value.items()}
             return {"$dict": [[*map(_write_exact, pair)] for pair in value.items()]}
-    for name, kind in _COLLECTIONS.items():
-        if isinstance(value, kind):
+    for name, collection in _COLLECTIONS.items():
+        if isinstance(value, collection):
             return {name: [_write_exact(item) for item in value]}
     unstorable(f"Its data have an object of the class `{type(value).__qualname__}`.")
 
@@ -277,6 +287,8 @@ JSON_TEXT = _JsonText()
 
 def check_object(text: str) -> None:
     """Check that a text is a JSON object."""
+    if text == "{}":
+        return
     try:
         value = orjson.loads(text)
     except ValueError:
@@ -288,26 +300,25 @@ def check_object(text: str) -> None:
         unreadable("A text is not a JSON object.")
 
 
-class _DataOrJsonText:
-    """Data, or the text of a JSON object in their place."""
+class _ObjectOrJsonText:
+    """A JSON object, or its text."""
 
     schema: CoreSchema = DATA.schema
+    _data = Data((str, dict))
 
     def change(self, before: Any, after: Any) -> Any:
-        """The data or the text."""
-        return DATA.change(before, after)
+        """The object or the text."""
+        return self._data.change(before, after)
 
     def apply(self, before: Any, change: Any) -> Any:
-        """The data or the text."""
-        value = DATA.apply(before, change)
+        """The object or the text."""
+        value = self._data.apply(before, change)
         if isinstance(value, str):
             check_object(value)
-        elif not isinstance(value, dict):
-            unreadable("Expected an object.")
         return value
 
 
-DATA_OR_JSON_TEXT = _DataOrJsonText()
+OBJECT_OR_JSON_TEXT = _ObjectOrJsonText()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -341,8 +352,52 @@ def _object(required: Mapping[str, CoreSchema], optional: Mapping[str, CoreSchem
     return core_schema.typed_dict_schema(fields, strict=True, extra_behavior="forbid")
 
 
+_LENGTH = core_schema.int_schema(strict=True, ge=0)
+
+
 def _list(items: CoreSchema) -> CoreSchema:
     return core_schema.list_schema(items, strict=True)
+
+
+class _LongText:
+    """A text that begins like the earlier one, such as a list of variables."""
+
+    schema: CoreSchema = core_schema.union_schema(
+        [TEXT.schema, _object({"keep": _LENGTH, "add": TEXT.schema}, {})], mode="left_to_right"
+    )
+
+    def change(self, before: Any, after: Any) -> Any:
+        """The length of the common beginning, and the rest; a text with no long one as it is."""
+        change = TEXT.change(before, after)
+        if change is SAME or isinstance(before, Nothing) or len(after) < _LONG:
+            return change
+        common = _common_length(before, after)
+        return change if common < _LONG else {"keep": common, "add": after[common:]}
+
+    def apply(self, before: Any, change: Any) -> Any:
+        """The text."""
+        if isinstance(change, str):
+            return change
+        common = change["keep"]
+        if isinstance(before, Nothing) or common > len(before):
+            unreadable("The beginning of a text is missing.")
+        return before[:common] + change["add"]
+
+
+LONG_TEXT = _LongText()
+_LONG = 200
+
+
+def _common_length(first: str, second: str) -> int:
+    """The length of the common beginning of two texts."""
+    low, high = 0, min(len(first), len(second))
+    while low < high:
+        middle = (low + high + 1) // 2
+        if first[low:middle] == second[low:middle]:
+            low = middle
+        else:
+            high = middle - 1
+    return low
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -394,7 +449,10 @@ class SetOf:
     def apply(self, before: Any, change: Any) -> Any:
         """The set."""
         earlier: Any = frozenset() if isinstance(before, Nothing) else before
-        return earlier.difference(change.get("remove", ())).union(change.get("add", ()))
+        removed = change.get("remove", ())
+        if not earlier.issuperset(removed):
+            unreadable("An item that was removed did not exist.")
+        return earlier.difference(removed).union(change.get("add", ()))
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -424,8 +482,8 @@ class MapOf:
             and (part := change(earlier, value)) is not SAME
         }
         dropped = [key for key in before if key not in after]
-        kept = before.keys() - dropped if dropped else before
-        if [*dict.fromkeys((*(k for k in before if k in kept), *changed))] != [*after]:
+        order = [key for key in before if key in after]
+        if [*order, *(key for key in after if key not in before)] != [*after]:
             return {"new": True, **self.change(NOTHING, after)}
         parts = {"set": changed, "drop": dropped}
         return {name: part for name, part in parts.items() if part} or SAME
@@ -459,30 +517,29 @@ class ListOf:
     @property
     def schema(self) -> CoreSchema:
         """A number and a list."""
-        keep = core_schema.int_schema(strict=True, ge=0)
-        return _object({}, {"keep": keep, "add": _list(self.items.schema)})
+        return _object({}, {"keep": _LENGTH, "add": _list(self.items.schema)})
 
     def change(self, before: Any, after: Any) -> Any:
         """The length of the common beginning, and the items after it."""
         if before is after:
             return SAME
-        kept = 0 if isinstance(before, Nothing) else self._common(before, after)
-        if not isinstance(before, Nothing) and kept == len(before) == len(after):
+        common = 0 if isinstance(before, Nothing) else self._common(before, after)
+        if not isinstance(before, Nothing) and common == len(before) == len(after):
             return SAME
-        change: dict[str, Any] = {"keep": kept} if kept else {}
-        if added := after[kept:]:
-            change["add"] = [*map(self._written, self._before(after, kept), added)]
+        change: dict[str, Any] = {"keep": common} if common else {}
+        if added := after[common:]:
+            change["add"] = [*map(self._written, self._before(after, common), added)]
         return change
 
     def _common(self, before: Sequence[Any], after: Sequence[Any]) -> int:
         if isinstance(before, GrowingList) and isinstance(after, GrowingList):
-            kept = before.common_length(after)
+            common = before.common_length(after)
         else:
-            kept = sum(1 for _ in takewhile(lambda pair: pair[0] is pair[1], zip(before, after)))  # noqa: B905
+            common = sum(1 for _ in takewhile(lambda pair: pair[0] is pair[1], zip(before, after)))  # noqa: B905
         most = min(len(before), len(after))
-        while kept < most and self.items.change(before[kept], after[kept]) is SAME:
-            kept += 1
-        return kept
+        while common < most and self.items.change(before[common], after[common]) is SAME:
+            common += 1
+        return common
 
     def _before(self, items: Sequence[Any], index: int) -> Sequence[Any]:
         """What the items from an index are written as changes of."""
@@ -496,21 +553,21 @@ class ListOf:
 
     def apply(self, before: Any, change: Any) -> Any:
         """The list."""
-        kept = change.get("keep", 0)
-        if kept > (0 if isinstance(before, Nothing) else len(before)):
+        common = change.get("keep", 0)
+        if common > (0 if isinstance(before, Nothing) else len(before)):
             unreadable("Items of a list are missing.")
         added: list[Any] = []
-        last = before[kept - 1] if kept and self.is_chain else NOTHING
+        last = before[common - 1] if common and self.is_chain else NOTHING
         for part in change.get("add", ()):
             added.append(self.items.apply(last, part))
             last = added[-1] if self.is_chain else NOTHING
-        if not kept:
+        if not common:
             return self.make(added)
         if isinstance(before, GrowingList):
-            grown = before.copy() if kept == len(before) else before.first(kept)
+            grown = before.copy() if common == len(before) else before.first(common)
             grown.extend(added)
             return grown
-        return self.make([*before[:kept], *added])
+        return self.make([*before[:common], *added])
 
 
 class Record:
@@ -518,7 +575,7 @@ class Record:
 
     Args:
         cls: The dataclass.
-        fields: The kind of each field.
+        fields: The kind of each field, in the order of the dataclass.
         required: Fields that are always written although they have a default.
         likely: Names of fields with an object that, when it begins, has a value of this one: the
             name of the field that both have.
@@ -532,6 +589,10 @@ class Record:
         required: Sequence[str] = (),
         likely: Mapping[str, str] | None = None,
     ) -> None:
+        names = [field.name for field in dataclasses.fields(cls)]
+        if [*fields] != names:
+            msg = f"Say how each field of `{cls.__name__}` is stored, in their order: {names}."
+            raise TypeError(msg)
         self.cls = cls
         self.fields = fields
         self._likely = likely or {}
@@ -539,6 +600,9 @@ class Record:
             field.name: NOTHING if field.name in required else _default(field)
             for field in dataclasses.fields(cls)
         }
+        self._required = {name for name, value in self._defaults.items() if value is NOTHING}
+        self._index = {name: index for index, name in enumerate(fields)}
+        self._values = attrgetter(*fields) if len(fields) > 1 else self._only_value
         self.schema: CoreSchema = _object(
             {}, {name: field.schema for name, field in fields.items()}
         )
@@ -557,7 +621,7 @@ class Record:
             if earlier is value:
                 continue
             if earlier is None and name in self._likely:
-                earlier = self._begun(name, after)
+                earlier = self._begun(name, getattr(after, self._likely[name]))
             part = field.change(earlier, value)
             if part is not SAME:
                 change[name] = part
@@ -566,48 +630,55 @@ class Record:
     def _whole(self, before: Nothing, after: Any) -> dict[str, Any]:
         change = {}
         for name, field in self.fields.items():
-            value, default = getattr(after, name), self._defaults[name]
-            if value is default or (
-                default is not NOTHING and field.change(default, value) is SAME
-            ):
+            value = getattr(after, name)
+            if self._is_default(name, value):
                 continue
-            earlier = before.known.get(name, NOTHING)
+            earlier = before.likely.get(name, NOTHING)
             if name in self._likely:
-                earlier = self._begun(name, after)
+                earlier = self._begun(name, getattr(after, self._likely[name]))
             part = field.change(earlier, value)
             change[name] = {} if part is SAME else part
         return change
 
-    def _begun(self, name: str, record: Any) -> Nothing:
-        shared = self._likely[name]
-        return Nothing({shared: getattr(record, shared)})
+    def _is_default(self, name: str, value: Any) -> bool:
+        default = self._defaults[name]
+        if isinstance(default, Sized) and not default:  # equality would make messages
+            return not value
+        return value is default or (type(value) is type(default) and bool(value == default))
+
+    def _only_value(self, record: Any) -> tuple[Any]:
+        return (getattr(record, *self.fields),)
+
+    def _begun(self, name: str, value: Any) -> Nothing:
+        return Nothing({self._likely[name]: value})
 
     def apply(self, before: Any, change: Any) -> Any:
         """The object."""
         if isinstance(before, Nothing):
-            return self._new(before, change)
-        values: dict[str, Any] = {}
-        for name, field in self.fields.items():
-            if name in change:
-                earlier = getattr(before, name)
-                if earlier is None and name in self._likely:
-                    shared = self._likely[name]
-                    earlier = Nothing({shared: values.get(shared, getattr(before, shared))})
-                values[name] = field.apply(earlier, change[name])
-        return dataclasses.replace(before, **values)
+            return self._new(before.likely, change)
+        values = [*self._values(before)]
+        for name in self._in_order(change):
+            index = self._index[name]
+            earlier = values[index]
+            if earlier is None and name in self._likely:
+                earlier = self._begun(name, values[self._index[self._likely[name]]])
+            values[index] = self.fields[name].apply(earlier, change[name])
+        return self.cls(*values)
 
-    def _new(self, before: Nothing, change: Mapping[str, Any]) -> Any:
+    def _in_order(self, change: Mapping[str, Any]) -> Iterable[str]:
+        """The fields, those first of which others have a value."""
+        return (name for name in self.fields if name in change) if self._likely else change
+
+    def _new(self, likely: Mapping[str, Any], change: Mapping[str, Any]) -> Any:
+        if missing := self._required - change.keys():
+            unreadable(f"`{min(missing)}` of `{self.cls.__name__}` is missing.")
         values: dict[str, Any] = {}
-        for name, field in self.fields.items():
-            if name in change:
-                earlier = before.known.get(name, NOTHING)
-                if name in self._likely:
-                    shared = self._likely[name]
-                    value = values[shared] if shared in values else self._defaults[shared]
-                    earlier = Nothing({shared: value})
-                values[name] = field.apply(earlier, change[name])
-            elif self._defaults[name] is NOTHING:
-                unreadable(f"`{name}` of `{self.cls.__name__}` is missing.")
+        for name in self._in_order(change):
+            earlier = likely.get(name, NOTHING)
+            if name in self._likely:
+                shared = self._likely[name]
+                earlier = self._begun(name, values.get(shared, self._defaults[shared]))
+            values[name] = self.fields[name].apply(earlier, change[name])
         return self.cls(**values)
 
 
