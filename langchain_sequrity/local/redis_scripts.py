@@ -22,14 +22,17 @@ class Script:
         object.__setattr__(self, "digest", digest)
 
 
-# What a session's hash and its log hold, for a client that knows the log up to an event.
 _STATE = """
-local function state(word, known_epoch, known_count)
-  local head = redis.call('HMGET', KEYS[1], 'epoch', 'count', 'size', 'whole')
-  local first = 0
-  if head[1] == known_epoch then first = tonumber(known_count) end
+-- The log of a session, from the first event that a client does not know
+local function state(word, known_count, known_last)
+  local head = redis.call('HMGET', KEYS[1], 'count', 'size', 'whole')
+  local first = tonumber(known_count)
+  if first > 0 then
+    local last = redis.call('LINDEX', KEYS[2], first - 1)
+    if not last or redis.sha1hex(last) ~= known_last then first = 0 end
+  end
   local events = redis.call('LRANGE', KEYS[2], first, -1)
-  return {word, head[1], head[2], head[3], head[4], tostring(first), events}
+  return {word, head[1], head[2], head[3], tostring(first), events}
 end
 local function is_unknown(id)
   local stored = redis.call('HGET', KEYS[1], 'id')
@@ -40,7 +43,7 @@ end
 FIND = Script(
     _STATE
     + """
--- KEYS: session, events. ARGV: id, known epoch, known count
+-- KEYS: session, events. ARGV: id, known count, digest of the last known event
 if is_unknown(ARGV[1]) then return {'unknown'} end
 return state('found', ARGV[2], ARGV[3])
 """
@@ -50,7 +53,7 @@ LEASE = Script(
     _STATE
     + """
 -- KEYS: session, events, lease, reply. ARGV: id, bearer, token, ms of a lease, ms of a session,
--- known epoch, known count
+-- known count, digest of the last known event
 if is_unknown(ARGV[1]) or redis.call('HGET', KEYS[1], 'bearer') ~= ARGV[2] then
   return {'unknown'}
 end
@@ -92,13 +95,17 @@ return 1
 
 COMMIT = Script(
     """
--- KEYS: session, events, lease, reply, running. ARGV: kind, token, version before, id, bearer,
--- epoch, count, size, whole, ms of a session, reply, ms of a reply, events
-local kind, token = ARGV[1], ARGV[2]
+-- KEYS: session, events, lease, reply, running. ARGV: kind, token, version before, digest of the
+-- last event before, id, bearer, count, size, whole, ms of a session, reply, ms of a reply, events
+local kind = ARGV[1]
 if kind ~= 'none' then
   local holder = redis.call('GET', KEYS[3])
-  local version = redis.call('HGET', KEYS[1], 'version') or '0'
-  if (holder and holder ~= token) or version ~= ARGV[3] then return {'lost'} end
+  if holder and holder ~= ARGV[2] then return {'lost'} end
+  if (redis.call('HGET', KEYS[1], 'version') or '0') ~= ARGV[3] then return {'lost'} end
+  if ARGV[3] ~= '0' then
+    local last = redis.call('LINDEX', KEYS[2], -1)
+    if not last or redis.sha1hex(last) ~= ARGV[4] then return {'lost'} end
+  end
 end
 if ARGV[11] ~= '' then
   if not redis.call('SET', KEYS[4], ARGV[11], 'NX', 'PX', ARGV[12]) then return {'answered'} end
@@ -107,9 +114,8 @@ if kind == 'end' then redis.call('DEL', KEYS[1], KEYS[2]) end
 if kind == 'write' then redis.call('DEL', KEYS[2]) end
 if kind == 'write' or kind == 'append' then
   for index = 13, #ARGV do redis.call('RPUSH', KEYS[2], ARGV[index]) end
-  redis.call('HSET', KEYS[1], 'id', ARGV[4], 'bearer', ARGV[5], 'version',
-    tostring(tonumber(ARGV[3]) + 1), 'epoch', ARGV[6], 'count', ARGV[7], 'size', ARGV[8],
-    'whole', ARGV[9])
+  redis.call('HSET', KEYS[1], 'id', ARGV[5], 'bearer', ARGV[6], 'version',
+    tostring(tonumber(ARGV[3]) + 1), 'count', ARGV[7], 'size', ARGV[8], 'whole', ARGV[9])
   redis.call('PEXPIRE', KEYS[1], ARGV[10])
   redis.call('PEXPIRE', KEYS[2], ARGV[10])
 end

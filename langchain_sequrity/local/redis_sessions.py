@@ -64,16 +64,17 @@ class _Log:
     """The log of a session in Redis.
 
     Attributes:
-        epoch: How often it was written anew.
         count: Number of its events.
         size: Their bytes.
         whole: Bytes of its first event, which is a whole session.
+        last: Digest of its last event. A Redis that was restarted may have lost events, and others
+            may have been written in their place.
     """
 
-    epoch: int = 0
     count: int = 0
     size: int = 0
     whole: int = 0
+    last: str = ""
 
 
 @dataclass(slots=True)
@@ -89,11 +90,13 @@ class _Changes:
         session: The session that it results in.
         events: The new events.
         log: The log afterwards.
+        writes_anew: Whether the events replace all before them.
     """
 
     session: Session
     events: Sequence[bytes]
     log: _Log
+    writes_anew: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,18 +173,16 @@ class RedisSessions:
         """The session with the id `session_id`, or with an id that ends in these 12 hex digits."""
         known = self._known(session_id)
         short = _short(session_id)
-        found = await self._run(
-            FIND, [self._key(short, "session"), self._key(short, "events")],
-            [session_id, *_position(known)],
-        )  # fmt: skip
-        return None if found[0] == b"unknown" else self._read(found, known).session
+        keys = [self._key(short, name) for name in ("session", "events")]
+        state = await self._run(FIND, keys, [session_id, *_position(known)])
+        return None if state[0] == b"unknown" else self._read(state, known).session
 
     async def lease(
         self, session_id: str, bearer: str, request: RequestKey | None = None
     ) -> Lease | None:
         """Reserve a session for one request."""
         known, token, short = self._known(session_id), secrets.token_hex(8), _short(session_id)
-        keys = [self._key(short, kind) for kind in ("session", "events", "lease")]
+        keys = [self._key(short, name) for name in ("session", "events", "lease")]
         keys.append(self._reply_key(short, request))
         arguments = [session_id, bearer, token, self._lease_ms, self._idle_ms, *_position(known)]
         leased = await self._run(LEASE, keys, arguments)
@@ -206,7 +207,7 @@ class RedisSessions:
         if request is not None:
             return _RedisLease(session)
         token, short = secrets.token_hex(8), session.short
-        keys = [self._key(short, kind) for kind in ("session", "lease")]
+        keys = [self._key(short, name) for name in ("session", "lease")]
         begun = await self._run(BEGIN_SESSION, keys, [token, self._lease_ms])
         if begun[0] != b"begun":
             refuse_running_request()
@@ -236,15 +237,15 @@ class RedisSessions:
             StatusError: 413 if the session is too large.
         """
         before = cast("_RedisLease", lease).log
-        events = events_between(lease.session if before.count else None, session)
+        writes_anew = not before.count or before.size > 2 * before.whole + _SPARE_BYTES
+        if writes_anew:
+            before = _Log()
+        events = events_between(None if writes_anew else lease.session, session)
+        added = sum(map(len, events))
         log = _Log(
-            before.epoch, before.count + len(events), before.size + sum(map(len, events)),
-            before.whole,
+            before.count + len(events), before.size + added, before.whole or added,
+            _digest(events[-1]) if events else before.last,
         )  # fmt: skip
-        if not before.count or log.size > 2 * before.whole + _SPARE_BYTES:
-            events = events_between(None, session)
-            whole = sum(map(len, events))
-            log = _Log(before.epoch + 1, len(events), whole, whole)
         if log.size > self._limits.session_bytes:
             refuse(
                 413,
@@ -252,7 +253,7 @@ class RedisSessions:
                 f"{self._limits.session_bytes} bytes. It was not changed. Start a new session "
                 f"with a shorter history. {how_to_raise('session_bytes')}",
             )
-        lease.prepared = _Changes(session, events, log)
+        lease.prepared = _Changes(session, events, log, writes_anew)
 
     async def commit(
         self, lease: Lease | None, session: Session | None, reply: KeyedReply | None = None
@@ -263,15 +264,16 @@ class RedisSessions:
         request = None if reply is None else reply[0]
         changed_id = lease.session.id if lease is not None else ""
         short = _short(changed_id or (request.session_id if request else ""))
-        keys = [self._key(short, kind) for kind in ("session", "events", "lease")]
+        keys = [self._key(short, name) for name in ("session", "events", "lease")]
         keys.append(self._reply_key(short, request))
         if request is not None and not self._is_cluster:  # in a cluster it is in another place
             keys.append(self._key(request.key, "running"))
         if request is not None:  # whatever happens now, it may be answered
             self._held.pop(request.token, None)
         head, events = _changes_of(cast("_RedisLease | None", lease), session)
-        kept = [b"" if reply is None else self._reply_text(reply[1]), self._reply_ms]
-        done = await self._run(COMMIT, keys, [*head, self._idle_ms, *kept, *events])
+        reply_text = b"" if reply is None else self._reply_text(reply[1])
+        arguments = [*head, self._idle_ms, reply_text, self._reply_ms, *events]
+        done = await self._run(COMMIT, keys, arguments)
         if done[0] != b"done":
             self._forget(changed_id)
             refuse_lost_lease()
@@ -289,7 +291,7 @@ class RedisSessions:
         session = await self.find(session_id)
         if session is not None:
             self._forget(session.id)
-            keys = [self._key(session.short, kind) for kind in ("session", "events")]
+            keys = [self._key(session.short, name) for name in ("session", "events")]
             await self._call(lambda client: client.delete(*keys))
 
     def has_ended(self, session_id: str) -> bool:
@@ -302,7 +304,7 @@ class RedisSessions:
     async def begin_request(self, request: RequestKey) -> RequestKey | StoredReply:
         """Register a request with an `Idempotency-Key`."""
         token = secrets.token_hex(8)
-        keys = [self._key(request.key, kind) for kind in ("request", "running")]
+        keys = [self._key(request.key, name) for name in ("request", "running")]
         kept_ms = self._reply_ms + self._lease_ms
         arguments = [request.request, request.session_id, token, self._lease_ms, kept_ms]
         state, session_id = await self._run(BEGIN_REQUEST, keys, arguments)
@@ -314,15 +316,15 @@ class RedisSessions:
         self._hold(token, lambda: self._run(RENEW, keys[::-1], [token, self._lease_ms, kept_ms]))
         if state == b"again":
             reply_key = self._reply_key(_short(request.session_id), request)
-            kept = await self._call(lambda client: client.get(reply_key))
-            if kept is not None:
+            reply_text = await self._call(lambda client: client.get(reply_key))
+            if reply_text is not None:
                 await self._give_back(token, keys[1:])
-                return _reply_from(kept)
+                return _reply_from(reply_text)
         return request
 
     async def end_request(self, request: RequestKey) -> None:
         """Forget a registered request, unless its reply was kept."""
-        keys = [self._key(request.key, kind) for kind in ("running", "request")]
+        keys = [self._key(request.key, name) for name in ("running", "request")]
         await self._give_back(request.token, keys)
 
     # Counts
@@ -430,14 +432,15 @@ class RedisSessions:
             self._cache.move_to_end(session_id)
         return cached
 
-    def _read(self, found: Sequence[Any], known: _Cached | None) -> _Cached:
-        _, epoch, count, size, whole, first, events = found
-        log = _Log(int(epoch), int(count), int(size), int(whole))
+    def _read(self, state: Sequence[Any], known: _Cached | None) -> _Cached:
+        _, count, size, whole, first, events = state
         if known is None or not int(first):
-            session = session_from(events)
+            session, last = session_from(events), ""
         else:
-            session = apply_events(known.session, events) if events else known.session
-        return self._remember(session, log)
+            session, last = apply_events(known.session, events), known.log.last
+        if events:
+            last = _digest(events[-1])
+        return self._remember(session, _Log(int(count), int(size), int(whole), last))
 
     def _remember(self, session: Session, log: _Log) -> _Cached:
         self._forget(session.id)
@@ -463,8 +466,8 @@ class RedisSessions:
     def _reply_ms(self) -> int:
         return round(self._limits.reply_seconds * 1000)
 
-    def _key(self, tag: str, kind: str) -> str:
-        return f"{self._prefix}:{{{tag}}}:{kind}"
+    def _key(self, tag: str, name: str) -> str:
+        return f"{self._prefix}:{{{tag}}}:{name}"
 
     def _reply_key(self, tag: str, request: RequestKey | None) -> str:
         return self._key(tag, f"reply:{request.key if request else ''}")
@@ -483,15 +486,15 @@ def _changes_of(
 ) -> tuple[list[Any], Sequence[bytes]]:
     """What the script of a commit gets: the change of the session, and its events."""
     if lease is None:
-        return ["none", "", 0, "", "", 0, 0, 0, 0], ()
-    before = [lease.token, lease.session.version]
+        return ["none", "", 0, "", "", "", 0, 0, 0], ()
+    before = [lease.token, lease.session.version, lease.log.last]
     if session is None:
-        return ["end", *before, "", "", 0, 0, 0, 0], ()
+        return ["end", *before, "", "", 0, 0, 0], ()
     changes: _Changes = lease.prepared
     log = changes.log
-    kind = "append" if log.epoch == lease.log.epoch else "write"
-    numbers = [log.epoch, log.count, log.size, log.whole]
-    return [kind, *before, session.id, session.bearer, *numbers], changes.events
+    change = "write" if changes.writes_anew else "append"
+    owner = [session.id, session.bearer]
+    return [change, *before, *owner, log.count, log.size, log.whole], changes.events
 
 
 def _reply_from(text: bytes) -> StoredReply:
@@ -505,8 +508,13 @@ def _short(session_id: str) -> str:
     return session_id.replace("-", "")[-_SHORT_ID:]
 
 
-def _position(known: _Cached | None) -> list[int]:
-    return [-1, 0] if known is None else [known.log.epoch, known.log.count]
+def _position(known: _Cached | None) -> list[Any]:
+    return [0, ""] if known is None else [known.log.count, known.log.last]
+
+
+def _digest(event: bytes) -> str:
+    """The digest of an event, as Redis makes it."""
+    return hashlib.sha1(event, usedforsecurity=False).hexdigest()
 
 
 def _connector(
