@@ -23,11 +23,11 @@ _HTTP_SERVER_ERROR = 500
 
 
 class UnreadableSession(ServerFailed):
-    """A stored session that this version cannot read, with the place in it."""
+    """A stored session that this version cannot read."""
 
 
 class UnstorableSession(ServerFailed):
-    """A session with a part that cannot be written, with its place."""
+    """A session with a part that cannot be written."""
 
 
 def unreadable(problem: str) -> NoReturn:
@@ -368,7 +368,7 @@ class _LongText:
     )
 
     def change(self, before: Any, after: Any) -> Any:
-        """The length of the common beginning, and the rest; a text with no long one as it is."""
+        """The length of the common beginning, if it is long, and the rest."""
         change = TEXT.change(before, after)
         if change is SAME or isinstance(before, Nothing) or len(after) < _LONG:
             return change

@@ -14,11 +14,19 @@ import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from langchain_core.messages import HumanMessage
 
 from langchain_sequrity import sqrt
 from langchain_sequrity.labels import Labeled, Labels
 from langchain_sequrity.local import ApiKey, Session
-from langchain_sequrity.local.dual_llm.state import DualState
+from langchain_sequrity.local.dual_llm.caller_tools import CallerTools
+from langchain_sequrity.local.dual_llm.state import (
+    Attempt,
+    DualState,
+    FailedProgram,
+    OpenTurn,
+    PastTurn,
+)
 from langchain_sequrity.local.growing import GrowingList
 from langchain_sequrity.local.session_events import (
     UnreadableSession,
@@ -327,6 +335,32 @@ def test_all_data_come_back_with_their_types(before: Any, after: Any) -> None:
     assert repr(changed.state) == repr(sessions[1].state)
 
 
+def test_texts_with_lone_surrogates_come_back_everywhere() -> None:
+    text = SURROGATES * 60
+    turn = OpenTurn(
+        query=text,
+        new_messages=(HumanMessage(text),),
+        system=(),
+        tools=CallerTools({text: {text: text}}, {text: text}, {text: text}),
+        shape={text: text},
+        tool_choice=text,
+        program=text,
+        done=(text,),
+        context=text,
+        stored_log=GrowingList([json.dumps({"event": text})]),
+        attempts=(Attempt(text, text, text), Attempt(text, text, f"{text}2")),
+        failed=(FailedProgram(text, text, (text, text), may_repeat=True),),
+        reused={text: 1},
+    )
+    past = GrowingList([PastTurn(text, (text,), 1, {text: Labeled(text)})])
+    state = DualState(turn=turn, policies=(text,), past=past)
+    session = Session(text, text, text, headers={text: text}, reply=text, state=state)
+    assert_equal(session_from(events_between(None, session)), session)
+    longer = dataclasses.replace(turn, context=text + "more")
+    after = dataclasses.replace(session, state=dataclasses.replace(state, turn=longer))
+    assert_equal(apply_events(session, events_between(session, after)), after)
+
+
 @pytest.mark.parametrize("data", [b"\0", frozenset({1, "a"}), {1}, {"a": b""}, {"$int": "1"}])
 def test_data_that_json_does_not_have_come_back(data: Any) -> None:
     assert_equal(session_from(events_between(None, with_data(data))), with_data(data))
@@ -442,6 +476,10 @@ class Custom:
     [
         (Session("", "", state=Custom()), "`Custom`"),
         (Session("", "", state=DualState(turn=Custom())), "Expected `OpenTurn`, got `Custom`"),  # type: ignore[arg-type] # the case
+        (
+            Session("", "", messages=Conversation(GrowingList([StoredMessage("chat", "", "{}")]))),
+            "one of human",
+        ),
         (Session("", "", turns="1"), "Expected `int`, got `str`"),  # type: ignore[arg-type] # the case
         (Session("", "", state=SingleState(results={"a": (Custom(),)})), "`Custom`"),
     ],
