@@ -10,7 +10,6 @@ from itertools import chain, pairwise, product
 from pathlib import Path
 from typing import Any
 
-import httpx
 import orjson
 import pytest
 from hypothesis import given
@@ -19,7 +18,7 @@ from langchain_core.messages import HumanMessage
 
 from langchain_sequrity import sqrt
 from langchain_sequrity.labels import Labeled, Labels
-from langchain_sequrity.local import ApiKey, Session
+from langchain_sequrity.local import ApiKey, MemorySessions, Session
 from langchain_sequrity.local.dual_llm.caller_tools import CallerTools
 from langchain_sequrity.local.dual_llm.state import (
     Attempt,
@@ -38,10 +37,12 @@ from langchain_sequrity.local.session_events import (
 )
 from langchain_sequrity.local.session_fields import DATA, Record
 from langchain_sequrity.local.single_llm import SingleState
+from langchain_sequrity.local.store import Lease
 from langchain_sequrity.local.stored_messages import Conversation, StoredMessage
 from langchain_sequrity.sqrt import Argument, Call
 from langchain_sequrity.sqrt.gate import ToolReturn
 from langchain_sequrity.wire.tool_results import MARK
+from tests.local import stores
 from tests.local.api import CHAT, Api, Message, call_ids, result, said, session_of, tool
 from tests.local.conftest import Serve
 
@@ -70,24 +71,17 @@ def stored(api: Api, session_id: str) -> Session:
     return found
 
 
-def put(api: Api, session: Session) -> None:
-    store: Any = api.server.sessions
-    store.save(session)
+class Rereading(MemorySessions):
+    """Keeps sessions that were written and read."""
 
-
-class Rereading(Api):
-    """After each request, the server goes on with a session that was read."""
-
-    before: Session | None = None
-
-    def chat(self, *messages: str | Message, **options: Any) -> httpx.Response:
-        reply = super().chat(*messages, **options)
-        session = stored(self, session_of(reply))
-        events = events_between(self.before, session)
-        earlier = [] if self.before is None else events_between(None, self.before)
-        self.before = session_from([*earlier, *events])
-        put(self, self.before)
-        return reply
+    def prepare(self, lease: Lease, session: Session) -> None:
+        before = lease.session
+        if before.version:
+            read = session_from(events_between(None, before))
+            session = apply_events(read, events_between(before, session))
+        else:
+            session = session_from(events_between(None, session))
+        super().prepare(lease, session)
 
 
 class Talk:
@@ -293,8 +287,7 @@ def test_a_session_that_is_read_before_each_request_goes_on_as_if_it_was_kept(
     make: Make, serve: Serve
 ) -> None:
     def serve_rereading(**options: Any) -> Api:
-        api = serve(**options)
-        return Rereading(api.server, api.http, api.key)
+        return serve(**options, store=Rereading())
 
     assert shapes(make(serve_rereading)) == shapes(make(serve))
 
@@ -636,7 +629,8 @@ def test_a_conversation_that_an_earlier_version_has_stored_goes_on(serve: Serve)
     talk = Talk(api, DUAL)
     talk.say("Hello")
     session = session_from(log)
-    put(talk.api, dataclasses.replace(session, bearer=talk.sessions[0].bearer))
+    bearer = talk.sessions[0].bearer
+    stores.save(talk.api.server.sessions, dataclasses.replace(session, bearer=bearer))
     talk.id, talk.headers = session.id, {}
     for answer in ("2", "3"):
         waiting: Any = talk.sessions[-1].state if answer == "3" else session.state
