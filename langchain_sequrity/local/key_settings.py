@@ -165,12 +165,15 @@ class KeySettings:
         features: The features, if it has any.
         config: The configuration, if it has one.
 
+    Attributes:
+        text: JSON text from which `from_text` makes equal settings.
+
     Raises:
         UsageError: If there is something to enforce, but not the architecture; or if the policy
             cannot be compiled.
     """
 
-    __slots__ = ("_digest", "config", "features", "name", "policy")
+    __slots__ = ("_digest", "config", "features", "policy", "text")
 
     def __init__(
         self,
@@ -181,7 +184,6 @@ class KeySettings:
     ) -> None:
         if policy is not None and policy.combination is None:
             policy = coerce(PolicyHeader, named(name, policy))
-        self.name = name
         self.policy = policy
         self.features = features or FeaturesHeader()
         self.config = config or ConfigHeader()
@@ -196,6 +198,7 @@ class KeySettings:
             raise UsageError(msg)
         if policy is not None:
             policy.compile(dual_llm=self.features.agent_arch == "dual-llm")
+        self.text = self._written(name)
 
     @classmethod
     def from_text(cls, text: str) -> "KeySettings":
@@ -206,16 +209,15 @@ class KeySettings:
         """
         return _settings_from(text)
 
-    @property
-    def text(self) -> str:
-        """JSON text from which the settings can be made again, with the author's policies."""
+    def _written(self, name: str) -> str:
+        """JSON text of the settings, with the policies as their authors wrote them."""
         combination = self.policy and self.policy.combination
         policies = [
             {"name": source.name, "settings": source.settings, "code": source.policy.text}
             for source in (combination.sources if combination else ())
         ]
         headers = {"features": self.features.to_wire(), "config": self.config.to_wire()}
-        return json.dumps({"name": self.name, "policies": policies, **headers})
+        return json.dumps({"name": name, "policies": policies, **headers})
 
     @property
     def guards(self) -> bool:

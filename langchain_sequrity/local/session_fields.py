@@ -8,8 +8,7 @@ default in a new object, and stays as it is in an object that changes.
 import dataclasses
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
-from itertools import takewhile
-from operator import attrgetter
+from operator import attrgetter, is_
 from typing import Any, Final, NoReturn, Protocol
 
 import orjson
@@ -24,11 +23,11 @@ _HTTP_SERVER_ERROR = 500
 
 
 class UnreadableSession(ServerFailed):
-    """A stored session that this version cannot read, with the place in it."""
+    """A stored session that this version cannot read."""
 
 
 class UnstorableSession(ServerFailed):
-    """A session with a part that cannot be written, with its place."""
+    """A session with a part that cannot be written."""
 
 
 def unreadable(problem: str) -> NoReturn:
@@ -334,6 +333,8 @@ class OneOf:
 
     def change(self, before: Any, after: Any) -> Any:
         """The text."""
+        if after not in self.texts:
+            unstorable(f"Expected one of {', '.join(self.texts)}.")
         return TEXT.change(before, after)
 
     def apply(self, _before: Any, change: Any) -> Any:
@@ -367,7 +368,7 @@ class _LongText:
     )
 
     def change(self, before: Any, after: Any) -> Any:
-        """The length of the common beginning, and the rest; a text with no long one as it is."""
+        """The length of the common beginning, if it is long, and the rest."""
         change = TEXT.change(before, after)
         if change is SAME or isinstance(before, Nothing) or len(after) < _LONG:
             return change
@@ -535,7 +536,8 @@ class ListOf:
         if isinstance(before, GrowingList) and isinstance(after, GrowingList):
             common = before.common_length(after)
         else:
-            common = sum(1 for _ in takewhile(lambda pair: pair[0] is pair[1], zip(before, after)))  # noqa: B905
+            same = [*map(is_, before, after)]
+            common = same.index(False) if False in same else len(same)
         most = min(len(before), len(after))
         while common < most and self.items.change(before[common], after[common]) is SAME:
             common += 1
@@ -599,6 +601,10 @@ class Record:
         self._defaults = {
             field.name: NOTHING if field.name in required else _default(field)
             for field in dataclasses.fields(cls)
+        }
+        # A value of the others is read as it is.
+        self._composed = {
+            name: field for name, field in fields.items() if not isinstance(field, Plain | OneOf)
         }
         self._required = {name for name, value in self._defaults.items() if value is NOTHING}
         self._index = {name: index for index, name in enumerate(fields)}
@@ -670,15 +676,18 @@ class Record:
         return (name for name in self.fields if name in change) if self._likely else change
 
     def _new(self, likely: Mapping[str, Any], change: Mapping[str, Any]) -> Any:
-        if missing := self._required - change.keys():
-            unreadable(f"`{min(missing)}` of `{self.cls.__name__}` is missing.")
-        values: dict[str, Any] = {}
+        if not change.keys() >= self._required:
+            missing = min(self._required - change.keys())
+            unreadable(f"`{missing}` of `{self.cls.__name__}` is missing.")
+        values = dict(change)
         for name in self._in_order(change):
+            if (field := self._composed.get(name)) is None:
+                continue
             earlier = likely.get(name, NOTHING)
             if name in self._likely:
                 shared = self._likely[name]
                 earlier = self._begun(name, values.get(shared, self._defaults[shared]))
-            values[name] = self.fields[name].apply(earlier, change[name])
+            values[name] = field.apply(earlier, change[name])
         return self.cls(**values)
 
 

@@ -14,11 +14,19 @@ import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from langchain_core.messages import HumanMessage
 
 from langchain_sequrity import sqrt
 from langchain_sequrity.labels import Labeled, Labels
-from langchain_sequrity.local import ApiKey, Session
-from langchain_sequrity.local.dual_llm.state import DualState
+from langchain_sequrity.local import ApiKey, MemorySessions, Session
+from langchain_sequrity.local.dual_llm.caller_tools import CallerTools
+from langchain_sequrity.local.dual_llm.state import (
+    Attempt,
+    DualState,
+    FailedProgram,
+    OpenTurn,
+    PastTurn,
+)
 from langchain_sequrity.local.growing import GrowingList
 from langchain_sequrity.local.session_events import (
     UnreadableSession,
@@ -29,10 +37,12 @@ from langchain_sequrity.local.session_events import (
 )
 from langchain_sequrity.local.session_fields import DATA, Record
 from langchain_sequrity.local.single_llm import SingleState
+from langchain_sequrity.local.store import Lease
 from langchain_sequrity.local.stored_messages import Conversation, StoredMessage
 from langchain_sequrity.sqrt import Argument, Call
 from langchain_sequrity.sqrt.gate import ToolReturn
 from langchain_sequrity.wire.tool_results import MARK
+from tests.local import stores
 from tests.local.api import CHAT, Api, Message, call_ids, result, said, session_of, tool
 from tests.local.conftest import Serve
 
@@ -55,19 +65,27 @@ def wrapped(value: Any, **labels: Any) -> str:
     return json.dumps({MARK: True, "value": value, "meta": meta})
 
 
-def put(api: Api, session: Session) -> None:
+def stored(api: Api, session_id: str) -> Session:
     store: Any = api.server.sessions
-    store.save(session)
+    found: Session = store[session_id]
+    return found
+
+
+class Rereading(MemorySessions):
+    """Keeps sessions that were written and read."""
+
+    def prepare(self, lease: Lease, session: Session) -> None:
+        before = lease.session
+        if before.version:
+            read = session_from(events_between(None, before))
+            session = apply_events(read, events_between(before, session))
+        else:
+            session = session_from(events_between(None, session))
+        super().prepare(lease, session)
 
 
 class Talk:
-    """A conversation, and its session after each request.
-
-    Attributes:
-        reads: Whether the next request gets a session that was read.
-    """
-
-    reads = False
+    """A conversation, and its session after each request."""
 
     def __init__(
         self,
@@ -88,18 +106,7 @@ class Talk:
         )
         said(self.reply)
         self.id = session_of(self.reply)
-        stored: Any = self.api.server.sessions
-        session = stored[self.id]
-        if self.reads:
-            session = self._read(session)
-            put(self.api, session)
-        self.sessions.append(session)
-
-    def _read(self, session: Session) -> Session:
-        if not self.sessions:
-            return session_from(events_between(None, session))
-        before = session_from(events_between(None, self.sessions[-1]))
-        return apply_events(before, events_between(self.sessions[-1], session))
+        self.sessions.append(stored(self.api, self.id))
 
     def ask(self, text: str, answers: Sequence[str] = (), **fields: Any) -> None:
         """Say something, and answer the calls that follow one after the other."""
@@ -277,11 +284,12 @@ def test_a_change_leads_from_any_session_to_any_other(make: Make, serve: Serve) 
 
 @each_kind
 def test_a_session_that_is_read_before_each_request_goes_on_as_if_it_was_kept(
-    make: Make, serve: Serve, monkeypatch: pytest.MonkeyPatch
+    make: Make, serve: Serve
 ) -> None:
-    kept = shapes(make(serve))
-    monkeypatch.setattr(Talk, "reads", True)
-    assert shapes(make(serve)) == kept
+    def serve_rereading(**options: Any) -> Api:
+        return serve(**options, store=Rereading())
+
+    assert shapes(make(serve_rereading)) == shapes(make(serve))
 
 
 def shapes(talk: Talk) -> list[str]:
@@ -325,6 +333,32 @@ def test_all_data_come_back_with_their_types(before: Any, after: Any) -> None:
         assert repr(read.state) == repr(session.state)  # 1 == 1.0 == True
     changed = apply_events(sessions[0], events_between(*sessions))
     assert repr(changed.state) == repr(sessions[1].state)
+
+
+def test_texts_with_lone_surrogates_come_back_everywhere() -> None:
+    text = SURROGATES * 60
+    turn = OpenTurn(
+        query=text,
+        new_messages=(HumanMessage(text),),
+        system=(),
+        tools=CallerTools({text: {text: text}}, {text: text}, {text: text}),
+        shape={text: text},
+        tool_choice=text,
+        program=text,
+        done=(text,),
+        context=text,
+        stored_log=GrowingList([json.dumps({"event": text})]),
+        attempts=(Attempt(text, text, text), Attempt(text, text, f"{text}2")),
+        failed=(FailedProgram(text, text, (text, text), may_repeat=True),),
+        reused={text: 1},
+    )
+    past = GrowingList([PastTurn(text, (text,), 1, {text: Labeled(text)})])
+    state = DualState(turn=turn, policies=(text,), past=past)
+    session = Session(text, text, text, headers={text: text}, reply=text, state=state)
+    assert_equal(session_from(events_between(None, session)), session)
+    longer = dataclasses.replace(turn, context=text + "more")
+    after = dataclasses.replace(session, state=dataclasses.replace(state, turn=longer))
+    assert_equal(apply_events(session, events_between(session, after)), after)
 
 
 @pytest.mark.parametrize("data", [b"\0", frozenset({1, "a"}), {1}, {"a": b""}, {"$int": "1"}])
@@ -442,6 +476,10 @@ class Custom:
     [
         (Session("", "", state=Custom()), "`Custom`"),
         (Session("", "", state=DualState(turn=Custom())), "Expected `OpenTurn`, got `Custom`"),  # type: ignore[arg-type] # the case
+        (
+            Session("", "", messages=Conversation(GrowingList([StoredMessage("chat", "", "{}")]))),
+            "one of human",
+        ),
         (Session("", "", turns="1"), "Expected `int`, got `str`"),  # type: ignore[arg-type] # the case
         (Session("", "", state=SingleState(results={"a": (Custom(),)})), "`Custom`"),
     ],
@@ -565,20 +603,39 @@ def is_refused(before: Session | None, event: bytes) -> bool:
     return False
 
 
-# Sessions of earlier versions
+# Sessions of earlier versions: `v1.jsonl` has the events of one session of each kind
+
+
+def stored_logs(version: int) -> dict[str, list[bytes]]:
+    """The events by the kind of their session; each line begins with the kind."""
+    logs: dict[str, list[bytes]] = {}
+    for line in (STORED / f"v{version}.jsonl").read_bytes().splitlines():
+        name, _, event = line.partition(b" ")
+        logs.setdefault(name.decode(), []).append(event)
+    return logs
+
+
+@pytest.mark.parametrize("name", [make.__name__ for make in KINDS])
+def test_what_an_earlier_version_has_stored_is_read(name: str) -> None:
+    log = stored_logs(1)[name]
+    sessions = [session_from(log[: count + 1]) for count in range(len(log))]
+    assert [*chain(*log_of(sessions))] == log
 
 
 def test_a_conversation_that_an_earlier_version_has_stored_goes_on(serve: Serve) -> None:
-    """`v1.jsonl` has the events of two commits, in the middle of a turn."""
-    log = (STORED / "v1.jsonl").read_bytes().splitlines()
+    log = stored_logs(1)["dual_llm"][:2]
     program = orjson.loads(log[0])["session"]["state"]["dual_llm"]["turn"]["program"]
-    talk = Talk(serve(script=[{"program": program}], isolated_programs=False), DUAL)
+    api = serve(script=[{"program": program}], isolated_programs=False)
+    talk = Talk(api, DUAL)
     talk.say("Hello")
     session = session_from(log)
-    put(talk.api, dataclasses.replace(session, bearer=talk.sessions[0].bearer))
-    talk.id = session.id
-    waiting: Any = session.state
-    talk.say(result(waiting.turn.waiting.id, "3"), tools=talk.tools)
+    bearer = talk.sessions[0].bearer
+    stores.save(talk.api.server.sessions, dataclasses.replace(session, bearer=bearer))
+    talk.id, talk.headers = session.id, {}
+    for answer in ("2", "3"):
+        waiting: Any = talk.sessions[-1].state if answer == "3" else session.state
+        talk.say(result(waiting.turn.waiting.id, answer), tools=talk.tools)
     envelope = json.loads(said(talk.reply)["content"])
-    assert envelope["final_return_value"]["value"] == [1, 2, 3]
+    assert envelope["final_return_value"]["value"] == ["a", 2, 3]
+    assert "mail" in envelope["final_return_value"]["meta"]["producers"]
     assert talk.sessions[-1].turns == session.turns + 1
