@@ -82,6 +82,7 @@ def again(state: Count) -> Literal["add", "__end__"]:
     return "add" if state["number"] < ROUNDS else "__end__"
 
 
+@pytest.mark.long
 async def test_a_long_loop_uses_both_workers(proxy: RoundRobin) -> None:
     before = len(proxy.served)
     counting: Any = StateGraph(Count).add_node(add).add_edge(START, "add")
@@ -105,4 +106,6 @@ def test_a_run_ends_right_if_a_worker_is_killed_in_the_middle_of_a_request(
         assert runner.to_the_end() == state
         assert proxy.killed == {request_number % 2}
     assert Counter(runner.calls) == Counter(calls)
-    assert {error.status for error in runner.errors} <= {409, 502}
+    first, *later = [error.status for error in runner.errors]
+    assert first == 502
+    assert set(later) <= {409}  # until the lease of the killed worker has ended

@@ -12,9 +12,7 @@ LEASE_SECONDS = 1.0
 """So long nobody can continue a session whose worker was killed in the middle of a request."""
 
 if __name__ == "__main__":
-    store = RedisSessions(
-        sys.argv[1], secret="shared by all workers", lease_seconds=LEASE_SECONDS
-    )
+    store = RedisSessions(sys.argv[1], secret="shared by all workers", lease_seconds=LEASE_SECONDS)
     with LocalServer(store=store) as server:
         print(server.base_url, flush=True)  # noqa: T201 - its output protocol
         sys.stdin.read()
