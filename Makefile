@@ -140,13 +140,13 @@ lowest: $(READY)  ## Run all tests with the lowest supported versions
 	$(BIN)/uv pip install --quiet --python .venv-lowest/bin/python --resolution lowest-direct --editable '.[dev]'
 	.venv-lowest/bin/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
 
-clients: $(READY)  ## Install other vendors' clients (PyPI, npm) and run their tests (ARGS="-k LiteLLM")
+clients: $(READY)  ## Install other vendors' clients and LangGraph's server (PyPI, npm) and run their tests (ARGS="-k LiteLLM")
 	mkdir -p .cache/clients
 	cp tests/local/clients/package.json .cache/clients/
 	-npm install --prefix .cache/clients --no-audit --no-fund --silent
 	$(BIN)/uv venv --quiet --allow-existing --python $(BIN)/python .venv-clients
 	$(BIN)/uv pip install --quiet --python .venv-clients/bin/python --editable '.[dev]' --requirement tests/local/clients/requirements.txt
-	.venv-clients/bin/python -m pytest -rs tests/local/clients $(ARGS)
+	.venv-clients/bin/python -m pytest -rs tests/local/clients tests/graph/served/test_langgraph_server.py tests/graph/served/test_postgres.py $(ARGS)
 
 newest: $(READY)  ## Run the tests of graphs and the middleware with the newest LangGraph, whatever pyproject.toml allows
 	$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv-newest
