@@ -2,4 +2,5 @@
 
 from langchain_sequrity.cli import main
 
-main()
+if __name__ == "__main__":  # workers of `serve` import it too
+    main()

@@ -3,17 +3,18 @@
 import json
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
 
 from langchain_sequrity.cli.policy import policy
 from langchain_sequrity.display import plain
-from langchain_sequrity.errors import SequrityError, UsageError
+from langchain_sequrity.errors import SequrityError
 
 if TYPE_CHECKING:
-    from langchain_sequrity.local.backends import Role
+    from langchain_sequrity.cli.log import ServerLog
+    from langchain_sequrity.cli.services import FromFile, FromOptions
 
 _MODELS = (
     "A name for LangChain, such as openai:gpt-5-mini, with the key in the environment; or a model "
@@ -153,111 +154,94 @@ def cli() -> None:
     show_default=True,
     help="How long turns under way may take to end when the server is stopped.",
 )
+@click.option(
+    "--workers",
+    metavar="N",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Processes that accept requests. Several need --store.",
+)
+@click.option(
+    "--store",
+    metavar="URL",
+    help="A Redis that holds the sessions of all workers, such as redis://127.0.0.1:6379/0; rediss "
+    "for TLS; redis+cluster for a cluster. docs/gateway.md, Many workers.",
+)
+@click.option(
+    "--store-secret-file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="A file with the key of the digests of bearers in the store, the same for all workers.",
+)
+@click.option(
+    "--store-password-file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="A file with the password of the store.",
+)
+@click.option(
+    "--store-accept-loss",
+    is_flag=True,
+    help="Use a store that may lose sessions, such as a Redis without an append-only file.",
+)
 @click.pass_context
 def serve(
-    context: click.Context,
-    *,
-    config: Path | None,
-    check: bool,
-    host: str,
-    port: int,
-    script: Path | None,
-    model: str | None,
-    planner: str | None,
-    planner_prompt: Path | None,
-    reader: str | None,
-    policy_writer: str | None,
-    fidelity: Literal["full", "documented"],
-    api_keys: tuple[str, ...],
-    allowed_hosts: tuple[str, ...],
-    trusted_proxies: tuple[str, ...],
-    api_key_file: Path | None,
-    isolated_programs: bool | None,
-    limits: tuple[str, ...],
-    log_format: Literal["text", "json"],
-    audit_log: str | None,
-    audit_arguments: Literal["cut", "hash", "none"],
-    audit_fsync: bool,
-    metrics: Literal["loopback", "key", "off"],
-    grace: float,
+    context: click.Context, /, *, config: Path | None, check: bool, **_options: object
 ) -> None:
     """Run a local server with the REST API of the service.
 
     The server prints its URL, then a line for each request. Ctrl-C or SIGTERM stops it when its
     turns have ended; a second one stops it at once.
     """
+    options = {
+        name: value for name, value in context.params.items() if name not in {"config", "check"}
+    }
+    set_names = {
+        name
+        for name in context.params
+        if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
+    }
     if config is not None:
-        _serve_file(context, config, check=check)
-        return
-    if check:
+        _check_beside_file(context, set_names)
+    elif check:
         msg = "--check needs --config."
         raise click.UsageError(msg)
     # These imports take a second, which other commands do not need.
     from langchain_sequrity.cli.log import ServerLog  # noqa: PLC0415
-    from langchain_sequrity.cli.serve import (  # noqa: PLC0415
-        keys_in,
-        limits_by_name,
-        serve_until_stopped,
-    )
-    from langchain_sequrity.gateway.models import chat_model  # noqa: PLC0415
-    from langchain_sequrity.local import AuditLog, LocalServer, Script  # noqa: PLC0415
-    from langchain_sequrity.local.keys import is_key  # noqa: PLC0415
-    from langchain_sequrity.local.server import is_exposed  # noqa: PLC0415
+    from langchain_sequrity.cli.services import FromFile, FromOptions  # noqa: PLC0415
 
-    roles: dict[Role, str | None] = {"planner": planner, "reader": reader, "policy": policy_writer}
+    with_file = {name: options[name] for name in ("host", "port", "workers") if name in set_names}
     try:
-        if not all(map(is_key, api_keys)):
-            msg = (
-                "--api-key: expected printable ASCII characters without spaces. Check for a line "
-                "break in the key."
-            )
-            raise UsageError(msg)
-        keys = [*api_keys, *(keys_in(api_key_file) if api_key_file is not None else ())]
-        if is_exposed(host) and not keys:
-            msg = (
-                f"--host {host} accepts other machines, but no key is required. Use --api-key, or "
-                "remove --host."
-            )
-            raise UsageError(msg)
-        log = ServerLog(Console(), log_format)
-        server = LocalServer(
-            None if model is None else chat_model(model),
-            None if script is None else Script.from_file(script),
-            models={role: chat_model(name) for role, name in roles.items() if name is not None},
-            host=host,
-            port=port,
-            fidelity=fidelity,
-            api_keys=keys or None,
-            allowed_hosts=allowed_hosts,
-            trusted_proxies=trusted_proxies,
-            isolated_programs=isolated_programs,
-            limits=limits_by_name(limits),
-            planner_prompt=(
-                LocalServer.PLANNER_PROMPT
-                if planner_prompt is None
-                else planner_prompt.read_text("utf-8")
-            ),
-            on_request=log.add,
-            audit_log=audit_log
-            and AuditLog(path=audit_log, arguments=audit_arguments, fsync=audit_fsync),
-            metrics=metrics,
-            log_drops=log.drops,
-        )
-        serve_until_stopped(server, log, with_keys=bool(keys), grace=grace)
+        if config is None:
+            _serve(FromOptions(options), ServerLog(Console()))
+        elif check:
+            for line in FromFile(config, **with_file).gateway().summary():
+                click.echo(plain(line))
+        else:
+            _serve(FromFile(config, **with_file), ServerLog(Console()))
     except (SequrityError, OSError) as error:
         raise click.ClickException(plain(str(error), lines=True)) from error
 
 
-_WITH_FILE = frozenset({"config", "check", "host", "port"})
+def _serve(make: "FromFile | FromOptions", log: "ServerLog") -> None:
+    from langchain_sequrity.cli.serve import serve_until_stopped  # noqa: PLC0415 - as above
+
+    service = make(log)
+    if service.workers > 1:
+        from langchain_sequrity.cli.workers import serve_with_workers  # noqa: PLC0415 - as above
+
+        serve_with_workers(make, service, log)
+        return
+    serve_until_stopped(
+        service.server, log, with_keys=service.with_keys, grace=service.grace,
+        reload=service.reload, check=service.check_store,
+    )  # fmt: skip
 
 
-def _serve_file(context: click.Context, config: Path, *, check: bool) -> None:
-    """Run the server of a configuration file, or only check the file."""
-    parameters = context.params
-    sources = {name: context.get_parameter_source(name) for name in parameters}
-    set_names = {
-        name for name, source in sources.items() if source is click.core.ParameterSource.COMMANDLINE
-    }
+_WITH_FILE = frozenset({"config", "check", "host", "port", "workers"})
+
+
+def _check_beside_file(context: click.Context, set_names: set[str]) -> None:
+    """Refuse options that the file of `--config` has; check that it can be read."""
     for parameter in context.command.params:
         if parameter.name in set_names - _WITH_FILE:
             option = parameter.opts[0]
@@ -266,33 +250,6 @@ def _serve_file(context: click.Context, config: Path, *, check: bool) -> None:
     if find_spec("pydantic_settings") is None:
         msg = '--config needs an extra: pip install "langchain-sequrity[gateway]"'
         raise click.ClickException(msg)
-    from langchain_sequrity.cli.log import ServerLog  # noqa: PLC0415
-    from langchain_sequrity.cli.serve import serve_until_stopped  # noqa: PLC0415
-    from langchain_sequrity.gateway.server import Gateway  # noqa: PLC0415
-
-    log = ServerLog(Console())
-    try:
-        gateway = Gateway(
-            config,
-            host=parameters["host"] if "host" in set_names else None,
-            port=parameters["port"] if "port" in set_names else None,
-            on_request=log.add,
-            log_drops=log.drops,
-        )
-        log.format = gateway.settings.log.format
-        if check:
-            for line in gateway.summary():
-                click.echo(plain(line))
-            return
-        serve_until_stopped(
-            gateway.server,
-            log,
-            with_keys=bool(gateway.settings.keys),
-            grace=gateway.settings.server.grace_seconds,
-            reload=gateway.reload,
-        )
-    except (SequrityError, OSError) as error:
-        raise click.ClickException(plain(str(error), lines=True)) from error
 
 
 cli.add_command(policy)

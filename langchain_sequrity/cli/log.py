@@ -4,7 +4,7 @@ import json
 import logging
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import IO, Any, Literal
@@ -24,6 +24,8 @@ _FIRST_ERROR = 400
 _FIRST_FAILURE = 500
 _FORMATTER = logging.Formatter()
 _LOGGER = "langchain_sequrity"
+SUPERVISOR_LOGGER = "uvicorn.error"
+"""Of uvicorn, which starts and watches workers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +79,14 @@ class ServerLog:
 
     Attributes:
         format: The same; it may change.
+        is_shared: Whether other processes print to the same output.
     """
+
+    is_shared: bool = False
 
     def __init__(self, console: Console, log_format: LogFormat = "text") -> None:
         self._console = console
-        self._write = _writer(console.file)
+        self._write_at_once = _writer(console.file)
         self.format = log_format
         self.queue: LogQueue[_Stamped] = LogQueue(self._print, lambda n: _stamped(Dropped(n)))
 
@@ -97,15 +102,18 @@ class ServerLog:
     @contextmanager
     def running(self) -> Iterator[None]:
         """Print the server's own messages too, until the end of the block; then what waits."""
+        supervisor = logging.getLogger(SUPERVISOR_LOGGER)
         logger, handler = logging.getLogger(_LOGGER), _Handler(self)
         workers = logging.getLogger(WORKERS_LOGGER)
         propagates, logger.propagate = logger.propagate, False
         level = workers.level
         workers.setLevel(logging.INFO)
         logger.addHandler(handler)
+        supervisor.addHandler(handler)
         try:
             yield
         finally:
+            supervisor.removeHandler(handler)
             workers.setLevel(level)
             logger.removeHandler(handler)
             logger.propagate = propagates
@@ -116,6 +124,10 @@ class ServerLog:
             self._print_text(stamped)
         else:
             self._print_json(stamped)
+
+    def _write(self, text: str) -> None:
+        with _locked(self._console.file) if self.is_shared else nullcontext():
+            self._write_at_once(text)
 
     def _print_text(self, stamped: _Stamped) -> None:
         with self._console.capture() as capture:
@@ -146,6 +158,21 @@ def _writer(file: IO[str]) -> Callable[[str], None]:
     return write
 
 
+@contextmanager
+def _locked(file: IO[str]) -> Iterator[None]:
+    """Keep other processes from writing meanwhile: a pipe takes only 4 KiB in one piece.
+
+    The lock is of the process, and ends with it.
+    """
+    import fcntl  # noqa: PLC0415 - not on Windows, where there is one process
+
+    fcntl.lockf(file.fileno(), fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        fcntl.lockf(file.fileno(), fcntl.LOCK_UN)
+
+
 def _is_answered_probe(record: RequestRecord) -> bool:
     return record.path in FOR_ANY_HOST and record.status < _FIRST_ERROR
 
@@ -162,8 +189,8 @@ class _Handler(logging.Handler):
         text = record.getMessage()
         if record.exc_info:
             text = f"{text}\n{_FORMATTER.formatException(record.exc_info)}"
-        is_of_workers = record.name == WORKERS_LOGGER
-        self._log.add(Message(record.levelno, text, "server" if is_of_workers else "message"))
+        is_of_processes = record.name in {WORKERS_LOGGER, SUPERVISOR_LOGGER}
+        self._log.add(Message(record.levelno, text, "server" if is_of_processes else "message"))
 
 
 def _stamped(entry: LogEntry) -> _Stamped:
@@ -197,6 +224,10 @@ def _style(level: int) -> str:
 
 
 def _fields(stamped: _Stamped) -> dict[str, Any]:
+    return {**_fields_of_entry(stamped), "process": os.getpid()}
+
+
+def _fields_of_entry(stamped: _Stamped) -> dict[str, Any]:
     entry = stamped.entry
     time = stamped.time.isoformat(timespec="milliseconds").replace("+00:00", "Z")
     match entry:

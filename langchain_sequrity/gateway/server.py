@@ -1,14 +1,29 @@
 """A `LocalServer` from a configuration file, which is read again on demand."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from langchain_sequrity.errors import SequrityError, UsageError
 from langchain_sequrity.gateway.settings import GatewaySettings
+from langchain_sequrity.gateway.store import address_of
 from langchain_sequrity.local import ApiKey, LocalServer, RequestRecord, Script
 
 logger = logging.getLogger("langchain_sequrity.gateway")
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayContents:
+    """What a process has read of the file.
+
+    Attributes:
+        settings: The settings.
+        keys: The keys with their policies.
+    """
+
+    settings: GatewaySettings
+    keys: Sequence[ApiKey]
 
 
 class Gateway:
@@ -18,12 +33,15 @@ class Gateway:
         file: The configuration file.
         host: Address to listen on, instead of the file's.
         port: Port to listen on, instead of the file's.
+        workers: Number of workers, instead of the file's.
+        contents: What another process has read of the file, instead of the file.
         on_request: As for `LocalServer`.
         log_drops: As for `LocalServer`.
 
     Attributes:
         settings: The settings that are in force.
         server: The server, not yet started.
+        store: Where its sessions are; `None` if they are in its memory.
 
     Raises:
         UsageError: If something in the file is wrong.
@@ -43,14 +61,18 @@ class Gateway:
         *,
         host: str | None = None,
         port: int | None = None,
+        workers: int | None = None,
+        contents: "GatewayContents | None" = None,
         on_request: Callable[[RequestRecord], None] | None = None,
         log_drops: Callable[[], int] | None = None,
     ) -> None:
         self._file = file
-        self.settings = settings = GatewaySettings.read(file)
+        self._workers = workers
+        self.settings = settings = self._read() if contents is None else contents.settings
         server, folder = settings.server, file.parent
         try:
-            self._keys = settings.api_keys(folder)
+            self._keys = settings.api_keys(folder) if contents is None else contents.keys
+            self.store = settings.session_store(folder)
             self.server = LocalServer(
                 script=None if server.script is None else Script.from_file(folder / server.script),
                 model_table=settings.model_table(folder),
@@ -67,10 +89,26 @@ class Gateway:
                 audit_log=settings.audit_log(folder),
                 on_request=on_request,
                 log_drops=log_drops,
+                store=self.store,
             )
         except (SequrityError, OSError) as error:
             msg = f"{file}: {error}"
             raise UsageError(msg) from None
+
+    def _read(self) -> GatewaySettings:
+        settings = GatewaySettings.read(self._file)
+        if self._workers is None:
+            return settings
+        server = settings.server.model_copy(update={"workers": self._workers})
+        return settings.model_copy(update={"server": server})
+
+    @property
+    def contents(self) -> "GatewayContents":
+        """What is in force of the file, for other processes.
+
+        A worker that is started later takes this, and not the file, which may have changed.
+        """
+        return GatewayContents(self.settings, self._keys)
 
     def reload(self) -> bool:
         """Read the keys and their policies again. No session ends.
@@ -82,7 +120,9 @@ class Gateway:
             Whether the new keys are in force.
         """
         try:
-            settings = GatewaySettings.read(self._file)
+            settings = self._read()
+            if settings.store.url is not None:
+                settings.session_store(self._file.parent)
             keys = settings.api_keys(self._file.parent)
             self.server.replace_keys(keys)
         except SequrityError as error:
@@ -90,7 +130,7 @@ class Gateway:
             return False
         changed = [
             f"`{name}`"
-            for name in ("server", "log", "audit", "limits", "models")
+            for name in ("server", "log", "store", "audit", "limits", "models")
             if getattr(settings, name) != getattr(self.settings, name)
         ]
         names = ", ".join(key.name for key in keys)
@@ -104,6 +144,12 @@ class Gateway:
         """What would run, one line for each model and key; no line has a secret."""
         server = self.settings.server
         lines = [f"server  {server.host}:{server.port}, fidelity {server.fidelity}"]
+        if server.workers > 1:
+            lines.append(f"workers {server.workers}")
+        store = self.settings.store
+        if store.url is not None:
+            loss = ", loss is accepted" if store.accept_loss else ""
+            lines.append(f"store   {address_of(store.url)}, lease {store.lease_seconds:g} s{loss}")
         for name, entry in self.settings.models.items():
             roles = entry.model_dump(exclude_none=True, exclude={"key_env", "key_file"})
             texts = (

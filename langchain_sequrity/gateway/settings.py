@@ -8,10 +8,10 @@ import os
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self, get_args
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, get_args
 
 from langchain_core.language_models import BaseChatModel
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -22,6 +22,8 @@ from pydantic_settings import (
 from langchain_sequrity.display import plain
 from langchain_sequrity.errors import PolicySyntaxError, UsageError
 from langchain_sequrity.gateway.models import chat_model
+from langchain_sequrity.gateway.secrets import read_secret, read_text
+from langchain_sequrity.gateway.store import NEEDS_STORE, check_url, redis_sessions
 from langchain_sequrity.headers import PolicyHeader, coerce
 from langchain_sequrity.local import ApiKey, AuditLog, ServerLimits
 from langchain_sequrity.local.audit import Arguments as AuditedArguments
@@ -30,6 +32,9 @@ from langchain_sequrity.local.operations import MetricsAccess
 from langchain_sequrity.sqrt import named
 from langchain_sequrity.suggestions import did_you_mean, nearest_name
 from langchain_sequrity.validation import error_sentence, join_path, unknown_names
+
+if TYPE_CHECKING:
+    from langchain_sequrity.local.redis_sessions import RedisSessions
 
 LogFormat = Literal["text", "json"]
 ENV_PREFIX = "SEQURITY_GATEWAY_"
@@ -84,6 +89,41 @@ class ServerSettings(Section):
     key (`key`), or nobody (`off`)."""
     grace_seconds: Annotated[float, Field(ge=0)] = 30
     """Seconds that turns under way have when the server is stopped."""
+    workers: Annotated[int, Field(ge=1)] = 1
+    """Processes that accept requests. Several need a store."""
+
+
+class StoreSettings(Section):
+    """`[store]`: a Redis that holds the sessions of all workers."""
+
+    _where: ClassVar[str] = "`[store]`"
+
+    url: str | None = None
+    """`redis://host:6379/0`, `rediss://…` (TLS), or one of them with `+cluster`, such as
+    `redis+cluster://…`. Without it, sessions are in the memory of the process."""
+    password_env: str | None = None
+    """Environment variable with the password of Redis."""
+    password_file: Path | None = None
+    """File with the password of Redis."""
+    secret_env: str | None = None
+    """Environment variable with the key of the digests of bearers, which all workers share."""
+    secret_file: Path | None = None
+    """File with that key. One of both is required."""
+    timeout_seconds: Annotated[float, Field(gt=0)] = 2
+    """Seconds that Redis may take for an answer."""
+    max_connections: Annotated[int, Field(ge=1)] = 64
+    """Connections of each worker to Redis."""
+    lease_seconds: Annotated[float, Field(ge=1)] = 10
+    """Seconds that a worker keeps a session which does not answer any more."""
+    accept_loss: bool = False
+    """Whether to use a Redis that may lose acknowledged sessions."""
+
+    @field_validator("url")
+    @classmethod
+    def _has_no_secret(cls, url: str | None) -> str | None:
+        if url is not None:
+            check_url(url, "`store.url`")
+        return url
 
 
 class LogSettings(Section):
@@ -189,6 +229,8 @@ class GatewaySettings(BaseSettings):
     """Where it listens, and what it is made with."""
     log: LogSettings = LogSettings()
     """What `serve` prints."""
+    store: StoreSettings = StoreSettings()
+    """Where sessions are that several workers share."""
     audit: AuditSettings = AuditSettings()
     """Where a line is written for each checked call."""
     limits: dict[str, Any] = {}
@@ -225,21 +267,31 @@ class GatewaySettings(BaseSettings):
             UsageError: If something is wrong; it names the file and the place in it.
         """
         try:
-            data = tomllib.loads(file.read_text("utf-8"))
-            _check_environment(cls)
-            return cls(**data)
+            return cls.from_data(tomllib.loads(file.read_text("utf-8")))
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             problem = f"It is not TOML: {error}."
         except OSError as error:
             problem = f"It cannot be read: {error.strerror}."
-        except ValidationError as error:
-            problem = " ".join(_sentences(error))
-        except SettingsError as error:
-            problem = f"An environment variable is not valid JSON: {error}."
         except UsageError as error:
             problem = str(error)
         msg = f"{file}: {plain(problem)}"
         raise UsageError(msg) from None
+
+    @classmethod
+    def from_data(cls, data: Mapping[str, Any]) -> Self:
+        """Take values as of a file, and the environment.
+
+        Raises:
+            UsageError: If something is wrong; it names the place.
+        """
+        try:
+            _check_environment(cls)
+            return cls(**data)
+        except ValidationError as error:
+            problem = " ".join(_sentences(error))
+        except SettingsError as error:
+            problem = f"An environment variable is not valid JSON: {error}."
+        raise UsageError(problem) from None
 
     def server_limits(self) -> ServerLimits:
         """The limits.
@@ -248,6 +300,41 @@ class GatewaySettings(BaseSettings):
             UsageError: For an unknown name or an invalid value.
         """
         return ServerLimits.from_mapping(_numbers(self.limits))
+
+    def session_store(self, folder: Path) -> "RedisSessions | None":
+        """The store of sessions that workers share, if there is one.
+
+        Args:
+            folder: Where relative paths start.
+
+        Raises:
+            UsageError: If it cannot be made, or something needs one process.
+        """
+        if self.store.url is not None:
+            self._refuse_what_one_process_counts()
+            return redis_sessions(self.store, folder, self.server_limits())
+        if self.server.workers > 1:
+            raise UsageError(NEEDS_STORE.format(self.server.workers))
+        unused = self.store.model_fields_set - {"url"}
+        if unused:
+            msg = f"`store.{min(unused)}` is set without `store.url`. Set both, or remove it."
+            raise UsageError(msg)
+        return None
+
+    def _refuse_what_one_process_counts(self) -> None:
+        for key in self.keys:
+            if key.memory_share is not None:
+                msg = (
+                    f"The key `{key.name}`: `memory_share` cannot be counted over the workers of a "
+                    "shared store. Remove it; `maxmemory` of Redis limits all sessions together."
+                )
+                raise UsageError(msg)
+        for name in _LIMITS_OF_ONE_PROCESS & self.limits.keys():
+            msg = (
+                f"The limit `{name}` cannot be counted over the workers of a shared store. Remove "
+                "it; `maxmemory` of Redis limits all sessions and replies together."
+            )
+            raise UsageError(msg)
 
     def audit_log(self, folder: Path) -> AuditLog | None:
         """The audit log, if there is one.
@@ -294,6 +381,7 @@ class GatewaySettings(BaseSettings):
         return table
 
 
+_LIMITS_OF_ONE_PROCESS = {"sessions", "replies", "replies_bytes"}
 _ROLES: Mapping[str, TableRole] = {
     "model": "chat", "planner": "planner", "reader": "reader", "policy_writer": "policy",
 }  # fmt: skip
@@ -309,31 +397,11 @@ def _chat_models(name: str, entry: ModelSettings, folder: Path) -> dict[TableRol
         keyed = KeyedModel(model=value) if isinstance(value, str) else value
         source = keyed if keyed.key_env or keyed.key_file else entry
         try:
-            models[role] = chat_model(keyed.model, _provider_key(source, folder))
+            models[role] = chat_model(keyed.model, read_secret(source, "key", folder))
         except UsageError as error:
             msg = f"{where}: {error}"
             raise UsageError(msg) from None
     return models
-
-
-def _provider_key(source: KeyedModel | ModelSettings, folder: Path) -> str | None:
-    """The provider's key. Errors never show it."""
-    if source.key_env and source.key_file:
-        msg = "`key_env` and `key_file` are both set. Keep one of them."
-        raise UsageError(msg)
-    if source.key_env:
-        key = os.environ.get(source.key_env, "").strip()
-        if not key:
-            msg = f"The environment variable `{source.key_env}` of `key_env` is not set."
-            raise UsageError(msg)
-        return key
-    if source.key_file:
-        key = _read(folder / source.key_file, "key_file").strip()
-        if not key:
-            msg = f"The file `{source.key_file}` of `key_file` is empty."
-            raise UsageError(msg)
-        return key
-    return None
 
 
 def _api_key(section: KeySection, folder: Path) -> ApiKey:
@@ -353,22 +421,13 @@ def _policy(section: KeySection, folder: Path) -> Any:
     if isinstance(settings, str) or (settings and "codes" in settings):
         msg = "`policy` and `policy_file` both have a text. Keep one of them."
         raise UsageError(msg)
-    text = _read(folder / section.policy_file, "policy_file")
+    text = read_text(folder / section.policy_file, "policy_file")
     try:
         header = coerce(PolicyHeader, {**(settings or {}), "codes": text})
     except PolicySyntaxError as error:
         msg = f"`{section.policy_file}`: {error}"
         raise UsageError(msg) from None
     return coerce(PolicyHeader, named(plain(section.policy_file.name, limit=60), header))
-
-
-def _read(file: Path, field: str) -> str:
-    try:
-        return file.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is not UTF-8"
-        msg = f"The file `{file}` of `{field}` cannot be read: {reason}."
-        raise UsageError(msg) from None
 
 
 def _check_environment(cls: type[GatewaySettings]) -> None:

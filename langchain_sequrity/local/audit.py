@@ -13,7 +13,8 @@ import secrets
 import stat
 import threading
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,6 +28,11 @@ from langchain_sequrity.local.refusals import refuse
 from langchain_sequrity.sqrt.audited_calls import hidden_value, is_hidden, write_labels
 from langchain_sequrity.strict_json import dumps, sorted_json
 
+try:
+    import fcntl
+except ImportError:  # on Windows
+    fcntl = None  # type: ignore[assignment]
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -35,6 +41,7 @@ Arguments = Literal["cut", "hash", "none"]
 
 _WAIT_SECONDS = 10.0
 _RETRY_SECONDS = 1.0
+_KEY_BYTES = 32
 _REFUSAL = (
     "The server cannot write its audit log, and does not let unaudited calls through. Ask whoever "
     "runs it; its log has the reason."
@@ -127,7 +134,7 @@ class AuditWriter(Observer):
         """Open the file.
 
         Raises:
-            UsageError: If it cannot be opened, or another server writes it.
+            UsageError: If it cannot be opened.
         """
         try:
             self._file.open()
@@ -264,11 +271,22 @@ def _cut(value: Any, most: int) -> Any:
 
 def _key(path: Path) -> bytes:
     """The key of the digests; it is made if it does not exist."""
-    with suppress(FileExistsError):
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    if not path.exists():
+        draft = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "wb") as file:
-            file.write(secrets.token_bytes(32))
-    return path.read_bytes()
+            file.write(secrets.token_bytes(_KEY_BYTES))
+        try:
+            # Whole or not at all: another worker may make it, or read it, at the same time.
+            with suppress(FileExistsError):
+                os.link(draft, path)
+        finally:
+            draft.unlink()
+    key = path.read_bytes()
+    if len(key) < _KEY_BYTES:
+        msg = f"`{path}` is too short for a key"
+        raise OSError(msg)
+    return key
 
 
 class _File:
@@ -285,34 +303,38 @@ class _File:
         self._descriptor = -1
 
     def open(self) -> None:
-        """Open it, only for this server and its owner; raises `OSError`."""
+        """Open it, only for its owner; raises `OSError`."""
         flags = os.O_RDWR if self._path.is_file() or not self._path.exists() else os.O_WRONLY
         flags |= os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0)  # which Windows has
         self._descriptor = os.open(self._path, flags, 0o600)
-        _lock(self._descriptor)
-        if flags & os.O_RDWR and os.fstat(self._descriptor).st_size:
-            os.lseek(self._descriptor, -1, os.SEEK_END)
-            if os.read(self._descriptor, 1) != b"\n":
-                # The last process ended in the middle of a line.
-                os.write(self._descriptor, b"\n")
+        with _locked(self._descriptor):
+            pass  # a file system without locks is found now
 
     def append(self, data: bytes) -> None:
-        """Append bytes, all or none; raises `OSError`."""
+        """Append whole lines, all or none; raises `OSError`."""
         if not self._is_at_path():
             self.close()
             self.open()
-        before = os.fstat(self._descriptor)
-        rest = memoryview(data)
-        try:
-            while rest:
-                rest = rest[os.write(self._descriptor, rest) :]
-            if self._fsync:
-                os.fsync(self._descriptor)
-        except OSError:
-            if stat.S_ISREG(before.st_mode):
-                with suppress(OSError):
-                    os.ftruncate(self._descriptor, before.st_size)
-            raise
+        with _locked(self._descriptor):
+            before = os.fstat(self._descriptor)
+            rest = memoryview(data if self._ends_with_line(before) else b"\n" + data)
+            try:
+                while rest:
+                    rest = rest[os.write(self._descriptor, rest) :]
+                if self._fsync:
+                    os.fsync(self._descriptor)
+            except OSError:
+                if stat.S_ISREG(before.st_mode):
+                    with suppress(OSError):
+                        os.ftruncate(self._descriptor, before.st_size)
+                raise
+
+    def _ends_with_line(self, status: os.stat_result) -> bool:
+        """Whether the last line is whole; a process may have been killed while it wrote it."""
+        if not stat.S_ISREG(status.st_mode) or not status.st_size:
+            return True
+        os.lseek(self._descriptor, -1, os.SEEK_END)  # not `pread`, which Windows does not have
+        return os.read(self._descriptor, 1) == b"\n"
 
     def _is_at_path(self) -> bool:
         """Whether the open file still has its path, and was not moved away."""
@@ -330,15 +352,14 @@ class _File:
             self._descriptor = -1
 
 
-def _lock(descriptor: int) -> None:
-    """Lock a file for this server: another one could write into the middle of its lines."""
-    try:
-        import fcntl  # noqa: PLC0415 - not on Windows
-    except ImportError:
+@contextmanager
+def _locked(descriptor: int) -> Iterator[None]:
+    """Keep other processes away meanwhile: they could write into the middle of a line."""
+    if fcntl is None or not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        yield
         return
-    if stat.S_ISREG(os.fstat(descriptor).st_mode):
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            msg = "another server writes it"
-            raise OSError(msg) from None
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        fcntl.flock(descriptor, fcntl.LOCK_UN)

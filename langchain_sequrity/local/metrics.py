@@ -1,5 +1,8 @@
 """Metrics in Prometheus's format, in a registry of their own for each server.
 
+Workers that serve one port write theirs into files of one folder, which each of them can read: the
+multiprocess mode of prometheus-client, which `PROMETHEUS_MULTIPROC_DIR` turns on.
+
 Clients choose the names of tools and models, and write the policies. So each label has a bounded
 number of values, and the rest is counted as `other`.
 """
@@ -7,10 +10,12 @@ number of values, and the rest is counted as `other`.
 import re
 import threading
 from collections.abc import Callable, Iterable, Mapping
+from typing import ClassVar
 
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
 from langchain_sequrity.local.observers import (
@@ -77,9 +82,13 @@ class Metrics(Observer):
 
     Args:
         gauges: Functions that return the current value, by name and description.
+
+    Attributes:
+        are_of_all_workers: Whether this process is one of several workers.
     """
 
     name = "The metrics"
+    are_of_all_workers: ClassVar[bool] = False
 
     def __init__(self, gauges: Mapping[tuple[str, str], Callable[[], float]]) -> None:
         self._registry = registry = CollectorRegistry()
@@ -107,11 +116,25 @@ class Metrics(Observer):
         )
         self._tools, self._models, self._keys = BoundedLabels(), BoundedLabels(), BoundedLabels()
         self._decisions = BoundedLabels()
-        registry.register(_Gauges(gauges))
+        self._shared_gauges: _SharedGauges | None = None
+        if self.are_of_all_workers:
+            self._shared_gauges = _SharedGauges(gauges, registry)
+        else:
+            registry.register(_Gauges(gauges))
 
     def write(self) -> tuple[bytes, str]:
         """The metrics as text, and the content type."""
-        return generate_latest(self._registry), CONTENT_TYPE_LATEST
+        registry = self._registry
+        if self._shared_gauges is not None:
+            self._shared_gauges.write()
+            registry = CollectorRegistry()
+            MultiProcessCollector(registry)  # type: ignore[no-untyped-call] # it has no types
+        return generate_latest(registry), CONTENT_TYPE_LATEST
+
+    async def share(self) -> None:
+        """Let the other workers read the current values."""
+        if self._shared_gauges is not None:
+            self._shared_gauges.write()
 
     def request_ended(self, record: RequestRecord, /) -> None:
         """Count a request."""
@@ -163,3 +186,37 @@ class _Gauges(Collector):
         for (name, description), value in self._gauges.items():
             family = CounterMetricFamily if name.endswith("_total") else GaugeMetricFamily
             yield family(name, description, value())
+
+
+class _SharedGauges:
+    """The same of one of several workers, whose values the others read from files.
+
+    Args:
+        gauges: As for `Metrics`.
+        registry: Where they are registered.
+    """
+
+    def __init__(
+        self, gauges: Mapping[tuple[str, str], Callable[[], float]], registry: CollectorRegistry
+    ) -> None:
+        self._lock = threading.Lock()
+        self._counters: list[tuple[Counter, Callable[[], float]]] = []
+        self._gauges: list[tuple[Gauge, Callable[[], float]]] = []
+        self._counted: Mapping[Counter, float] = {}
+        for (name, description), value in gauges.items():
+            if name.endswith("_total"):
+                self._counters.append((Counter(name, description, registry=registry), value))
+            else:
+                # Of workers that have ended, counters stay, and current values do not.
+                gauge = Gauge(name, description, multiprocess_mode="livesum", registry=registry)
+                self._gauges.append((gauge, value))
+
+    def write(self) -> None:
+        """Write the current values."""
+        for gauge, value in self._gauges:
+            gauge.set(value())
+        with self._lock:
+            totals = {counter: value() for counter, value in self._counters}
+            for counter, total in totals.items():
+                counter.inc(max(0.0, total - self._counted.get(counter, 0.0)))
+            self._counted = totals

@@ -1,6 +1,6 @@
 """What a server answers about itself: `/health`, `/ready`, `/metrics`, `/openapi.json`."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import cache, partial
 from os import PathLike
 from pathlib import Path
@@ -42,10 +42,9 @@ _LOOPBACK = ("127.", "::1", "::ffff:127.")
 
 def operation_paths(services: Services) -> list[Route]:
     """The paths and their endpoints."""
-    operation = services.operation
     return [
         *(Route(path, _health, methods=["GET"]) for path in ("/health", "/control/health")),
-        Route("/ready", partial(_ready, operation, services.models), methods=["GET"]),
+        Route("/ready", partial(_ready, services), methods=["GET"]),
         Route(METRICS_PATH, partial(_metrics, services), methods=["GET"]),
         Route("/openapi.json", _openapi, methods=["GET"]),
     ]
@@ -105,6 +104,7 @@ def operate(
     operation = Operation(
         problems=problems,
         metrics=None if counted is None else counted.write,
+        share_metrics=None if counted is None else counted.share,
         metrics_need_key=metrics == "key",
     )
     observers = [observer for observer in (audit, counted, callback) if observer is not None]
@@ -154,14 +154,16 @@ async def _health(_request: Request) -> Response:
     return json_response({"status": "ok"})
 
 
-async def _ready(operation: Operation, models: Mapping[str, object], _request: Request) -> Response:
+async def _ready(services: Services, _request: Request) -> Response:
     """200 if a request to a model would be answered, else 503 with the reasons."""
+    operation, models = services.operation, services.models
     problems = [] if models else ["No model is configured."]
     if operation.is_draining:
         problems.append(_STOPPING)
     else:
         for problem in operation.problems:
             problems += filter(None, [await run_sync(problem)])
+        problems += filter(None, [await services.store.problem()])
     if problems:
         return json_response({"status": "not ready", "not_ready": problems}, 503)
     # Names of other models may tell something about their owner.

@@ -24,6 +24,7 @@ from redis.exceptions import NoScriptError, OutOfMemoryError, RedisError
 
 from langchain_sequrity.errors import StatusError, UsageError
 from langchain_sequrity.local.limits import DEFAULTS, ServerLimits
+from langchain_sequrity.local.redis_durability import Durability, durability
 from langchain_sequrity.local.redis_scripts import (
     BEGIN_REQUEST,
     BEGIN_SESSION,
@@ -343,6 +344,18 @@ class RedisSessions:
             with suppress(Exception):
                 await self._call(lambda client: client.ping())
         return self._problem
+
+    async def durability(self) -> Durability:
+        """What Redis may lose of what it has acknowledged.
+
+        Raises:
+            UsageError: If it cannot be reached, or is not a server that stores sessions.
+        """
+        try:
+            return await durability(self._connected())
+        except (RedisError, OSError, TimeoutError) as error:
+            msg = f"Redis cannot be used: {type(error).__name__}."
+            raise UsageError(msg) from None
 
     async def close(self) -> None:
         """Close the connections."""

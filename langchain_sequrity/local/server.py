@@ -139,7 +139,7 @@ class LocalServer:
         limits = ServerLimits.from_mapping(limits)
         table = None if model_table is None else _table(model_table, model, models)
         self.sessions: SessionStore = _sessions(limits) if store is None else store
-        if store is not None:
+        if isinstance(store, MemorySessions):
             _check_has_no_limits_of_sessions(limits)
         self._host = host
         self._port = port
@@ -184,11 +184,14 @@ class LocalServer:
         if self._running is None:
             msg = "The server is not running. Use `with LocalServer() as server:`, or `start()` it."
             raise UsageError(msg)
-        host = f"[{self._host}]" if ":" in self._host else self._host
-        return f"http://{host}:{self._running.port}"
+        return url_of(self._host, self._running.port)
 
-    def start(self) -> Self:
+    def start(self, listener: socket.socket | None = None) -> Self:
         """Start the server and return once it accepts requests; does nothing if it is running.
+
+        Args:
+            listener: A socket that listens already, instead of one on `host` and `port`. Several
+                processes can accept connections on it.
 
         Raises:
             UsageError: If it cannot listen on the address, or cannot start required workers.
@@ -199,7 +202,7 @@ class LocalServer:
             self._services.operation.is_draining = False
             try:
                 self._services.programs.open()
-                self._running = _Running(self._services, self._host, self._port)
+                self._running = _Running(self._services, listener or listen(self._host, self._port))
             except BaseException:
                 self._close()
                 raise
@@ -508,9 +511,9 @@ class _AcceptingServer(StoppableServer):
 class _Running:
     """A running server: its socket, thread and port."""
 
-    def __init__(self, services: Services, host: str, port: int) -> None:
+    def __init__(self, services: Services, listener: socket.socket) -> None:
         give_back_large_blocks()
-        self._socket = _listen(host, port)
+        self._socket = listener
         self.port: int = self._socket.getsockname()[1]
         config = uvicorn.Config(
             make_app(services),
@@ -524,6 +527,8 @@ class _Running:
             server_header=False,
             proxy_headers=False,  # the edge middleware reads them
             timeout_keep_alive=math.ceil(services.limits.idle_seconds),
+            callback_notify=services.operation.share_metrics,
+            timeout_notify=0,  # with each tick
         )
         connections = Connections(services.limits, services.budget)
         self._server = _AcceptingServer(config, connections, services.store)
@@ -548,7 +553,13 @@ class _Running:
         self._server.shorten(grace)
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def url_of(host: str, port: int) -> str:
+    """The URL for clients of a server on this address."""
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that listens on an address; raises `UsageError` if that is not possible."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     # asyncio disables Nagle's algorithm (40 ms per reply) only if the protocol is named.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)

@@ -1,6 +1,6 @@
 """What the endpoints of a server share: backend, sessions, programs, limits; inputs of a turn."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -31,12 +31,14 @@ class Operation:
         is_draining: Whether it stops: replies end their connections, and it is not ready.
         problems: Functions that return why the server is not ready, or an empty text.
         metrics: Writes the metrics and their content type; `None` if they are off.
+        share_metrics: Lets other workers read the current values; called each second.
         metrics_need_key: Whether they need a key also on this machine.
     """
 
     is_draining: bool = False
     problems: Sequence[Callable[[], str]] = ()
     metrics: Callable[[], tuple[bytes, str]] | None = None
+    share_metrics: Callable[[], Awaitable[None]] | None = None
     metrics_need_key: bool = False
 
 

@@ -90,9 +90,10 @@ def seconds(duration: str) -> int:
 # Valid
 
 
-def test_the_compose_file_is_valid() -> None:
+@pytest.mark.parametrize("name", ["compose.yaml", "compose.redis.yaml"])
+def test_the_compose_file_is_valid(name: str) -> None:
     schema = ["--builtin-schema", "vendor.compose-spec"]
-    done = run(tool("check-jsonschema"), *schema, EXAMPLE / "compose.yaml")
+    done = run(tool("check-jsonschema"), *schema, EXAMPLE / name)
     assert done.returncode == 0, done.stdout
 
 
@@ -183,6 +184,26 @@ def test_the_configuration_is_accepted_with_the_variables_of_each_file(
         "key     alice: requests_per_minute 600",
         "key     mail-agent: turns_at_once 8, own policy, own features",
     ]
+
+
+def test_the_workers_of_compose_have_a_redis_that_keeps_sessions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    document = yaml.safe_load((EXAMPLE / "compose.redis.yaml").read_text())
+    gateway, redis = document["services"]["gateway"], document["services"]["redis"]
+    for name, value in gateway["environment"].items():
+        secret = tmp_path / Path(value).name
+        if name.endswith("_FILE"):
+            assert secret.name in gateway["secrets"]
+            secret.write_text("a secret of at least 16 characters")
+        monkeypatch.setenv(name, str(secret) if name.endswith("_FILE") else value)
+    workers = int(gateway["command"][gateway["command"].index("--workers") + 1])
+    lines = Gateway(CONFIG, workers=workers).summary()
+    assert lines[1:3] == ["workers 4", "store   redis://redis:6379/0, lease 10 s"]
+    *_, script = redis["entrypoint"]
+    for option in ("--appendonly yes", "--appendfsync everysec", "--maxmemory-policy noeviction"):
+        assert option in script
+    assert (redis["read_only"], redis["cap_drop"], "ports" in redis) == (True, ["ALL"], False)
 
 
 def host_of_image() -> str:

@@ -16,6 +16,7 @@ TABLES: dict[str, type[BaseModel]] = {
     "": settings.GatewaySettings,
     "server.": settings.ServerSettings,
     "log.": settings.LogSettings,
+    "store.": settings.StoreSettings,
     "audit.": settings.AuditSettings,
     "models.NAME.": settings.ModelSettings,
     "models.NAME.ROLE.": settings.KeyedModel,

@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from langchain_sequrity.cli.commands import cli
-from langchain_sequrity.cli.serve import keys_in
+from langchain_sequrity.cli.services import keys_in
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.local import ApiKey
 from tests.local.api import CHAT

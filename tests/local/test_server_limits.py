@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from langchain_sequrity import ChatSequrity
 from langchain_sequrity.cli.commands import cli
-from langchain_sequrity.cli.serve import limits_by_name
+from langchain_sequrity.cli.services import limits_by_name
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.headers import PolicyHeader
 from langchain_sequrity.local import LocalServer, MemorySessions, ServerLimits

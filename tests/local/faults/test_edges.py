@@ -339,7 +339,7 @@ def test_a_kept_chat_takes_little_memory_and_is_counted_so(
 
 
 def test_the_command_raises_the_memory_of_all_sessions() -> None:
-    from langchain_sequrity.cli.serve import limits_by_name  # noqa: PLC0415
+    from langchain_sequrity.cli.services import limits_by_name  # noqa: PLC0415
     from langchain_sequrity.local import LocalServer  # noqa: PLC0415
 
     server = LocalServer(limits=limits_by_name(["sessions_bytes=400_000_000", "sessions=50_000"]))

@@ -1,7 +1,7 @@
 """The audit log: a line for each checked call, and no call without its line."""
 
 import json
-import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import pytest
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.headers import PolicyHeader
 from langchain_sequrity.local import AuditLog, LocalServer
+from langchain_sequrity.local.audit import _File
 from langchain_sequrity.sqrt import simulate
 from tests.local.api import Api, call_ids, detail, result, session_of, tool
 from tests.local.conftest import Serve
@@ -179,13 +180,45 @@ def test_without_arguments_only_their_names_and_types_are_written(
     assert line["arguments"] == {"word": {"audit_hidden": "str"}}
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="files are not locked there")
-def test_two_servers_do_not_write_one_file(tmp_path: Path) -> None:
+def test_two_servers_append_to_one_file_and_use_one_key_of_digests(
+    serve: Serve, tmp_path: Path
+) -> None:
+    log = AuditLog(path=tmp_path / "audit.jsonl", arguments="hash")
+    script = answers(*[calling("read", word="secret")] * 2)
+    for api in (serve(script=script, audit_log=log), serve(script=script, audit_log=log)):
+        api.chat("Go", headers=SINGLE, tools=TOOLS)
+    first, second = lines(tmp_path / "audit.jsonl")
+    assert first["session"] != second["session"]
+    assert first["arguments"] == second["arguments"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["audit.jsonl", "audit.jsonl.key"]
+
+
+def test_a_key_of_digests_that_is_too_short_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "audit.jsonl.key").write_bytes(b"")
+    log = AuditLog(path=tmp_path / "audit.jsonl", arguments="hash")
+    with pytest.raises(UsageError, match="too short for a key"):
+        LocalServer(audit_log=log).start()
+
+
+def test_lines_that_are_longer_than_a_page_stay_whole_with_many_writers(tmp_path: Path) -> None:
     path = tmp_path / "audit.jsonl"
-    with LocalServer(audit_log=path), pytest.raises(UsageError, match="another server writes it"):
-        LocalServer(audit_log=path).start()
-    with LocalServer(audit_log=path) as again:
-        assert again.base_url
+    writers = [_File(path, fsync=False) for _ in range(4)]
+
+    def write(number: int) -> None:
+        for _ in range(25):
+            writers[number].append(f"{number}".encode() * 100_000 + b"\n")
+
+    with ThreadPoolExecutor() as pool:
+        for writer in writers:
+            writer.open()
+        assert [*pool.map(write, range(4))] == [None] * 4
+    for writer in writers:
+        writer.close()
+    texts = path.read_text().splitlines()
+    assert sorted({(text[0] * 100_000 == text, text[0]) for text in texts}) == [
+        (True, str(number)) for number in range(4)
+    ]
+    assert len(texts) == 100
 
 
 def test_a_server_whose_audit_log_cannot_be_opened_does_not_start(tmp_path: Path) -> None:

@@ -145,6 +145,7 @@ def test_a_line_of_text_cannot_control_the_terminal() -> None:
 def test_a_line_of_json_has_all_fields() -> None:
     request, message = map(json.loads, printed("json", RECORD).splitlines())
     assert request.pop("time").endswith("Z")
+    assert request.pop("process") == os.getpid()
     assert request == {
         "level": "info", "event": "request", "request_id": "r-1", "method": "POST", "path": CHAT,
         "status": 200, "milliseconds": 12.346, "model": "a/\x1b[31mb", "session": "0123abcd",
