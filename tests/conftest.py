@@ -89,6 +89,28 @@ def _workers() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
+def redis_server_url() -> Iterator[str]:
+    """The address of a Redis that the tests started."""
+    from tests.stores.redis_servers import redis_server, why_unavailable  # noqa: PLC0415  # slow
+
+    if reason := why_unavailable():
+        pytest.skip(reason)
+    with redis_server() as running:
+        yield running.url
+
+
+@pytest.fixture(scope="session")
+def redis_cluster_url() -> Iterator[str]:
+    """The address of a cluster of two shards and a replica that the tests started."""
+    from tests.stores.redis_servers import redis_cluster, why_unavailable  # noqa: PLC0415  # slow
+
+    if reason := why_unavailable():
+        pytest.skip(reason)
+    with redis_cluster() as running:
+        yield running.url
+
+
+@pytest.fixture(scope="session")
 def server() -> Iterator[LocalServer]:
     with LocalServer() as running:
         yield running

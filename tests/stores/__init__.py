@@ -1,0 +1,1 @@
+"""Tests of session stores: one contract for all, and workers that share a Redis."""
