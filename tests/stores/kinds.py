@@ -98,7 +98,7 @@ KINDS: dict[str, Kind] = {
         },
     ),
     "key with settings": Kind(
-        script=_planner(TWO_CALLS), **_DUAL_TOOLS, key={"policy": POLICY},
+        script=_planner(TWO_CALLS), fields={"tools": TOOLS}, key={"policy": {"codes": {"code": POLICY, "language": "sqrt"}}, "features": {"agent_arch": "dual-llm"}},
     ),
 }  # fmt: skip
 
