@@ -12,6 +12,7 @@ from hypothesis import settings
 
 from langchain_sequrity.local import LocalServer
 from langchain_sequrity.local.interpreter.worker_pool import CAN_ISOLATE, shared_pool
+from tests.stores.chosen import choose, with_store
 
 # No time limit for an example of Hypothesis: a busy machine must not fail a test.
 settings.register_profile("untimed", deadline=None)
@@ -25,6 +26,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         choices=["full", "documented"],
         default="full",
         help="of local servers; with `documented`, graphs send whole histories, as to the service",
+    )
+    parser.addoption(
+        "--store",
+        choices=["memory", "redis"],
+        default="memory",
+        help="of the servers of tests/local; with `redis`, a cluster that the tests start",
     )
 
 
@@ -110,16 +117,22 @@ def redis_cluster_url() -> Iterator[str]:
         yield running.url
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _chosen_store(request: pytest.FixtureRequest) -> None:
+    if request.config.getoption("--store") == "redis":
+        choose(request.getfixturevalue("redis_cluster_url"))
+
+
 @pytest.fixture(scope="session")
 def server() -> Iterator[LocalServer]:
-    with LocalServer() as running:
+    with LocalServer(**with_store()) as running:
         yield running
 
 
 @pytest.fixture(scope="session")
 def documented_server() -> Iterator[LocalServer]:
     """A server with only documented behaviour."""
-    with LocalServer(fidelity="documented") as running:
+    with LocalServer(**with_store(fidelity="documented")) as running:
         yield running
 
 

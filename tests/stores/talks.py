@@ -108,6 +108,9 @@ class Talk:
                 )
             reply = await self._ask(messages, DUAL)
         body = json.loads(reply["content"])
+        if "SIGKILL" in str(body.get("error")):  # of the process of its program: a typed error
+            self._ledger.counts["turns with a killed program"] += 1
+            return
         value = (body.get("final_return_value") or {}).get("value")
         self._check(value, " ".join(results))
         self._check(len(results), CHARGES)
