@@ -147,15 +147,15 @@ async def answer_of(
     if isinstance(registered, StoredReply):
         return registered
     try:
-        lease = session and await store.lease(session.id, session.bearer, registered)
+        if session is not None:
+            lease = await store.lease(session.id, session.bearer, registered)
+            if lease is not None:
+                await store.release(lease)
     except Answered as answered:
         return answered.reply
-    else:
-        if lease is not None:
-            await store.release(lease)
-        return None
     finally:
         await store.end_request(registered)
+    return None
 
 
 async def until_not_refused(work: Callable[[], Any]) -> Any:
