@@ -111,7 +111,7 @@ class Talk:
         if "SIGKILL" in str(body.get("error")):  # of the process of its program: a typed error
             self._ledger.counts["turns with a killed program"] += 1
             return
-        value = (body.get("final_return_value") or {}).get("value")
+        value = (body.get("final_return_value") or {}).get("value", body)
         self._check(value, " ".join(results))
         self._check(len(results), CHARGES)
 
