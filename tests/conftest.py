@@ -12,7 +12,7 @@ from hypothesis import settings
 
 from langchain_sequrity.local import LocalServer
 from langchain_sequrity.local.interpreter.worker_pool import CAN_ISOLATE, shared_pool
-from tests.stores.chosen import choose, with_store
+from tests.stores.chosen import choose, why_skipped, with_store
 
 # No time limit for an example of Hypothesis: a busy machine must not fail a test.
 settings.register_profile("untimed", deadline=None)
@@ -64,8 +64,12 @@ def pytest_collection() -> Generator[None, object, object]:
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """With `long(sample=n)`, `make test` runs n cases of a parametrised test, always the same."""
+    if config.getoption("--store") == "redis":
+        for item in items:
+            if reason := why_skipped(item.nodeid):
+                item.add_marker(pytest.mark.skip(reason=reason))
     cases: defaultdict[tuple[object, str], list[pytest.Item]] = defaultdict(list)
     for item in items:
         mark = item.get_closest_marker("long")
