@@ -43,6 +43,8 @@ class Result:
         """Add what must not be at the end."""
         twice = {name: number for name, number in self.runs.items() if number > 1}
         self.problems += [f"{name} was run {number} times" for name, number in twice.items()]
+        if self.replies["503"]:  # nothing happens to Redis
+            self.problems.append(f"{self.replies['503']} replies with 503")
         if len(self.runs) != self.count:
             self.problems.append(f"{len(self.runs)} keys were run, of {self.count}")
 
@@ -131,7 +133,7 @@ class _Keys:
             self._result.replies[str(status)] += 1
             if status == 200:
                 return reply
-            if status != 409 or time.monotonic() > end:
+            if status not in {409, 503} or time.monotonic() > end:
                 self._result.problems.append(f"{key}: {status} {reply.decode()}")
                 return reply
             await asyncio.sleep(0.01)
