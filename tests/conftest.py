@@ -12,6 +12,7 @@ from hypothesis import settings
 
 from langchain_sequrity.local import LocalServer
 from langchain_sequrity.local.interpreter.worker_pool import CAN_ISOLATE, shared_pool
+from tests.stores.chosen import choose, why_skipped, with_store
 
 # No time limit for an example of Hypothesis: a busy machine must not fail a test.
 settings.register_profile("untimed", deadline=None)
@@ -25,6 +26,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         choices=["full", "documented"],
         default="full",
         help="of local servers; with `documented`, graphs send whole histories, as to the service",
+    )
+    parser.addoption(
+        "--store",
+        choices=["memory", "redis"],
+        default="memory",
+        help="of the servers of tests/local; with `redis`, a cluster that the tests start",
     )
 
 
@@ -57,8 +64,12 @@ def pytest_collection() -> Generator[None, object, object]:
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """With `long(sample=n)`, `make test` runs n cases of a parametrised test, always the same."""
+    if config.getoption("--store") == "redis":
+        for item in items:
+            if reason := why_skipped(item.nodeid):
+                item.add_marker(pytest.mark.skip(reason=reason))
     cases: defaultdict[tuple[object, str], list[pytest.Item]] = defaultdict(list)
     for item in items:
         mark = item.get_closest_marker("long")
@@ -89,15 +100,43 @@ def _workers() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
+def redis_server_url() -> Iterator[str]:
+    """The address of a Redis that the tests started."""
+    from tests.stores.redis_servers import redis_server, why_unavailable  # noqa: PLC0415  # slow
+
+    if reason := why_unavailable():
+        pytest.skip(reason)
+    with redis_server() as running:
+        yield running.url
+
+
+@pytest.fixture(scope="session")
+def redis_cluster_url() -> Iterator[str]:
+    """The address of a cluster of two shards and a replica that the tests started."""
+    from tests.stores.redis_servers import redis_cluster, why_unavailable  # noqa: PLC0415  # slow
+
+    if reason := why_unavailable():
+        pytest.skip(reason)
+    with redis_cluster() as running:
+        yield running.url
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _chosen_store(request: pytest.FixtureRequest) -> None:
+    if request.config.getoption("--store") == "redis":
+        choose(request.getfixturevalue("redis_cluster_url"))
+
+
+@pytest.fixture(scope="session")
 def server() -> Iterator[LocalServer]:
-    with LocalServer() as running:
+    with LocalServer(**with_store()) as running:
         yield running
 
 
 @pytest.fixture(scope="session")
 def documented_server() -> Iterator[LocalServer]:
     """A server with only documented behaviour."""
-    with LocalServer(fidelity="documented") as running:
+    with LocalServer(**with_store(fidelity="documented")) as running:
         yield running
 
 

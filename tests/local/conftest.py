@@ -10,6 +10,7 @@ import pytest
 
 from langchain_sequrity.local import LocalServer
 from tests.local.api import Api
+from tests.stores.chosen import with_store
 
 Serve = Callable[..., Api]
 
@@ -38,6 +39,8 @@ def serve(http: httpx.Client) -> Iterator[Serve]:
     with ExitStack() as stack:
 
         def start(**options: Any) -> Api:
-            return Api(stack.enter_context(LocalServer(**options)), http, key="sq-test")
+            return Api(
+                stack.enter_context(LocalServer(**with_store(**options))), http, key="sq-test"
+            )
 
         yield start

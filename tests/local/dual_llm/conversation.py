@@ -17,6 +17,7 @@ from langchain_sequrity.local.conversation import text_of
 from langchain_sequrity.local.interpreter.worker_pool import shared_pool
 from langchain_sequrity.wire.exchange import ChatRequest
 from tests.local.api import WAIT
+from tests.stores.chosen import with_store
 
 DUAL = {"agent_arch": "dual-llm"}
 ROLES = ("chat", "planner", "quarantined", "classifier")
@@ -125,7 +126,7 @@ class Stage:
         self._tellers: dict[tuple[str, str], Teller] = {}
         self._numbers = count()
         rules = [{"when": {"role": role}, "answer": self._finder(role)} for role in ROLES]
-        self.server = LocalServer(script=rules, **options)
+        self.server = LocalServer(**with_store(script=rules, **options))
 
     def _finder(self, role: str) -> Callable[[ChatRequest], Any]:
         def find(request: ChatRequest) -> Any:
