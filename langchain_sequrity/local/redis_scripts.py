@@ -54,11 +54,12 @@ LEASE = Script(
     + """
 -- KEYS: session, events, lease, reply. ARGV: id, bearer, token, ms of a lease, ms of a session,
 -- known count, digest of the last known event
+-- The digest in the key of a reply contains the bearer; the session may have ended with it.
+local reply = redis.call('GET', KEYS[4])
+if reply then return {'answered', reply} end
 if is_unknown(ARGV[1]) or redis.call('HGET', KEYS[1], 'bearer') ~= ARGV[2] then
   return {'unknown'}
 end
-local reply = redis.call('GET', KEYS[4])
-if reply then return {'answered', reply} end
 if not redis.call('SET', KEYS[3], ARGV[3], 'NX', 'PX', ARGV[4]) then return {'busy'} end
 redis.call('PEXPIRE', KEYS[1], ARGV[5])
 redis.call('PEXPIRE', KEYS[2], ARGV[5])
@@ -77,10 +78,10 @@ return {'begun'}
 
 RENEW = Script(
     """
--- KEYS: lease, and what lives as long. ARGV: token, ms of the lease, ms of the other
+-- KEYS: lease, and what lives longer. ARGV: token, ms of the lease, ms of the others
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 redis.call('PEXPIRE', KEYS[1], ARGV[2])
-if KEYS[2] then redis.call('PEXPIRE', KEYS[2], ARGV[3]) end
+for index = 2, #KEYS do redis.call('PEXPIRE', KEYS[index], ARGV[3]) end
 return 1
 """
 )

@@ -8,6 +8,7 @@ an error, and its request finds out when it is sent again.
 
 import asyncio
 import hashlib
+import re
 import secrets
 import time
 from collections import OrderedDict
@@ -52,6 +53,7 @@ from langchain_sequrity.local.store import (
     refuse_running_request,
 )
 
+_ID = re.compile(r"(?:[0-9a-f]{8}-(?:[0-9a-f]{4}-){3})?[0-9a-f]{12}")
 _LEAST_SECRET = 16  # characters
 _SHORT_ID = 12  # hex digits of a session's id, which ids of its calls contain
 _RENEWALS = 3  # within the time of a lease
@@ -156,10 +158,15 @@ class RedisSessions:
         self._prefix = f"sq:{hashlib.blake2b(self.secret, digest_size=4).hexdigest()}"
         self._is_cluster = _CLUSTER in url.partition("://")[0]
         self._connect = _connector(url, password, timeout, max_connections)
+        self._max_connections = max_connections
         self._client: Redis | RedisCluster | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._client_loop: asyncio.AbstractEventLoop | None = None
+        self._connecting = asyncio.Lock()
+        self._free = asyncio.Semaphore(max_connections)
         self._held: dict[str, Callable[[], Awaitable[object]]] = {}  # renewals by token
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._renewing: asyncio.Task[None] | None = None
+        self._probing: asyncio.Task[None] | None = None
         self._problem = ""
         self._cache: OrderedDict[str, _Cached] = OrderedDict()
         self._cached_bytes = 0
@@ -172,20 +179,23 @@ class RedisSessions:
 
     async def find(self, session_id: str) -> Session | None:
         """The session with the id `session_id`, or with an id that ends in these 12 hex digits."""
-        known = self._known(session_id)
-        short = _short(session_id)
+        if not _ID.fullmatch(session_id):
+            return None
+        cached, short = self._known(session_id), _short(session_id)
         keys = [self._key(short, name) for name in ("session", "events")]
-        state = await self._run(FIND, keys, [session_id, *_position(known)])
-        return None if state[0] == b"unknown" else self._read(state, known).session
+        state = await self._run(FIND, keys, [session_id, *_position(cached)])
+        return None if state[0] == b"unknown" else self._read(state, cached).session
 
     async def lease(
         self, session_id: str, bearer: str, request: RequestKey | None = None
     ) -> Lease | None:
         """Reserve a session for one request."""
-        known, token, short = self._known(session_id), secrets.token_hex(8), _short(session_id)
+        if not _ID.fullmatch(session_id):
+            return None
+        cached, token, short = self._known(session_id), secrets.token_hex(8), _short(session_id)
         keys = [self._key(short, name) for name in ("session", "events", "lease")]
         keys.append(self._reply_key(short, request))
-        arguments = [session_id, bearer, token, self._lease_ms, self._idle_ms, *_position(known)]
+        arguments = [session_id, bearer, token, self._lease_ms, self._idle_ms, *_position(cached)]
         leased = await self._run(LEASE, keys, arguments)
         match leased[0]:
             case b"unknown":
@@ -194,7 +204,7 @@ class RedisSessions:
                 refuse_busy()
             case b"answered":
                 raise Answered(_reply_from(leased[1]))
-        cached = self._read(leased, known)
+        cached = self._read(leased, cached)
         lease = _RedisLease(cached.session, token, log=cached.log)
         self._hold(lease.token, lambda: self.renew(lease))
         return lease
@@ -218,8 +228,8 @@ class RedisSessions:
 
     async def renew(self, lease: Lease) -> bool:
         """Extend a lease to its whole time; `False` if it has ended."""
-        keys = [self._key(lease.session.short, "lease")]
-        renewed = await self._run(RENEW, keys, [lease.token, self._lease_ms])
+        keys = [self._key(lease.session.short, name) for name in ("lease", "session", "events")]
+        renewed = await self._run(RENEW, keys, [lease.token, self._lease_ms, self._idle_ms])
         return bool(renewed)
 
     async def release(self, lease: Lease) -> None:
@@ -228,8 +238,11 @@ class RedisSessions:
 
     async def _give_back(self, token: str, keys: Sequence[str]) -> None:
         if self._held.pop(token, None) is not None:
-            with suppress(StatusError):  # it ends by itself
-                await self._run(RELEASE, keys, [token])
+            await self._release(keys, token)
+
+    async def _release(self, keys: Sequence[str], token: str) -> None:
+        with suppress(StatusError):  # it ends by itself
+            await self._run(RELEASE, keys, [token])
 
     def prepare(self, lease: Lease, session: Session) -> None:
         """Write the events of a commit.
@@ -245,7 +258,7 @@ class RedisSessions:
         added = sum(map(len, events))
         log = _Log(
             before.count + len(events), before.size + added, before.whole or added,
-            _digest(events[-1]) if events else before.last,
+            _event_digest(events[-1]) if events else before.last,
         )  # fmt: skip
         if log.size > self._limits.session_bytes:
             refuse(
@@ -275,17 +288,18 @@ class RedisSessions:
         reply_text = b"" if reply is None else self._reply_text(reply[1])
         arguments = [*head, self._idle_ms, reply_text, self._reply_ms, *events]
         done = await self._run(COMMIT, keys, arguments)
-        if done[0] != b"done":
+        if lease is not None:
             self._forget(changed_id)
+        if done[0] != b"done":
+            if request is not None:
+                await self._release([self._key(request.key, "running")], request.token)
             refuse_lost_lease()
         if lease is not None:
             self._held.pop(lease.token, None)
-            self._forget(changed_id)
         if session is not None:
             self._remember(session, cast("_Changes", cast("Lease", lease).prepared).log)
         if request is not None and self._is_cluster:
-            with suppress(StatusError):  # it ends by itself
-                await self._run(RELEASE, [self._key(request.key, "running")], [request.token])
+            await self._release([self._key(request.key, "running")], request.token)
 
     async def remove(self, session_id: str) -> None:
         """End a session, if it exists."""
@@ -314,13 +328,13 @@ class RedisSessions:
         request = replace(request, session_id=session_id.decode(), token=token)
         if state == b"running":
             refuse_running_request()
-        self._hold(token, lambda: self._run(RENEW, keys[::-1], [token, self._lease_ms, kept_ms]))
         if state == b"again":
             reply_key = self._reply_key(_short(request.session_id), request)
             reply_text = await self._call(lambda client: client.get(reply_key))
             if reply_text is not None:
-                await self._give_back(token, keys[1:])
+                await self._release(keys[1:], token)
                 return _reply_from(reply_text)
+        self._hold(token, lambda: self._run(RENEW, keys[::-1], [token, self._lease_ms, kept_ms]))
         return request
 
     async def end_request(self, request: RequestKey) -> None:
@@ -352,7 +366,7 @@ class RedisSessions:
             UsageError: If it cannot be reached, or is not a server that stores sessions.
         """
         try:
-            return await durability(self._connected())
+            return await durability(await self._connected())
         except (RedisError, OSError, TimeoutError) as error:
             msg = f"Redis cannot be used: {type(error).__name__}."
             raise UsageError(msg) from None
@@ -361,8 +375,10 @@ class RedisSessions:
         """Close the connections."""
         client, self._client = self._client, None
         self._held.clear()
-        for task in [*self._tasks]:
-            task.cancel()
+        for task in (self._renewing, self._probing):
+            if task is not None:
+                task.cancel()
+        self._renewing = self._probing = None
         if client is not None and self._loop is asyncio.get_running_loop():
             with suppress(RedisError, OSError):
                 await client.aclose()
@@ -382,7 +398,9 @@ class RedisSessions:
         if self._problem:
             self._refuse_away()
         try:
-            return await work(self._connected())
+            client = await self._connected()
+            async with self._free:  # the pools of redis-py raise an error instead of waiting
+                return await work(client)
         except OutOfMemoryError:
             refuse(
                 507,
@@ -391,7 +409,8 @@ class RedisSessions:
             )
         except (RedisError, OSError, TimeoutError) as error:
             self._problem = f"Redis cannot be used: {type(error).__name__}."
-            self._start(self._probe())
+            if self._probing is None or self._probing.done():
+                self._probing = asyncio.create_task(self._probe())
             self._refuse_away()
 
     def _refuse_away(self) -> NoReturn:
@@ -407,26 +426,30 @@ class RedisSessions:
         while self._problem:
             await asyncio.sleep(_PROBE_SECONDS)
             with suppress(RedisError, OSError, TimeoutError):
-                await self._connected().ping()
+                await (await self._connected()).ping()
                 self._problem = ""
 
-    def _connected(self) -> Any:
+    async def _connected(self) -> Any:
         loop = asyncio.get_running_loop()
-        if self._client is None or self._loop is not loop:
-            self._client, self._loop = self._connect(), loop
+        if self._client is None or self._client_loop is not loop:
+            if self._loop is not loop:
+                self._loop, self._connecting = loop, asyncio.Lock()
+                self._free = asyncio.Semaphore(self._max_connections)
+                self._renewing = self._probing = None
+            async with self._connecting:
+                if self._client is None or self._client_loop is not loop:
+                    client = self._connect()
+                    if self._is_cluster:  # several first calls at once would each ask for its nodes
+                        await client.initialize()
+                    self._client, self._client_loop = client, loop
         return self._client
-
-    def _start(self, work: Any) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
 
     # Leases
 
     def _hold(self, token: str, renew: Callable[[], Awaitable[object]]) -> None:
         self._held[token] = renew
-        if len(self._held) == 1:
-            self._start(self._renew_all())
+        if self._renewing is None or self._renewing.done():
+            self._renewing = asyncio.create_task(self._renew_all())
 
     async def _renew_all(self) -> None:
         pause = self._lease_ms / 1000 / _RENEWALS
@@ -445,14 +468,14 @@ class RedisSessions:
             self._cache.move_to_end(session_id)
         return cached
 
-    def _read(self, state: Sequence[Any], known: _Cached | None) -> _Cached:
+    def _read(self, state: Sequence[Any], cached: _Cached | None) -> _Cached:
         _, count, size, whole, first, events = state
-        if known is None or not int(first):
+        if cached is None or not int(first):
             session, last = session_from(events), ""
         else:
-            session, last = apply_events(known.session, events), known.log.last
+            session, last = apply_events(cached.session, events), cached.log.last
         if events:
-            last = _digest(events[-1])
+            last = _event_digest(events[-1])
         return self._remember(session, _Log(int(count), int(size), int(whole), last))
 
     def _remember(self, session: Session, log: _Log) -> _Cached:
@@ -521,11 +544,11 @@ def _short(session_id: str) -> str:
     return session_id.replace("-", "")[-_SHORT_ID:]
 
 
-def _position(known: _Cached | None) -> list[Any]:
-    return [0, ""] if known is None else [known.log.count, known.log.last]
+def _position(cached: _Cached | None) -> list[Any]:
+    return [0, ""] if cached is None else [cached.log.count, cached.log.last]
 
 
-def _digest(event: bytes) -> str:
+def _event_digest(event: bytes) -> str:
     """The digest of an event, as Redis makes it."""
     return hashlib.sha1(event, usedforsecurity=False).hexdigest()
 
