@@ -181,7 +181,7 @@ class RedisSessions:
         """The session with the id `session_id`, or with an id that ends in these 12 hex digits."""
         if not _ID.fullmatch(session_id):
             return None
-        cached, short = self._known(session_id), _short(session_id)
+        cached, short = self._cached(session_id), _short(session_id)
         keys = [self._key(short, name) for name in ("session", "events")]
         state = await self._run(FIND, keys, [session_id, *_position(cached)])
         return None if state[0] == b"unknown" else self._read(state, cached).session
@@ -192,7 +192,7 @@ class RedisSessions:
         """Reserve a session for one request."""
         if not _ID.fullmatch(session_id):
             return None
-        cached, token, short = self._known(session_id), secrets.token_hex(8), _short(session_id)
+        cached, token, short = self._cached(session_id), secrets.token_hex(8), _short(session_id)
         keys = [self._key(short, name) for name in ("session", "events", "lease")]
         keys.append(self._reply_key(short, request))
         arguments = [session_id, bearer, token, self._lease_ms, self._idle_ms, *_position(cached)]
@@ -203,6 +203,8 @@ class RedisSessions:
             case b"busy":
                 refuse_busy()
             case b"answered":
+                if request is not None and self._held.pop(request.token, None) is not None:
+                    await self._release([self._key(request.key, "running")], request.token)
                 raise Answered(_reply_from(leased[1]))
         cached = self._read(leased, cached)
         lease = _RedisLease(cached.session, token, log=cached.log)
@@ -462,7 +464,7 @@ class RedisSessions:
 
     # Cached sessions
 
-    def _known(self, session_id: str) -> _Cached | None:
+    def _cached(self, session_id: str) -> _Cached | None:
         cached = self._cache.get(session_id)
         if cached is not None:
             self._cache.move_to_end(session_id)

@@ -47,15 +47,17 @@ class _Held:
 class _Request:
     """A request with a key.
 
-        Attributes:
-            request: The request.
-            attempt: The attempt that is registered.
-    X"""
+    Attributes:
+        request: The request.
+        attempt: The attempt that is registered.
+        worker: The worker that makes it.
+    """
 
     request: RequestKey
     attempt: RequestKey | None = None
     answer: StoredReply | None = None
     session: Session | None = None
+    worker: int = 0
 
 
 @dataclass
@@ -126,19 +128,19 @@ class Interleaving:
             lease = await store.lease(named, bearer)
             assert lease is not None
             assert lease.session == session
-            self._take(_Held(worker, lease, session, self._free_request()))
+            self._take(_Held(worker, lease, session, self._free_request(worker)))
 
     def _take(self, held: _Held) -> None:
         self._held.append(held)
         self._holder[held.lease.session.id] = held
 
-    def _free_request(self) -> RequestKey | None:
-        """A registered request that no lease serves."""
+    def _free_request(self, worker: int) -> RequestKey | None:
+        """A request that a worker has registered, and that no lease serves."""
         serving = [held.request for held in self._held]
         free = [
             known.attempt
             for known in self._requests
-            if known.attempt is not None and known.attempt not in serving
+            if known.attempt is not None and known.worker == worker and known.attempt not in serving
         ]
         return self._dice.choice([*free, None])
 
@@ -247,10 +249,10 @@ class Interleaving:
             attempt = await store.begin_request(known.request)
             assert isinstance(attempt, RequestKey)
             assert attempt.session_id == known.request.session_id
-            known.attempt = attempt
+            known.attempt, known.worker = attempt, worker
 
     async def _end_request(self, worker: int) -> None:
-        attempt = self._free_request()
+        attempt = self._free_request(worker)
         if attempt is not None:
             await self._workers[worker].end_request(attempt)
             self._known(attempt).attempt = None
