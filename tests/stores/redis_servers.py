@@ -3,7 +3,7 @@
 A server that is started again has the same port and folder, so it reads what it had written.
 """
 
-import random
+import secrets
 import shutil
 import signal
 import socket
@@ -36,7 +36,8 @@ def free_port() -> int:
     Otherwise a connection could take the port of a server while this one is started again.
     """
     while True:
-        port = random.randint(20_000, 29_999)  # noqa: S311 - no secret
+        # Not seeded, as pytest seeds `random` in all its processes alike.
+        port = 20_000 + secrets.randbelow(10_000)
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)):
                 return port
@@ -53,6 +54,7 @@ class RedisServer:
 
     def __init__(self, folder: Path, options: Sequence[str] = ()) -> None:
         self.port = free_port()
+        self.bus_port = free_port()  # of a cluster; by default one that a connection may have
         self._folder = folder
         self._options = options
         self._process: subprocess.Popen[bytes] | None = None
@@ -72,7 +74,7 @@ class RedisServer:
         self._folder.mkdir(exist_ok=True)
         # `--save ""`: no snapshots. They would hide that the file of commands was lost.
         command = [
-            "redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--dir",
+            "redis-server", "--port", str(self.port), "--cluster-port", str(self.bus_port), "--bind", "127.0.0.1", "--dir",
             str(self._folder), "--logfile", "log", "--save", "", "--appendonly", "yes",
             "--appendfsync", "everysec", *self._options,
         ]  # fmt: skip
@@ -164,7 +166,7 @@ class RedisCluster:
             _command(first, "ADDSLOTSRANGE", 0, _SLOTS // 2 - 1)
             _command(second, "ADDSLOTSRANGE", _SLOTS // 2, _SLOTS - 1)
             for server in self.servers[1:]:
-                _command(first, "MEET", "127.0.0.1", server.port, _bus_port(server))
+                _command(first, "MEET", "127.0.0.1", server.port, server.bus_port)
             master_id = _command(first, "MYID")
             wait_until(
                 lambda: all(_known_masters(node) == len(nodes) for node in nodes),
@@ -195,13 +197,6 @@ def _command(node: "redis.Redis", *words: Any) -> Any:
 def _known_masters(node: "redis.Redis") -> int:
     lines = _command(node, "NODES").splitlines()
     return sum("master" in line and "handshake" not in line for line in lines)
-
-
-_BUS_PORTS = 10_000  # Redis' own distance to the port of clients
-
-
-def _bus_port(server: RedisServer) -> int:
-    return server.port + _BUS_PORTS
 
 
 @contextmanager
