@@ -121,7 +121,7 @@ class MemorySessions:
     async def lease(
         self, session_id: str, bearer: str, request: RequestKey | None = None
     ) -> Lease | None:
-        """Reserve a session for one request."""
+        """Reserve a session for one request. See `SessionStore.lease`."""
         del request  # `begin_request` knows all that were answered
         with self._lock:
             session = self._find(session_id)
@@ -133,7 +133,7 @@ class MemorySessions:
             return lease
 
     async def begin_session(self, session: Session, request: RequestKey | None = None) -> Lease:
-        """Reserve the id of a session that does not exist yet."""
+        """Reserve the id of a session that does not exist yet. See `SessionStore.begin_session`."""
         del request
         with self._lock:
             if session.id in self._leases or session.id in self._sessions:
@@ -142,16 +142,21 @@ class MemorySessions:
             return lease
 
     async def renew(self, lease: Lease) -> bool:
-        """Whether the lease has not been given back; here it does not end by itself."""
+        """Whether the lease has not been given back; here it does not end by itself.
+
+        See `SessionStore.renew`.
+        """
         return self._leases.get(lease.session.id) is lease
 
     async def release(self, lease: Lease) -> None:
-        """Give a lease back without a change."""
+        """Give a lease back without a change. See `SessionStore.release`."""
         with self._lock:
             self._end_lease(lease)
 
     def prepare(self, lease: Lease, session: Session) -> None:
         """Count the session, which takes time for a large one.
+
+        See `SessionStore.prepare`.
 
         Raises:
             StatusError: 413 if the session is too large. The stored session then stays as it was.
@@ -175,6 +180,8 @@ class MemorySessions:
         self, lease: Lease | None, session: Session | None, reply: KeyedReply | None = None
     ) -> None:
         """Store what a request has changed, and its reply; give the lease back.
+
+        See `SessionStore.commit`.
 
         Raises:
             StatusError: 413 if the session is too large, 507 if there is no room for it beside the
@@ -249,26 +256,32 @@ class MemorySessions:
         return math.inf if share is None else part_of(self._max_bytes, share)
 
     async def remove(self, session_id: str) -> None:
-        """End a session, if it exists."""
+        """End a session, if it exists. See `SessionStore.remove`."""
         with self._lock:
             self._drop(session_id)
 
     def has_ended(self, session_id: str) -> bool:
-        """Whether a session does not exist any more."""
+        """Whether a session does not exist any more. See `SessionStore.has_ended`."""
         with self._lock:
             self._drop_expired()
             return session_id not in self._sessions
 
     async def begin_request(self, request: RequestKey) -> RequestKey | StoredReply:
-        """Register a request with an `Idempotency-Key`."""
+        """Register a request with an `Idempotency-Key`. See `SessionStore.begin_request`."""
         return self._replies.begin(request) or request
 
     async def end_request(self, request: RequestKey) -> None:
-        """Forget a registered request, unless its reply was kept."""
+        """Forget a registered request, unless its reply was kept.
+
+        See `SessionStore.end_request`.
+        """
         self._replies.end(request)
 
     async def spend(self, account: str, amount: int, most: int | None = None) -> float:
-        """Count an amount in the last minute; exact to a tenth of a second."""
+        """Count an amount in the last minute; exact to a tenth of a second.
+
+        See `SessionStore.spend`.
+        """
         now = self._clock()
         with self._lock:
             window = self._minutes.setdefault(account, MinuteWindow())

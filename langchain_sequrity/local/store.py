@@ -135,13 +135,17 @@ class SessionStore(Protocol):
         """
 
     async def renew(self, lease: Lease) -> bool:
-        """Extend a lease to its whole time; `False` if it has ended."""
+        """Extend a `lease` to its whole time; `False` if it has ended."""
 
     async def release(self, lease: Lease) -> None:
-        """Give a lease back without a change; nothing happens if it has ended."""
+        """Give a `lease` back without a change; nothing happens if it has ended."""
 
     def prepare(self, lease: Lease, session: Session) -> None:
         """Do what takes time before `commit`, which runs on the event loop.
+
+        Args:
+            lease: The right to change the session.
+            session: The session as it is now.
 
         Raises:
             StatusError: 413 if the session is too large.
@@ -164,15 +168,18 @@ class SessionStore(Protocol):
         """
 
     async def remove(self, session_id: str) -> None:
-        """End a session, if it exists."""
+        """End the session `session_id`, if it exists."""
 
     def has_ended(self, session_id: str) -> bool:
-        """Whether a session is known to have ended, without asking anybody."""
+        """Whether the session `session_id` is known to have ended, without asking anybody."""
 
     # Replies
 
     async def begin_request(self, request: RequestKey) -> RequestKey | StoredReply:
         """Register a request with an `Idempotency-Key`.
+
+        Args:
+            request: The request, as yet without a token.
 
         Returns:
             The reply, if the request was answered before. Otherwise the request, with a token, and
@@ -185,7 +192,7 @@ class SessionStore(Protocol):
         """
 
     async def end_request(self, request: RequestKey) -> None:
-        """Forget a registered request, unless its reply was kept."""
+        """Forget a registered `request`, unless its reply was kept."""
 
     # Counts
 
