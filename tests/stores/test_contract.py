@@ -587,4 +587,4 @@ async def test_any_order_of_three_workers_operations_gives_what_the_contract_say
 
     await interleaving.run(steps=200)
 
-    assert interleaving.commits > 10
+    assert interleaving.commits > 4
