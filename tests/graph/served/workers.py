@@ -3,12 +3,8 @@
 Worker and proxy run as long as their context.
 """
 
-import shutil
-import socket
 import subprocess
 import sys
-import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -19,38 +15,11 @@ import httpx
 import pytest
 from typing_extensions import override
 
-needs_redis = pytest.mark.skipif(
-    shutil.which("redis-server") is None,
-    reason="`redis-server` is not installed (Debian: apt-get install redis-server)",
-)
+from tests.stores.redis_servers import redis_server, why_unavailable
+
+needs_redis = pytest.mark.skipif(bool(why_unavailable()), reason=why_unavailable() or "installed")
 _WAIT_SECONDS = 30
 _CONNECTION_HEADERS = {"connection", "transfer-encoding", "content-length", "content-encoding"}
-
-
-@contextmanager
-def redis_server() -> Iterator[str]:
-    """A Redis that appends each command to a file; yields its address."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    with tempfile.TemporaryDirectory(prefix="redis-") as folder:
-        options = ["--dir", folder, "--logfile", "log", "--save", "", "--appendonly", "yes"]
-        command = ["redis-server", "--bind", "127.0.0.1", "--port", str(port), *options]
-        process = subprocess.Popen(command)  # noqa: S603 - our own command
-        try:
-            until = time.monotonic() + _WAIT_SECONDS
-            while not _accepts(port):
-                assert time.monotonic() < until, "Redis does not start"
-                time.sleep(0.02)
-            yield f"redis://127.0.0.1:{port}"
-        finally:
-            process.kill()
-            process.wait()
-
-
-def _accepts(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 class Worker:
@@ -176,7 +145,7 @@ def _handler_of(proxy: RoundRobin) -> type[BaseHTTPRequestHandler]:
 def two_workers() -> Iterator[RoundRobin]:
     """Two workers with one Redis behind a proxy."""
     with ExitStack() as stack:
-        redis_url = stack.enter_context(redis_server())
+        redis_url = stack.enter_context(redis_server()).url
         workers: list[Worker] = []
         for _ in range(2):
             workers.append(Worker(redis_url))
