@@ -72,9 +72,10 @@ class GrowingList(Sequence[T]):
 
         It takes no time for items that they share as copies of one list.
         """
-        is_copy = self._shared is other._shared  # noqa: SLF001 - of this class
-        shared_count = min(self._shared_count, other._shared_count)  # noqa: SLF001 - as above
-        length = shared_count if is_copy else 0
+        shared_items, new_items, _ = other.memory()
+        length = 0
+        if shared_items is self._shared:
+            length = min(self._shared_count, len(other) - len(new_items))
         most = min(len(self), len(other))
         while length < most and self[length] is other[length]:
             length += 1
