@@ -161,7 +161,6 @@ class RedisSessions:
         self._max_connections = max_connections
         self._client: Redis | RedisCluster | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._client_loop: asyncio.AbstractEventLoop | None = None
         self._connecting = asyncio.Lock()
         self._free = asyncio.Semaphore(max_connections)
         self._held: dict[str, Callable[[], Awaitable[object]]] = {}  # renewals by token
@@ -357,7 +356,7 @@ class RedisSessions:
     async def problem(self) -> str:
         """Why Redis cannot be used, or an empty text."""
         if not self._problem:
-            with suppress(Exception):
+            with suppress(StatusError):  # it says the same
                 await self._call(lambda client: client.ping())
         return self._problem
 
@@ -381,6 +380,7 @@ class RedisSessions:
             if task is not None:
                 task.cancel()
         self._renewing = self._probing = None
+        self._problem = ""
         if client is not None and self._loop is asyncio.get_running_loop():
             with suppress(RedisError, OSError):
                 await client.aclose()
@@ -433,17 +433,17 @@ class RedisSessions:
 
     async def _connected(self) -> Any:
         loop = asyncio.get_running_loop()
-        if self._client is None or self._client_loop is not loop:
-            if self._loop is not loop:
-                self._loop, self._connecting = loop, asyncio.Lock()
-                self._free = asyncio.Semaphore(self._max_connections)
-                self._renewing = self._probing = None
+        if self._loop is not loop:  # the server was started again
+            self._loop, self._client = loop, None
+            self._connecting, self._free = asyncio.Lock(), asyncio.Semaphore(self._max_connections)
+            self._renewing = self._probing = None
+        if self._client is None:
             async with self._connecting:
-                if self._client is None or self._client_loop is not loop:
+                if self._client is None:
                     client = self._connect()
                     if self._is_cluster:  # several first calls at once would each ask for its nodes
                         await client.initialize()
-                    self._client, self._client_loop = client, loop
+                    self._client = client
         return self._client
 
     # Leases
@@ -459,7 +459,7 @@ class RedisSessions:
             await asyncio.sleep(pause)
             for renew in [*self._held.values()]:
                 # Without the store nothing can be renewed; a commit then finds out.
-                with suppress(Exception):
+                with suppress(StatusError):
                     await renew()
 
     # Cached sessions
