@@ -23,6 +23,7 @@ from benchmarks import (
     middleware,
     policies,
     programs,
+    stores,
     stream,
     transports,
 )
@@ -46,6 +47,7 @@ _CASES: dict[str, Callable[[str, Effort], list[Row]]] = {
     "programs": programs.measure,
     "graphs": graphs.measure,
     "gateway": gateway.measure,
+    "stores": stores.measure,
 }
 _PACKAGES = (
     "langchain-core",

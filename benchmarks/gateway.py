@@ -90,7 +90,8 @@ class Server:
     def __init__(self, process: "subprocess.Popen[str]") -> None:
         self._process = process
         assert process.stdout is not None
-        self.connection = Connection(int(process.stdout.readline()))
+        self.port = int(process.stdout.readline())
+        self.connection = Connection(self.port)
 
     def ask(self, line: str) -> str:
         """Send a line to the process, and return its answer."""
@@ -106,8 +107,14 @@ class Server:
 
 
 @contextmanager
-def _server(kind: str) -> Iterator[Server]:
-    command = [sys.executable, "-m", "benchmarks.gateway", kind]
+def running_server(kind: str, *store: str) -> Iterator[Server]:
+    """A server in another process.
+
+    Args:
+        kind: `bare`, `in-process` or `workers`.
+        store: The address of a Redis with its sessions.
+    """
+    command = [sys.executable, "-m", "benchmarks.gateway", kind, *store]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, cwd=_ROOT, stdin=pipe, stdout=pipe, text=True) as process:  # noqa: S603  # our own file
         try:
@@ -137,7 +144,7 @@ def _chat(connection: Connection) -> list[Exchange]:
     return [Exchange(request, connection.send(request))]
 
 
-def _turn(connection: Connection) -> list[Exchange]:
+def turn(connection: Connection) -> list[Exchange]:
     """A turn of two calls: three requests."""
     messages: list[dict[str, Any]] = [{"role": "user", "content": "Look up the vase."}]
     exchanges: list[Exchange] = []
@@ -156,7 +163,7 @@ def _turn(connection: Connection) -> list[Exchange]:
 Work = Callable[[Connection], Sequence[Exchange]]
 
 
-def _measured(server: Server, work: Work) -> Callable[[], float]:
+def measured(server: Server, work: Work) -> Callable[[], float]:
     """Seconds of the server's processor for one request."""
 
     def run() -> float:
@@ -178,19 +185,19 @@ def measure(_base_url: str, effort: Effort) -> list[Row]:
     rows = []
     cases: list[tuple[str, str, Work, float]] = [
         ("chat", "in-process", _chat, _CHAT_GOAL),
-        ("dual-LLM step", "in-process", _turn, _STEP_GOAL),
-        ("dual-LLM step, workers", "workers", _turn, _WORKERS_GOAL),
+        ("dual-LLM step", "in-process", turn, _STEP_GOAL),
+        ("dual-LLM step, workers", "workers", turn, _WORKERS_GOAL),
     ]
     for name, kind, work, goal in cases:
         with ExitStack() as stack:
-            ours, bare = (stack.enter_context(_server(k)) for k in (kind, "bare"))
+            ours, bare = (stack.enter_context(running_server(k)) for k in (kind, "bare"))
             exchanges = work(ours.connection)
             for exchange in exchanges:
                 bare.ask(b64encode(exchange.reply).decode())
             samples = interleaved(
                 {
-                    _OURS: _measured(ours, work),
-                    _BARE: _measured(bare, partial(_again, exchanges)),
+                    _OURS: measured(ours, work),
+                    _BARE: measured(bare, partial(_again, exchanges)),
                 },
                 effort,
             )
@@ -217,9 +224,10 @@ def _seconds_of_children() -> float:
     return total / os.sysconf("SC_CLK_TCK")
 
 
-def _serve(kind: str) -> None:
+def _serve(kind: str, *store: str) -> None:
     replies: list[bytes] = []
-    port = _start_bare(replies) if kind == "bare" else _start_ours(isolated=kind == "workers")
+    is_bare = kind == "bare"
+    port = _start_bare(replies) if is_bare else _start_ours(*store, isolated=kind == "workers")
     print(port, flush=True)
     for line in sys.stdin:
         if line.strip() == "cpu":
@@ -229,14 +237,20 @@ def _serve(kind: str) -> None:
             print("added", flush=True)
 
 
-def _start_ours(*, isolated: bool) -> int:
+def _start_ours(*store: str, isolated: bool) -> int:
     from langchain_sequrity.local import LocalServer  # noqa: PLC0415 - not for the bare route
+
+    sessions = None
+    if store:
+        from langchain_sequrity.local.redis_sessions import RedisSessions  # noqa: PLC0415 - too
+
+        sessions = RedisSessions(*store, secret="the secret of all workers")  # noqa: S106 - no secret
 
     rules: list[dict[str, Any]] = [
         {"when": {"role": "planner"}, "program": _PROGRAM},
         {"text": "Sunny, 21 °C."},
     ]
-    server = LocalServer(script=rules, isolated_programs=isolated).start()
+    server = LocalServer(script=rules, isolated_programs=isolated, store=sessions).start()
     return int(server.base_url.rpartition(":")[2])
 
 
@@ -273,4 +287,4 @@ def _start_bare(replies: list[bytes]) -> int:
 
 
 if __name__ == "__main__":
-    _serve(sys.argv[1])
+    _serve(*sys.argv[1:])
