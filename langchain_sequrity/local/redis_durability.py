@@ -11,7 +11,8 @@ from langchain_sequrity.errors import UsageError
 _LOSSES: Final = {
     "always": "a killed Redis and a lost machine lose nothing that was acknowledged",
     "everysec": (
-        "a killed Redis loses nothing that was acknowledged, a lost machine up to a second of it"
+        "a killed Redis loses nothing that was acknowledged, or up to two seconds of it while its "
+        "disk is slow; a lost machine up to two seconds"
     ),
     "no": (
         "a killed Redis loses nothing that was acknowledged, a lost machine what its system had "
@@ -19,8 +20,8 @@ _LOSSES: Final = {
     ),
 }
 _ADVICE = (
-    "With `appendonly yes`, `appendfsync everysec` loses nothing when Redis is killed and up to a "
-    "second when the machine is lost, and `appendfsync always` loses nothing."
+    "With `appendonly yes`, `appendfsync everysec` loses nothing when Redis is killed while its "
+    "disk is fast, up to two seconds otherwise, and `appendfsync always` loses nothing."
 )
 _NAMES = ("appendonly", "appendfsync", "maxmemory-policy")
 

@@ -26,6 +26,7 @@ from langchain_sequrity.local.interpreter import (
     ProgramFinished,
     ProgramRaised,
     ProgramRefused,
+    ReplayDiverged,
     ToolCall,
 )
 from langchain_sequrity.local.interpreter.program import ANSWER
@@ -152,7 +153,7 @@ class ProgramLoop:
         call, self._turn.waiting = self._turn.waiting, None
         assert call is not None  # noqa: S101 - an open turn waits for a result
         if self._context.run is None:
-            replay_to(self._new_run())
+            self._replay()
         try:
             result = self.calls.add_result(call, message)
         except BadResult as problem:
@@ -162,6 +163,14 @@ class ProgramLoop:
         if repairs and self._turn.is_planned:
             return (yield from self._run_programs(advanced))
         return _without_repair(advanced)
+
+    def _replay(self) -> None:
+        """Replay the run up to the call that it waits for."""
+        try:
+            replay_to(self._new_run())
+        except (ProgramRefused, ReplayDiverged):
+            # It ran before, so perhaps the process of the program was ended, which others share.
+            replay_to(self._new_run())
 
     def _new_run(self) -> AnyRun:
         context = self._context

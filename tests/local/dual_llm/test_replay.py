@@ -9,7 +9,8 @@ import httpx
 import pytest
 
 from langchain_sequrity.local import LocalServer
-from langchain_sequrity.local.program_runs import PendingRuns
+from langchain_sequrity.local.interpreter import ProgramRefused, ReplayDiverged
+from langchain_sequrity.local.program_runs import AnyRun, PendingRuns
 from tests.local.api import WAIT, Api, result
 from tests.local.dual_llm.conversation import Stage, Teller, Waiting, enough, reads
 from tests.local.dual_llm.dialog import Begin, Dialog, Json, calls, ended, value, words
@@ -115,6 +116,28 @@ def test_a_replayed_turn_is_the_same_as_a_live_one(
         assert len(end["policy_check_history"]) == len(made) + len(reader.requests)
         seen.append((made, end, reader.prompts, dialog.state.labels))
     assert seen[0] == seen[1]
+
+
+@pytest.mark.parametrize(
+    "error", [ProgramRefused("The program's process was ended."), ReplayDiverged("It stopped.")]
+)
+def test_a_replay_whose_process_is_ended_is_made_once_more(
+    begin: Begin, stage: Stage, end_runs: Callable[[], None], error: Exception,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    programs = stage.server._services.programs
+    start, started = programs.run, []
+
+    def run(*arguments: Any, **options: Any) -> AnyRun:
+        started.append(arguments)
+        if len(started) == 2:
+            raise error
+        return start(*arguments, **options)
+
+    monkeypatch.setattr(programs, "run", run)
+    _, end = run_to_the_end(begin("final_return_value = look_up(word='a')"), end_runs, "one")
+    assert end["status"] == "success", end
+    assert len(started) == 3
 
 
 @pytest.mark.parametrize("program", DRAWING.values(), ids=DRAWING)
