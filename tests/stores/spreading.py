@@ -3,10 +3,11 @@
 import asyncio
 import socket
 import struct
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+
+from tests.proxy_threads import ThreadedProxy
 
 _RESET = struct.pack("ii", 1, 0)
 
@@ -33,7 +34,7 @@ class _Carried:
             writer.transport.abort()
 
 
-class SpreadingProxy:
+class SpreadingProxy(ThreadedProxy):
     """Carries each connection to the next worker that accepts it.
 
     Args:
@@ -44,24 +45,9 @@ class SpreadingProxy:
     """
 
     def __init__(self, ports: Sequence[int]) -> None:
+        super().__init__()
         self._ports = [*ports]
         self._carried: set[_Carried] = set()
-        self._loop = asyncio.new_event_loop()
-        self._ready = threading.Event()
-        self.url = ""
-
-    @contextmanager
-    def running(self) -> Iterator["SpreadingProxy"]:
-        """Listen, until the end of the block."""
-        thread = threading.Thread(target=self._loop.run_until_complete, args=(self._serve(),))
-        thread.start()
-        self._ready.wait()
-        try:
-            yield self
-        finally:
-            self._loop.call_soon_threadsafe(self._stop.set)
-            thread.join()
-            self._loop.close()
 
     def waiting_at(self, port: int | None = None) -> int:
         """How many clients wait for a worker, or for any."""
@@ -75,7 +61,7 @@ class SpreadingProxy:
                 if port in {None, carried.port}:
                     carried.reset()
 
-        self._loop.call_soon_threadsafe(reset)
+        self.loop.call_soon_threadsafe(reset)
 
     def take_out(self, port: int) -> None:
         """Give no more connections to a worker."""
@@ -85,12 +71,11 @@ class SpreadingProxy:
         """Give connections to a worker again."""
         self._ports.append(port)
 
-    async def _serve(self) -> None:
-        self._stop = asyncio.Event()
+    async def serve(self) -> None:
+        """Listen."""
         server = await asyncio.start_server(self._accepted, "127.0.0.1", 0, backlog=500)
         self.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        self._ready.set()
-        await self._stop.wait()
+        await self.until_stopped()
         server.close()
         for carried in self._carried:
             carried.reset()

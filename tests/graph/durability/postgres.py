@@ -6,8 +6,10 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+
+import pytest
 
 _DEBIAN = "/usr/lib/postgresql"
 
@@ -65,6 +67,17 @@ def postgres() -> Iterator[str]:
             _run([*control, "-m", "immediate", "stop"], user)
     finally:
         shutil.rmtree(folder)
+
+
+@contextmanager
+def postgres_or_skip() -> Iterator[str]:
+    """Start a server as `postgres` does, or skip the test with the reason why none can start."""
+    with ExitStack() as stack:
+        try:
+            address = stack.enter_context(postgres())
+        except NoPostgres as reason:
+            pytest.skip(str(reason))
+        yield address
 
 
 def _run(command: Sequence[str | Path], user: str | None) -> None:

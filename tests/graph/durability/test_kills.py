@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.graph.durability.killing import check, expected, killed_runs, killer
-from tests.graph.durability.postgres import NoPostgres, postgres
+from tests.graph.durability.postgres import postgres_or_skip
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork and SIGKILL")
 _KILLS = 3
@@ -15,13 +15,8 @@ _KILLS = 3
 @pytest.fixture(scope="module")
 def postgres_server() -> Iterator[str]:
     pytest.importorskip("langgraph.checkpoint.postgres")
-    started = postgres()
-    try:
-        saver = started.__enter__()
-    except NoPostgres as reason:
-        pytest.skip(str(reason))
-    yield saver
-    started.__exit__(None, None, None)
+    with postgres_or_skip() as saver:
+        yield saver
 
 
 @pytest.mark.long

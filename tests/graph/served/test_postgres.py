@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from langgraph_sdk import get_sync_client
 
-from tests.graph.durability.postgres import NoPostgres, postgres
+from tests.graph.durability.postgres import postgres_or_skip
 from tests.graph.served.langgraph_server import langgraph_server, needs_langgraph_server
 from tests.graph.served.test_langgraph_server import ANSWER, APPROVE, MAIL
 from tests.graph.served.workers import needs_redis, two_workers
@@ -18,13 +18,8 @@ _CONFIG = "langgraph.postgres.json"
 
 @pytest.fixture
 def checkpoints() -> Iterator[str]:
-    started = postgres()
-    try:
-        saver = started.__enter__()
-    except NoPostgres as reason:
-        pytest.skip(str(reason))
-    yield saver
-    started.__exit__(None, None, None)
+    with postgres_or_skip() as saver:
+        yield saver
 
 
 def test_a_second_process_continues_a_thread_whose_run_waits_for_approval(

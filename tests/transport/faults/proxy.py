@@ -5,11 +5,11 @@ import random
 import re
 import socket
 import struct
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 
+from tests.proxy_threads import ThreadedProxy
 from tests.transport.faults.replies import Act, Endless, Fault, Pause, Step, WholeReply
 
 CASE = re.compile(rb"case-(\d+)\.")
@@ -86,7 +86,7 @@ async def read_body(reader: asyncio.StreamReader, head: bytes) -> tuple[bytes, b
         pieces.append(chunk[:-2])
 
 
-class FaultProxy:
+class FaultProxy(ThreadedProxy):
     """Passes requests to a server and damages what the plan of their case says.
 
     Args:
@@ -102,32 +102,18 @@ class FaultProxy:
     """
 
     def __init__(self, port: int) -> None:
+        super().__init__()
         self.plans: dict[int, Plan] = {}
         self.redirected = self.requests = 0
         self.unplanned: list[str] = []
         self.given_up: set[int] = set()
         self.faults: list[BaseException] = []
         self._upstream = _Upstream(port)
-        self._loop = asyncio.new_event_loop()
-        self._ready = threading.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self._large = asyncio.Semaphore(1)
 
-    @contextmanager
-    def running(self) -> Iterator["FaultProxy"]:
-        """Listen, until the end of the block."""
-        thread = threading.Thread(target=self._loop.run_until_complete, args=(self._serve(),))
-        thread.start()
-        self._ready.wait()
-        try:
-            yield self
-        finally:
-            self._loop.call_soon_threadsafe(self._stop.set)
-            thread.join()
-            self._loop.close()
-
-    async def _serve(self) -> None:
-        self._stop = asyncio.Event()
+    async def serve(self) -> None:
+        """Listen."""
         server = await asyncio.start_server(
             self._accepted, "127.0.0.1", 0, limit=_MOST_HEAD, backlog=500
         )
@@ -135,8 +121,7 @@ class FaultProxy:
         self.url, self._trap = (
             f"http://127.0.0.1:{one.sockets[0].getsockname()[1]}" for one in (server, trap)
         )
-        self._ready.set()
-        await self._stop.wait()
+        await self.until_stopped()
         server.close()
         trap.close()
         for task in self._tasks:
