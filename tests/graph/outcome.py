@@ -3,13 +3,14 @@
 import asyncio
 import dataclasses
 import re
+from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 from langchain_core.messages.base import BaseMessage, TextAccessor
 from langgraph.errors import GraphRecursionError
-from langgraph.types import Interrupt
+from langgraph.types import Interrupt, Send
 from pydantic import BaseModel
 
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
@@ -112,11 +113,18 @@ class _Note(_Description):
 
 
 def _fields(value: Any) -> dict[str, Any] | None:
-    """The fields of an object, if it has any. The random id of an interrupt is left out."""
+    """The fields of an object, if it has any. The random id of an interrupt is left out.
+
+    A `repr` shows the sets in an object in their own order, which differs between equal sets.
+    """
     if isinstance(value, BaseModel):
         return dict(value)
     if isinstance(value, Interrupt):
         return {"value": value.value}
+    if isinstance(value, Send):
+        return {"node": value.node, "arg": value.arg}
+    if isinstance(value, deque):
+        return {"items": list(value), "maxlen": value.maxlen}
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {one.name: getattr(value, one.name) for one in dataclasses.fields(value)}
     return None
