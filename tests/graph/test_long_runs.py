@@ -10,13 +10,14 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Annotated, Any, TypedDict
 
+import httpx
 import pytest
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import END, START, StateGraph
 from langgraph.types import Command, Send, interrupt
 
 from langchain_sequrity import ChatSequrity
-from langchain_sequrity.errors import StatusError
+from langchain_sequrity.errors import Overloaded, StatusError
 from langchain_sequrity.graph.journal import FinishedRun
 from langchain_sequrity.graph.program import RUN
 from langchain_sequrity.graph.runtime import driver
@@ -263,6 +264,47 @@ def test_a_run_continues_with_smaller_programs_when_a_session_is_too_large(
 
 
 TEXT = "x" * 20_000
+
+
+class _Refusing(httpx.HTTPTransport):
+    """Refuses the requests that are planned for refusal, with these statuses, one after another."""
+
+    def __init__(self) -> None:
+        super().__init__(trust_env=False)
+        self.statuses: list[int] = []
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        if self.statuses:
+            return httpx.Response(self.statuses.pop(0), json={"error": {"message": "too much"}})
+        return super().handle_request(request)
+
+
+@pytest.mark.parametrize("refusals", [[413], [413, 413]], ids=str)
+@pytest.mark.parametrize("is_loop", [True, False], ids=["loop", "sequence"])
+def test_a_thread_that_failed_at_its_end_ends_with_a_smaller_program(
+    model: ChatSequrity, *, is_loop: bool, refusals: list[int]
+) -> None:
+    transport = _Refusing()
+
+    def step(state: State) -> State:
+        if state["count"] == 3:
+            transport.statuses = [503]  # of the results of the last step
+        return {"count": state["count"] + 1}
+
+    graph = StateGraph(State)
+    if is_loop:
+        graph.add_node("step", step).add_edge(START, "step")
+        graph.add_conditional_edges("step", lambda s: "step" if s["count"] < 4 else END)
+    else:
+        graph.add_sequence([(name, step) for name in "abcd"]).add_edge(START, "a")
+    config: Any = {"configurable": {"thread_id": "1"}}
+    with httpx.Client(transport=transport) as client:
+        update = {"http_client": client, "max_retries": 0}
+        executor = secured(graph, model.model_copy(update=update), checkpointer=InMemorySaver())
+        with pytest.raises(Overloaded):
+            executor.invoke({"count": 0}, config)
+        transport.statuses = refusals
+        assert executor.invoke(None, config)["count"] == 4
 
 
 def test_a_single_step_that_is_too_large_is_an_error_that_says_what_to_do() -> None:

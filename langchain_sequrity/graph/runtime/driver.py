@@ -449,6 +449,7 @@ class Driver:
 
     def finish(self, loop: _compat.PregelLoop) -> Work:
         """Send the last results, and store the labels of the fields."""
+        self._loop = loop  # a thread that is resumed at its end has no step
         self.log.begin_step()
         has_run_steps = self.state is not RunState.UNREAD
         if not has_run_steps:
@@ -635,21 +636,21 @@ class Driver:
 
     def _recover(self, error: StatusError | ProgramFailed) -> Work:
         """Continue after an error, if a new session or a smaller program can."""
-        if isinstance(error, ProgramFailed) and _is_too_large(error):
+        is_gone = isinstance(error, StatusError) and is_session_gone(error, self.log.session_id)
+        if is_gone or self._is_refused_again(error):
+            try:
+                yield from self._replay(GONE if is_gone else "")
+            except (StatusError, ProgramFailed) as replay_error:
+                error = replay_error
+            else:
+                return
+        if not _is_too_large(error):
+            raise error
+        if isinstance(error, ProgramFailed):
             self._session.answered(is_waiting=False)
-            yield from self._begin_smaller(error)
-        elif isinstance(error, ProgramFailed):
-            raise error
-        elif is_session_gone(error, self.log.session_id):
-            yield from self._replay(GONE)
-        elif self._is_refused_again(error):
-            yield from self._replay()
-        elif _is_too_large(error):
-            yield from self._begin_smaller(error)
-        else:
-            raise error
+        yield from self._begin_smaller(error)
 
-    def _is_refused_again(self, error: StatusError) -> bool:
+    def _is_refused_again(self, error: StatusError | ProgramFailed) -> bool:
         """Whether the session cannot continue with what the thread has stored of it.
 
         An earlier reply may have been false in a part that only the service knows, such as the id
