@@ -70,8 +70,10 @@ return state('leased', ARGV[6], ARGV[7])
 BEGIN_SESSION = Script(
     """
 -- KEYS: session, lease. ARGV: token, ms of a lease
-if redis.call('EXISTS', KEYS[1]) == 1 then return {'exists'} end
-if not redis.call('SET', KEYS[2], ARGV[1], 'NX', 'PX', ARGV[2]) then return {'busy'} end
+if redis.call('EXISTS', KEYS[1]) == 1 then return {'exists', 0} end
+if not redis.call('SET', KEYS[2], ARGV[1], 'NX', 'PX', ARGV[2]) then
+  return {'busy', redis.call('PTTL', KEYS[2])}
+end
 return {'begun'}
 """
 )
@@ -133,7 +135,7 @@ local known = redis.call('HMGET', KEYS[1], 'digest', 'session')
 if known[1] and known[1] ~= ARGV[1] then return {'other', ''} end
 local is_mine = redis.call('SET', KEYS[2], ARGV[3], 'NX', 'PX', ARGV[4])
 local session = known[2] or ARGV[2]
-if not is_mine then return {'running', session} end
+if not is_mine then return {'running', session, redis.call('PTTL', KEYS[2])} end
 redis.call('HSET', KEYS[1], 'digest', ARGV[1], 'session', session)
 redis.call('PEXPIRE', KEYS[1], ARGV[5])
 return {known[1] and 'again' or 'begun', session}

@@ -222,7 +222,7 @@ class RedisSessions:
         keys = [self._key(short, name) for name in ("session", "lease")]
         begun = await self._run(BEGIN_SESSION, keys, [token, self._lease_ms])
         if begun[0] != b"begun":
-            refuse_running_request()
+            refuse_running_request(begun[1])
         lease = _RedisLease(session, token)
         self._hold(token, lambda: self.renew(lease))
         return lease
@@ -323,12 +323,12 @@ class RedisSessions:
         keys = [self._key(request.key, name) for name in ("request", "running")]
         kept_ms = self._reply_ms + self._lease_ms
         arguments = [request.request, request.session_id, token, self._lease_ms, kept_ms]
-        state, session_id = await self._run(BEGIN_REQUEST, keys, arguments)
+        state, session_id, *wait_ms = await self._run(BEGIN_REQUEST, keys, arguments)
         if state == b"other":
             refuse_other_request()
         request = replace(request, session_id=session_id.decode(), token=token)
         if state == b"running":
-            refuse_running_request()
+            refuse_running_request(*wait_ms)
         if state == b"again":
             reply_key = self._reply_key(_short(request.session_id), request)
             reply_text = await self._call(lambda client: client.get(reply_key))

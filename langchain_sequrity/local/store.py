@@ -7,6 +7,7 @@ what another one has done meanwhile (`docs/gateway.md`, "Many workers").
 """
 
 import asyncio
+import math
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeVar
@@ -267,9 +268,17 @@ def refuse_other_request() -> NoReturn:
     refuse(422, "The `Idempotency-Key` was used for another request. Make a new key.")
 
 
-def refuse_running_request() -> NoReturn:
-    """Refuse a request that is being answered."""
-    refuse(409, "The request with this `Idempotency-Key` is still being answered.")
+def refuse_running_request(wait_ms: float = 0) -> NoReturn:
+    """Refuse a request that is being answered, maybe by a worker that has died.
+
+    Args:
+        wait_ms: Milliseconds after which another worker may answer it.
+    """
+    refuse(
+        409,
+        "The request with this `Idempotency-Key` is still being answered. Send it again later.",
+        retry_after=max(1, math.ceil(wait_ms / 1000)),
+    )
 
 
 def refuse_lost_reply() -> NoReturn:
@@ -288,5 +297,6 @@ def refuse_lost_lease() -> NoReturn:
         409,
         "Another worker has continued the session while this request ran, or has answered the same "
         "request. Nothing of it was stored. Send the request again.",
+        retry_after=1,
         error_type="lease_lost",
     )

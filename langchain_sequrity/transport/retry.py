@@ -40,7 +40,7 @@ _log = logging.getLogger(__name__)
 
 _TEMPORARY = frozenset({408, 429, 500, 502, 503, 504, 529})
 """Statuses after which another attempt may succeed."""
-_OK, _REDIRECT, _ERROR = 200, 300, 400
+_OK, _REDIRECT, _ERROR, _CONFLICT = 200, 300, 400, 409
 _LONGEST_TEXT_BODY = 10_000
 _NOT_LOGGED = frozenset({"set-cookie", "set-cookie2"})
 
@@ -135,6 +135,12 @@ class RetryState:
         if error.is_retryable or (isinstance(error, RateLimited) and not error.inside_reply):
             return True  # never connected, or refused before it was read
         if isinstance(error, StatusError):
+            if (
+                error.status == _CONFLICT
+                and error.retry_after is not None
+                and not error.inside_reply
+            ):
+                return True  # another attempt of this call has not ended; their key is the same
             return self._resend and error.status in _TEMPORARY
         return self._resend and isinstance(error, StreamInterrupted | TimedOut)
 

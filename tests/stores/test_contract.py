@@ -8,6 +8,7 @@ from uuid import uuid4
 
 import pytest
 
+from langchain_sequrity.errors import StatusError
 from langchain_sequrity.local import ServerLimits
 from langchain_sequrity.local.sessions import Session, bearer_digest
 from langchain_sequrity.local.store import StoredReply
@@ -359,12 +360,15 @@ async def test_a_key_that_was_used_for_another_request_is_refused(stores: Stores
     assert await status_of(one.begin_request(different)) == 422
 
 
-async def test_a_request_that_is_being_answered_is_refused(stores: Stores) -> None:
+async def test_a_request_that_is_being_answered_is_refused_for_a_while(stores: Stores) -> None:
     one, other = stores.open(), stores.open()
     request = await begun(one, new_request())
 
-    assert await status_of(other.begin_request(request)) == 409
-    assert await status_of(one.begin_request(request)) == 409
+    for store in (other, one):
+        with pytest.raises(StatusError, match="still being answered") as refused:
+            await store.begin_request(request)
+        assert refused.value.status == 409
+        assert 1 <= (refused.value.retry_after or 0) <= 10  # at most the rest of a lease
 
 
 async def test_a_request_that_failed_can_be_sent_again(stores: Stores) -> None:

@@ -62,6 +62,7 @@ TABLE: list[tuple[Any, tuple[bool, bool], type[ServiceError]]] = [
     (status(403), NEVER, errors.PermissionDenied),
     (status(404), NEVER, errors.NotFound),
     (status(409), NEVER, errors.InvalidRequest),
+    (httpx.Response(409, headers={"Retry-After": "0"}), ALWAYS, errors.InvalidRequest),
     (status(422), NEVER, errors.InvalidRequest),
     (status(501), NEVER, errors.ServerFailed),
     (status(302), NEVER, errors.BadReply),
