@@ -54,8 +54,10 @@ STATUS_OF_NAME: Mapping[str, int] = {
     "timeout_error": 504,
     "overloaded_error": 529,
 }
-# Where several names have one status, the first is Anthropic's.
-_NAMES_OF_STATUS = {status: name for name, status in reversed([*STATUS_OF_NAME.items()])}
+# Where several names have one status, the first is Anthropic's. An event has no other status.
+_NAMES_OF_STATUS = {status: name for name, status in reversed([*STATUS_OF_NAME.items()])} | {
+    503: "overloaded_error"
+}
 _UNNAMED = 500
 _NO_REASON = "it gave no reason"
 
