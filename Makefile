@@ -116,7 +116,7 @@ $(DEPLOYMENT_VENV)/.ready: pyproject.toml
 	@touch $@
 
 deployment: $(READY) $(DEPLOYMENT_VENV)/.ready  ## Check examples/gateway with Kubernetes' schemas and a real Caddy
-	$(BIN)/python -m pytest tests/gateway/test_delivered.py tests/gateway/test_delivered_caddy.py $(ARGS)
+	$(BIN)/python -m pytest tests/gateway/test_delivered.py tests/gateway/test_delivered_caddy.py tests/gateway/test_replicas.py $(ARGS)
 
 langgraph-suite: $(READY)  ## Run LangGraph's own tests with the executor (ARGS="-k … --show")
 	$(BIN)/python -m tests.graph.langgraph_suite --jobs $(JOBS) $(ARGS)
