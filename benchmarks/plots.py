@@ -62,10 +62,11 @@ def _drawn(panel: Panel, top: float) -> list[str]:
         y = top + _LABEL + number * (_BAR + _GAP)
         width = (_WIDTH - _LEFT - _VALUE) * value / widest
         second = " second" if kinds.index(label.partition(": ")[2]) else ""
+        shape = f'x="{_LEFT}" y="{y:g}" width="{width:.1f}" height="{_BAR}" rx="3"'
+        told = f"{value:g} {escape(panel.unit)}".rstrip()
         lines.append(
-            f'<text x="0" y="{y + 16:g}">{escape(label)}</text>'
-            f'<rect class="bar{second}" x="{_LEFT}" y="{y:g}" width="{width:.1f}" height="{_BAR}" rx="3"/>'
-            f'<text x="{_LEFT + width + 8:.1f}" y="{y + 16:g}">{value:g} {escape(panel.unit)}</text>'
+            f'<text x="0" y="{y + 16:g}">{escape(label)}</text><rect class="bar{second}" {shape}/>'
+            f'<text x="{_LEFT + width + 8:.1f}" y="{y + 16:g}">{told}</text>'
         )
     return lines
 
