@@ -139,6 +139,8 @@ class AuditReader(TrialReader):
 
     def read(self) -> Trial:
         """The call; an `AuditedTrial` for a line of an audit log. Raises like `TrialReader`."""
+        if isinstance(self._call, AuditedTrial):
+            return self._call
         if isinstance(self._call, bytes):
             self._call = self._from_line(self._call)
         if not isinstance(self._call, Mapping) or AUDIT_KEY not in self._call:

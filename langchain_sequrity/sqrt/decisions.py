@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
-from typing import Any, Self, overload
+from typing import Any, ClassVar, Self, overload
 
 from typing_extensions import override
 
@@ -210,7 +210,10 @@ class Simulation(Sequence[Decision], TableMixin):
             of them.
         groups: If `decisions` are not all: the numbers of calls, each with the first call. They
             are about all calls.
+        is_turn: Whether the calls are those of one turn, which a denial ends.
     """
+
+    is_turn: ClassVar[bool] = False
 
     decisions: tuple[Decision, ...]
     groups: tuple[DecisionGroup, ...] = ()

@@ -132,7 +132,7 @@ def _of_decision(decision: Decision) -> CallOutcome:
 
 
 def _of_simulation(simulation: Simulation) -> Outcomes:
-    if not simulation.counts.total():
+    if not simulation.counts.total() and not simulation.is_turn:
         msg = "The simulation has no calls, so there is nothing to check. Pass calls to `simulate`."
         raise UsageError(msg)
     if simulation.groups:
@@ -141,8 +141,17 @@ def _of_simulation(simulation: Simulation) -> Outcomes:
             "decisions, so not all can be checked. Call `simulate` without `keep`."
         )
         raise UsageError(msg)
-    outcomes = tuple(map(_of_decision, simulation))
-    return Outcomes(outcomes, is_each=True, table=simulation.text(_TABLE_WIDTH))
+    outcomes = (*map(_of_decision, simulation), *_of_failure(simulation))
+    return Outcomes(outcomes, is_each=not simulation.is_turn, table=simulation.text(_TABLE_WIDTH))
+
+
+def _of_failure(simulation: Simulation) -> Iterator[CallOutcome]:
+    """The failure of a program (`run_program`) that none of its calls explains."""
+    code = getattr(simulation, "error_code", "")
+    if code == "control_flow_violation":
+        yield CallOutcome("denied", plain(simulation.error))  # type: ignore[attr-defined]
+    elif code and code != "policy_violation":
+        yield CallOutcome("neither", plain(simulation.error))  # type: ignore[attr-defined]
 
 
 # Exceptions

@@ -190,6 +190,22 @@ def read_data(path: str) -> Any:
     return [_json(path, line, number) for number, line in lines if line.strip()]
 
 
+def read_header_fields(path: str | None) -> dict[str, Any] | None:
+    """Read the other fields of X-Policy, of `--header`; `None` without the option.
+
+    Raises:
+        InvalidInput: If the file is invalid, or has the policy too.
+    """
+    if path is None:
+        return None
+    fields = read_data(path)
+    if not isinstance(fields, dict) or "codes" in fields:
+        got = "`codes`, which FILE replaces" if isinstance(fields, dict) else json_type(fields)
+        msg = f"{shown_name(path)}: expected an object with other fields of X-Policy, got {got}."
+        raise InvalidInput(msg)
+    return fields
+
+
 def _data(source: SourceFile) -> Any:
     path = source.path
     if path.removesuffix(".gz").endswith(".json"):

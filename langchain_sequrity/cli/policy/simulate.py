@@ -20,7 +20,7 @@ from langchain_sequrity.cli.policy.files import (
     print_json,
     print_table,
     print_text,
-    read_data,
+    read_header_fields,
     read_sources,
     read_tools,
     shown_name,
@@ -113,7 +113,7 @@ def simulate_command(
     """
     only_one_stdin([*files, calls_file, tools, header, against])
     definitions = read_tools(tools, tools_from)
-    fields = None if header is None else read_data(header)
+    fields = read_header_fields(header)
     engine = _engine(files, header, fields, as_json=as_json)
     old = None if against is None else _engine((against,), header, fields, as_json=as_json)
 
@@ -193,11 +193,6 @@ def _engine(paths: Sequence[str], header: str | None, fields: Any, *, as_json: b
         return engine_of(policy_in(sources, as_json=as_json))
     # Importing pydantic takes time, and only a header needs it.
     from langchain_sequrity.headers import PolicyHeader, coerce  # noqa: PLC0415 - see above
-
-    if not isinstance(fields, dict) or "codes" in fields:
-        got = "`codes`, which FILE replaces" if isinstance(fields, dict) else json_type(fields)
-        msg = f"{shown_name(header)}: expected an object with other fields of X-Policy, got {got}."
-        raise InvalidInput(msg)
 
     def with_settings(text: str) -> PolicyHeader:
         return coerce(PolicyHeader, {**fields, "codes": {"code": text}})
