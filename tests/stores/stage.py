@@ -84,10 +84,12 @@ class Stage:
 
 
 @contextmanager
-def stage(*, slowness: float = 0.08, workers: int = WORKERS) -> Iterator[Stage]:
+def stage(
+    *, slowness: float = 0.08, workers: int = WORKERS, fsync: str = "everysec"
+) -> Iterator[Stage]:
     """Start all, and kill all at the end."""
     with ExitStack() as stack:
-        redis = stack.enter_context(redis_server())
+        redis = stack.enter_context(redis_server(("--appendfsync", fsync)))
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="workers-")))
         runs_file = folder / "runs"
         runs_file.touch()
