@@ -109,7 +109,11 @@ class Labels:
 
         Producers and tags are united; consumers are intersected.
         """
-        if self is NO_LABELS and type(other.producers) is type(other.tags) is frozenset:
+        if (
+            self is NO_LABELS
+            and type(other) is Labels
+            and type(other.producers) is type(other.tags) is frozenset
+        ):
             return other  # most values have no labels
         if ALL in self.consumers:
             consumers = other.consumers
@@ -173,6 +177,35 @@ class Labels:
 
 
 NO_LABELS = Labels()
+
+
+@dataclass(frozen=True, slots=True)
+class FieldLabels(Labels):
+    """The labels of an object, or of a list of objects, whose fields have labels of their own.
+
+    Whoever does not ask for fields has the join of all, in the three sets.
+
+    Attributes:
+        rest: The labels of the fields that are not listed.
+        fields: Paths of fields and their labels. A path is a JSON Pointer without the first `/`;
+            it does not name the lists that it leads through.
+    """
+
+    rest: Labels = NO_LABELS
+    fields: tuple[tuple[str, Labels], ...] = ()
+
+    @classmethod
+    def of(cls, rest: Labels, fields: Mapping[str, Labels]) -> Labels:
+        """The labels of a value with these fields; plain labels if all are the same."""
+        if all(labels == rest for labels in fields.values()):
+            return rest
+        whole = reduce(Labels.join, fields.values(), rest)
+        listed = tuple(sorted(fields.items()))
+        return cls(whole.producers, whole.consumers, whole.tags, rest, listed)
+
+    def within(self, name: str) -> Labels:
+        """The labels of an object that has the value as a field, and other fields of the server."""
+        return self.of(self.rest, {f"{name}/{path}": labels for path, labels in self.fields})
 
 
 @dataclass(frozen=True, slots=True)
