@@ -146,8 +146,8 @@ def find_rules_of_fields(
             continue
         if tool.compiled.checks or any(step.phase != "result" for step in tool.compiled.steps):
             policy.report(
-                "error", f"`{plain(name, limit=80)}` is a field of a result, which is not called", at,
-                "Write `result { … }`, or `-> @tags …`; rules belong to the tool",
+                "error", f"`{plain(name, limit=80)}` is a field of a result, which is not called",
+                at, "Write `result { … }`, or `-> @tags …`; rules belong to the tool",
                 lets_through=True,
             )  # fmt: skip
         elif not capabilities.runs_programs:
