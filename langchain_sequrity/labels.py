@@ -199,7 +199,7 @@ class FieldLabels(Labels):
     fields: tuple[tuple[str, Labels], ...] = ()
 
     @classmethod
-    def of(cls, rest: Labels, fields: Mapping[str, Labels]) -> Labels:
+    def combined(cls, rest: Labels, fields: Mapping[str, Labels]) -> Labels:
         """The labels of a value with these fields; plain labels if all are the same."""
         if all(labels == rest for labels in fields.values()):
             return rest
@@ -209,7 +209,7 @@ class FieldLabels(Labels):
 
     def within(self, name: str) -> Labels:
         """The labels of an object that has the value as a field, and other fields of the server."""
-        return self.of(self.rest, {f"{name}/{path}": labels for path, labels in self.fields})
+        return self.combined(self.rest, {f"{name}/{path}": labels for path, labels in self.fields})
 
 
 @dataclass(frozen=True, slots=True)
@@ -416,7 +416,7 @@ def labeled_tool_result(
         ```
     """
     _check_combine(combine)
-    labels = FieldLabels.of(make_labels(producers, consumers, tags), _checked_fields(fields))
+    labels = FieldLabels.combined(make_labels(producers, consumers, tags), _checked_fields(fields))
     labels_given(labels, combine)
     meta = labels.to_wire()
     by_field = {FIELDS_KEY: write_fields(labels)} if isinstance(labels, FieldLabels) else {}
@@ -443,7 +443,7 @@ def _checked_fields(fields: Mapping[str, Labels]) -> Mapping[str, Labels]:
 
 def write_fields(labels: FieldLabels) -> dict[str, Any]:
     """The labels of fields as JSON: `{"rest": {…}, "fields": {"sender": {…}}}`."""
-    fields = {path: own.to_wire() for path, own in labels.fields}
+    fields = {path: field_labels.to_wire() for path, field_labels in labels.fields}
     return {"rest": labels.rest.to_wire(), "fields": fields}
 
 
@@ -458,8 +458,8 @@ def read_fields(written: Any) -> Labels:
     fields = written["fields"]
     if not isinstance(fields, Mapping) or len(fields) > _MOST_FIELDS:
         raise BadLabels
-    listed = {str(path): Labels.from_wire(own) for path, own in fields.items()}
-    return FieldLabels.of(Labels.from_wire(written["rest"]), listed)
+    listed = {str(path): Labels.from_wire(meta) for path, meta in fields.items()}
+    return FieldLabels.combined(Labels.from_wire(written["rest"]), listed)
 
 
 class LabeledUpdate(dict[str, Any]):

@@ -218,8 +218,8 @@ def _unwrapped(wrapper: Mapping[str, Any], *, may_replace: bool) -> ToolReturn:
         )
         raise BadResult(msg)
     try:
-        for one in _parts(labels):
-            make_labels(one.producers, one.consumers, one.tags)
+        for part in _parts(labels):
+            make_labels(part.producers, part.consumers, part.tags)
     except UsageError:
         msg = "Its labels contain invalid names, or names that are reserved (`*`, `__…`)."
         raise BadResult(msg) from None
@@ -229,7 +229,7 @@ def _unwrapped(wrapper: Mapping[str, Any], *, may_replace: bool) -> ToolReturn:
 def _parts(labels: Labels) -> list[Labels]:
     if not isinstance(labels, FieldLabels):
         return [labels]
-    return [labels.rest, *(own for _, own in labels.fields)]
+    return [labels.rest, *(field_labels for _, field_labels in labels.fields)]
 
 
 def _fields_in(wrapper: Mapping[str, Any], whole: Labels) -> Labels:

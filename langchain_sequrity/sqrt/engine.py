@@ -248,7 +248,7 @@ class Engine:
         return context.result_labels, context.session
 
     def names_field(self, tool: str, path: str) -> bool:
-        """Whether a rule on results is, or may be, for a field of the results of a tool."""
+        """Whether a rule on results is, or may be, for the field at `path` in results of `tool`."""
         return bool(self._field_steps(tool, path))
 
     @cached_property

@@ -120,14 +120,18 @@ class Gate:
         return self._engine.after(call, result, session, is_error=returned.is_error)
 
     def _combined(
-        self, call: Call, returned: ToolReturn, own: Labels | None, inputs: Labels | None = None
+        self,
+        call: Call,
+        returned: ToolReturn,
+        tool_labels: Labels | None,
+        inputs: Labels | None = None,
     ) -> Labels:
         """The labels of what a result was made from, with labels that the tool gave."""
         labels = call.labels if inputs is None else inputs
-        if own is None or returned.combine == "ignore":
+        if tool_labels is None or returned.combine == "ignore":
             return labels
         is_replaced = returned.combine == "replace" and not returned.is_error
-        return own if is_replaced else labels.join(own)
+        return tool_labels if is_replaced else labels.join(tool_labels)
 
     def labels_by_field(
         self, call: Call, returned: ToolReturn, whole: Labels, session: Labels
@@ -140,14 +144,14 @@ class Gate:
             whole: The labels of the whole result, from `result_labels`.
             session: The session's labels, from there too.
         """
-        value, own = returned.value, returned.labels
+        value, tool_labels = returned.value, returned.labels
         if returned.is_error or not isinstance(value, dict | list):
             return whole, session
         by_tool: dict[str, Labels] = {}
-        rest_before = self._combined(call, returned, own)
-        if type(own) is FieldLabels and returned.combine != "ignore":
-            by_tool = dict(own.fields)
-            rest_before = self._combined(call, returned, own.rest)
+        rest_before = self._combined(call, returned, tool_labels)
+        if type(tool_labels) is FieldLabels and returned.combine != "ignore":
+            by_tool = dict(tool_labels.fields)
+            rest_before = self._combined(call, returned, tool_labels.rest)
         paths = {*by_tool, *self._named_paths(call.tool, value)}
         if not paths:
             return whole, session
@@ -155,7 +159,7 @@ class Gate:
         fields: dict[str, Labels] = {}
         for path in sorted(paths):
             # A field that no rule names has the labels of the nearest object around it.
-            before = next((by_tool[one] for one in _around(path) if one in by_tool), None)
+            before = next((by_tool[outer] for outer in _around(path) if outer in by_tool), None)
             start = rest_before if before is None else self._combined(call, returned, before)
             result = Argument(value, start)
             fields[path], session = self._engine.field_labels(call, result, path, session)
@@ -163,7 +167,7 @@ class Gate:
         if by_tool:
             result = Argument(value, rest_before)
             rest, session = self._engine.after(call, result, session)
-        return FieldLabels.of(rest, fields), session
+        return FieldLabels.combined(rest, fields), session
 
     def _named_paths(self, tool: str, value: Any) -> Iterable[str]:
         """The paths in a value for which a rule of the first policy is."""

@@ -73,17 +73,17 @@ def value_from_json(machine: Machine, labeled: Labeled) -> Value:
 def field_marks(labels: FieldLabels) -> FieldMarks:
     """The labels of fields by the names of the objects that are on their path."""
     tree: dict[str, Any] = {}
-    for path, own in labels.fields:
+    for path, field_labels in labels.fields:
         names = [name.replace("~1", "/").replace("~0", "~") for name in path.split("/")]
         items = tree
         for name in names[:-1]:
             items = items.setdefault(name, (None, {}))[1]
-        items[names[-1]] = own, items.get(names[-1], (None, {}))[1]
+        items[names[-1]] = field_labels, items.get(names[-1], (None, {}))[1]
     return _marks(labels.rest, tree)
 
 
 def _marks(rest: Labels, tree: Mapping[str, tuple[Labels | None, Any]]) -> FieldMarks:
-    items = {name: _marks(own or rest, inner) for name, (own, inner) in tree.items()}
+    items = {name: _marks(labels or rest, inner) for name, (labels, inner) in tree.items()}
     whole = reduce(Labels.join, (item.labels for item in items.values()), rest)
     return FieldMarks(whole, as_mark(rest), items)
 

@@ -260,7 +260,10 @@ def answer_event(answer: Answer, call: Step | None, digest: str) -> LogEvent:
         if any(changes.values()):
             event[name] = {kind: sorted(names) for kind, names in changes.items() if names}
     if type(after) is FieldLabels:
-        event["fields"] = [after.rest.to_wire(), [[p, one.to_wire()] for p, one in after.fields]]
+        event["fields"] = [
+            after.rest.to_wire(),
+            [[path, labels.to_wire()] for path, labels in after.fields],
+        ]
     return event
 
 
@@ -287,8 +290,8 @@ def _field_labels(written: Any) -> Labels:
     """Read the labels of fields in an event."""
     try:
         rest, fields = written
-        return FieldLabels.of(
-            Labels.from_wire(rest), {str(p): Labels.from_wire(own) for p, own in fields}
+        return FieldLabels.combined(
+            Labels.from_wire(rest), {str(path): Labels.from_wire(meta) for path, meta in fields}
         )
     except (TypeError, ValueError):
         msg = "This is not a log of a run: the labels of fields are incomplete."

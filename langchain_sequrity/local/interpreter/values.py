@@ -296,8 +296,8 @@ def item_of(container: Value, key: Any, item: Value, mark: Mark) -> Value:
         return add_labels(item, join_labels(split_labels(container)[1], mark))
     if type(inner) is ListValue:
         item = add_fields(item, fields)
-    elif type(key) is str and (known := fields.items.get(key)) is not None:
-        item = add_fields(item, known)
+    elif type(key) is str and (item_fields := fields.items.get(key)) is not None:
+        item = add_fields(item, item_fields)
     else:
         item = add_labels(item, fields.rest)
     return add_labels(item, join_labels(inner.labels, mark))

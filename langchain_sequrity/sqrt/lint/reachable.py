@@ -416,7 +416,7 @@ def _parts_of_result(tool: CalledTool) -> list[CalledTool]:
     if len(whole) == len(tool.clauses):
         return [tool]
     fields = {id(clause.tool) for clause in tool.clauses} - {id(clause.tool) for clause in whole}
-    parts = [set[int](), *({one} for one in fields), fields]
+    parts = [set[int](), *({block} for block in fields), fields]
     return [
         tool._replace(
             clauses=tuple(

@@ -141,19 +141,19 @@ def find_rules_of_fields(
 ) -> None:
     """Report blocks for fields of results that have rules, or that do nothing in a way."""
     for tool in policy.tools:
-        name, at = tool.node.tool.text.raw, tool.node.tool.at
+        name, position = tool.node.tool.text.raw, tool.node.tool.at
         if "/" not in name or tools is None or name in tools or not tool.matched_tools:
             continue
         if tool.compiled.checks or any(step.phase != "result" for step in tool.compiled.steps):
             policy.report(
                 "error", f"`{plain(name, limit=80)}` is a field of a result, which is not called",
-                at, "Write `result { … }`, or `-> @tags …`; rules belong to the tool",
+                position, "Write `result { … }`, or `-> @tags …`; rules belong to the tool",
                 lets_through=True,
             )  # fmt: skip
         elif not capabilities.runs_programs:
             policy.report(
                 "warning", f"{capabilities.where or 'Here'} fields of results have no labels of "
-                "their own, so this does nothing", at, _CHOOSE_DUAL,
+                "their own, so this does nothing", position, _CHOOSE_DUAL,
             )  # fmt: skip
 
 

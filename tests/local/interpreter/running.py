@@ -16,7 +16,7 @@ from langchain_sequrity.local.interpreter import (
 
 SECRET = Labels(producers=frozenset({"vault"}), tags=frozenset({"secret"}))
 OTHER = Labels(tags=frozenset({"other"}))
-FIELDS = FieldLabels.of(SECRET, {"who": OTHER, "by/name": Labels()})
+FIELDS = FieldLabels.combined(SECRET, {"who": OTHER, "by/name": Labels()})
 TOOLS: dict[str, dict[str, Any]] = {
     "read": {"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]},
     "send": {

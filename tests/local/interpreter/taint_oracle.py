@@ -84,7 +84,7 @@ class Trial:
         """The labels of a secret."""
         tagged = Labels(tags=frozenset({name}))
         free = self.free if name == self.secret else ()
-        return FieldLabels.of(tagged, dict.fromkeys(free, Labels()))
+        return FieldLabels.combined(tagged, dict.fromkeys(free, Labels()))
 
     @property
     def sides(self) -> int:
