@@ -103,6 +103,19 @@ class _Changes:
 
 
 @dataclass(frozen=True, slots=True)
+class _Held:
+    """What this process holds, a lease or a registered request.
+
+    Attributes:
+        renew: Holds it for another while.
+        keys: What is deleted when it is given back; the first has its token.
+    """
+
+    renew: Callable[[], Awaitable[object]]
+    keys: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
 class _Cached:
     """A session that this process has read or written."""
 
@@ -163,7 +176,7 @@ class RedisSessions:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._connecting = asyncio.Lock()
         self._free = asyncio.Semaphore(max_connections)
-        self._held: dict[str, Callable[[], Awaitable[object]]] = {}  # renewals by token
+        self._held: dict[str, _Held] = {}  # by token
         self._renewing: asyncio.Task[None] | None = None
         self._probing: asyncio.Task[None] | None = None
         self._problem = ""
@@ -207,7 +220,7 @@ class RedisSessions:
                 raise Answered(_reply_from(leased[1]))
         cached = self._read(leased, cached)
         lease = _RedisLease(cached.session, token, log=cached.log)
-        self._hold(lease.token, lambda: self.renew(lease))
+        self._hold(lease.token, lambda: self.renew(lease), keys[2:3])
         return lease
 
     async def begin_session(self, session: Session, request: RequestKey | None = None) -> Lease:
@@ -224,7 +237,7 @@ class RedisSessions:
         if begun[0] != b"begun":
             refuse_running_request(begun[1])
         lease = _RedisLease(session, token)
-        self._hold(token, lambda: self.renew(lease))
+        self._hold(token, lambda: self.renew(lease), keys[1:])
         return lease
 
     async def renew(self, lease: Lease) -> bool:
@@ -235,11 +248,12 @@ class RedisSessions:
 
     async def release(self, lease: Lease) -> None:
         """Give a lease back without a change."""
-        await self._give_back(lease.token, [self._key(lease.session.short, "lease")])
+        await self._give_back(lease.token)
 
-    async def _give_back(self, token: str, keys: Sequence[str]) -> None:
-        if self._held.pop(token, None) is not None:
-            await self._release(keys, token)
+    async def _give_back(self, token: str) -> None:
+        held = self._held.pop(token, None)
+        if held is not None:
+            await self._release(held.keys, token)
 
     async def _release(self, keys: Sequence[str], token: str) -> None:
         with suppress(StatusError):  # it ends by itself
@@ -335,13 +349,13 @@ class RedisSessions:
             if reply_text is not None:
                 await self._release(keys[1:], token)
                 return _reply_from(reply_text)
-        self._hold(token, lambda: self._run(RENEW, keys[::-1], [token, self._lease_ms, kept_ms]))
+        keys.reverse()
+        self._hold(token, lambda: self._run(RENEW, keys, [token, self._lease_ms, kept_ms]), keys)
         return request
 
     async def end_request(self, request: RequestKey) -> None:
         """Forget a registered request, unless its reply was kept."""
-        keys = [self._key(request.key, name) for name in ("running", "request")]
-        await self._give_back(request.token, keys)
+        await self._give_back(request.token)
 
     # Counts
 
@@ -373,7 +387,10 @@ class RedisSessions:
             raise UsageError(msg) from None
 
     async def close(self) -> None:
-        """Close the connections."""
+        """Give back what is held, for other workers to go on at once, and close the connections."""
+        if self._loop is asyncio.get_running_loop():
+            for token in [*self._held]:
+                await self._give_back(token)
         client, self._client = self._client, None
         self._held.clear()
         for task in (self._renewing, self._probing):
@@ -448,8 +465,10 @@ class RedisSessions:
 
     # Leases
 
-    def _hold(self, token: str, renew: Callable[[], Awaitable[object]]) -> None:
-        self._held[token] = renew
+    def _hold(
+        self, token: str, renew: Callable[[], Awaitable[object]], keys: Sequence[str]
+    ) -> None:
+        self._held[token] = _Held(renew, keys)
         if self._renewing is None or self._renewing.done():
             self._renewing = asyncio.create_task(self._renew_all())
 
@@ -457,10 +476,10 @@ class RedisSessions:
         pause = self._lease_ms / 1000 / _RENEWALS
         while self._held:
             await asyncio.sleep(pause)
-            for renew in [*self._held.values()]:
+            for held in [*self._held.values()]:
                 # Without the store nothing can be renewed; a commit then finds out.
                 with suppress(StatusError):
-                    await renew()
+                    await held.renew()
 
     # Cached sessions
 
