@@ -389,8 +389,10 @@ class RedisSessions:
     async def close(self) -> None:
         """Give back what is held, for other workers to go on at once, and close the connections."""
         if self._loop is asyncio.get_running_loop():
-            for token in [*self._held]:
-                await self._give_back(token)
+            held = [*self._held.items()]
+            self._held.clear()
+            for token, of_token in held:  # a request keeps the id of its session
+                await self._release(of_token.keys[:1], token)
         client, self._client = self._client, None
         self._held.clear()
         for task in (self._renewing, self._probing):

@@ -60,7 +60,7 @@ class Result:
 
 
 def run(
-    kills: int, kinds: Sequence[str] = FAULTS, seed: int = 0, *, fsync: str = "everysec",
+    kills: int, kinds: Sequence[str] = FAULTS, seed: int = 0, *, fsync: str = "always",
     tells: bool = False,
 ) -> Result:  # fmt: skip
     """Let clients talk, let so many faults happen, and let the clients come to their end."""

@@ -85,9 +85,12 @@ class Stage:
 
 @contextmanager
 def stage(
-    *, slowness: float = 0.08, workers: int = WORKERS, fsync: str = "everysec"
+    *, slowness: float = 0.08, workers: int = WORKERS, fsync: str = "always"
 ) -> Iterator[Stage]:
-    """Start all, and kill all at the end."""
+    """Start all, and kill all at the end.
+
+    With "everysec" Redis may lose what it has acknowledged while the disk is slow.
+    """
     with ExitStack() as stack:
         redis = stack.enter_context(redis_server(("--appendfsync", fsync)))
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="workers-")))

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.skipif(bool(why_unavailable()), reason=why_unavailable(
 
 @pytest.fixture
 def server() -> Iterator[RedisServer]:
-    with redis_server() as running:
+    with redis_server(("--appendfsync", "always")) as running:
         yield running
 
 
