@@ -131,7 +131,7 @@ class Endpoints:
             )
         except asyncio.CancelledError:  # the thread works on, or has just ended
             current_request.get().is_cancelled = True
-            for turn in _taken(begun):
+            for turn in _begun_turn_of(begun):
                 await turn.close()
             raise
         at_end.push_async_callback(turn.close)
@@ -261,12 +261,12 @@ def _begin_turn(
         raise
     begun.append((turn, reply))
     if current_request.get().is_cancelled:  # nobody waits for it
-        for cancelled_turn in _taken(begun):
+        for cancelled_turn in _begun_turn_of(begun):
             cancelled_turn.abandon()
     return turn, reply
 
 
-def _taken(begun: list[_BegunTurn]) -> Iterator[ChatTurn]:
+def _begun_turn_of(begun: list[_BegunTurn]) -> Iterator[ChatTurn]:
     """Take out a turn that has begun, for whoever ends it; its stream is closed."""
     with suppress(IndexError):  # not begun yet, or the other one has taken it
         turn, reply = begun.pop()
