@@ -274,10 +274,14 @@ def add_labels(value: Value, labels: Mark) -> Value:
 
 
 def add_fields(value: Value, fields: FieldMarks) -> Value:
-    """Put labels of fields around a part of a tool's result, which has none yet."""
+    """Put labels of fields around a part of a tool's result.
+
+    A program may have written another value in its place, whose labels are for all of it.
+    """
     inner = unbox(value)
     if type(inner) is DictValue or type(inner) is ListValue:
-        return LabeledBox(inner, join_labels(fields.labels, box_mark(value)), fields)  # type: ignore[arg-type]
+        fields = fields.join(box_mark(value))
+        return LabeledBox(inner, fields.labels, fields)
     return add_labels(value, as_mark(fields.labels))
 
 

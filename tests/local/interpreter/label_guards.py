@@ -321,9 +321,6 @@ EQUAL: dict[str, str] = {
     "classes.validated: join_labels(mark, machine.branch) without the second": (
         "An exception gets the labels of the branch again where it leaves the call."
     ),
-    "values.add_fields: join_labels(fields.labels, box_mark(value)) without the second": (
-        "Only a write puts a box into a result, and it gives the container all labels of the whole."
-    ),
     "regexes._finditer: add_labels(match, mark)": (
         "Whoever reads the iterator adds its labels, which are the same, to each match."
     ),

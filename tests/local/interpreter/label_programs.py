@@ -19,7 +19,7 @@ from langchain_sequrity.local.interpreter import (
     ToolFailure,
     parse,
 )
-from tests.local.interpreter.running import OTHER, SECRET, TOOLS, variables
+from tests.local.interpreter.running import OTHER, SECRET, TAKEN, TOOLS, variables
 
 NONE = Labels()
 # Expressions that read labelled data, so their values have the labels.
@@ -789,7 +789,14 @@ FIELDS = [
         ("(rows if i == 0 else p)[0]['by']['name']", OTHER),
         ("for r in (rows if i == 0 else p):\n    x = r['by']['name']\nx", OTHER),
         ("(rows if i == 0 else p)[0]['by']['mail']", BOTH),
-        # a part that was written
+        # a part that was written, also by one that has labels, or fields, of its own
+        ("rows[0] = d\nrows[0]['a']", BOTH), ("rows[0]['by'] = d\nrows[0]['by']['a']", BOTH),
+        ("ts[0] = d\nts[0]['a']", SECRET.join(TAKEN)), ("ts[0] = d\nts[0].get('a')", SECRET.join(TAKEN)),
+        ("ts.append(d)\nts[-1]['a']", SECRET.join(TAKEN)), ("ts.append(d)\nfor t in ts:\n    x = t.get('a')\nx", SECRET.join(TAKEN)),
+        ("ts[0] = rows[0]\nts[0]['by']['name']", BOTH.join(TAKEN)), ("ts[0]['free'] = d\nts[0]['free']['a']", SECRET.join(TAKEN)),
+        ("ts.insert(0, d)\nts[0]['a']", SECRET.join(TAKEN)), ("ts.extend([d])\nts[-1]['a']", SECRET.join(TAKEN)),
+        ("ts[0].update(free=d)\nts[0]['free']['a']", SECRET.join(TAKEN)), ("ts[0].setdefault('new', d)\nts[0]['new']['a']", SECRET.join(TAKEN)),
+        ("ts[:1] = [d]\nts[0]['a']", SECRET.join(TAKEN)), ("ts[0]['free']", NONE), ("ts[0]['taken']", TAKEN),
         ("rows[0]['who'] = p\nrows[0]['who']", BOTH), ("rows[0]['zz'] = p\nrows[0]['by']['name']", BOTH),
         ("rows.append({'who': p})\nrows[-1]['who']", BOTH), ("rows.append(p)\nrows[0]['by']['name']", BOTH),
         ("x = rows[0]['by']\nx['name'] = s\nrows[0]['by']['name']", SECRET),

@@ -17,6 +17,8 @@ from langchain_sequrity.local.interpreter import (
 SECRET = Labels(producers=frozenset({"vault"}), tags=frozenset({"secret"}))
 OTHER = Labels(tags=frozenset({"other"}))
 FIELDS = FieldLabels.combined(SECRET, {"who": OTHER, "by/name": Labels()})
+TAKEN = Labels(tags=frozenset({"taken"}))
+TAKEN_BUT_FREE = FieldLabels.combined(TAKEN, {"free": Labels()})
 TOOLS: dict[str, dict[str, Any]] = {
     "read": {"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]},
     "send": {
@@ -74,6 +76,7 @@ def variables() -> dict[str, Labeled]:
         "i": Labeled(0, OTHER),
         "p": Labeled("plain"),
         "ps": Labeled(["b", "a"]),
+        "ts": Labeled([{"free": "x", "taken": "y"}], TAKEN_BUT_FREE),
         "rows": Labeled([_row("ada"), _row("bo")], FIELDS),
     }
 
