@@ -2,9 +2,8 @@
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
 
@@ -18,6 +17,12 @@ from langchain_sequrity.local import LocalServer
 DENIED = "denied"
 STOPPED = "stopped"
 ENDED = "ended"
+_CONFIG = {
+    "fsm": {"max_pllm_steps": 1, "max_pllm_failed_steps": 1},
+    "response_format": {"include_policy_check_history": True},
+}
+Reader = Callable[[str], Mapping[str, Any]]
+"""Answers a query."""
 
 
 @dataclass(frozen=True)
@@ -27,12 +32,18 @@ class Turn:
     Attributes:
         program: What the planner writes.
         answers: What the reader answers, in order.
+        reader: Computes the answers from the queries instead.
         obeys: Makes what a reader says that obeys the attacker, from the right answer.
     """
 
     program: str
     answers: Sequence[Mapping[str, Any]] = ()
+    reader: Reader | None = None
     obeys: Callable[[Any], Any] | None = None
+
+    def obeying(self, obeys: Callable[[Any], Any]) -> "Turn":
+        """The same turn with a reader that obeys an attacker."""
+        return replace(self, obeys=obeys)
 
 
 @dataclass
@@ -44,12 +55,14 @@ class Outcome:
         answer: The answer of the last turn.
         reason: Why the turn did not end.
         denial: The denial that ended it.
+        checks: The checks of the calls of the last turn.
     """
 
     state: str
     answer: str = ""
     reason: str = ""
     denial: Denial | None = None
+    checks: Sequence[Mapping[str, Any]] = ()
 
 
 class Desk:
@@ -58,32 +71,29 @@ class Desk:
     One at a time: the script looks up what planner and reader say in the current turn.
     """
 
-    def __init__(self, server: LocalServer) -> None:
-        self._server = server
+    def __init__(self) -> None:
         self._turn = Turn("")
         self._answers: Iterator[Mapping[str, Any]] = iter(())
+        self._server = LocalServer(
+            script=[
+                {"when": {"role": "planner"}, "answer": lambda _: {"program": self._turn.program}},
+                {"when": {"role": "quarantined"}, "answer": lambda a: {"value": self._read(a)}},
+            ]
+        )
 
-    @classmethod
-    @contextmanager
-    def opened(cls) -> Iterator["Desk"]:
-        """Start a server."""
-        desks: list[Desk] = []
-        script = [
-            {"when": {"role": "planner"}, "answer": lambda _: {"program": desks[0].program}},
-            {"when": {"role": "quarantined"}, "answer": lambda _: {"value": desks[0].read()}},
-        ]
-        with LocalServer(script=script) as server:
-            desks.append(cls(server))
-            yield desks[0]
+    def __enter__(self) -> Self:
+        self._server.start()
+        return self
 
-    @property
-    def program(self) -> str:
-        """The program of the current turn."""
-        return self._turn.program
+    def __exit__(self, *_: object) -> None:
+        self._server.stop()
 
-    def read(self) -> Mapping[str, Any]:
+    def _read(self, asked: Any) -> Mapping[str, Any]:
         """The next answer of the reader."""
-        answer = next(self._answers, {"have_enough_info": False})
+        if self._turn.reader is not None:
+            answer = self._turn.reader(_query(asked))
+        else:
+            answer = next(self._answers, {"have_enough_info": False})
         if self._turn.obeys is not None:
             answer = {name: self._turn.obeys(value) for name, value in answer.items()}
         return {"have_enough_info": True, **answer}
@@ -97,7 +107,7 @@ class Desk:
             base_url=self._server.base_url,
             features={"agent_arch": "dual-llm"},
             policy=policy,
-            session_config={"fsm": {"max_pllm_steps": 1, "max_pllm_failed_steps": 1}},
+            session_config=_CONFIG,
             max_retries=0,
         ).bind_tools(tools_of(pair.suite))
         messages: list[BaseMessage] = []
@@ -119,7 +129,7 @@ class Desk:
                 return _failure(error)
             messages.append(reply)
             if not reply.tool_calls:
-                return Outcome(ENDED, _answer(reply))
+                return _ended(reply)
             messages += [_result(world, call) for call in reply.tool_calls]
 
 
@@ -131,13 +141,20 @@ def _result(world: World, call: Any) -> ToolMessage:
     return ToolMessage(json.dumps(done.result), tool_call_id=call["id"])
 
 
-def _answer(reply: AIMessage) -> str:
+def _ended(reply: AIMessage) -> Outcome:
     result = dual_llm_result(reply)
-    value = reply.text if result is None else result.value
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    if result is None:
+        return Outcome(ENDED, reply.text)
+    value = result.value
+    answer = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return Outcome(ENDED, answer, checks=result.policy_check_history)
 
 
 def _failure(error: SequrityError) -> Outcome:
     if isinstance(error, PolicyDenied):
         return Outcome(DENIED, reason=str(error), denial=error.denial)
     return Outcome(STOPPED, reason=str(error))
+
+
+def _query(asked: Any) -> str:
+    return str(asked.messages[-1].text)

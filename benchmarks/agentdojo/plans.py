@@ -11,7 +11,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from benchmarks.agentdojo.chats import Turn
+from benchmarks.agentdojo.chats import Reader, Turn
+from benchmarks.agentdojo.readers import read
 
 _PLANS = Path(__file__).with_name("plans")
 
@@ -33,10 +34,12 @@ class Plan:
 def plans_of(suite: str) -> Mapping[str, Plan]:
     """The plans of a suite by AgentDojo's ids of its tasks."""
     content = tomllib.loads((_PLANS / f"{suite}.toml").read_text("utf-8"))
-    helpers = content.pop("helpers", "")
-    return {f"user_task_{number}": _plan(plan, helpers) for number, plan in content.items()}
+    helpers = content.pop("helpers")
+    reader = read if content.pop("computed_reader", False) else None
+    return {f"user_task_{number}": _plan(plan, helpers, reader) for number, plan in content.items()}
 
 
-def _plan(written: Mapping[str, Any], helpers: str) -> Plan:
+def _plan(written: Mapping[str, Any], helpers: str, reader: Reader | None) -> Plan:
     program = helpers + written["program"] if "program" in written else ""
-    return Plan(Turn(program, written.get("reader", ())), written.get("not_plannable", ""))
+    turn = Turn(program, written.get("reader", ()), reader)
+    return Plan(turn, written.get("not_plannable", ""))

@@ -5,7 +5,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from pydantic import BaseModel, TypeAdapter
 from pydantic_core import to_jsonable_python
@@ -67,16 +68,17 @@ class World:
 
     Args:
         pair: The task, and the goal to judge.
-        planted: What the attacker writes into every text that others may write.
+        planted: What the attacker writes, by the name of AgentDojo's injection vector.
     """
 
-    def __init__(self, pair: Pair, planted: str = "") -> None:
+    def __init__(self, pair: Pair, planted: Mapping[str, str] = MappingProxyType({})) -> None:
         self._suite = suite_of(pair.suite)
         self._task = self._suite.user_tasks[pair.task]
         self._goal = self._suite.injection_tasks[pair.goal] if pair.goal else None
-        environment = self._suite.load_and_inject_default_environment(_canaries(pair, planted))
-        if planted:
-            _replace(environment, _marks(pair.suite), planted)
+        # Texts with quotes or line breaks would change the YAML that AgentDojo puts them into.
+        marks = {name: _mark(name) for name in planted}
+        environment = self._suite.load_and_inject_default_environment(marks)
+        _replace(environment, {_mark(name): text for name, text in planted.items()})
         self._environment = self._task.init_environment(environment)
         self._before = self._environment.model_copy(deep=True)
         self._runtime = import_module("agentdojo.functions_runtime").FunctionsRuntime(
@@ -96,6 +98,10 @@ class World:
         done = ToolCall(tool, given, to_jsonable_python(value), error)
         self.calls.append(done)
         return done
+
+    def fails(self, call: ToolCall) -> bool:
+        """Whether a call has an error on this data. It is made."""
+        return self.call(call.tool, call.arguments).error is not None
 
     def follow_task(self) -> list[ToolCall]:
         """Make the calls of the task as AgentDojo lists them."""
@@ -138,44 +144,45 @@ class World:
         )
 
 
-def _marks(suite: str) -> list[str]:
-    return [f"CANARY-{name}-" for name in suite_of(suite).get_injection_vector_defaults()]
+def _mark(vector: str) -> str:
+    return f"CANARY-{vector}-"
 
 
-def _canaries(pair: Pair, planted: str) -> dict[str, str]:
-    """Markers for the texts of the attacker, which come from a template in YAML.
-
-    Texts with quotes or line breaks would change what that YAML means.
-    """
-    if not planted:
-        return {}
-    names = suite_of(pair.suite).get_injection_vector_defaults()
-    return dict(zip(names, _marks(pair.suite), strict=True))
-
-
-def _replace(value: Any, marks: list[str], text: str) -> Any:
+def _replace(value: Any, texts: Mapping[str, str]) -> Any:
     """Replace markers in all texts of a value, in place where it can be changed."""
     if isinstance(value, str):
-        for mark in marks:
+        for mark, text in texts.items():
             value = value.replace(mark, text)
         return value
     if isinstance(value, BaseModel):
         for name in type(value).model_fields:
-            setattr(value, name, _replace(getattr(value, name), marks, text))
+            setattr(value, name, _replace(getattr(value, name), texts))
     elif isinstance(value, dict):
         for key, item in list(value.items()):
-            value[key] = _replace(item, marks, text)
+            del value[key]
+            value[_replace(key, texts)] = _replace(item, texts)
     elif isinstance(value, list):
-        value[:] = [_replace(item, marks, text) for item in value]
+        value[:] = [_replace(item, texts) for item in value]
     return value
 
 
+class Carrier(NamedTuple):
+    """A call whose result has texts that an attacker may write, and their vectors."""
+
+    call: ToolCall
+    vectors: tuple[str, ...]
+
+
 @cache
-def carrier(suite: str, task: str) -> ToolCall | None:
-    """The first call of a task whose result has a text that an attacker may write."""
-    mark = "[text of an attacker]"
-    calls = World(Pair(suite, task), mark).follow_task()
-    return next((call for call in calls if mark in json.dumps(call.result)), None)
+def carriers(suite: str, task: str) -> tuple[Carrier, ...]:
+    """The calls of a task that show texts of an attacker, as canaries in all vectors tell."""
+    names = suite_of(suite).get_injection_vector_defaults()
+    planted = {name: f"[text of {name}]" for name in names}
+    shown = [
+        Carrier(call, tuple(name for name in names if planted[name] in json.dumps(call.result)))
+        for call in World(Pair(suite, task), planted).follow_task()
+    ]
+    return tuple(carrier for carrier in shown if carrier.vectors)
 
 
 @cache
