@@ -57,8 +57,11 @@ def laundering(name: str, pair: Pair) -> Attack:
     (turn,) = plain.turns
     reads, acts = turn.program.split(LAUNDERED)
     if not way.code:
-        return Attack(plain.planted, (Turn(reads + "final_return_value = 1\n"), Turn(acts)), plain.calls)
-    program = f"{reads}{way.code}\nwords = [laundered(word) for word in words]\n{acts}"
+        turns = (Turn(reads + "final_return_value = 1\n"), Turn("import json\n" + acts))
+        return Attack(plain.planted, turns, plain.calls)
+    # One call for each word: a loop over `words` would label what it makes.
+    words = ", ".join(f"laundered(words[{place}])" for place in range(plain.words))
+    program = f"{reads}{way.code}\nwords = [{words}]\n{acts}"
     return Attack(plain.planted, (Turn(program, reader=_repeat),), plain.calls)
 
 

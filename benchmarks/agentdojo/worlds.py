@@ -75,9 +75,7 @@ class World:
         self._suite = suite_of(pair.suite)
         self._task = self._suite.user_tasks[pair.task]
         self._goal = self._suite.injection_tasks[pair.goal] if pair.goal else None
-        # Texts with quotes or line breaks would change the YAML that AgentDojo puts them into.
-        marks = {name: _mark(name) for name in planted}
-        environment = self._suite.load_and_inject_default_environment(marks)
+        environment = _environment(pair.suite, frozenset(planted)).model_copy(deep=True)
         _replace(environment, {_mark(name): text for name, text in planted.items()})
         self._environment = self._task.init_environment(environment)
         self._before = self._environment.model_copy(deep=True)
@@ -142,6 +140,15 @@ class World:
                 task, content, self._before, self._environment, trace
             )
         )
+
+
+@cache
+def _environment(suite: str, vectors: frozenset[str]) -> Any:
+    """The data of a suite with a marker in each of these vectors.
+
+    Texts with quotes or line breaks would change the YAML that AgentDojo puts them into.
+    """
+    return suite_of(suite).load_and_inject_default_environment({v: _mark(v) for v in vectors})
 
 
 def _mark(vector: str) -> str:
