@@ -1,12 +1,16 @@
-"""`python -m benchmarks.agentdojo [--full] [--suite NAME …] [--column POLICY:FLOW …] [--json FILE]`."""
+"""AgentDojo under policies: `python -m benchmarks.agentdojo [--full] [--json FILE] …`."""
 
 import argparse
 import json
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
 from itertools import chain
 from pathlib import Path
+
+from rich.console import Console
+from rich.progress import track
 
 from benchmarks.agentdojo import report, runs
 from benchmarks.agentdojo.classes import RunClass, classes_of
@@ -28,15 +32,13 @@ _COLUMNS = (
 def main() -> int:
     """Run all, and print the table."""
     options = _options()
-    try:
-        from tqdm import tqdm  # noqa: PLC0415 - of the extra
-    except ImportError:
+    if find_spec("agentdojo") is None:
         sys.stderr.write("This needs `pip install 'langchain-sequrity[agentdojo]'`.\n")
         return 2
     warnings.simplefilter("ignore")  # of AgentDojo's imports
     chosen = _classes(options.suite or SUITES, options.column or _COLUMNS, full=options.full)
     verdicts = runs.verdicts((item.run for item in chosen), options.jobs)
-    shown = tqdm(verdicts, total=len(chosen), unit="run", disable=None)
+    shown = track(verdicts, "Running", total=len(chosen), console=Console(stderr=True))
     counted = [(verdict, item.weight) for verdict, item in zip(shown, chosen, strict=True)]
     if options.json:
         settings = {"full": options.full, "suites": options.suite or list(SUITES)}
@@ -58,7 +60,9 @@ def _runs(suites: Sequence[str], policy: str, flow: str) -> Iterator[runs.Run]:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.agentdojo")
-    parser.add_argument("--full", action="store_true", help="run each pair, not each class of pairs")
+    parser.add_argument(
+        "--full", action="store_true", help="run each pair, not each class of pairs"
+    )
     parser.add_argument("--suite", action="append", choices=SUITES)
     names = [f"{policy}:{flow}" for policy in POLICIES for flow in FLOWS]
     parser.add_argument("--column", action="append", choices=names, metavar="POLICY:FLOW")

@@ -28,7 +28,7 @@ def with_questions(desk: Desk, verdict: "Verdict", turn: Turn) -> "Verdict":
     outcome = desk.run(run.pair, world, [turn], policy)
     if outcome.state != ENDED or not world.is_useful(outcome.answer):
         return verdict
-    return replace(verdict, questions=sum(bool(check["denied"]) for check in outcome.checks))
+    return replace(verdict, questions=sum(check["n_denied"] > 0 for check in outcome.checks))
 
 
 def overriding(policy: PolicyHeader) -> PolicyHeader:

@@ -82,10 +82,12 @@ class Desk:
         )
 
     def __enter__(self) -> Self:
+        """Start the server."""
         self._server.start()
         return self
 
     def __exit__(self, *_: object) -> None:
+        """Stop the server."""
         self._server.stop()
 
     def _read(self, asked: Any) -> Mapping[str, Any]:
@@ -98,9 +100,7 @@ class Desk:
             answer = {name: self._turn.obeys(value) for name, value in answer.items()}
         return {"have_enough_info": True, **answer}
 
-    def run(
-        self, pair: Pair, world: World, turns: Sequence[Turn], policy: PolicyHeader
-    ) -> Outcome:
+    def run(self, pair: Pair, world: World, turns: Sequence[Turn], policy: PolicyHeader) -> Outcome:
         """Play the turns of one session; a turn that does not end is the last one."""
         model = ChatSequrity(
             "any/planner",

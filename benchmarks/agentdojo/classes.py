@@ -1,8 +1,8 @@
 """Classes of equal runs: one of each class runs, and counts for all.
 
-What a policy sees of a plan of the attacker depends on the goal's calls and on the tool that carries
-his text, not on the user's task. What it sees of an honest plan depends on the task, and on what an
-obeying reader says. `--full` runs every pair, and a test compares the two.
+What a policy sees of a plan of the attacker depends on the goal's calls and on the tool that
+carries his text, not on the user's task. What it sees of an honest plan depends on the task, and on
+what an obeying reader says. `--full` runs every pair, and a test compares the two.
 """
 
 from collections.abc import Hashable, Iterable

@@ -41,7 +41,7 @@ def ways() -> dict[str, Way]:
 
 
 def cases_of(suite: str) -> Iterator[tuple[str, Pair]]:
-    """Each way with each goal that has a target, in the first task that shows an attacker's text."""
+    """Each way with each goal that has a target, in the first task that shows his text."""
     task = next(task for task in tasks_of(suite) if carriers(suite, task))
     for name, way in ways().items():
         if way.suites and suite not in way.suites:

@@ -1,7 +1,7 @@
 """A perfect reader for the texts of the suite "travel", instead of written answers.
 
-The same few texts are read in all its tasks: lists of names, ratings with reviews, ranges of prices,
-flights. Each question of a program begins with the word that selects its function.
+The same few texts are read in all its tasks: lists of names, ratings with reviews, ranges of
+prices, flights. The question before the data selects the function.
 """
 
 import ast

@@ -65,13 +65,12 @@ def columns(counted: Iterable[tuple[Verdict, int]]) -> list[Column]:
     return list(found.values())
 
 
-def as_json(
-    counted: Sequence[tuple[Verdict, int]], settings: Mapping[str, Any]
-) -> dict[str, Any]:
+def as_json(counted: Sequence[tuple[Verdict, int]], settings: Mapping[str, Any]) -> dict[str, Any]:
     """All verdicts and figures, with date, versions and machine."""
     return {
         "date": datetime.now(UTC).date().isoformat(),
-        "versions": {name: version(name) for name in _PACKAGES} | {"python": platform.python_version()},
+        "python": platform.python_version(),
+        "versions": {name: version(name) for name in _PACKAGES},
         "machine": f"{platform.system()} {platform.machine()}",
         "settings": dict(settings),
         "columns": [column.to_json() for column in columns(counted)],

@@ -61,9 +61,8 @@ class Verdict:
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON."""
-        pair = self.run.pair._asdict() if hasattr(self.run.pair, "_asdict") else asdict(self.run.pair)
         fields = {name: value for name, value in asdict(self).items() if name != "run"}
-        return {**self.run._asdict(), "pair": pair, **fields}
+        return {**self.run._asdict(), "pair": asdict(self.run.pair), **fields}
 
 
 def tasks(suites: Iterable[str], policy: str, flow: str) -> Iterator[Run]:

@@ -74,7 +74,7 @@ class World:
     def __init__(self, pair: Pair, planted: Mapping[str, str] = MappingProxyType({})) -> None:
         self._suite = suite_of(pair.suite)
         self._task = self._suite.user_tasks[pair.task]
-        self._goal = self._suite.injection_tasks[pair.goal] if pair.goal else None
+        self._goal: Any = self._suite.injection_tasks[pair.goal] if pair.goal else None
         environment = _environment(pair.suite, frozenset(planted)).model_copy(deep=True)
         _replace(environment, {_mark(name): text for name, text in planted.items()})
         self._environment = self._task.init_environment(environment)
