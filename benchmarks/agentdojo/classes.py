@@ -1,14 +1,14 @@
 """Classes of equal runs: one of each class runs, and counts for all.
 
 What a policy sees of a plan of the attacker depends on the goal's calls and on the tool that
-carries his text, not on the user's task. What it sees of an honest plan depends on the task, and on
-what an obeying reader says. `--full` runs every pair, and a test compares the two.
+carries his text, not on the user's task. Honest plans run with each goal, because AgentDojo judges
+what happened by the goal. `--full` runs every pair, and a test compares the two.
 """
 
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 
-from benchmarks.agentdojo.attacks import TARGETS, first_target
+from benchmarks.agentdojo.attacks import TARGETS
 from benchmarks.agentdojo.runs import Run
 from benchmarks.agentdojo.worlds import carriers, goal_calls
 
@@ -40,12 +40,8 @@ def _key(run: Run) -> Hashable:
     pair, settings = run.pair, (run.policy, run.flow, run.kind, run.pair.suite)
     if run.way:
         return (*settings, run.way, _targeted(pair.suite, pair.goal))
-    if run.kind == "task":
-        return (*settings, pair.task)
-    if run.kind == "honest":
-        return (*settings, pair.task)
-    if run.kind == "obeying":
-        return (*settings, pair.task, first_target(pair))
+    if run.kind in ("task", "honest", "obeying"):
+        return (*settings, pair)  # each goal has a check of its own
     source = carriers(pair.suite, pair.task)[0]
     return (*settings, pair.goal, source.call.tool)
 
