@@ -24,6 +24,8 @@ _COLUMNS = (
     "balanced:standard",
     "balanced:strict",
     "balanced:custom",
+    "fields:standard",
+    "fields:strict",
     "strict:standard",
     "strict:strict",
 )

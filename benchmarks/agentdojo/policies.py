@@ -13,7 +13,7 @@ from langchain_sequrity.headers import BranchingMetaPolicy, PolicyHeader, Preset
 from langchain_sequrity.local.policy_skeleton import skeleton
 
 FOLDER = Path(__file__).parents[2] / "examples" / "policies" / "agentdojo"
-POLICIES = ("none", "draft", "balanced", "strict")
+POLICIES = ("none", "draft", "balanced", "fields", "strict")
 FLOWS = ("standard", "strict", "custom")
 _TAGS = {"draft": "untrusted"}
 """The tag of what others wrote, where it is not `foreign`."""
@@ -28,7 +28,10 @@ def text_of(policy: str, suite: str) -> str:
         return skeleton(tools_of(suite), mode="dual-llm")
     if policy == "strict":
         return str(sqrt.combine(FOLDER / f"{suite}.sqrt", FOLDER / "strict.sqrt"))
-    return (FOLDER / f"{suite}.sqrt").read_text("utf-8")
+    text = (FOLDER / f"{suite}.sqrt").read_text("utf-8")
+    if policy == "fields":
+        return text + (FOLDER / f"{suite}_fields.sqrt").read_text("utf-8")
+    return text
 
 
 @cache

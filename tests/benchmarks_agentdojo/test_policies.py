@@ -75,6 +75,15 @@ CASES: list[tuple[str, str, dict[str, Any], list[str], bool]] = [
 ]  # fmt: skip
 
 
+@pytest.mark.parametrize("suite", TOOLS)
+def test_rules_for_fields_are_for_fields_of_results_of_the_suite(suite: str) -> None:
+    policies = [(FOLDER / f"{suite}{end}.sqrt").read_text("utf-8") for end in ("", "_fields")]
+    assert check("".join(policies), TOOLS[suite], mode="dual-llm") == []
+    for tool in ('tool "', 'tool r"'):
+        named = [line.split('"')[1] for line in policies[1].splitlines() if line.startswith(tool)]
+        assert all("/" in name for name in named)
+
+
 def calls(suite: str, tool: str, arguments: dict[str, Any], foreign: list[str]) -> list[Any]:
     """A call that reads what others wrote, and one that uses it in some arguments."""
     source, query = SOURCES[suite]
