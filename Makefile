@@ -7,13 +7,14 @@ READY := $(VENV)/.ready
 JOBS ?= 2
 DEMO_VENV := .venv-demo
 DEPLOYMENT_VENV := .venv-deployment
+AGENTDOJO_VENV := .venv-agentdojo
 VERSION_CHECK := import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=")
 
 # Without compiled modules, each process that a test starts would compile the package again.
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo conformance deployment serve test test-all test-redis long llm fuzz lint format cov notebooks bench lowest newest clean clients langgraph-suite
+.PHONY: help agentdojo demo conformance deployment serve test test-all test-redis long llm fuzz lint format cov notebooks bench lowest newest clean clients langgraph-suite
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -141,6 +142,16 @@ notebooks: $(READY)  ## Run the notebooks and save their outputs
 bench: $(READY)  ## Compare CPU time with other packages, as ratios of one run
 	$(BIN)/python -m benchmarks $(ARGS)
 
+# AgentDojo brings about 80 packages, so it has an environment of its own.
+$(AGENTDOJO_VENV)/.ready: pyproject.toml
+	$(PYTHON) -m venv $(AGENTDOJO_VENV)
+	$(AGENTDOJO_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[agentdojo,dev]'
+	@touch $@
+
+agentdojo: $(AGENTDOJO_VENV)/.ready  ## Run AgentDojo's tasks and attacks under policies, offline (ARGS="--full --json FILE")
+	$(AGENTDOJO_VENV)/bin/python -m pytest -q tests/benchmarks_agentdojo
+	$(AGENTDOJO_VENV)/bin/python -m benchmarks.agentdojo $(ARGS)
+
 lowest: $(READY)  ## Run all tests with the lowest supported versions
 	$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv-lowest
 	$(BIN)/uv pip install --quiet --python .venv-lowest/bin/python --resolution lowest-direct --editable '.[dev]'
@@ -161,4 +172,4 @@ newest: $(READY)  ## Run the tests of graphs and the middleware with the newest 
 	.venv-newest/bin/python -m pytest -n $(JOBS) --dist loadfile -m "not long" tests/graph tests/middleware tests/test_langgraph_hooks.py $(ARGS)
 
 clean:  ## Remove all generated files
-	rm -rf $(VENV) $(DEMO_VENV) $(DEPLOYMENT_VENV) .venv-clients .venv-lowest .venv-newest build dist *.egg-info .coverage .cache .hypothesis .mypy_cache .ruff_cache demo-output
+	rm -rf $(VENV) $(DEMO_VENV) $(DEPLOYMENT_VENV) .venv-agentdojo .venv-clients .venv-lowest .venv-newest build dist *.egg-info .coverage .cache .hypothesis .mypy_cache .ruff_cache demo-output

@@ -30,7 +30,7 @@ _COST_GOAL = 500  # µs a step
 _TAIL_GOAL = 5  # times the median
 _CLIENTS = 50
 _WORKERS = (1, 2, 4)
-_SECONDS, _TRIAL_SECONDS = 8.0, 0.2
+_SECONDS, _TRIAL_SECONDS, _WARM_UP = 8.0, 0.2, 4  # warm for a part of the time
 
 
 def measure(_base_url: str, effort: Effort) -> list[Row]:
@@ -81,6 +81,7 @@ def _cost(url: str, effort: Effort) -> Row:
 def _crowd(url: str, workers: int, seconds: float) -> Row:
     with ExitStack() as stack:
         servers = [stack.enter_context(running_server("in-process", url)) for _ in range(workers)]
+        _latencies(servers, seconds / _WARM_UP)
         used = -sum(server.seconds() for server in servers)
         began = time.perf_counter()
         latencies = _latencies(servers, seconds)

@@ -23,7 +23,13 @@ from langchain_sequrity.headers import (
     read_header,
 )
 from langchain_sequrity.wire.exchange import ServiceCall
-from langchain_sequrity.wire.routes import Format, chat_route, is_loopback, policy_route
+from langchain_sequrity.wire.routes import (
+    DEFAULT_BASE_URL,
+    Format,
+    chat_route,
+    is_loopback,
+    policy_route,
+)
 
 _SHORTEST_SECRET = 8
 """Minimum length of a header value that is masked. A shorter value may be an ordinary word."""
@@ -149,6 +155,11 @@ class Connection:
             64 KiB on a loopback address, 8 KiB elsewhere.
         allow_http: Whether plain http to other machines is allowed.
 
+    Attributes:
+        header_limit: Longest header line that is sent.
+        is_hosted: Whether the calls go to the hosted service.
+        path: Path and query of the calls.
+
     Raises:
         UsageError: For a route that does not exist, a bad key or header, or plain http to another
             machine.
@@ -168,6 +179,7 @@ class Connection:
     max_header_bytes: int | None = None
     allow_http: bool = False
     header_limit: int = field(init=False)
+    is_hosted: bool = field(init=False)
     path: str = field(init=False)
     _headers: dict[bytes, HeaderBytes] = field(init=False, repr=False, compare=False)
     _digest_keys: dict[str, bytes] = field(init=False, repr=False, compare=False)
@@ -193,6 +205,8 @@ class Connection:
         query = f"?{urlencode(self.default_query)}" if self.default_query else ""
         default_limit = _LONGEST_ALONE if is_loopback(address.hostname or "") else _LONGEST_HEADER
         object.__setattr__(self, "header_limit", self.max_header_bytes or default_limit)
+        is_hosted = address.hostname == urlsplit(DEFAULT_BASE_URL).hostname
+        object.__setattr__(self, "is_hosted", is_hosted)
         object.__setattr__(self, "path", route.path + query)
         object.__setattr__(self, "_headers", self._common_headers())
         object.__setattr__(self, "_digest_keys", {})

@@ -24,6 +24,7 @@ from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import reduce
+from types import MappingProxyType
 from typing import Any, Literal, Self, cast, get_args
 
 from langchain_sequrity.errors import UsageError
@@ -52,6 +53,9 @@ WireLabels = dict[str, list[str]]
 """Labels as the protocol has them: producers, consumers, tags."""
 """Key of the labels in an artifact."""
 
+FIELDS_KEY = "field_meta"
+"""Key of the labels of fields, in an artifact and in a wrapped result."""
+_MOST_FIELDS = 1_000
 _SEAL_ENV = "SEQURITY_LABEL_KEY"
 _PROCESS_KEY = secrets.token_bytes(32)
 _KEYS = frozenset(KINDS)
@@ -109,7 +113,11 @@ class Labels:
 
         Producers and tags are united; consumers are intersected.
         """
-        if self is NO_LABELS and type(other.producers) is type(other.tags) is frozenset:
+        if (
+            self is NO_LABELS
+            and type(other) is Labels
+            and type(other.producers) is type(other.tags) is frozenset
+        ):
             return other  # most values have no labels
         if ALL in self.consumers:
             consumers = other.consumers
@@ -173,6 +181,35 @@ class Labels:
 
 
 NO_LABELS = Labels()
+
+
+@dataclass(frozen=True, slots=True)
+class FieldLabels(Labels):
+    """The labels of an object, or of a list of objects, whose fields have labels of their own.
+
+    Whoever does not ask for fields has the join of all, in the three sets.
+
+    Attributes:
+        rest: The labels of the fields that are not listed.
+        fields: Paths of fields and their labels. A path is a JSON Pointer without the first `/`;
+            it does not name the lists that it leads through.
+    """
+
+    rest: Labels = NO_LABELS
+    fields: tuple[tuple[str, Labels], ...] = ()
+
+    @classmethod
+    def combined(cls, rest: Labels, fields: Mapping[str, Labels]) -> Labels:
+        """The labels of a value with these fields; plain labels if all are the same."""
+        if all(labels == rest for labels in fields.values()):
+            return rest
+        whole = reduce(Labels.join, fields.values(), rest)
+        listed = tuple(sorted(fields.items()))
+        return cls(whole.producers, whole.consumers, whole.tags, rest, listed)
+
+    def within(self, name: str) -> Labels:
+        """The labels of an object that has the value as a field, and other fields of the server."""
+        return self.combined(self.rest, {f"{name}/{path}": labels for path, labels in self.fields})
 
 
 @dataclass(frozen=True, slots=True)
@@ -335,6 +372,7 @@ def labeled_tool_result(
     consumers: Iterable[str] = (ALL,),
     tags: Iterable[str] = (),
     combine: Combine = "merge",
+    fields: Mapping[str, Labels] = MappingProxyType({}),
     artifact: Any = None,
 ) -> tuple[Any, dict[str, Any]]:
     """Return a tool's result together with its labels.
@@ -350,6 +388,11 @@ def labeled_tool_result(
         tags: Marks for policies.
         combine: `merge` with the labels of the call's arguments, `replace` those labels, or
             `ignore` the labels given here.
+        fields: Labels of fields of an object, or of a list of objects, that differ from those of
+            the rest. A key is the path of a field, such as `sender` or `sender/name`: a JSON
+            Pointer without the first `/`, which does not name the lists that it leads through.
+            Only `LocalServer` in dual-LLM mode knows them; elsewhere the result has the labels of
+            all fields together.
         artifact: Your own artifact, later in `message.artifact["artifact"]`.
 
     Returns:
@@ -358,7 +401,7 @@ def labeled_tool_result(
         "seal": "…", "artifact": None}`.
 
     Raises:
-        UsageError: For a reserved name or an unknown `combine`.
+        UsageError: For a reserved name, an unknown `combine`, or invalid `fields`.
 
     Example:
         ```python
@@ -373,15 +416,50 @@ def labeled_tool_result(
         ```
     """
     _check_combine(combine)
-    labels = make_labels(producers, consumers, tags)
+    labels = FieldLabels.combined(make_labels(producers, consumers, tags), _checked_fields(fields))
     labels_given(labels, combine)
     meta = labels.to_wire()
+    by_field = {FIELDS_KEY: write_fields(labels)} if isinstance(labels, FieldLabels) else {}
     return content, {
         LABELS_KEY: meta,
+        **by_field,
         "combine": combine,
-        "seal": _seal(meta, combine),
+        "seal": _seal(meta, combine, by_field),
         "artifact": artifact,
     }
+
+
+def _checked_fields(fields: Mapping[str, Labels]) -> Mapping[str, Labels]:
+    for path, labels in fields.items():
+        if not (isinstance(path, str) and isinstance(labels, Labels)):
+            msg = f"`fields` takes `Labels` by the path of a field; got {path!r}: {labels!r}."
+            raise UsageError(msg)
+        make_labels(labels.producers, labels.consumers, labels.tags)
+    if len(fields) > _MOST_FIELDS:
+        msg = f"`fields` takes at most {_MOST_FIELDS} fields; got {len(fields)}."
+        raise UsageError(msg)
+    return fields
+
+
+def write_fields(labels: FieldLabels) -> dict[str, Any]:
+    """The labels of fields as JSON: `{"rest": {…}, "fields": {"sender": {…}}}`."""
+    fields = {path: field_labels.to_wire() for path, field_labels in labels.fields}
+    return {"rest": labels.rest.to_wire(), "fields": fields}
+
+
+def read_fields(written: Any) -> Labels:
+    """Read what `write_fields` writes, which is untrusted.
+
+    Raises:
+        BadLabels: If it is anything else.
+    """
+    if not (isinstance(written, Mapping) and written.keys() == {"rest", "fields"}):
+        raise BadLabels
+    fields = written["fields"]
+    if not isinstance(fields, Mapping) or len(fields) > _MOST_FIELDS:
+        raise BadLabels
+    listed = {str(path): Labels.from_wire(meta) for path, meta in fields.items()}
+    return FieldLabels.combined(Labels.from_wire(written["rest"]), listed)
 
 
 class LabeledUpdate(dict[str, Any]):
@@ -486,18 +564,20 @@ def read_artifact(artifact: Any) -> tuple[Labels, Combine] | None:
         return None
     labels, combine = artifact[LABELS_KEY], artifact.get("combine")
     seal = str(artifact.get("seal")).encode("utf-8", "surrogatepass")
-    if not hmac.compare_digest(_seal(labels, combine).encode(), seal):
+    by_field = {FIELDS_KEY: artifact[FIELDS_KEY]} if FIELDS_KEY in artifact else {}
+    if not hmac.compare_digest(_seal(labels, combine, by_field).encode(), seal):
         msg = (
             "The labels of a tool result have an invalid seal: they were not made by "
             "`labeled_tool_result`, or by a process with another key. Set the same "
             f"`{_SEAL_ENV}` (or `SEQURITY_API_KEY`) for tools and model."
         )
         raise UsageError(msg)
-    return Labels.from_wire(labels), cast("Combine", combine)
+    read = read_fields(by_field[FIELDS_KEY]) if by_field else Labels.from_wire(labels)
+    return read, cast("Combine", combine)
 
 
-def _seal(labels: Any, combine: Any) -> str:
-    text = json.dumps([labels, combine], sort_keys=True, default=repr)
+def _seal(labels: Any, combine: Any, by_field: Mapping[str, Any]) -> str:
+    text = json.dumps([labels, combine, *by_field.values()], sort_keys=True, default=repr)
     return hmac.new(_seal_key(), text.encode(), "sha256").hexdigest()
 
 

@@ -67,7 +67,7 @@ from langchain_sequrity.wire.exchange import (
 from langchain_sequrity.wire.refused_calls import with_refusal_sentences
 from langchain_sequrity.wire.stream_buffering import DenialReader, EnvelopeReader, Judge
 from langchain_sequrity.wire.stream_reader import as_chunk
-from langchain_sequrity.wire.tool_results import results_as_values
+from langchain_sequrity.wire.tool_results import refuse_labels_of_fields, results_as_values
 from langchain_sequrity.wire.tools import arguments_text, name_of
 
 OnSessionExpired = Literal["raise", "restart"]
@@ -264,6 +264,8 @@ class Turn:
             config = self.connection.sent_config or ConfigHeader()
             config = config.with_mismatch_policy("continue")
             headers = {**(headers or {}), config.header_name: config.to_header()}
+        if self.connection.is_hosted:
+            refuse_labels_of_fields(messages)
         dual_llm = self.dual_llm is True
         fsm = self.connection.config and self.connection.config.fsm
         # With strict parsing, a result of a tool without output schema is read as text.

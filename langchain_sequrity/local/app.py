@@ -136,7 +136,6 @@ class EdgeMiddleware:
         except ClientDisconnect:
             facts.update(status=_CLIENT_CLOSED_REQUEST, summary="client hung up")
         except asyncio.CancelledError:
-            request.is_cancelled = True
             if "status" not in facts:
                 await problem_response(503, _STOPPING)(scope, receive, send_with_id)
             raise

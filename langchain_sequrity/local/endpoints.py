@@ -14,7 +14,7 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
-from contextlib import AsyncExitStack, nullcontext
+from contextlib import AsyncExitStack, nullcontext, suppress
 from typing import TYPE_CHECKING, Any
 
 from starlette.requests import Request
@@ -124,7 +124,16 @@ class Endpoints:
         self, incoming: IncomingRequest, facts: Facts, key: RequestKey | None,
         at_end: AsyncExitStack,
     ) -> Response:  # fmt: skip
-        turn, reply = await _turn_threads.run(_begin_turn, incoming, self._services, facts, key)
+        begun: list[_BegunTurn] = []
+        try:
+            turn, reply = await _turn_threads.run(
+                _begin_turn, incoming, self._services, facts, key, begun
+            )
+        except asyncio.CancelledError:  # the thread works on, or has just ended
+            current_request.get().is_cancelled = True
+            for turn in _begun_turn_of(begun):
+                await turn.close()
+            raise
         at_end.push_async_callback(turn.close)
         headers = turn.headers
         if isinstance(reply, bytes):
@@ -222,30 +231,48 @@ class _Pieces:
                 self._lock.release()
 
 
+_WholeOrPieces = bytes | tuple[Event, _Pieces]
+_BegunTurn = tuple[ChatTurn, _WholeOrPieces]
+
+
 def _begin_turn(
-    incoming: IncomingRequest, services: Services, facts: Facts, key: RequestKey | None
-) -> tuple[ChatTurn, bytes | tuple[Event, _Pieces]]:
+    incoming: IncomingRequest,
+    services: Services,
+    facts: Facts,
+    key: RequestKey | None,
+    begun: list[_BegunTurn],
+) -> _BegunTurn:
     """Begin a turn, and make its whole reply, or the first piece of a stream and the others.
 
     All in one thread: to hand over costs as much as a short turn. An error before the first piece
-    still has its own status.
+    still has its own status. If the request is cancelled, the turn is in `begun` before this thread
+    asks for that, and the event loop says so before it looks there: one of both ends the turn.
     """
     turn = ChatTurn(incoming, services, key)
     try:
         facts.update(model=turn.request.model, session=turn.session.id[:8])
         if not turn.request.stream:
-            reply: bytes | tuple[Event, _Pieces] = turn.reply()
+            reply: _WholeOrPieces = turn.reply()
         else:
             pieces = _Pieces(turn.stream())
             reply = next(pieces), pieces
     except BaseException:
         turn.abandon()
         raise
+    begun.append((turn, reply))
     if current_request.get().is_cancelled:  # nobody waits for it
+        for cancelled_turn in _begun_turn_of(begun):
+            cancelled_turn.abandon()
+    return turn, reply
+
+
+def _begun_turn_of(begun: list[_BegunTurn]) -> Iterator[ChatTurn]:
+    """Take out a turn that has begun, for whoever ends it; its stream is closed."""
+    with suppress(IndexError):  # not begun yet, or the other one has taken it
+        turn, reply = begun.pop()
         if not isinstance(reply, bytes):
             reply[1].close()
-        turn.abandon()
-    return turn, reply
+        yield turn
 
 
 def _bytes(event: Event) -> bytes:

@@ -154,6 +154,7 @@ class ScreenedGate(Gate):
         if screened.value is not returned.value:
             returned = replace(returned, value=screened.value)
         labels, session = self.result_labels(call, returned, session)
+        labels, session = self.labels_by_field(call, returned, labels, session)
         return CheckedResult(Argument(screened.value, labels), session, screened.findings)
 
     def label_refusal(self, call: Call, reason: str, session: Labels) -> CheckedResult:

@@ -39,26 +39,24 @@ async def resume_session(
     bearer: str,
     path: str,
     request: RequestKey | None = None,
-) -> Lease | None:
+) -> Lease:
     """Find the session that a request continues, and reserve it.
 
     Args:
         store: Where sessions live.
-        session_ids: All sessions that the request names, in its header or in ids.
+        session_ids: All sessions that the request names, in its header or in ids; at least one.
         bearer: Digest of the request's bearer.
         path: The path of the request.
         request: The request, if it has an `Idempotency-Key`.
 
     Returns:
-        The reserved session, or `None` if the request names none.
+        The reserved session.
 
     Raises:
         StatusError: 404 if this bearer has no such session, or if the request names two; 409 if it
             is in use, or was started on another path.
         Answered: If the request was answered before.
     """
-    if not session_ids:
-        return None
     lease = await store.lease(await _one_of(store, session_ids, bearer), bearer, request)
     if lease is None:
         _refuse_unknown()

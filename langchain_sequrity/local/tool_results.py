@@ -14,7 +14,15 @@ from langchain_core.messages import ToolMessage
 
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.headers import FsmConfig
-from langchain_sequrity.labels import BadLabels, Combine, Labels, make_labels
+from langchain_sequrity.labels import (
+    FIELDS_KEY,
+    BadLabels,
+    Combine,
+    FieldLabels,
+    Labels,
+    make_labels,
+    read_fields,
+)
 from langchain_sequrity.local import limits
 from langchain_sequrity.local.conversation import text_of
 from langchain_sequrity.owned_cache import owned_cache
@@ -192,6 +200,8 @@ def _unwrapped(wrapper: Mapping[str, Any], *, may_replace: bool) -> ToolReturn:
     combine = wrapper.get("combine_meta", "merge")
     try:
         value, labels = wrapper["value"], Labels.from_wire(wrapper["meta"])
+        if FIELDS_KEY in wrapper:
+            labels = _fields_in(wrapper, labels)
     except (KeyError, BadLabels):
         msg = (
             "It is a wrapper with labels, but has no `value`, or no `meta` with exactly three "
@@ -208,11 +218,26 @@ def _unwrapped(wrapper: Mapping[str, Any], *, may_replace: bool) -> ToolReturn:
         )
         raise BadResult(msg)
     try:
-        make_labels(labels.producers, labels.consumers, labels.tags)
+        for part in _parts(labels):
+            make_labels(part.producers, part.consumers, part.tags)
     except UsageError:
         msg = "Its labels contain invalid names, or names that are reserved (`*`, `__…`)."
         raise BadResult(msg) from None
     return ToolReturn(value, labels, cast("Combine", combine))
+
+
+def _parts(labels: Labels) -> list[Labels]:
+    if not isinstance(labels, FieldLabels):
+        return [labels]
+    return [labels.rest, *(field_labels for _, field_labels in labels.fields)]
+
+
+def _fields_in(wrapper: Mapping[str, Any], whole: Labels) -> Labels:
+    """The labels of fields in a wrapper, whose `meta` has to be the join of all of them."""
+    labels = read_fields(wrapper[FIELDS_KEY])
+    if labels.to_wire() != whole.to_wire():
+        raise BadLabels
+    return labels
 
 
 def _without_codex_head(value: Any) -> Any:

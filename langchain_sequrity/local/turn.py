@@ -132,19 +132,17 @@ class ChatTurn:
     def _open_session(
         self, incoming: IncomingRequest, session_ids: set[str], key: RequestKey | None
     ) -> Lease:
-        path = incoming.route.path
-        opening = resume_session(
-            self._store, session_ids, bearer=incoming.bearer, path=path, request=key
-        )
-        lease = self._in_thread.wait(opening)
-        if lease is None:
-            api_key = incoming.key
-            settings, memory_share = api_key.settings, api_key.memory_share
-            session = Session(incoming.bearer, path, settings=settings, memory_share=memory_share)
-            if key is not None:
-                session.id = key.session_id
-            lease = self._in_thread.wait(self._store.begin_session(session, key))
-        return lease
+        bearer, path = incoming.bearer, incoming.route.path
+        if session_ids:
+            return self._in_thread.wait(
+                resume_session(self._store, session_ids, bearer=bearer, path=path, request=key)
+            )
+        api_key = incoming.key
+        settings, memory_share = api_key.settings, api_key.memory_share
+        session = Session(bearer, path, settings=settings, memory_share=memory_share)
+        if key is not None:
+            session.id = key.session_id
+        return self._in_thread.wait(self._store.begin_session(session, key))
 
     def _new_answer(self, request: ChatRequest, endpoint_type: str, *, is_new: bool) -> ChatAnswer:
         session = self.session

@@ -362,11 +362,12 @@ class CompiledStep(NamedTuple):
 
 
 class CompiledTool(NamedTuple):
-    """One block or one-liner."""
+    """One block or one-liner; `may_be_field` if it may be for a field of a result."""
 
     matches: Matcher
     checks: tuple[CompiledCheck, ...]
     steps: tuple[CompiledStep, ...]
+    may_be_field: bool
 
 
 # Compilation
@@ -492,7 +493,7 @@ class _Compiler:
             self._step(step, phase, is_one_liner=is_one_liner)
             for phase, step in nodes.steps_of(node)
         )
-        return CompiledTool(matches, checks, tuple(steps))
+        return CompiledTool(matches, checks, tuple(steps), "/" in node.tool.text.raw)
 
     def _check(self, node: nodes.CheckRule, priority: float) -> CompiledCheck:
         test = self._condition(node.condition, None)

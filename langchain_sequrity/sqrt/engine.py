@@ -107,6 +107,9 @@ class Engine:
     name: str | None = None
     parts: "tuple[Engine, ...]" = ()
     _rules: dict[str, _ToolRules] = field(default_factory=dict, init=False)
+    _fields: dict[str, tuple[tuple[CompiledStep, Truth], ...]] = field(
+        default_factory=dict, init=False
+    )
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the policy without compiled rules, which are functions."""
@@ -210,6 +213,48 @@ class Engine:
         context.set_short_scope("session")
         self._run("after", call.tool, context)
         return context.result_labels, context.session
+
+    def field_labels(
+        self, call: Call, result: Argument, path: str, session: Labels
+    ) -> tuple[Labels, Labels]:
+        """Run the updates of kind `result` for a field of a result that is no error.
+
+        The rules for the tool come first, then those for the objects around the field from the
+        outside, then its own.
+
+        Args:
+            call: The call that was made.
+            result: The whole result, with the labels that the field has before the rules.
+            path: The path of the field, as `FieldLabels` has it.
+            session: The session's labels.
+
+        Returns:
+            The labels of the field and those of the session.
+        """
+        context = self._context(call, session, result)
+        context.set_short_scope("result")
+        self._run("result", call.tool, context)
+        context.result = Argument(MISSING, result.labels)  # a path may have several values
+        names = path.split("/")
+        for depth in range(len(names)):
+            around = "/".join(names[: depth + 1])
+            for step, applies in self._field_steps(call.tool, around):
+                truth = both(applies, _condition(step, context))
+                if truth is not False:
+                    for update in step.updates:
+                        apply_update(update, context, certain=truth is True and update.honoured)
+        if self.presets.non_executable_memory:
+            context.tag_result(NON_EXECUTABLE)
+        return context.result_labels, context.session
+
+    def names_field(self, tool: str, path: str) -> bool:
+        """Whether a rule on results is, or may be, for the field at `path` in results of `tool`."""
+        return bool(self._field_steps(tool, path))
+
+    @cached_property
+    def names_fields(self) -> bool:
+        """Whether a rule may be for a field of a result."""
+        return any(entry.may_be_field and entry.steps for entry in self.tools)
 
     def foreseen(self, call: Call, session: Labels) -> Labels:
         """The labels that the session may have after a call, for any result.
@@ -404,6 +449,22 @@ class Engine:
                 is_sure = truth is True and not is_error
                 for update in step.updates:
                     apply_update(update, context, certain=is_sure and update.honoured)
+
+    def _field_steps(self, tool: str, path: str) -> tuple[tuple[CompiledStep, Truth], ...]:
+        name = f"{tool}/{path}"
+        steps = self._fields.get(name)
+        if steps is None:
+            entries, budget = (entry for entry in self.tools if entry.may_be_field), MatchBudget()
+            steps = tuple(
+                (step, applies)
+                for entry in entries
+                if (applies := entry.matches(name, budget)) is not False
+                for step in entry.steps
+                if step.phase == "result"
+            )
+            if len(self._fields) < _CACHED_TOOLS:
+                self._fields[name] = steps
+        return steps
 
     def _rules_for(self, tool: str) -> _ToolRules:
         rules = self._rules.get(tool)

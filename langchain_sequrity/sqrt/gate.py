@@ -4,12 +4,12 @@ The local server, the middleware, simulations and approvals are fronts of this m
 they report, what they screen, and what follows an error or doubt.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from langchain_sequrity.labels import Combine, Labels
+from langchain_sequrity.labels import Combine, FieldLabels, Labels
 from langchain_sequrity.sqrt.coerce import ToolArguments
 from langchain_sequrity.sqrt.context import Argument, Call, similar_arguments
 from langchain_sequrity.sqrt.engine import NON_EXECUTABLE, Engine
@@ -114,14 +114,67 @@ class Gate:
             session: The session's labels.
             inputs: The labels of what the result was made from; those of the call by default.
         """
-        labels = call.labels if inputs is None else inputs
-        combine, is_error = returned.combine, returned.is_error
-        if returned.labels is not None and combine != "ignore":
-            is_replaced = combine == "replace" and not is_error
-            labels = returned.labels if is_replaced else labels.join(returned.labels)
+        labels = self._combined(call, returned, returned.labels, inputs)
         result = Argument(returned.value, labels)
         call = self._with_defaults(call)
-        return self._engine.after(call, result, session, is_error=is_error)
+        return self._engine.after(call, result, session, is_error=returned.is_error)
+
+    def _combined(
+        self,
+        call: Call,
+        returned: ToolReturn,
+        tool_labels: Labels | None,
+        inputs: Labels | None = None,
+    ) -> Labels:
+        """The labels of what a result was made from, with labels that the tool gave."""
+        labels = call.labels if inputs is None else inputs
+        if tool_labels is None or returned.combine == "ignore":
+            return labels
+        is_replaced = returned.combine == "replace" and not returned.is_error
+        return tool_labels if is_replaced else labels.join(tool_labels)
+
+    def labels_by_field(
+        self, call: Call, returned: ToolReturn, whole: Labels, session: Labels
+    ) -> tuple[Labels, Labels]:
+        """The labels of a result whose fields may have labels of their own, and the session's.
+
+        Args:
+            call: The call that was made.
+            returned: What its tool returned.
+            whole: The labels of the whole result, from `result_labels`.
+            session: The session's labels, from there too.
+        """
+        value, tool_labels = returned.value, returned.labels
+        if returned.is_error or not isinstance(value, dict | list):
+            return whole, session
+        by_tool: dict[str, Labels] = {}
+        rest_before = self._combined(call, returned, tool_labels)
+        if type(tool_labels) is FieldLabels and returned.combine != "ignore":
+            by_tool = dict(tool_labels.fields)
+            rest_before = self._combined(call, returned, tool_labels.rest)
+        paths = {*by_tool, *self._named_paths(call.tool, value)}
+        if not paths:
+            return whole, session
+        call = self._with_defaults(call)
+        fields: dict[str, Labels] = {}
+        for path in sorted(paths):
+            # A field that no rule names has the labels of the nearest object around it.
+            before = next((by_tool[outer] for outer in _around(path) if outer in by_tool), None)
+            start = rest_before if before is None else self._combined(call, returned, before)
+            result = Argument(value, start)
+            fields[path], session = self._engine.field_labels(call, result, path, session)
+        rest = whole
+        if by_tool:
+            result = Argument(value, rest_before)
+            rest, session = self._engine.after(call, result, session)
+        return FieldLabels.combined(rest, fields), session
+
+    def _named_paths(self, tool: str, value: Any) -> Iterable[str]:
+        """The paths in a value for which a rule of the first policy is."""
+        if not self._engine.names_fields:
+            return ()
+        paths = _paths(value)
+        return (path for path in paths if self._engine.names_field(tool, path))
 
     def refusal_labels(self, call: Call) -> Labels:
         """The labels of the text that a refused call gets in place of a result.
@@ -160,6 +213,36 @@ class Gate:
         if not (omitted or similar_arguments(call)):
             return call
         return Call(call.tool, {**call.arguments, **omitted}, call.decided_by, tool.names)
+
+
+_MOST_PATHS = 1_000
+
+
+def _paths(value: Any) -> Collection[str]:
+    """The paths of all fields in a value; none if there are too many different ones."""
+    paths: dict[str, None] = {}
+    unvisited = [("", value)]
+    while unvisited:
+        around, inner = unvisited.pop()
+        if isinstance(inner, list):
+            unvisited += ((around, item) for item in inner if isinstance(item, dict | list))
+        elif isinstance(inner, dict):
+            for name, item in inner.items():
+                path = around + name.replace("~", "~0").replace("/", "~1")
+                paths[path] = None
+                if isinstance(item, dict | list):
+                    unvisited.append((f"{path}/", item))
+            if len(paths) > _MOST_PATHS:
+                return ()
+    return paths
+
+
+def _around(path: str) -> Iterator[str]:
+    """A path, and those of the objects around it, from the inside."""
+    yield path
+    while "/" in path:
+        path = path.rpartition("/")[0]
+        yield path
 
 
 def _is_hard_denial(verdict: Verdict) -> bool:

@@ -18,12 +18,20 @@ from langchain_core.messages import (
 )
 
 from langchain_sequrity.errors import UsageError
-from langchain_sequrity.labels import LABELS_KEY, Combine, Labels, read_artifact
+from langchain_sequrity.labels import (
+    FIELDS_KEY,
+    LABELS_KEY,
+    Combine,
+    FieldLabels,
+    Labels,
+    read_artifact,
+    write_fields,
+)
 from langchain_sequrity.strict_json import dumps, loads
 
 MARK = "is_sequrity_var"
 _ESCAPE = re.compile(r"\\u([0-9a-fA-F]{4})")
-_NO_LABELS = Labels().to_wire()
+_NO_LABELS = Labels()
 _PAIR = 2  # content and artifact
 _STRUCTURED = "structured_content"
 """Key of artifacts of `langchain-mcp-adapters` for the structured result of an MCP tool."""
@@ -148,10 +156,26 @@ def write_tool_result(content: str | list[Any], artifact: Any) -> str | list[Any
     """
     if artifact is not None and (labelled := read_artifact(artifact)):
         labels, combine = labelled
-        return _wrap(content, labels.to_wire(), combine)
+        return _wrap(content, labels, combine)
     text = content if isinstance(content, str) else _joined(content)
     refuse_lost_labels(text)
     return _wrap(content, _NO_LABELS, "ignore") if _looks_wrapped(text) else content
+
+
+def refuse_labels_of_fields(messages: Iterable[BaseMessage]) -> None:
+    """Refuse results whose fields have labels of their own, which the hosted service cannot read.
+
+    Raises:
+        UsageError: If there is one.
+    """
+    for message in messages:
+        artifact = getattr(message, "artifact", None)
+        if isinstance(artifact, dict) and FIELDS_KEY in artifact:
+            msg = (
+                "`labeled_tool_result(fields=…)` is not documented for the hosted service. Use a "
+                "`LocalServer`, or give the whole result its labels."
+            )
+            raise UsageError(msg)
 
 
 def refuse_lost_labels(text: str) -> None:
@@ -258,10 +282,12 @@ def _looks_wrapped(text: str) -> bool:
     return MARK in text
 
 
-def _wrap(content: str | list[Any], labels: dict[str, list[str]], combine: str) -> str:
+def _wrap(content: str | list[Any], labels: Labels, combine: str) -> str:
+    by_field = {FIELDS_KEY: write_fields(labels)} if isinstance(labels, FieldLabels) else {}
     wrapper = {
         "value": _value(content),
-        "meta": labels,
+        "meta": labels.to_wire(),
+        **by_field,
         MARK: True,
         "combine_meta": combine,
     }

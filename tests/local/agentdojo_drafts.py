@@ -1,10 +1,11 @@
 """What unedited drafts allow and deny: `python -m tests.local.agentdojo_drafts [--rows]`.
 
-For each suite of AgentDojo there is a draft for its tools, and two figures, in three ways to label
-arguments. First, how many tasks are allowed with all their calls. Second, how many goals of
-attackers are denied, for every tool whose result may carry the attack, if all arguments that matter
-come from that result. `agentdojo.txt` has the facts. With the package `agentdojo` installed,
-`--real` takes names, schemas and descriptions of the tools from it.
+For each suite of AgentDojo, or with `--sets` for each tool set in `draft_sets`, there is a draft for
+its tools, and two figures, in three ways to label arguments. First, how many tasks are allowed with
+all their calls. Second, how many goals of attackers are denied, for every tool whose result may
+carry the attack, if all arguments that matter come from that result. `agentdojo.txt` has the facts.
+With the package `agentdojo` installed, `--real` takes names, schemas and descriptions of the tools
+from it.
 """
 
 import argparse
@@ -20,6 +21,7 @@ from langchain_sequrity.local.policy_skeleton import skeleton
 from langchain_sequrity.sqrt.lint import Mode
 
 FACTS = Path(__file__).with_name("agentdojo.txt")
+DRAFT_SETS = Path(__file__).with_name("draft_sets")
 _CALL = re.compile(r"(\w+)\(([^)]*)\)")
 
 
@@ -76,9 +78,15 @@ WAYS = (
 )
 
 
-def suites() -> Iterator[Suite]:
-    """The suites in `agentdojo.txt`."""
-    for text in FACTS.read_text("utf-8").split("[suite ")[1:]:
+def draft_sets() -> Iterator[Suite]:
+    """The tool sets in `draft_sets`, which were written before anybody saw their drafts."""
+    for path in sorted(DRAFT_SETS.glob("*.txt")):
+        yield from suites(path)
+
+
+def suites(facts: Path = FACTS) -> Iterator[Suite]:
+    """The suites in a file with the form of `agentdojo.txt`."""
+    for text in facts.read_text("utf-8").split("[suite ")[1:]:
         name, _, rest = text.partition("]")
         tools, *others = re.split(r"\[\w+\]", rest)
         tasks, goals, carriers = (part.split("\n") for part in others)
@@ -92,16 +100,33 @@ def suites() -> Iterator[Suite]:
 
 
 def _tool(line: str) -> dict[str, Any]:
-    [(name, written)] = _CALL.findall(line)
-    arguments = [one for one in written.split(", ") if one]
+    """A line `name(argument: type, argument?: type) -- description`, types and text optional."""
+    signature, _, description = line.partition(" -- ")
+    [(name, written)] = _CALL.findall(signature)
+    arguments = [argument.partition(": ")[::2] for argument in written.split(", ") if argument]
     schema = {
         "type": "object",
         "properties": {
-            one.rstrip("?"): {"default": None} if one.endswith("?") else {} for one in arguments
+            name.rstrip("?"): _type(text) | ({"default": None} if name.endswith("?") else {})
+            for name, text in arguments
         },
-        "required": [one for one in arguments if not one.endswith("?")],
+        "required": [name for name, _ in arguments if not name.endswith("?")],
     }
-    return {"type": "function", "function": {"name": name, "parameters": schema}}
+    function = {"name": name, "parameters": schema}
+    if description:
+        function["description"] = description
+    return {"type": "function", "function": function}
+
+
+def _type(text: str) -> dict[str, Any]:
+    """The schema of a type: a JSON type, a format of strings, or literals between bars."""
+    if not text:
+        return {}
+    if "|" in text:
+        return {"enum": [int(value) if value.isdigit() else value for value in text.split("|")]}
+    if text in {"string", "integer", "number", "boolean"}:
+        return {"type": text}
+    return {"type": "string", "format": text}
 
 
 def _row(line: str) -> tuple[str, list[Step]]:
@@ -197,8 +222,11 @@ def main() -> int:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--rows", action="store_true", help="name the tasks that are denied")
     options.add_argument("--real", action="store_true", help="take tools from `agentdojo`")
+    options.add_argument("--sets", action="store_true", help="measure `draft_sets` instead")
     chosen = options.parse_args()
     found = [real(suite) if chosen.real else suite for suite in suites()]
+    if chosen.sets:
+        found = list(draft_sets())
     for way in WAYS:
         by_suite = measured(found, way)
         _say(f"{way.name}: {_told(total(by_suite))}")

@@ -25,6 +25,7 @@ from langchain_sequrity.local.deterministic_model import DeterministicModel
 from langchain_sequrity.local.forwarded import networks, read_forwarded
 from langchain_sequrity.local.script import Script, ScriptBackend
 from langchain_sequrity.local.services import Services
+from langchain_sequrity.wire.exchange import ChatRequest
 from langchain_sequrity.wire.routes import (
     CHAT_ROUTES,
     COUNT_TOKENS_ROUTES,
@@ -595,6 +596,40 @@ async def test_a_turn_over_the_limit_is_429_with_retry_after() -> None:
     assert health.status_code == 200
     assert [task.result().status_code for task in running] == [200, 200]
     assert after.status_code == 200
+
+
+@pytest.mark.parametrize("has_ended", [False, True])
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_cancelled_request_frees_its_session_whether_or_not_its_thread_has_ended(
+    stream: bool, has_ended: bool
+) -> None:
+    gate, threads = Gate(), list[threading.Thread]()
+
+    def answer(request: ChatRequest) -> str:
+        threads.append(threading.current_thread())
+        return gate(request)
+
+    script = Script([{"when": {"user": "slow"}, "answer": answer}])
+    app = make_app(Services(MemorySessions(), ScriptBackend(script, DeterministicModel())))
+    headers = {"Authorization": "Bearer k"}
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost", headers=headers) as client:  # fmt: skip
+        headers["X-Session-ID"] = session_of(await client.post(CHAT, json=BODY))
+        slow = {**BODY, "messages": [{"role": "user", "content": "slow"}], "stream": stream}
+        request = asyncio.create_task(client.post(CHAT, json=slow, headers=headers))
+        await asyncio.to_thread(gate.wait_for_request)
+
+        def end_thread() -> None:
+            gate.opened.set()
+            while threads[0].name == "turn":
+                pass
+
+        if has_ended:  # the event loop must not see the end before `cancel`
+            end_thread()
+        request.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await request
+        end_thread()
+        assert (await client.post(CHAT, json=BODY, headers=headers)).status_code == 200
 
 
 def explode(_request: object = None) -> str:

@@ -467,8 +467,8 @@ def test_a_request_that_also_names_a_session_of_somebody_else_finds_none() -> No
         save(sessions, session)
 
     def resumed(*session_ids: str) -> Session | None:
-        lease = run_to_end(resume_session(sessions, {*session_ids}, bearer="me", path="/path"))
-        return lease.session if lease else None
+        resuming = resume_session(sessions, {*session_ids}, bearer="me", path="/path")
+        return run_to_end(resuming).session
 
     for ids in ({own.id, foreign.id}, {own.id, second.id}, {own.id, "unknown"}, {foreign.id}):
         with pytest.raises(NotFound, match="unknown or has expired, or the request names two"):

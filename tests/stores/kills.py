@@ -59,10 +59,13 @@ class Result:
         )
 
 
-def run(kills: int, kinds: Sequence[str] = FAULTS, seed: int = 0, *, tells: bool = False) -> Result:
+def run(
+    kills: int, kinds: Sequence[str] = FAULTS, seed: int = 0, *, fsync: str = "always",
+    tells: bool = False,
+) -> Result:  # fmt: skip
     """Let clients talk, let so many faults happen, and let the clients come to their end."""
     result, is_over = Result(), threading.Event()
-    with stage() as stage_, ThreadPoolExecutor(_CASES + 1) as threads:
+    with stage(fsync=fsync) as stage_, ThreadPoolExecutor(_CASES + 1) as threads:
         load = threads.submit(asyncio.run, _load(stage_.proxy.url, result, is_over, threads, seed))
         try:
             _cause_faults(stage_, result, kills, kinds, seed, tells=tells)
@@ -135,10 +138,11 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(description="Kill workers that share a Redis, and Redis.")
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--kind", choices=FAULTS, help="only this fault")
+    parser.add_argument("--fsync", choices=("everysec", "always"), default="everysec")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
     kinds = (options.kind,) if options.kind else FAULTS
-    result = run(options.kills, kinds, options.seed, tells=True)
+    result = run(options.kills, kinds, options.seed, fsync=options.fsync, tells=True)
     for problem in result.problems:
         _say(problem)
     _say(str(result))

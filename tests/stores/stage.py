@@ -84,10 +84,15 @@ class Stage:
 
 
 @contextmanager
-def stage(*, slowness: float = 0.08, workers: int = WORKERS) -> Iterator[Stage]:
-    """Start all, and kill all at the end."""
+def stage(
+    *, slowness: float = 0.08, workers: int = WORKERS, fsync: str = "always"
+) -> Iterator[Stage]:
+    """Start all, and kill all at the end.
+
+    With "everysec" Redis may lose what it has acknowledged while the disk is slow.
+    """
     with ExitStack() as stack:
-        redis = stack.enter_context(redis_server())
+        redis = stack.enter_context(redis_server(("--appendfsync", fsync)))
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="workers-")))
         runs_file = folder / "runs"
         runs_file.touch()

@@ -371,6 +371,22 @@ async def test_a_request_that_is_being_answered_is_refused_for_a_while(stores: S
         assert 1 <= (refused.value.retry_after or 0) <= 10  # at most the rest of a lease
 
 
+async def test_a_worker_that_stops_gives_back_what_it_holds(ending: Stores) -> None:
+    one, other = ending.open(), ending.open()
+    session = await stored(one)
+    lease, request, new = await leased(one, session), new_request(), new_session()
+    await begun(one, request)
+    await one.begin_session(new)
+
+    await one.close()
+
+    await other.release(await leased(other, session))
+    assert (await begun(other, request)).token
+    await other.release(await other.begin_session(new))
+    await other.commit(await leased(other, session), changed(session))
+    assert await status_of(one.commit(lease, changed(session, "too late"))) == 409
+
+
 async def test_a_request_that_failed_can_be_sent_again(stores: Stores) -> None:
     one, other = stores.open(), stores.open()
     request = await begun(one, new_request())

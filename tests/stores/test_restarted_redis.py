@@ -1,5 +1,6 @@
 """A Redis that was restarted and has lost its last commits, and workers that know these."""
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
@@ -14,7 +15,7 @@ pytestmark = pytest.mark.skipif(bool(why_unavailable()), reason=why_unavailable(
 
 @pytest.fixture
 def server() -> Iterator[RedisServer]:
-    with redis_server() as running:
+    with redis_server(("--appendfsync", "always")) as running:
         yield running
 
 
@@ -81,3 +82,24 @@ async def test_a_store_that_was_closed_while_redis_was_away_works_when_it_is_ope
     server.start()
 
     assert await store.find(session.id) == session
+
+
+async def test_an_answer_that_comes_too_late_is_not_taken_for_that_of_the_next_command(
+    server: RedisServer, stores: RedisStores
+) -> None:
+    store = stores.open(timeout=0.2)
+    first, second = await stored(store), await stored(store)
+    server.pause()
+    try:
+        refused = [await status_of(store.find(first.id)) for _ in range(3)]
+    finally:
+        server.resume()
+    assert refused == [503, 503, 503]
+
+    while await store.problem():  # noqa: ASYNC110 - it tells nobody
+        await asyncio.sleep(0)
+    for session in (second, first) * 5:
+        assert await store.find(session.id) == session
+        lease = await leased(store, session)
+        assert lease.session == session
+        await store.release(lease)

@@ -12,7 +12,7 @@ from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
 from langchain_core.messages import ToolCall as MessageCall
 
 from langchain_sequrity.errors import PolicySyntaxError
-from langchain_sequrity.labels import NO_LABELS, Labels
+from langchain_sequrity.labels import NO_LABELS, FieldLabels, Labels
 from langchain_sequrity.local.classifiers import UnusableAnswer
 from langchain_sequrity.local.configuration import Configuration
 from langchain_sequrity.local.dual_llm.caller_tools import CallerTools
@@ -375,7 +375,10 @@ class TurnCalls:
             return result
         if isinstance(result, ToolFailure):
             return Labeled({"ok": False, "error": result.message}, result.labels)
-        return Labeled({"ok": True, "value": result.value}, result.labels)
+        labels = result.labels
+        if isinstance(labels, FieldLabels):
+            labels = labels.within("value")
+        return Labeled({"ok": True, "value": result.value}, labels)
 
     # -- internal tools
 

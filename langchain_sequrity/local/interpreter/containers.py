@@ -21,8 +21,8 @@ from langchain_sequrity.local.interpreter.values import (
     SetValue,
     TypeValue,
     Value,
-    add_labels,
     changed_by_calls,
+    item_of,
     join_labels,
     split_labels,
     type_name,
@@ -219,7 +219,7 @@ def get_item(machine: Machine, container: Value, key: Value) -> Value:
         item = inner.get(bare, 0) if is_counter else inner[bare]
         return ListValue(item) if type(item) is list else item
 
-    return add_labels(machine.run_guarded(mark, read), mark)
+    return item_of(container, bare, machine.run_guarded(mark, read), key_mark)
 
 
 def _parametrized_type(machine: Machine, inner: Value, bare: Value, mark: Mark) -> Value:

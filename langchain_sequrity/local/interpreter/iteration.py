@@ -12,11 +12,13 @@ from langchain_sequrity.local.interpreter.values import (
     CARRIERS,
     ITERABLE,
     IteratorValue,
+    ListValue,
     Mark,
     Value,
     add_labels,
     box_mark,
     changed_by_calls,
+    item_of,
     join_labels,
     split_labels,
     type_name,
@@ -54,6 +56,8 @@ def elements_of(machine: Machine, value: Value) -> Iterator[Value]:
         return _read(machine, inner, box_mark(value))
     if value_type not in ITERABLE:
         machine.fail(TypeError, f"'{type_name(inner)}' object is not iterable", mark)
+    if value_type is ListValue and value is not inner and value.fields is not None:
+        return (item_of(value, None, element, None) for element in inner)
     return _changing_elements(machine, inner, box_mark(value))
 
 

@@ -9,20 +9,23 @@ import datetime as dt
 import json
 import math
 import reprlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import reduce
 from typing import Any, NoReturn
 
 from langchain_sequrity.errors import UsageError
-from langchain_sequrity.labels import NO_LABELS, Labeled
+from langchain_sequrity.labels import NO_LABELS, FieldLabels, Labeled, Labels
 from langchain_sequrity.local.interpreter.data_types import as_data_type, pay_for_schema
 from langchain_sequrity.local.interpreter.faults import NoJsonForm
 from langchain_sequrity.local.interpreter.machine import Machine
 from langchain_sequrity.local.interpreter.values import (
     DictValue,
+    FieldMarks,
     ListValue,
     Record,
     SetValue,
     Value,
+    add_fields,
     add_labels,
     as_mark,
     type_name,
@@ -61,7 +64,28 @@ def check_json(value: Any, depth: int = 0) -> Any:
 
 def value_from_json(machine: Machine, labeled: Labeled) -> Value:
     """Convert a JSON value to a value of the program. Its labels apply to everything in it."""
-    return add_labels(_from_json(machine, labeled.value), as_mark(labeled.labels))
+    value = _from_json(machine, labeled.value)
+    if type(labeled.labels) is FieldLabels:
+        return add_fields(value, field_marks(labeled.labels))
+    return add_labels(value, as_mark(labeled.labels))
+
+
+def field_marks(labels: FieldLabels) -> FieldMarks:
+    """The labels of fields by the names of the objects that are on their path."""
+    tree: dict[str, Any] = {}
+    for path, field_labels in labels.fields:
+        names = [name.replace("~1", "/").replace("~0", "~") for name in path.split("/")]
+        items = tree
+        for name in names[:-1]:
+            items = items.setdefault(name, (None, {}))[1]
+        items[names[-1]] = field_labels, items.get(names[-1], (None, {}))[1]
+    return _marks(labels.rest, tree)
+
+
+def _marks(rest: Labels, tree: Mapping[str, tuple[Labels | None, Any]]) -> FieldMarks:
+    items = {name: _marks(labels or rest, inner) for name, (labels, inner) in tree.items()}
+    whole = reduce(Labels.join, (item.labels for item in items.values()), rest)
+    return FieldMarks(whole, as_mark(rest), items)
 
 
 def _from_json(machine: Machine, value: Any) -> Value:

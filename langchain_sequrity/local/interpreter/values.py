@@ -39,12 +39,39 @@ class Opaque:
         return f"<{type_name(self)}>"
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class FieldMarks:
+    """Labels of the items of a JSON object; a list of objects has those of its objects.
+
+    Attributes:
+        labels: The join of all.
+        rest: The labels of the items that are not listed.
+        items: Items with labels of their own.
+    """
+
+    labels: Labels
+    rest: Mark
+    items: "dict[str, FieldMarks]"
+
+    def join(self, mark: Mark) -> "FieldMarks":
+        """The same with labels added to all items."""
+        if mark is None:
+            return self
+        items = {name: item.join(mark) for name, item in self.items.items()}
+        return FieldMarks(self.labels.join(mark), join_labels(self.rest, mark), items)
+
+
 @dataclass(slots=True, eq=False, repr=False)
 class LabeledBox:
-    """A value with labels. `add_labels` makes it, and never puts one box into another."""
+    """A value with labels. `add_labels` makes it, and never puts one box into another.
+
+    `fields` says which items of a tool's result have fewer labels than the whole. Only code that
+    reads an item by its place looks at it; for everything else the box has the labels of the whole.
+    """
 
     value: Value
     labels: Labels
+    fields: FieldMarks | None = None
 
 
 class ListValue(list[V], Generic[V]):
@@ -240,7 +267,44 @@ def add_labels(value: Value, labels: Mark) -> Value:
     if type(value) is not LabeledBox:
         return LabeledBox(value, labels)
     joined = join_labels(value.labels, labels)
-    return value if joined is value.labels else LabeledBox(value.value, joined)  # type: ignore[arg-type]
+    if joined is value.labels and value.fields is None:
+        return value
+    fields = None if value.fields is None else value.fields.join(labels)
+    return LabeledBox(value.value, joined, fields)  # type: ignore[arg-type]
+
+
+def add_fields(value: Value, fields: FieldMarks) -> Value:
+    """Put labels of fields around a part of a tool's result.
+
+    A program may have written another value in its place, whose labels are for all of it.
+    """
+    inner = unbox(value)
+    if type(inner) is DictValue or type(inner) is ListValue:
+        fields = fields.join(box_mark(value))
+        return LabeledBox(inner, fields.labels, fields)
+    return add_labels(value, as_mark(fields.labels))
+
+
+def item_of(container: Value, key: Any, item: Value, mark: Mark) -> Value:
+    """An item that was read by its place, with the labels of the container.
+
+    Args:
+        container: Where it was read.
+        key: Its bare place.
+        item: The item.
+        mark: The labels of the place.
+    """
+    inner = unbox(container)
+    fields = container.fields if type(container) is LabeledBox else None
+    if fields is None:
+        return add_labels(item, join_labels(split_labels(container)[1], mark))
+    if type(inner) is ListValue:
+        item = add_fields(item, fields)
+    elif type(key) is str and (item_fields := fields.items.get(key)) is not None:
+        item = add_fields(item, item_fields)
+    else:
+        item = add_labels(item, fields.rest)
+    return add_labels(item, join_labels(inner.labels, mark))
 
 
 def split_labels(value: Value) -> tuple[Value, Mark]:

@@ -161,11 +161,12 @@ class _Calls:
         follows_values = self._scope.follows_values
         if not (follows_values or any(clause.updates for clause in tool.clauses)):
             return
-        for initial, is_tagged in product(self._initial(tool, call.labels), self._tagged):
+        initials = self._initial(tool, call.labels)
+        for initial, is_tagged, part in product(initials, self._tagged, _parts_of_result(tool)):
             self.spend(1)
             context = self._context(tool, call, session, Argument(MISSING, initial))
             context.set_short_scope("result")
-            self._run("result", tool, context, choice)
+            self._run("result", part, context, choice)
             if is_tagged:
                 context.tag_result(NON_EXECUTABLE)
             context.set_short_scope("session")
@@ -407,3 +408,21 @@ class Reachable:
             if calls.finds(BOTH, tool, session, inputs):
                 break
         return frozenset(calls.truths)
+
+
+def _parts_of_result(tool: CalledTool) -> list[CalledTool]:
+    """The rules for a whole result, for each of the fields that rules name, and for all of them."""
+    whole = [clause for clause in tool.clauses if not clause.tool.compiled.may_be_field]
+    if len(whole) == len(tool.clauses):
+        return [tool]
+    fields = {id(clause.tool) for clause in tool.clauses} - {id(clause.tool) for clause in whole}
+    parts = [set[int](), *({block} for block in fields), fields]
+    return [
+        tool._replace(
+            clauses=tuple(
+                clause for clause in tool.clauses
+                if id(clause.tool) in part or not clause.tool.compiled.may_be_field
+            )
+        )
+        for part in parts
+    ]  # fmt: skip

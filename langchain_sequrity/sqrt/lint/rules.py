@@ -112,11 +112,15 @@ class KnownTools:
                 return [tool.text.raw]
             if tool.text.raw in INTERNAL_TOOLS:  # `ways` reports it
                 return []
+            if (of_field := tool.text.raw.partition("/")[0]) in self.arguments:
+                return [of_field]
             advice = suggest(tool.text.raw, self.arguments) or as_regex(tool.text.raw)
             self._report("error", f"There is no tool `{text}`", tool.at, advice)
             return []
         truths = [(name, matches(name, self._budget)) for name in self.arguments]
         names = [name for name, truth in truths if truth is not False]
+        if not names and "/" in tool.text.raw:
+            names = self._tools_of_fields(tool.text.raw)
         if not names:
             self._report("error", f"No tool matches `{text}`", tool.at)
         elif doubtful := [name for name, truth in truths if truth is None]:
@@ -125,6 +129,14 @@ class KnownTools:
                 tool.at, "Write `^…$` around the regex, and `.*` where anything may stand",
             )  # fmt: skip
         return names
+
+    def _tools_of_fields(self, pattern: str) -> list[str]:
+        """The tools whose fields a regex names, as far as it can be read by its first part."""
+        try:
+            of_tool = re.compile(f"(?:{pattern.partition('/')[0]})\\Z")
+        except re.error:
+            return []
+        return [name for name in self.arguments if of_tool.search(name)]
 
     def _check_argument(self, argument: str, usage: Position, tools: list[str]) -> None:
         # A tool with open arguments must not hide misspelt names in a rule for many tools.

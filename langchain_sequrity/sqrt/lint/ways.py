@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Literal
 
+from langchain_sequrity.display import plain
 from langchain_sequrity.sqrt.coerce import INTERNAL_TOOLS, PolicySettings
 from langchain_sequrity.sqrt.compiler import Reporter
 from langchain_sequrity.sqrt.engine import LLM_BLOCKED
@@ -132,6 +133,27 @@ def find_absent_service_tools(
                 "nothing here", tool.node.tool.at,
                 f"{_CHOOSE_DUAL}; or remove it",
                 lets_through=True,
+            )  # fmt: skip
+
+
+def find_rules_of_fields(
+    policy: CheckedPolicy, capabilities: Capabilities, tools: Collection[str] | None
+) -> None:
+    """Report blocks for fields of results that have rules, or that do nothing in a way."""
+    for tool in policy.tools:
+        name, position = tool.node.tool.text.raw, tool.node.tool.at
+        if "/" not in name or tools is None or name in tools or not tool.matched_tools:
+            continue
+        if tool.compiled.checks or any(step.phase != "result" for step in tool.compiled.steps):
+            policy.report(
+                "error", f"`{plain(name, limit=80)}` is a field of a result, which is not called",
+                position, "Write `result { … }`, or `-> @tags …`; rules belong to the tool",
+                lets_through=True,
+            )  # fmt: skip
+        elif not capabilities.runs_programs:
+            policy.report(
+                "warning", f"{capabilities.where or 'Here'} fields of results have no labels of "
+                "their own, so this does nothing", position, _CHOOSE_DUAL,
             )  # fmt: skip
 
 

@@ -1,7 +1,8 @@
 """Small programs and the labels that they must show.
 
 `s`, `n`, `xs`, `d`, `yes` and `no` are secret. `o`, `os` and `i` have another tag. `p` and `ps` have
-no labels (`running.variables`). The tool `read` returns a text with that other tag, and fails for
+no labels (`running.variables`). `rows` is a result whose fields have labels of their own: those of
+`who` are `OTHER`, `by/name` has none, and the rest is secret. The tool `read` returns a text with that other tag, and fails for
 "broken".
 """
 
@@ -18,7 +19,7 @@ from langchain_sequrity.local.interpreter import (
     ToolFailure,
     parse,
 )
-from tests.local.interpreter.running import OTHER, SECRET, TOOLS, variables
+from tests.local.interpreter.running import OTHER, SECRET, TAKEN, TOOLS, variables
 
 NONE = Labels()
 # Expressions that read labelled data, so their values have the labels.
@@ -48,7 +49,7 @@ LOOKED_AT = [
         # displays: the answer contains all elements
         "[p, s]", "(p, s)", "{p, s}", "{'k': s}", "{s: p}", "[*xs]", "{**d}", "[p, [p, {'k': [s]}]]",
         # methods of containers
-        "d.get('a')", "d.get('zz')", "d.get('zz', p)", "{'hush': 1}.get(s)", "d.keys()", "d.values()",
+        "d.get('a')", "d.get('zz')", "d.get('zz', p)", "{'hush': 1}.get(s)", "{}.get(s)", "d.keys()", "d.values()",
         "d.items()", "xs.index(1)", "xs.count(1)", "xs.copy()", "{1}.union(xs)", "{1} | set(xs)",
         "{1}.issubset(xs)", "dict.fromkeys(xs)", "{'k': 1} | d", "[1] + xs", "xs * 2", "xs == [1]",
         # functions
@@ -766,6 +767,43 @@ BRANCHES = [
         "import re\nre.sub('p', [lambda m: 'x', p][n - 3], p)",
         "x, e = 1, [ValueError(p), 1][n - 3]\ntry:\n    raise e\nexcept ValueError:\n    x = p",
     ]  # fmt: skip
+# Fields of `rows`. Only a part that is read by its place has fewer labels than the whole.
+FIELDS = [
+        ("rows[0]['who']", OTHER), ("rows[-1]['who']", OTHER), ("rows[0].get('who')", OTHER),
+        ("rows[0]['say']", SECRET), ("rows[0].get('say')", SECRET), ("rows[0]['by']['name']", NONE),
+        ("rows[0]['by'].get('name', s)", NONE), ("rows[0]['by']['mail']", SECRET),
+        ("rows[1:][0]['who']", OTHER), ("for r in rows:\n    x = r['who']\nx", OTHER),
+        ("[a, b] = rows\na['by']['name']", SECRET.join(OTHER)),
+        # the whole, its number, its keys
+        ("rows", BOTH), ("len(rows)", BOTH), ("len(rows[0])", BOTH), ("rows[0]", BOTH),
+        ("'who' in rows[0]", BOTH), ("list(rows[0])[0]", BOTH), ("rows[0].get('zz')", BOTH),
+        ("rows[0]['by']", SECRET), ("str(rows[0]['by']['name'])", NONE), ("str(rows[0])", BOTH),
+        ("[v for v in rows[0]['by'].values()][0]", SECRET), ("[r['who'] for r in rows][0]", BOTH),
+        ("list(rows)[0]['who']", BOTH), ("{**rows[0]}['who']", BOTH), ("rows[0].copy()['who']", BOTH),
+        ("rows.pop()['who']", BOTH), ("(rows + [])[0]['who']", BOTH), ("rows == []", BOTH),
+        ("import json\njson.loads(json.dumps(rows))[0]['who']", BOTH),
+        # labels of the place, and labels that come later
+        ("rows[n - 3]['who']", BOTH), ("rows[i]['by']['name']", OTHER), ("rows[n - 3:][0]['who']", BOTH),
+        ("rows[0]['wh' + s[:0] + 'o']", BOTH), ("rows[0].get('who' if yes else p)", BOTH),
+        ("(rows if yes else p)[0]['by']['name']", SECRET), ("(rows if i == 0 else p)[0]['say']", BOTH),
+        ("(rows if i == 0 else p)[0]['by']['name']", OTHER),
+        ("for r in (rows if i == 0 else p):\n    x = r['by']['name']\nx", OTHER),
+        ("(rows if i == 0 else p)[0]['by']['mail']", BOTH),
+        # a part that was written, also by one that has labels, or fields, of its own
+        ("rows[0] = d\nrows[0]['a']", BOTH), ("rows[0]['by'] = d\nrows[0]['by']['a']", BOTH),
+        ("ts[0] = d\nts[0]['a']", SECRET.join(TAKEN)), ("ts[0] = d\nts[0].get('a')", SECRET.join(TAKEN)),
+        ("ts.append(d)\nts[-1]['a']", SECRET.join(TAKEN)), ("ts.append(d)\nfor t in ts:\n    x = t.get('a')\nx", SECRET.join(TAKEN)),
+        ("ts[0] = rows[0]\nts[0]['by']['name']", BOTH.join(TAKEN)), ("ts[0]['free'] = d\nts[0]['free']['a']", SECRET.join(TAKEN)),
+        ("ts.insert(0, d)\nts[0]['a']", SECRET.join(TAKEN)), ("ts.extend([d])\nts[-1]['a']", SECRET.join(TAKEN)),
+        ("ts[0].update(free=d)\nts[0]['free']['a']", SECRET.join(TAKEN)), ("ts[0].setdefault('new', d)\nts[0]['new']['a']", SECRET.join(TAKEN)),
+        ("ts[:1] = [d]\nts[0]['a']", SECRET.join(TAKEN)), ("ts[0]['free']", NONE), ("ts[0]['taken']", TAKEN),
+        ("rows[0]['who'] = p\nrows[0]['who']", BOTH), ("rows[0]['zz'] = p\nrows[0]['by']['name']", BOTH),
+        ("rows.append({'who': p})\nrows[-1]['who']", BOTH), ("rows.append(p)\nrows[0]['by']['name']", BOTH),
+        ("x = rows[0]['by']\nx['name'] = s\nrows[0]['by']['name']", SECRET),
+        ("rows[0].update(by={'name': p})\nrows[0]['by']['name']", BOTH),
+        ("rows.sort(key=lambda r: r['who'])\nrows[0]['by']['name']", BOTH),
+        ("rows[0]['by'].clear()\nrows[0]['by'].get('name', p)", SECRET),
+    ]  # fmt: skip
 MODEL = """from pydantic import BaseModel, Field
 class R(BaseModel):
     key: str
@@ -827,7 +865,7 @@ def cases() -> list[Case]:
     """All label programs."""
     gives = dict.fromkeys(LOOKED_AT, SECRET)
     gives |= dict.fromkeys((*UNTOUCHED, *PRECISE.values(), *STRICT_ENDED), NONE)
-    gives |= dict((*TAKEN_ALONG, *CONTAINERS))
+    gives |= dict((*TAKEN_ALONG, *CONTAINERS, *FIELDS))
     gives |= {_TYPES + source: expected for source, expected in FLOWS}
     gives |= {_TYPES + after(source): SECRET for source in MAY_RAISE}
     gives |= dict.fromkeys(JOINED, BOTH)

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
-from langchain_sequrity.labels import Labels
+from langchain_sequrity.labels import FieldLabels, Labels
 from langchain_sequrity.local.interpreter import (
     Labeled,
     ProgramFinished,
@@ -16,6 +16,9 @@ from langchain_sequrity.local.interpreter import (
 
 SECRET = Labels(producers=frozenset({"vault"}), tags=frozenset({"secret"}))
 OTHER = Labels(tags=frozenset({"other"}))
+FIELDS = FieldLabels.combined(SECRET, {"who": OTHER, "by/name": Labels()})
+TAKEN = Labels(tags=frozenset({"taken"}))
+TAKEN_BUT_FREE = FieldLabels.combined(TAKEN, {"free": Labels()})
 TOOLS: dict[str, dict[str, Any]] = {
     "read": {"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]},
     "send": {
@@ -55,6 +58,10 @@ def labels(source: str, **options: Any) -> Labels:
     return step.value.labels
 
 
+def _row(name: str) -> dict[str, Any]:
+    return {"who": name, "say": "hush", "by": {"name": "x", "mail": "y"}}
+
+
 def variables() -> dict[str, Labeled]:
     """Variables with and without labels."""
     return {
@@ -69,6 +76,8 @@ def variables() -> dict[str, Labeled]:
         "i": Labeled(0, OTHER),
         "p": Labeled("plain"),
         "ps": Labeled(["b", "a"]),
+        "ts": Labeled([{"free": "x", "taken": "y"}], TAKEN_BUT_FREE),
+        "rows": Labeled([_row("ada"), _row("bo")], FIELDS),
     }
 
 

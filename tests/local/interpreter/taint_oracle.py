@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from langchain_sequrity.labels import Labels
+from langchain_sequrity.labels import FieldLabels, Labels
 from langchain_sequrity.local.interpreter import (
     Labeled,
     Limits,
@@ -68,13 +68,23 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """A program and the two values of one secret. `last` is a last line that no `try` guards."""
+    """A program and the two values of one secret. `last` is a last line that no `try` guards.
+
+    The items of `free` have the same values in both, and no tag.
+    """
 
     steps: tuple[Step, ...]
     secret: str
     values: tuple[Any, Any]
     last: str = ""
     is_strict: bool = False
+    free: tuple[str, ...] = ()
+
+    def labels(self, name: str) -> Labels:
+        """The labels of a secret."""
+        tagged = Labels(tags=frozenset({name}))
+        free = self.free if name == self.secret else ()
+        return FieldLabels.combined(tagged, dict.fromkeys(free, Labels()))
 
     @property
     def sides(self) -> int:
@@ -505,9 +515,7 @@ def run_both(trial: Trial) -> tuple[Names, Names] | None:
     ends = []
     for value in trial.values:
         variables = {
-            name: Labeled(
-                value if name == trial.secret else values[0], Labels(tags=frozenset({name}))
-            )
+            name: Labeled(value if name == trial.secret else values[0], trial.labels(name))
             for name, (_, values) in SECRETS.items()
             if name in words
         }
@@ -652,6 +660,9 @@ def trials(seed: int) -> Iterator[Trial]:
     for name in used:
         _, (value, *others) = SECRETS[name]
         yield Trial(steps, name, (value, writer.rng.choice(others)), last)
+        if name == "table":
+            alike = [one for one in others if isinstance(one, dict) and one.get("a") == 1]
+            yield Trial(steps, name, (value, writer.rng.choice(alike)), last, free=("a",))
 
 
 def losses(trial: Trial) -> list[Loss]:
