@@ -108,9 +108,9 @@ class ProgramRun(Simulation):
 
 def _value_and_labels(value: Labeled) -> str:
     differing = (
-        f"{kind}: {', '.join(sorted(getattr(value.labels, kind))) or 'nobody'}"
-        for kind in KINDS
-        if getattr(value.labels, kind) != getattr(NO_LABELS, kind)
+        f"{label_kind}: {', '.join(sorted(getattr(value.labels, label_kind))) or 'nobody'}"
+        for label_kind in KINDS
+        if getattr(value.labels, label_kind) != getattr(NO_LABELS, label_kind)
     )
     return f"{plain(dumps(value.value), limit=120)} ({'; '.join(differing) or 'no labels'})"
 
@@ -184,8 +184,8 @@ def run_program(
         assert run.variables["mail"].labels.tags == {"mail"}
         ```
     """
-    given, header = [*tools], coerce(PolicyHeader, policy)
-    answers = _Answers(given, results, reader)
+    available_tools, header = [*tools], coerce(PolicyHeader, policy)
+    answers = _Answers(available_tools, results, reader)
     engine = CountingEngine(header.compile(), RuleCounts())
     configuration = _configuration(header, features, session_config, engine)
     runner = ProgramRunner(isolated=isolated_programs)
@@ -198,7 +198,9 @@ def run_program(
         query=request or "",
         new_messages=(),
         system=(),
-        tools=CallerTools.read(_definitions(given, answers), configuration.internal_tools),
+        tools=CallerTools.read(
+            _definitions(available_tools, answers), configuration.internal_tools
+        ),
         is_planned=request is not None,
         variables={name: _labelled(value) for name, value in (variables or {}).items()},
     )
@@ -235,9 +237,9 @@ def _configuration(
     policy: PolicyHeader, features: object, session_config: object, engine: CountingEngine
 ) -> Configuration:
     """The configuration of a session with these headers; the engine counts what it decides."""
-    given = coerce(FeaturesHeader, features or {})
+    chosen_features = coerce(FeaturesHeader, features or {})
     sent = {
-        "x-features": given.model_copy(update={"agent_arch": "dual-llm"}).to_header(),
+        "x-features": chosen_features.model_copy(update={"agent_arch": "dual-llm"}).to_header(),
         "x-policy": policy.to_header(),
         "x-config": coerce(ConfigHeader, session_config or {}).to_header(),
     }
@@ -326,13 +328,15 @@ class _RecordedCalls(TurnCalls):
 # Tools and their results
 
 
-def _definitions(given: Iterable[Any], answers: "_Answers") -> list[dict[str, Any]]:
+def _definitions(available_tools: Iterable[Any], answers: "_Answers") -> list[dict[str, Any]]:
     """Definitions of the tools; those without a definition take any arguments."""
     written = write_tools(
-        [tool for tool in given if not isinstance(tool, str)], strict=None, results=True
+        [tool for tool in available_tools if not isinstance(tool, str)], strict=None, results=True
     )
     defined = {name_of(tool) for tool in written}
-    named = dict.fromkeys([*(tool for tool in given if isinstance(tool, str)), *answers.listed])
+    named = dict.fromkeys(
+        [*(tool for tool in available_tools if isinstance(tool, str)), *answers.listed]
+    )
     return [*written, *(neutral_tool({"name": name}) for name in named if name not in defined)]
 
 
@@ -389,10 +393,10 @@ class _Answers:
 
     def _listed(self, tool: str, values: Mapping[str, Any]) -> Trial | None:
         """Take the next result for a call with these arguments."""
-        left = self.listed.get(tool, deque())
-        fits = (trial for trial in left if trial.arguments.items() <= values.items())
+        unused = self.listed.get(tool, deque())
+        fits = (trial for trial in unused if trial.arguments.items() <= values.items())
         if (trial := next(fits, None)) is not None:
-            left.remove(trial)
+            unused.remove(trial)
         return trial
 
     def stream(self, request: ChatRequest, context: BackendContext) -> Iterator[AIMessageChunk]:
@@ -453,7 +457,7 @@ def _listed_message(trial: Trial, call_id: str) -> ToolMessage:
     content = trial.result if isinstance(trial.result, str) else dumps(trial.result)
     artifact = None
     if trial.result_labels != NO_LABELS or trial.combine != "merge":
-        names = {kind: getattr(trial.result_labels, kind) for kind in KINDS}
+        names = {label_kind: getattr(trial.result_labels, label_kind) for label_kind in KINDS}
         content, artifact = labeled_tool_result(content, **names, combine=trial.combine)
     return ToolMessage(
         content, artifact=artifact, tool_call_id=call_id,

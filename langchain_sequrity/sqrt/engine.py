@@ -238,8 +238,7 @@ class Engine:
         names = path.split("/")
         for depth in range(len(names)):
             around = "/".join(names[: depth + 1])
-            for step, applies in self._field_steps(call.tool, around):
-                truth = both(applies, _condition(step, context))
+            for step, truth in self.field_steps(call.tool, around, context):
                 if truth is not False:
                     for update in step.updates:
                         apply_update(update, context, certain=truth is True and update.honoured)
@@ -284,6 +283,23 @@ class Engine:
                 yield from part.steps(phase, tool, context)
             return
         for step, applies in self._rules_for(tool).steps[phase]:
+            yield step, both(applies, _condition(step, context))
+
+    def field_steps(
+        self, tool: str, path: str, context: EvaluationContext
+    ) -> Iterator[tuple[CompiledStep, Truth]]:
+        """The steps for the field at `path` in results of `tool`, as `steps` gives those of tools.
+
+        Args:
+            tool: The tool.
+            path: The path of the field.
+            context: The state that conditions read.
+        """
+        if self.parts:
+            for part in self.parts:
+                yield from part.field_steps(tool, path, context)
+            return
+        for step, applies in self._field_steps(tool, path):
             yield step, both(applies, _condition(step, context))
 
     # Facts about the rules

@@ -382,11 +382,20 @@ class CountingEngine(Engine):
     def steps(
         self, phase: Phase, tool: str, context: EvaluationContext
     ) -> Iterator[tuple[CompiledStep, Truth]]:
-        for step, truth in super().steps(phase, tool, context):
-            if self.parts:  # they have counted
-                yield step, truth
-                continue
-            counts = self._counts.rules[self.name, step.node.at]
-            counts["not_held" if truth is False else "held"] += 1
-            counts["in_doubt"] += truth is None
+        return self._counted(super().steps(phase, tool, context))
+
+    @override
+    def field_steps(
+        self, tool: str, path: str, context: EvaluationContext
+    ) -> Iterator[tuple[CompiledStep, Truth]]:
+        return self._counted(super().field_steps(tool, path, context))
+
+    def _counted(
+        self, steps: Iterator[tuple[CompiledStep, Truth]]
+    ) -> Iterator[tuple[CompiledStep, Truth]]:
+        for step, truth in steps:
+            if not self.parts:  # they have counted
+                counts = self._counts.rules[self.name, step.node.at]
+                counts["not_held" if truth is False else "held"] += 1
+                counts["in_doubt"] += truth is None
             yield step, truth

@@ -18,9 +18,7 @@ from langchain_sequrity.cli.policy.files import (
     shown_name,
     tools_options,
 )
-from langchain_sequrity.dry_run import run_program
 from langchain_sequrity.errors import StatusError, UsageError
-from langchain_sequrity.headers import PolicyHeader, coerce
 
 
 @click.command("run")
@@ -64,6 +62,9 @@ def run_command(
     No tool and no model is called: all results come from --results. Exit status 1 if a call is
     denied or the program fails.
     """
+    from langchain_sequrity.dry_run import run_program  # noqa: PLC0415 - slow
+    from langchain_sequrity.headers import PolicyHeader, coerce  # noqa: PLC0415 - slow
+
     only_one_stdin([program, policy_file, results, tools, header])
     source = read_source(policy_file)
     fields = read_header_fields(header) or {}
