@@ -181,7 +181,7 @@ def run_program(
             results=[{"tool": "read_mail", "result": {"sum": 5}}],
         )
         assert [call.final_verdict for call in run] == ["soft_allowed", "hard_denied"]
-        assert run.variables["mail"].labels.tags == {"mail"}
+        assert "mail" in run.variables["mail"].labels.tags
         ```
     """
     available_tools, header = [*tools], coerce(PolicyHeader, policy)

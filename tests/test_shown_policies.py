@@ -34,6 +34,13 @@ BROUGHT = {
         "scanner",
     },
     "notebooks/03_langgraph_executor.ipynb": {"private"},
+    **{
+        f"examples/policies/agentdojo/{name}.sqrt": {"foreign"}  # additions to other policies
+        for name in (
+            "strict",
+            *(f"{suite}_fields" for suite in ("workspace", "banking", "slack", "travel")),
+        )
+    },
     "langchain_sequrity/sqrt/engine.py": {"raw"},
     "langchain_sequrity/sqrt/explanation.py": {"personal"},
     "langchain_sequrity/sqrt/parser.py": {"raw"},
