@@ -87,6 +87,11 @@ class ProgramRun(Simulation):
     error_code: str = ""
     error: str = ""
 
+    @property
+    @override
+    def failure(self) -> tuple[str, str]:
+        return self.error_code, self.error
+
     def run_json(self) -> dict[str, Any]:
         """The whole run as plain data: decisions, labels and the error, but no values."""
         return {

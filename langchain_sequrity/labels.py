@@ -55,7 +55,8 @@ WireLabels = dict[str, list[str]]
 
 FIELDS_KEY = "field_meta"
 """Key of the labels of fields, in an artifact and in a wrapped result."""
-_MOST_FIELDS = 1_000
+MOST_FIELDS = 1_000
+"""How many fields of a result may have labels of their own."""
 _SEAL_ENV = "SEQURITY_LABEL_KEY"
 _PROCESS_KEY = secrets.token_bytes(32)
 _KEYS = frozenset(KINDS)
@@ -435,8 +436,8 @@ def _checked_fields(fields: Mapping[str, Labels]) -> Mapping[str, Labels]:
             msg = f"`fields` takes `Labels` by the path of a field; got {path!r}: {labels!r}."
             raise UsageError(msg)
         make_labels(labels.producers, labels.consumers, labels.tags)
-    if len(fields) > _MOST_FIELDS:
-        msg = f"`fields` takes at most {_MOST_FIELDS} fields; got {len(fields)}."
+    if len(fields) > MOST_FIELDS:
+        msg = f"`fields` takes at most {MOST_FIELDS} fields; got {len(fields)}."
         raise UsageError(msg)
     return fields
 
@@ -456,7 +457,7 @@ def read_fields(written: Any) -> Labels:
     if not (isinstance(written, Mapping) and written.keys() == {"rest", "fields"}):
         raise BadLabels
     fields = written["fields"]
-    if not isinstance(fields, Mapping) or len(fields) > _MOST_FIELDS:
+    if not isinstance(fields, Mapping) or len(fields) > MOST_FIELDS:
         raise BadLabels
     listed = {str(path): Labels.from_wire(meta) for path, meta in fields.items()}
     return FieldLabels.combined(Labels.from_wire(written["rest"]), listed)

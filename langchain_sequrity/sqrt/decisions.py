@@ -219,6 +219,11 @@ class Simulation(Sequence[Decision], TableMixin):
     groups: tuple[DecisionGroup, ...] = ()
 
     @property
+    def failure(self) -> tuple[str, str]:
+        """Why a turn has no value, as a code and a sentence; empty for calls that are no turn."""
+        return "", ""
+
+    @property
     def counts(self) -> Counter[str]:
         """The numbers of all calls that are `allowed`, `denied` and `not reached`."""
         counts = Counter({"allowed": 0, "denied": 0})

@@ -235,6 +235,7 @@ class Engine:
         context.set_short_scope("result")
         self._run("result", call.tool, context)
         context.result = Argument(MISSING, result.labels)  # a path may have several values
+        context.set_short_scope("result")  # forgets what depends on the value
         names = path.split("/")
         for depth in range(len(names)):
             around = "/".join(names[: depth + 1])

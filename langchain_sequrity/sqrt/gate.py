@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from langchain_sequrity.labels import Combine, FieldLabels, Labels
+from langchain_sequrity.labels import MOST_FIELDS, NO_LABELS, Combine, FieldLabels, Labels
 from langchain_sequrity.sqrt.coerce import ToolArguments
 from langchain_sequrity.sqrt.context import Argument, Call, similar_arguments
 from langchain_sequrity.sqrt.engine import NON_EXECUTABLE, Engine
@@ -131,7 +131,7 @@ class Gate:
         if tool_labels is None or returned.combine == "ignore":
             return labels
         is_replaced = returned.combine == "replace" and not returned.is_error
-        return tool_labels if is_replaced else labels.join(tool_labels)
+        return (NO_LABELS if is_replaced else labels).join(tool_labels)
 
     def labels_by_field(
         self, call: Call, returned: ToolReturn, whole: Labels, session: Labels
@@ -147,14 +147,13 @@ class Gate:
         value, tool_labels = returned.value, returned.labels
         if returned.is_error or not isinstance(value, dict | list):
             return whole, session
-        by_tool: dict[str, Labels] = {}
-        rest_before = self._combined(call, returned, tool_labels)
-        if type(tool_labels) is FieldLabels and returned.combine != "ignore":
-            by_tool = dict(tool_labels.fields)
-            rest_before = self._combined(call, returned, tool_labels.rest)
+        by_tool, before_rest = dict[str, Labels](), tool_labels
+        if isinstance(tool_labels, FieldLabels) and returned.combine != "ignore":
+            by_tool, before_rest = dict(tool_labels.fields), tool_labels.rest
         paths = {*by_tool, *self._named_paths(call.tool, value)}
-        if not paths:
+        if not paths or len(paths) > MOST_FIELDS:
             return whole, session
+        rest_before = self._combined(call, returned, before_rest)
         call = self._with_defaults(call)
         fields: dict[str, Labels] = {}
         for path in sorted(paths):
@@ -215,9 +214,6 @@ class Gate:
         return Call(call.tool, {**call.arguments, **omitted}, call.decided_by, tool.names)
 
 
-_MOST_PATHS = 1_000
-
-
 def _paths(value: Any) -> Collection[str]:
     """The paths of all fields in a value; none if there are too many different ones."""
     paths: dict[str, None] = {}
@@ -232,7 +228,7 @@ def _paths(value: Any) -> Collection[str]:
                 paths[path] = None
                 if isinstance(item, dict | list):
                     unvisited.append((f"{path}/", item))
-            if len(paths) > _MOST_PATHS:
+            if len(paths) > MOST_FIELDS:
                 return ()
     return paths
 

@@ -147,11 +147,11 @@ def _of_simulation(simulation: Simulation) -> Outcomes:
 
 def _of_failure(simulation: Simulation) -> Iterator[CallOutcome]:
     """The failure of a program (`run_program`) that none of its calls explains."""
-    code = getattr(simulation, "error_code", "")
+    code, text = simulation.failure
     if code == "control_flow_violation":
-        yield CallOutcome("denied", plain(simulation.error))  # type: ignore[attr-defined]
+        yield CallOutcome("denied", plain(text))
     elif code and code != "policy_violation":
-        yield CallOutcome("neither", plain(simulation.error))  # type: ignore[attr-defined]
+        yield CallOutcome("neither", plain(text))
 
 
 # Exceptions

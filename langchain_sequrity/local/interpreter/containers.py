@@ -21,7 +21,9 @@ from langchain_sequrity.local.interpreter.values import (
     SetValue,
     TypeValue,
     Value,
+    add_labels,
     changed_by_calls,
+    fields_of,
     item_of,
     join_labels,
     split_labels,
@@ -219,7 +221,10 @@ def get_item(machine: Machine, container: Value, key: Value) -> Value:
         item = inner.get(bare, 0) if is_counter else inner[bare]
         return ListValue(item) if type(item) is list else item
 
-    return item_of(container, bare, machine.run_guarded(mark, read), key_mark)
+    item = machine.run_guarded(mark, read)
+    if (fields := fields_of(container)) is not None:
+        return item_of(inner, fields, bare, item, key_mark)
+    return add_labels(item, mark)
 
 
 def _parametrized_type(machine: Machine, inner: Value, bare: Value, mark: Mark) -> Value:

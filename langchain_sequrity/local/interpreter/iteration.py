@@ -18,6 +18,7 @@ from langchain_sequrity.local.interpreter.values import (
     add_labels,
     box_mark,
     changed_by_calls,
+    fields_of,
     item_of,
     join_labels,
     split_labels,
@@ -56,8 +57,8 @@ def elements_of(machine: Machine, value: Value) -> Iterator[Value]:
         return _read(machine, inner, box_mark(value))
     if value_type not in ITERABLE:
         machine.fail(TypeError, f"'{type_name(inner)}' object is not iterable", mark)
-    if value_type is ListValue and value is not inner and value.fields is not None:
-        return (item_of(value, None, element, None) for element in inner)
+    if value_type is ListValue and (fields := fields_of(value)) is not None:
+        return (item_of(inner, fields, None, element, None) for element in inner)
     return _changing_elements(machine, inner, box_mark(value))
 
 

@@ -42,6 +42,7 @@ from langchain_sequrity.local.interpreter.values import (
     TypeValue,
     Value,
     add_labels,
+    fields_of,
     item_of,
     join_labels,
     split_labels,
@@ -333,9 +334,9 @@ def _list_sort(
 def _dict_get(machine: Machine, target: Value, key: Value, default: Value = None, /) -> Value:
     inner, mark = split_labels(target)
     (bare,), key_mark = hashable(machine, [key])
-    if bare in inner:
-        return item_of(target, bare, inner[bare], key_mark)
-    return add_labels(default, join_labels(mark, key_mark))
+    if bare in inner and (fields := fields_of(target)) is not None:
+        return item_of(inner, fields, bare, inner[bare], key_mark)
+    return add_labels(inner.get(bare, default), join_labels(mark, key_mark))
 
 
 def _dict_pop(machine: Machine, target: Value, key: Value, /, *default: Value) -> Value:

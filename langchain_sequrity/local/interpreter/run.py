@@ -19,7 +19,15 @@ from queue import SimpleQueue
 from typing import Any, Literal, NoReturn, TypeVar
 
 from langchain_sequrity.errors import UsageError
-from langchain_sequrity.labels import KINDS, NO_LABELS, FieldLabels, Labeled, Labels
+from langchain_sequrity.labels import (
+    KINDS,
+    NO_LABELS,
+    FieldLabels,
+    Labeled,
+    Labels,
+    read_fields,
+    write_fields,
+)
 from langchain_sequrity.local.interpreter.builtins import BUILTINS
 from langchain_sequrity.local.interpreter.faults import (
     Abandoned,
@@ -207,7 +215,7 @@ def checked_event(event: LogEvent) -> LogEvent:
     for name in checked.keys() & {"added", "removed"}:
         Labels.from_wire(checked[name], absent=_NO_NAMES)
     if "fields" in checked:
-        _field_labels(checked["fields"])
+        read_fields(checked["fields"])
     return checked
 
 
@@ -260,10 +268,7 @@ def answer_event(answer: Answer, call: Step | None, digest: str) -> LogEvent:
         if any(changes.values()):
             event[name] = {kind: sorted(names) for kind, names in changes.items() if names}
     if type(after) is FieldLabels:
-        event["fields"] = [
-            after.rest.to_wire(),
-            [[path, labels.to_wire()] for path, labels in after.fields],
-        ]
+        event["fields"] = write_fields(after)
     return event
 
 
@@ -282,20 +287,8 @@ def answer_from_event(event: LogEvent, call: Step | None) -> Answer:
     if event["event"] == "failure":
         return ToolFailure(event["message"], labels)
     if "fields" in event:
-        labels = _field_labels(event["fields"])
+        labels = read_fields(event["fields"])
     return Labeled(event["value"], labels)
-
-
-def _field_labels(written: Any) -> Labels:
-    """Read the labels of fields in an event."""
-    try:
-        rest, fields = written
-        return FieldLabels.combined(
-            Labels.from_wire(rest), {str(path): Labels.from_wire(meta) for path, meta in fields}
-        )
-    except (TypeError, ValueError):
-        msg = "This is not a log of a run: the labels of fields are incomplete."
-        raise UsageError(msg) from None
 
 
 @contextmanager

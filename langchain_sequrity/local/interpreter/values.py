@@ -285,19 +285,21 @@ def add_fields(value: Value, fields: FieldMarks) -> Value:
     return add_labels(value, as_mark(fields.labels))
 
 
-def item_of(container: Value, key: Any, item: Value, mark: Mark) -> Value:
-    """An item that was read by its place, with the labels of the container.
+def fields_of(value: Value) -> FieldMarks | None:
+    """The labels of the fields of a value, if they have labels of their own."""
+    return value.fields if type(value) is LabeledBox else None
+
+
+def item_of(inner: Value, fields: FieldMarks, key: Any, item: Value, mark: Mark) -> Value:
+    """An item that was read by its place from a container with labels of fields.
 
     Args:
-        container: Where it was read.
-        key: Its bare place.
+        inner: The bare container.
+        fields: The labels of its fields.
+        key: The bare place.
         item: The item.
         mark: The labels of the place.
     """
-    inner = unbox(container)
-    fields = container.fields if type(container) is LabeledBox else None
-    if fields is None:
-        return add_labels(item, join_labels(split_labels(container)[1], mark))
     if type(inner) is ListValue:
         item = add_fields(item, fields)
     elif type(key) is str and (item_fields := fields.items.get(key)) is not None:

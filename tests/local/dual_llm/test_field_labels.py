@@ -11,6 +11,7 @@ from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 
 from langchain_sequrity import ChatSequrity, Labels, labeled_tool_result
 from langchain_sequrity.errors import PolicyDenied, UsageError
+from langchain_sequrity.labels import read_artifact
 from langchain_sequrity.local import LocalServer
 from langchain_sequrity.sqrt import Argument, Call, check, combine, compile_policy
 from langchain_sequrity.sqrt.gate import Gate, ToolReturn
@@ -208,6 +209,17 @@ def test_a_value_with_too_many_paths_has_no_labels_by_field() -> None:
 
     assert len(labels_of(policy, {f"k{n}": 1 for n in range(1_000)}).fields) == 1_000
     assert type(labels_of(policy, {f"k{n}": 1 for n in range(1_001)})) is Labels
+
+
+def test_too_many_fields_of_rules_and_of_the_tool_together_have_the_labels_of_the_whole() -> None:
+    policy = 'tool "read" -> @tags |= {"foreign"}; tool r"^read/k.*$" -> @tags -= {"foreign"};'
+    value = {f"k{n}": 1 for n in range(600)}
+    by_tool = {f"t{n}": FOREIGN for n in range(600)}
+    given = labeled_tool_result(value, fields=by_tool)[1]
+    labels = labels_of(policy, value, read_artifact(given)[0], combine="replace")
+
+    assert type(labels) is Labels
+    assert tags(labels) == {"foreign"}
 
 
 @pytest.mark.parametrize("seed", range(60))
