@@ -85,6 +85,12 @@ CASES = [
     ("simulate good.sqrt --calls calls.json --tools others.json --cover", 2, "there is no such tool", True),
     ("simulate good.sqrt --calls calls.json --tools object.json", 2, "object.json: expected a list of tools", True),
     ("simulate good.sqrt --calls misspelt.json", 2, "misspelt.json: Call 1 (`raed_mail`): no rule is for this tool. Did you mean `read_mail`?", True),
+    ("run program.txt --policy good.sqrt --results results.json", 0, "The value is 5 (tags: ", True),
+    ("run foreign.txt --policy good.sqrt --results results.json --tools tools.json", 1, "hard denied", True),
+    ("run foreign.txt --policy bad.sqrt", 1, "bad.sqrt:2:10: error: Expected", True),
+    ("run program.txt --policy good.sqrt --tools tools.json", 2, "Line 1: there is no result for this call of `read_mail`", True),
+    ("run program.txt --policy good.sqrt --results object.json", 2, "object.json: expected a list of results", True),
+    ("run program.txt", 2, "Missing option '--policy'", True),
     ("simulate - --calls -", 2, "`-` is given more than once", True),
     (f"{LOCAL} Careful", 0, 'tool "pay" {', True),
     (f"{LOCAL} Careful --out new.sqrt", 0, "new.sqrt: written", True),
@@ -334,5 +340,5 @@ def test_the_help_lists_the_commands_without_importing_chat_models() -> None:
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, capture_output=True, encoding="utf-8", check=False)  # noqa: S603
     assert done.returncode == 0
-    for name in ("check", "format", "explain", "simulate", "generate"):
+    for name in ("check", "format", "explain", "simulate", "run", "generate"):
         assert f"\n  {name} " in done.stdout
