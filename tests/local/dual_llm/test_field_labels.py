@@ -215,8 +215,9 @@ def test_too_many_fields_of_rules_and_of_the_tool_together_have_the_labels_of_th
     policy = 'tool "read" -> @tags |= {"foreign"}; tool r"^read/k.*$" -> @tags -= {"foreign"};'
     value = {f"k{n}": 1 for n in range(600)}
     by_tool = {f"t{n}": FOREIGN for n in range(600)}
-    given = labeled_tool_result(value, fields=by_tool)[1]
-    labels = labels_of(policy, value, read_artifact(given)[0], combine="replace")
+    given = read_artifact(labeled_tool_result(value, fields=by_tool)[1])
+    assert given is not None
+    labels = labels_of(policy, value, given[0], combine="replace")
 
     assert type(labels) is Labels
     assert tags(labels) == {"foreign"}
