@@ -51,6 +51,11 @@ class GatedCall:
         """Whether the call may be made."""
         return self.denied is None and self.verdict is not None and self.verdict.allowed
 
+    @property
+    def may_be_approved(self) -> bool:
+        """Whether a person may approve the call."""
+        return not self.allowed and _denial(self).may_be_approved
+
 
 @dataclass(frozen=True, slots=True)
 class CheckedResult:
@@ -116,9 +121,15 @@ class ScreenedGate(Gate):
             return GatedCall(withheld, session, None, findings, screened.denied, session)
         if findings:
             call = _with_values(call, screened.value)
-        return self._judged(GatedCall(call, session, None, findings), session)
+        return self.judged(GatedCall(call, session, None, findings), session)
 
-    def _judged(self, checked: GatedCall, session: Labels) -> GatedCall:
+    def judged(self, checked: GatedCall, session: Labels) -> GatedCall:
+        """Check a screened call by the rules alone.
+
+        Args:
+            checked: The call.
+            session: The session's labels.
+        """
         begun = self.begin(checked.call, session)
         first, verdict = self.verdicts(begun)
         return replace(
@@ -136,7 +147,7 @@ class ScreenedGate(Gate):
         Returns:
             The check, and the session's labels as if this call had returned, too.
         """
-        beside = self._judged(checked, session)
+        beside = self.judged(checked, session)
         return beside, self.foreseen(checked.call, beside.session)
 
     def label_result(self, call: Call, returned: ToolReturn, session: Labels) -> CheckedResult:
