@@ -17,6 +17,7 @@ from langchain_sequrity.labels import NO_LABELS, Labels
 from langchain_sequrity.local.screening import Ask, Detection, Screen
 from langchain_sequrity.sqrt import Argument, Call, Engine, Reason, Verdict
 from langchain_sequrity.sqrt.coerce import ToolArguments
+from langchain_sequrity.sqrt.endorsements import Sources
 from langchain_sequrity.sqrt.gate import Gate, ToolReturn
 from langchain_sequrity.sqrt.verdict import call_facts, denial_of
 
@@ -32,8 +33,8 @@ class GatedCall:
         findings: Detections of blockers and classifiers.
         denied: The detection of the classifier that denied the call.
         before: The session's labels before the check.
-        judged: The call as the policy judged it, with the defaults of omitted arguments; `None` if
-            a classifier denied it first.
+        judged: The call as the policy judged it, with the defaults of omitted arguments, and with
+            endorsements; `None` if a classifier denied it first.
         policy_verdict: The verdict of the first policy alone.
     """
 
@@ -80,9 +81,10 @@ class ScreenedGate(Gate):
         screen: Blockers and classifiers.
         ask: Scores a text for a classifier.
         tools: As for `Gate`.
+        sources: Where endorsements are looked up; without them no argument has any.
     """
 
-    __slots__ = ("_ask", "_rules", "_screen")
+    __slots__ = ("_ask", "_endorsements", "_rules", "_screen", "_sources")
 
     def __init__(
         self,
@@ -90,8 +92,11 @@ class ScreenedGate(Gate):
         screen: Screen,
         ask: Ask,
         tools: Mapping[str, ToolArguments],
+        sources: Sources | None = None,
     ) -> None:
         super().__init__(engines, tools)
+        self._sources = sources
+        self._endorsements = frozenset().union(*(engine.endorsements for engine in engines))
         self._screen = screen
         self._rules = replace(screen, classifiers=())
         self._ask = ask
@@ -131,6 +136,8 @@ class ScreenedGate(Gate):
             session: The session's labels.
         """
         begun = self.begin(checked.call, session)
+        if self._endorsements and self._sources is not None:
+            begun = begun._replace(call=self._sources.endorsed(begun.call, self._endorsements))
         first, verdict = self.verdicts(begun)
         return replace(
             checked, session=begun.session, verdict=verdict, before=session, judged=begun.call,

@@ -8,13 +8,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, cast
 
-from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
 from langchain_core.messages import ToolCall as MessageCall
 
 from langchain_sequrity.errors import PolicySyntaxError
 from langchain_sequrity.labels import NO_LABELS, FieldLabels, Labels
 from langchain_sequrity.local.classifiers import UnusableAnswer
 from langchain_sequrity.local.configuration import Configuration
+from langchain_sequrity.local.conversation import text_of
 from langchain_sequrity.local.dual_llm.caller_tools import CallerTools
 from langchain_sequrity.local.dual_llm.message_labels import remember_labels
 from langchain_sequrity.local.dual_llm.model_calls import ModelCalls
@@ -48,6 +49,7 @@ from langchain_sequrity.sqrt.coerce import (
     arguments_of_sent_tools,
     has_enough_flag,
 )
+from langchain_sequrity.sqrt.endorsements import Sources
 from langchain_sequrity.sqrt.gate import ToolReturn, call_digest
 from langchain_sequrity.sqrt.nodes import Binding, ToolBlock
 from langchain_sequrity.strict_json import as_text, dumps
@@ -84,6 +86,7 @@ class TurnContext:
 _CACHE_SECONDS = 0.2  # for all patterns and one name
 _REMEMBERED = 256
 _LIKELY = 0.5
+_SUMMARY = "Here is a summary of the conversation"  # `SummarizationMiddleware` of langchain 1
 _REFUSED = "This call was refused before, and is not made again."
 _ONLY_CHECKS = Presets(llm_blocked=None, non_executable_memory=False)
 
@@ -411,7 +414,31 @@ class TurnCalls:
     def _screened_gate(self) -> ScreenedGate:
         engines = (self._configuration.engine, *map(_added_engine, self._state.policies))
         score = self._context.models.score
-        return ScreenedGate(engines, self._configuration.screen, score, self._tools)
+        sources = Sources(self._user_words, self._returned_by)
+        return ScreenedGate(engines, self._configuration.screen, score, self._tools, sources)
+
+    def _user_words(self) -> Iterator[str]:
+        """What the user wrote in this session. The messages of a caller's program are not theirs.
+
+        A message with a name is that of another agent, and LangChain's summary has the role of the
+        user, too.
+        """
+        if not self._turn.is_planned:
+            return
+        for message in (*self._context.inputs.session.messages, *self._turn.new_messages):
+            if isinstance(message, HumanMessage) and message.name is None:
+                text = text_of(message)
+                if not text.startswith(_SUMMARY):
+                    yield text
+
+    def _returned_by(self, tool: str) -> Iterator[Any]:
+        """What a tool of the caller returned in this turn, without errors and refusals."""
+        for call in (*self._turn.settled, *self._turn.calls_made):
+            if call.tool == tool and not call.failed:
+                message = cast("ToolMessage", call.result.message())
+                read = self._read(tool, message)
+                if read.failure is None and not read.refusal and not read.returned.is_error:
+                    yield read.returned.value
 
     def _is_error(self, text: str) -> bool:
         try:
