@@ -414,17 +414,17 @@ class TurnCalls:
     def _screened_gate(self) -> ScreenedGate:
         engines = (self._configuration.engine, *map(_added_engine, self._state.policies))
         score = self._context.models.score
-        sources = Sources(self._user_words, self._returned_by)
+        # The messages of a program's caller are not a user's, and its tools are nodes of a graph.
+        is_chat = self._context.inputs.endpoint_type != "lang-graph"
+        sources = Sources(self._user_words, self._returned_by) if is_chat else None
         return ScreenedGate(engines, self._configuration.screen, score, self._tools, sources)
 
     def _user_words(self) -> Iterator[str]:
-        """What the user wrote in this session. The messages of a caller's program are not theirs.
+        """What the user wrote in this session.
 
         A message with a name is that of another agent, and LangChain's summary has the role of the
         user, too.
         """
-        if not self._turn.is_planned:
-            return
         for message in (*self._context.inputs.session.messages, *self._turn.new_messages):
             if isinstance(message, HumanMessage) and message.name is None:
                 text = text_of(message)
