@@ -24,7 +24,7 @@ def main() -> int:
         sys.stderr.write("This needs `pip install 'langchain-sequrity[side-by-side]'`.\n")
         return 2
     warnings.simplefilter("ignore")  # of AgentDojo's and the peers' imports
-    logging.disable(logging.WARNING)  # each guard logs its refusals, which are counted here
+    logging.disable(logging.ERROR)  # guards log refusals, which are counted here
     load = os.getloadavg()
     for guard in GUARDS:
         if not guard.is_installed:
