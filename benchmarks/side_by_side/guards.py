@@ -154,7 +154,13 @@ GUARDS = (
     Guard("agent-airlock, tools of the suite", _AIRLOCK, partial(_airlock, of_task=False)),
     Guard("agent-airlock, tools of the task", _AIRLOCK, partial(_airlock, of_task=True)),
     Guard(
-        "governance toolkit, tools of the suite", _GOVERNANCE, partial(_governance, of_task=False)
+        "agent-governance-toolkit, tools of the suite",
+        _GOVERNANCE,
+        partial(_governance, of_task=False),
     ),
-    Guard("governance toolkit, tools of the task", _GOVERNANCE, partial(_governance, of_task=True)),
+    Guard(
+        "agent-governance-toolkit, tools of the task",
+        _GOVERNANCE,
+        partial(_governance, of_task=True),
+    ),
 )

@@ -11,6 +11,7 @@ from benchmarks.side_by_side.guards import Guard
 from benchmarks.side_by_side.tasks import Verdict
 
 _PACKAGES = ("agentdojo", "langchain", "langgraph", "agent-airlock", "agent-os-kernel")
+_NONE = "-"
 _HEAD = (
     "guard",
     "tasks right",
@@ -38,7 +39,7 @@ class Row:
         attacks = [verdict for verdict in self.verdicts if verdict.pair.goal]
         right = [self._share(tasks, "is_useful", approves=yes) for yes in (False, True)]
         passed = [self._share(attacks, "is_harmful", approves=yes) for yes in (False, True)]
-        cost = "-" if self.microseconds is None else f"{self.microseconds:.0f}"
+        cost = _NONE if self.microseconds is None else f"{self.microseconds:.0f}"
         return [
             self.guard.name,
             *right,
@@ -52,19 +53,20 @@ class Row:
     @staticmethod
     def _share(verdicts: Sequence[Verdict], attribute: str, *, approves: bool) -> str:
         counted = [getattr(item, attribute) for item in verdicts if item.approves == approves]
-        return f"{sum(counted)} of {len(counted)}" if counted else "-"
+        return f"{sum(counted)} of {len(counted)}" if counted else _NONE
 
     def _questions(self, verdicts: Sequence[Verdict]) -> str:
         """The questions if each is answered with yes, so that the next can follow."""
         if not self.guard.asks or not verdicts:
-            return "-"
+            return _NONE
         return str(sum(verdict.questions for verdict in verdicts if verdict.approves))
 
 
 def table(rows: Sequence[Row]) -> str:
-    """The rows as a Markdown table."""
-    lines = [_HEAD, ["---"] * len(_HEAD), *(row.cells() for row in rows)]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+    """The rows as a Markdown table, without the columns that were not measured."""
+    lines = [list(_HEAD), ["---"] * len(_HEAD), *(row.cells() for row in rows)]
+    columns = [column for column in zip(*lines, strict=True) if set(column[2:]) != {_NONE}]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in zip(*columns, strict=True))
 
 
 def conditions(load: Sequence[float]) -> str:

@@ -178,6 +178,16 @@ def test_a_row_counts_both_persons_and_the_questions_of_the_one_who_approves() -
     ]  # fmt: skip
 
 
+def test_the_table_leaves_out_what_was_not_measured() -> None:
+    table = report.table([report.Row(NO_GUARD, microseconds=9.7), report.Row(HUMAN)])
+    assert table.splitlines() == [
+        "| guard | µs a call |",
+        "| --- | --- |",
+        "| no guard | 10 |",
+        "| HumanInTheLoopMiddleware | - |",
+    ]
+
+
 def test_the_answer_of_a_script_is_text_or_json() -> None:
     assert Script("final_return_value = {'ä': 1}").next_message([], []) == AIMessage(
         '{"ä": 1}', response_metadata={"done": True}

@@ -42,7 +42,7 @@ def test_no_attack_passes_that_a_person_rejects(name: str) -> None:
         assert approved.questions
 
 
-@pytest.mark.parametrize("name", ["agent-airlock", "governance toolkit"])
+@pytest.mark.parametrize("name", ["agent-airlock", "agent-governance-toolkit"])
 def test_an_allowlist_stops_the_attack_if_the_task_does_not_need_its_tool(name: str) -> None:
     pays, reads = (Pair("banking", f"user_task_{n}", "injection_task_5") for n in (0, 1))
     of_task, of_suite = guard(f"{name}, tools of the task"), guard(f"{name}, tools of the suite")
