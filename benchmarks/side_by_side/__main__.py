@@ -6,7 +6,9 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
+from importlib import import_module
 from importlib.util import find_spec
+from typing import Any
 
 from rich.console import Console
 from rich.progress import track
@@ -23,8 +25,7 @@ def main() -> int:
     if options.part != "cost" and find_spec("agentdojo") is None:
         sys.stderr.write("This needs `pip install 'langchain-sequrity[side-by-side]'`.\n")
         return 2
-    warnings.simplefilter("ignore")  # of AgentDojo's and the peers' imports
-    logging.disable(logging.ERROR)  # guards log refusals, which are counted here
+    _silence()
     load = os.getloadavg()
     for guard in GUARDS:
         if not guard.is_installed:
@@ -36,6 +37,16 @@ def main() -> int:
         _judge(rows, options.suite or SUITES)
     sys.stdout.write(f"{report.conditions(load)}\n\n{report.table(rows)}\n")
     return 0
+
+
+def _silence() -> None:
+    """Switch off warnings and logs: refusals are counted here, and no guard pays for its log."""
+    warnings.simplefilter("ignore")
+    logging.disable(logging.ERROR)
+    if find_spec("structlog") is not None:  # agent-airlock uses it where it is installed
+        structlog: Any = import_module("structlog")
+        critical_only = structlog.make_filtering_bound_logger(logging.CRITICAL)
+        structlog.configure(wrapper_class=critical_only)
 
 
 def _judge(rows: Sequence[report.Row], suites: Sequence[str]) -> None:

@@ -130,7 +130,7 @@ def _governance(setting: Setting, *, of_task: bool) -> Guarded:
     The limits on calls and time are raised, so that no task ends by them. The score of drift is
     off, because it only writes a log. A refusal is an exception, which ends the run. The package's
     detectors of injections are not part of this middleware, and do not know AgentDojo's text.
-    Version 3.7.0, because the middleware of later ones needs files that no package has.
+    Version 4.0.0, because the middleware of later ones needs files that no package has.
     """
     integrations: Any = import_module("agent_os.integrations")
     adapter: Any = import_module("agent_os.integrations.langchain_adapter")
@@ -146,7 +146,7 @@ def _governance(setting: Setting, *, of_task: bool) -> Guarded:
 
 
 NO_GUARD = Guard("no guard", "", _no_guard)
-_AIRLOCK, _GOVERNANCE = "agent-airlock", "agent-os-kernel"
+_AIRLOCK, _GOVERNANCE = "agent-airlock", "agent-governance-toolkit"
 GUARDS = (
     NO_GUARD,
     Guard("PolicyMiddleware", "", _policy, asks=True),

@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from benchmarks.side_by_side.guards import Guard
 from benchmarks.side_by_side.tasks import Verdict
 
-_PACKAGES = ("agentdojo", "langchain", "langgraph", "agent-airlock", "agent-os-kernel")
+_PACKAGES = ("agentdojo", "langchain", "langgraph", "agent-airlock", "agent-governance-toolkit")
 _NONE = "-"
 _HEAD = (
     "guard",
