@@ -2,7 +2,7 @@
 
 Write: `format`, `highlight`; in Python instead of text: `tool`, `policy`, `arg` and related names.
 Check: `parse`, `check`, `explain`.
-Try: `simulate`, `coverage`, `diff`, on a list of calls.
+Try: `simulate`, `coverage`, `diff`, on a list of calls, or on the `traced_calls` of an agent.
 Combine: `combine`, `named`, for an organisation's and an application's policy.
 Apply: `compile_policy` makes an `Engine`, which decides a `Call` step by step.
 
@@ -69,6 +69,7 @@ if TYPE_CHECKING:
     from langchain_sequrity.sqrt.formatter import printed
     from langchain_sequrity.sqrt.highlighter import highlight, highlighted
     from langchain_sequrity.sqrt.simulation import Coverage, coverage, simulate
+    from langchain_sequrity.sqrt.traces import TracedTrial, traced_calls
     from langchain_sequrity.sqrt.trials import Trial
 
 __all__ = [
@@ -90,6 +91,7 @@ __all__ = [
     "SetOf",
     "Simulation",
     "Tool",
+    "TracedTrial",
     "Trial",
     "Verdict",
     "above",
@@ -119,6 +121,7 @@ __all__ = [
     "session",
     "simulate",
     "tool",
+    "traced_calls",
 ]
 
 # Imported at first use: most programs need only an engine that decides.
@@ -136,6 +139,7 @@ __getattr__, __dir__ = lazy_names(
         "formatter": "format=format_policy printed",
         "highlighter": "highlight highlighted",
         "simulation": "Coverage coverage simulate",
+        "traces": "TracedTrial traced_calls",
         "trials": "Trial",
     },
 )

@@ -29,19 +29,25 @@ import orjson
 
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.labels import KINDS, NO_LABELS, Labels
-from langchain_sequrity.sqrt.audited_calls import AuditedTrial, AuditReader
+from langchain_sequrity.sqrt.audited_calls import AuditedTrial
 from langchain_sequrity.sqrt.coerce import AnyTool, ToolArguments
-from langchain_sequrity.sqrt.context import AllBut, Argument, Call
+from langchain_sequrity.sqrt.context import AllBut, Argument, Call, equally_labelled
 from langchain_sequrity.sqrt.decisions import Decision
 from langchain_sequrity.sqrt.engine import Engine
 from langchain_sequrity.sqrt.gate import Gate, ToolReturn
+from langchain_sequrity.sqrt.traces import (
+    CallReader,
+    Conversation,
+    TracedTrial,
+    with_traced_calls,
+)
 from langchain_sequrity.sqrt.trials import (
     AnyTrial,
+    Expectation,
     NameCheck,
     Trial,
     TrialReader,
     check_is_list_of_calls,
-    is_blank,
     known_tools,
     picklable_tools,
     quoted,
@@ -114,6 +120,7 @@ def run_trials(
     results: BinaryIO | None = None,
     on_invalid: Callable[[str], None] | None = None,
     on_progress: Callable[[int], None] = lambda _: None,
+    on_runs: Callable[[int], None] = lambda _: None,
 ) -> int:
     """Try calls on policies.
 
@@ -128,6 +135,7 @@ def run_trials(
         results: A file that gets the decision of the first policy on each call as a line of JSON.
         on_invalid: Gets the reason why a call is invalid, which is then left out.
         on_progress: Gets the number of calls read so far, now and then.
+        on_runs: Gets the number of lines of traces read so far, before their calls are tried.
 
     Returns:
         The number of calls that were read, with invalid ones and without blank lines.
@@ -153,7 +161,7 @@ def run_trials(
         tuple(tallies),
         writes_results=results is not None,
     )
-    numbered = ((number, call) for number, call in enumerate(calls, 1) if not is_blank(call))
+    numbered = with_traced_calls(calls, on_runs)
     try_all = _in_this_process if jobs == 1 else _in_processes
     count = 0
     for read, outcomes in try_all(numbered, settings, jobs):
@@ -288,8 +296,10 @@ class Sessions:
         self._gates = [Gate((engine,), settings.arguments or {}) for engine in settings.engines]
         self._names = NameCheck(settings.arguments, settings.named_in)
         self._first_labels = (settings.session,) * len(settings.engines)
+        self._no_labels = (NO_LABELS,) * len(settings.engines)
         self._labels: dict[str, tuple[Labels, ...]] = {}  # of sessions with others than these
         self._results: dict[str, dict[str, _Result]] = {}
+        self._conversations: dict[str, Conversation] = {}
         self._shared: dict[tuple[Labels | None, ...], tuple[Labels | None, ...]] = {}
 
     def try_calls(self, calls: Iterable[Numbered]) -> list[Outcome]:
@@ -311,7 +321,7 @@ class Sessions:
         return outcomes
 
     def _decide(self, number: int, call: AnyTrial) -> list[Decision]:
-        reader = AuditReader(number, call)
+        reader = CallReader(number, call)
         trial = reader.read()
         if isinstance(trial, AuditedTrial):
             return [_audited_decision(gate, number, trial) for gate in self._gates]
@@ -320,21 +330,42 @@ class Sessions:
         if fault := self._names.fault(trial):
             reader.fail(*fault)
         before = self._labels.get(trial.session, self._first_labels)
-        decisions = [
-            _decision(gate, number, trial, _brought(trial, results, index), session)
-            for index, (gate, session) in enumerate(zip(self._gates, before, strict=True))
-        ]
+        policies = enumerate(zip(self._gates, before, self._seen(trial), strict=True))
+        if isinstance(trial, TracedTrial) and trial.unjudged:
+            decisions = [
+                _unjudged_decision(gate, number, trial, seen, session)
+                for _, (gate, session, seen) in policies
+            ]
+        else:
+            decisions = [
+                _decision(
+                    gate, number, trial,
+                    _labelled_call(trial, _brought(trial, results, index), seen), session,
+                )
+                for index, (gate, session, seen) in policies
+            ]  # fmt: skip
         self._remember(trial, decisions)
         return decisions
+
+    def _seen(self, trial: Trial) -> Sequence[Labels]:
+        """The labels that arguments of a call are assumed to have, under each policy."""
+        if not isinstance(trial, TracedTrial):
+            return self._no_labels
+        begun = Conversation(self._no_labels)
+        conversation = self._conversations.setdefault(trial.session, begun)
+        return conversation.seen_until(trial.seen_until)
 
     def _remember(self, trial: Trial, decisions: Sequence[Decision]) -> None:
         if any(decision.session_after is not decision.session_before for decision in decisions):
             after = tuple(decision.session_after for decision in decisions)
             self._labels[trial.session] = self._once(after)
-        if trial.id:
-            labels = tuple(decision.result_labels for decision in decisions)
-            result = _Result(decisions[0].number, self._once(labels))
-            self._results.setdefault(trial.session, {})[trial.id] = result
+        if not trial.id:
+            return
+        number = decisions[0].number
+        labels = self._once(tuple(decision.result_labels for decision in decisions))
+        self._results.setdefault(trial.session, {})[trial.id] = _Result(number, labels)
+        if isinstance(trial, TracedTrial) and trial.ended is not None:
+            self._conversations[trial.session].add(number, trial.ended, labels)
 
     def _once(self, labels: _SomeLabels) -> _SomeLabels:
         """Equal labels, as one object for all sessions and results that have them."""
@@ -369,15 +400,57 @@ def _brought(trial: Trial, results: _Results, index: int) -> Mapping[str, Labels
 
 
 def _decision(
-    gate: Gate,
-    number: int,
-    trial: Trial,
-    brought: Mapping[str, Labels | None],
-    session: Labels,
+    gate: Gate, number: int, trial: Trial, labelled: "_LabelledCall", session: Labels
 ) -> Decision:
-    arguments: dict[str, Argument] = {}
+    call, waits_for = labelled
+    if waits_for:
+        return Decision(number, trial, call, None, session, session, waits_for=waits_for)
+    begun = gate.begin(call, session)
+    verdict = gate.verdict(begun)
+    if isinstance(trial, TracedTrial) and trial.ended is None:  # so no verdict is expected
+        trial = replace(trial, expect=cast("Expectation", verdict.final_verdict))
+        return Decision(number, trial, call, verdict, session, begun.session)
+    if not verdict.allowed:
+        return Decision(number, trial, call, verdict, session, begun.session)
+    labels, after = gate.result_labels(call, _returned(trial), begun.session)
+    return Decision(number, trial, call, verdict, session, after, labels)
+
+
+def _unjudged_decision(
+    gate: Gate, number: int, trial: TracedTrial, seen: Labels, session: Labels
+) -> Decision:
+    """What is known of a call whose arguments are not: the labels of its result."""
+    call = Call(trial.tool, {})
+    if trial.ended is None:
+        return Decision(number, trial, call, None, session, session)
+    labels, after = gate.result_labels(call, _returned(trial), session, seen)
+    return Decision(number, trial, call, None, session, after, labels)
+
+
+def _returned(trial: Trial) -> ToolReturn:
+    return ToolReturn(trial.result, trial.result_labels, trial.combine, trial.is_error)
+
+
+class _LabelledCall(NamedTuple):
+    """A call with the labels of its arguments.
+
+    Attributes:
+        call: The call.
+        waits_for: Ids of calls without a result, whose results it uses.
+    """
+
+    call: Call
+    waits_for: tuple[str, ...]
+
+
+def _labelled_call(
+    trial: Trial, brought: Mapping[str, Labels | None], seen: Labels
+) -> _LabelledCall:
+    arguments = equally_labelled(trial.arguments, seen)
     missing: dict[str, None] = {}
     for name, value in trial.arguments.items():
+        if name not in trial.labels and name not in trial.uses:
+            continue
         labels = trial.labels.get(name, NO_LABELS)
         for call_id in trial.uses.get(name, ()):
             result_labels = brought[call_id]
@@ -386,17 +459,7 @@ def _decision(
             else:
                 labels = labels.join(result_labels)
         arguments[name] = Argument(value, labels)
-    call = Call(trial.tool, arguments)
-    if missing:
-        waits_for = tuple(missing)
-        return Decision(number, trial, call, None, session, session, waits_for=waits_for)
-    begun = gate.begin(call, session)
-    verdict = gate.verdict(begun)
-    if not verdict.allowed:
-        return Decision(number, trial, call, verdict, session, begun.session)
-    returned = ToolReturn(trial.result, trial.result_labels, trial.combine, trial.is_error)
-    labels, after = gate.result_labels(call, returned, begun.session)
-    return Decision(number, trial, call, verdict, session, after, labels)
+    return _LabelledCall(Call(trial.tool, arguments), tuple(missing))
 
 
 def _audited_decision(gate: Gate, number: int, trial: AuditedTrial) -> Decision:
