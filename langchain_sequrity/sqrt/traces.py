@@ -15,6 +15,7 @@ from heapq import heappop, heappush
 from itertools import count
 from typing import Any
 
+from langchain_sequrity.display import plain
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.labels import NO_LABELS, Labels
 from langchain_sequrity.sqrt.audited_calls import AuditedTrial, AuditReader
@@ -149,7 +150,7 @@ class _Trace:
             for run in runs_in(data):
                 self._add(run)
         except ValueError as error:
-            self.unreadable.append(UnreadableRun(number, is_line, str(error)))
+            self.unreadable.append(UnreadableRun(number, is_line, plain(str(error), limit=200)))
         return True
 
     def _add(self, run: TracedRun) -> None:
@@ -355,13 +356,18 @@ def observed_tools(
     *,
     on_invalid: Callable[[str], None] | None = None,
     on_progress: Callable[[int], None] = lambda _: None,
-) -> list[dict[str, Any]]:
+    on_runs: Callable[[int], None] = lambda _: None,
+) -> tuple[list[dict[str, Any]], int]:
     """Definitions of the tools that some calls name, with the arguments that they have.
 
     Args:
         calls: The calls, as for `simulate`.
         on_invalid: Gets the reason why a call is invalid, which is then left out.
         on_progress: Gets the number of calls read so far, now and then.
+        on_runs: Gets the number of lines of traces read so far.
+
+    Returns:
+        The definitions, and the number of calls.
 
     Raises:
         UsageError: If a call is invalid and there is no `on_invalid`.
@@ -369,7 +375,10 @@ def observed_tools(
     check_is_list_of_calls(calls)
     tools: dict[str, dict[str, None]] = {}
     read = 0
-    for number, call in with_traced_calls(calls, on_progress):
+    for number, call in with_traced_calls(calls, on_runs):
+        read += 1
+        if read % _PROGRESS == 0:
+            on_progress(read)
         try:
             trial = CallReader(number, call).read()
         except UsageError as error:
@@ -379,20 +388,13 @@ def observed_tools(
             continue
         declared = trial.declared if isinstance(trial, AuditedTrial) else ()
         tools.setdefault(trial.tool, {}).update(dict.fromkeys((*trial.arguments, *declared)))
-        read += 1
-        if read % _PROGRESS == 0:
-            on_progress(read)
-    return [
-        {
-            "name": tool,
-            "parameters": {
-                "type": "object",
-                "properties": {name: {} for name in names},
-                "additionalProperties": False,
-            },
-        }
-        for tool, names in tools.items()
-    ]
+    return [_definition(tool, names) for tool, names in tools.items()], read
+
+
+def _definition(tool: str, arguments: Iterable[str]) -> dict[str, Any]:
+    properties = {name: dict[str, Any]() for name in arguments}
+    schema = {"type": "object", "properties": properties, "additionalProperties": False}
+    return {"name": tool, "parameters": schema}
 
 
 # Labels in a conversation
