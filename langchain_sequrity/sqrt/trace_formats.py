@@ -27,6 +27,8 @@ _OUTPUT_CALL = re.compile(
     r"llm\.output_messages\.(\d+)\.message\.tool_calls\.(\d+)\.tool_call\.(.+)"
 )
 _INPUT_RESULT = re.compile(r"llm\.input_messages\.\d+\.message\.tool_call_id")
+_REDACTED = "__REDACTED__"
+"""What OpenInference writes in the place of hidden inputs."""
 _MARKERS = (b'"run_type"', b'"resourceSpans"', b'"spanId"', b'"span_id"')
 
 Json = Mapping[str, Any]
@@ -289,7 +291,7 @@ def _requests_of_openinference(attributes: Json) -> Iterator[RequestedCall]:
         if parts := _OUTPUT_CALL.fullmatch(name):
             calls.setdefault((int(parts[1]), int(parts[2])), {})[parts[3]] = value
     for _, call in sorted(calls.items()):
-        arguments = _object(call.get("function.arguments"))
+        arguments = _object(call.get("function.arguments", {}))  # left out if there are none
         yield RequestedCall(_text(call.get("function.name")), arguments, _text(call.get("id")))
 
 
@@ -317,6 +319,9 @@ def _parts(messages: Any, part_type: str) -> Iterator[Json]:
 
 def _run(run_id: Any, trace: Any, thread: Any, start: Any, end: Any) -> TracedRun:
     """A run of which only the place and the time is known."""
+    if not run_id or not trace:
+        msg = "it has no id, or no trace"
+        raise ValueError(msg)
     began = _time(start)
     ended = began if end is None else max(began, _time(end))
     return TracedRun(_text(run_id), _text(trace), _text(thread), "", began, ended)
@@ -349,7 +354,7 @@ def _text(value: Any) -> str:
 def _arguments(inputs: Any) -> dict[str, Any] | None:
     """The arguments in the inputs of a tool; older LangChain writes their `repr` as `input`."""
     if isinstance(inputs, str):
-        inputs = {"input": inputs}
+        inputs = None if inputs == _REDACTED else {"input": inputs}
     if not isinstance(inputs, Mapping):
         return None
     if [*inputs] != ["input"] or not isinstance(inputs["input"], str | Mapping):

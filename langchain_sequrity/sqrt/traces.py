@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from heapq import heappop, heappush
 from itertools import count
-from typing import Any
+from typing import Any, Self
 
 from langchain_sequrity.display import plain
 from langchain_sequrity.errors import UsageError
@@ -27,15 +27,18 @@ from langchain_sequrity.sqrt.trace_formats import (
     runs_in,
 )
 from langchain_sequrity.sqrt.trials import (
+    MAX_DEPTH,
     AnyTrial,
     Trial,
     call_of_line,
     check_is_list_of_calls,
     is_blank,
+    not_json,
 )
 
 _PROGRESS = 1_000
 _NOT_READABLE = "its arguments are not in the trace, or cannot be read"
+_WAITS = "it did not run, and waits for an earlier call of its message, which changes the session"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +67,10 @@ class TracedTrial(Trial):
         """The arguments whose labels are assumed."""
         given = {*self.uses, *self.labels}
         return tuple(name for name in self.arguments if name not in given)
+
+    def waiting(self) -> "TracedTrial":
+        """The same call, which an earlier one of its message has stopped."""
+        return replace(self, unjudged=_WAITS, expect="not_reached")
 
     @property
     def remarks(self) -> tuple[str, ...]:
@@ -268,7 +275,7 @@ class _Matching:
 
 def _judged(trial: TracedTrial, arguments: dict[str, Any] | None) -> TracedTrial:
     """The call with its arguments. Without them, the policy cannot judge it."""
-    if arguments is None:
+    if arguments is None or not_json(arguments, MAX_DEPTH):
         return replace(trial, unjudged=_NOT_READABLE, expect="not_reached")
     return replace(trial, arguments=arguments)
 
@@ -402,23 +409,30 @@ def _definition(tool: str, arguments: Iterable[str]) -> dict[str, Any]:
 
 @dataclass(slots=True)
 class Conversation:
-    """The labels of the results in a session of traced calls, under each policy.
+    """A session of traced calls, under each policy.
 
     Attributes:
-        seen: The join of the labels of the results that the model has seen, for each policy.
+        seen: The labels of the results that the model has seen.
+        closed_by: The last message of which a call changes the session when it ends, by the time
+            when its model began. As in the middleware, later calls of this message wait.
     """
 
-    seen: tuple[Labels, ...]
+    seen: list[Labels]
+    closed_by: list[int]
     _unseen: list[tuple[int, int, tuple[Labels | None, ...]]] = field(default_factory=list)
 
-    def seen_until(self, time: int) -> tuple[Labels, ...]:
-        """The labels of all results that had come by a time. Times must not go back."""
-        while self._unseen and self._unseen[0][0] <= time:
+    @classmethod
+    def of_policies(cls, number: int) -> Self:
+        """An empty one."""
+        return cls([NO_LABELS] * number, [-1] * number)
+
+    def see(self, until: int) -> None:
+        """The model has seen all results that had come by a time. Times must not go back."""
+        while self._unseen and self._unseen[0][0] <= until:
             _, _, labels = heappop(self._unseen)
             pairs = zip(self.seen, labels, strict=True)
-            self.seen = tuple(seen.join(of or NO_LABELS) for seen, of in pairs)
-        return self.seen
+            self.seen = [seen.join(result or NO_LABELS) for seen, result in pairs]
 
-    def add(self, number: int, ended: int, labels: tuple[Labels | None, ...]) -> None:
-        """Add a result. A denied call, which has none, counts for the policies that allow it."""
+    def add_result(self, number: int, ended: int, labels: tuple[Labels | None, ...]) -> None:
+        """Add the labels of a result. A policy that denies the call has none for it."""
         heappush(self._unseen, (ended, number, labels))

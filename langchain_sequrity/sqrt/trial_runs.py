@@ -296,7 +296,6 @@ class Sessions:
         self._gates = [Gate((engine,), settings.arguments or {}) for engine in settings.engines]
         self._names = NameCheck(settings.arguments, settings.named_in)
         self._first_labels = (settings.session,) * len(settings.engines)
-        self._no_labels = (NO_LABELS,) * len(settings.engines)
         self._labels: dict[str, tuple[Labels, ...]] = {}  # of sessions with others than these
         self._results: dict[str, dict[str, _Result]] = {}
         self._conversations: dict[str, Conversation] = {}
@@ -330,30 +329,42 @@ class Sessions:
         if fault := self._names.fault(trial):
             reader.fail(*fault)
         before = self._labels.get(trial.session, self._first_labels)
-        policies = enumerate(zip(self._gates, before, self._seen(trial), strict=True))
-        if isinstance(trial, TracedTrial) and trial.unjudged:
-            decisions = [
-                _unjudged_decision(gate, number, trial, seen, session)
-                for _, (gate, session, seen) in policies
-            ]
-        else:
-            decisions = [
-                _decision(
-                    gate, number, trial,
-                    _labelled_call(trial, _brought(trial, results, index), seen), session,
-                )
-                for index, (gate, session, seen) in policies
-            ]  # fmt: skip
+        if isinstance(trial, TracedTrial):
+            return self._decide_traced(number, trial, before)
+        decisions = [
+            _decision(gate, number, trial, _labelled_call(trial, results, index), session)
+            for index, (gate, session) in enumerate(zip(self._gates, before, strict=True))
+        ]
         self._remember(trial, decisions)
         return decisions
 
-    def _seen(self, trial: Trial) -> Sequence[Labels]:
-        """The labels that arguments of a call are assumed to have, under each policy."""
-        if not isinstance(trial, TracedTrial):
-            return self._no_labels
-        begun = Conversation(self._no_labels)
-        conversation = self._conversations.setdefault(trial.session, begun)
-        return conversation.seen_until(trial.seen_until)
+    def _decide_traced(
+        self, number: int, trial: TracedTrial, before: Sequence[Labels]
+    ) -> list[Decision]:
+        results = self._results.get(trial.session, _NO_RESULTS)
+        if trial.session not in self._conversations:
+            self._conversations[trial.session] = Conversation.of_policies(len(self._gates))
+        conversation = self._conversations[trial.session]
+        conversation.see(trial.seen_until)
+        decisions: list[Decision] = []
+        for index, gate in enumerate(self._gates):
+            session, seen = before[index], conversation.seen[index]
+            labelled = _labelled_call(trial, results, index, seen)
+            waits = trial.ended is None and conversation.closed_by[index] == trial.seen_until
+            tried = trial.waiting() if waits else trial
+            if tried.unjudged:
+                decision = _unjudged_decision(gate, number, tried, labelled.call, (seen, session))
+            else:
+                decision = _decision(gate, number, tried, labelled, session)
+            decisions.append(decision)
+            ends_in_session = self.settings.engines[index].ends_in_session
+            if decision.allowed and ends_in_session(trial.tool):
+                conversation.closed_by[index] = trial.seen_until
+        self._remember(trial, decisions)
+        if trial.ended is not None:
+            labels = tuple(decision.result_labels for decision in decisions)
+            conversation.add_result(number, trial.ended, labels)
+        return decisions
 
     def _remember(self, trial: Trial, decisions: Sequence[Decision]) -> None:
         if any(decision.session_after is not decision.session_before for decision in decisions):
@@ -364,8 +375,6 @@ class Sessions:
         number = decisions[0].number
         labels = self._once(tuple(decision.result_labels for decision in decisions))
         self._results.setdefault(trial.session, {})[trial.id] = _Result(number, labels)
-        if isinstance(trial, TracedTrial) and trial.ended is not None:
-            self._conversations[trial.session].add(number, trial.ended, labels)
 
     def _once(self, labels: _SomeLabels) -> _SomeLabels:
         """Equal labels, as one object for all sessions and results that have them."""
@@ -393,12 +402,6 @@ def _check_ids(reader: TrialReader, trial: Trial, results: _Results) -> None:
                 )
 
 
-def _brought(trial: Trial, results: _Results, index: int) -> Mapping[str, Labels | None]:
-    """The labels that a policy gave to the results in a call; `None` for a call without result."""
-    ids = (call_id for ids in trial.uses.values() for call_id in ids)
-    return {call_id: results[call_id].labels[index] for call_id in ids}
-
-
 def _decision(
     gate: Gate, number: int, trial: Trial, labelled: "_LabelledCall", session: Labels
 ) -> Decision:
@@ -417,14 +420,14 @@ def _decision(
 
 
 def _unjudged_decision(
-    gate: Gate, number: int, trial: TracedTrial, seen: Labels, session: Labels
+    gate: Gate, number: int, trial: TracedTrial, call: Call, labels: tuple[Labels, Labels]
 ) -> Decision:
-    """What is known of a call whose arguments are not: the labels of its result."""
-    call = Call(trial.tool, {})
+    """What is known of a call that cannot be judged: the labels of its result, if it ran."""
+    seen, session = labels
     if trial.ended is None:
         return Decision(number, trial, call, None, session, session)
-    labels, after = gate.result_labels(call, _returned(trial), session, seen)
-    return Decision(number, trial, call, None, session, after, labels)
+    result_labels, after = gate.result_labels(call, _returned(trial), session, seen)
+    return Decision(number, trial, call, None, session, after, result_labels)
 
 
 def _returned(trial: Trial) -> ToolReturn:
@@ -444,7 +447,7 @@ class _LabelledCall(NamedTuple):
 
 
 def _labelled_call(
-    trial: Trial, brought: Mapping[str, Labels | None], seen: Labels
+    trial: Trial, results: _Results, policy: int, seen: Labels = NO_LABELS
 ) -> _LabelledCall:
     arguments = equally_labelled(trial.arguments, seen)
     missing: dict[str, None] = {}
@@ -453,7 +456,7 @@ def _labelled_call(
             continue
         labels = trial.labels.get(name, NO_LABELS)
         for call_id in trial.uses.get(name, ()):
-            result_labels = brought[call_id]
+            result_labels = results[call_id].labels[policy]
             if result_labels is None:
                 missing[call_id] = None
             else:
