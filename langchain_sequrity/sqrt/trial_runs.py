@@ -215,8 +215,9 @@ def _in_processes(calls: Iterable[Numbered], settings: RunSettings, jobs: int) -
                 yield _joined(*ahead.popleft())
         while ahead:
             yield _joined(*ahead.popleft())
-        for pool in pools:
-            for tally, other in zip(settings.tallies, pool.submit(_sums).result(), strict=True):
+        # A process without calls starts only now, and has to get the tallies while they are empty.
+        for sums in [pool.submit(_sums) for pool in pools]:
+            for tally, other in zip(settings.tallies, sums.result(), strict=True):
                 tally.merge(other)
 
 
