@@ -18,6 +18,7 @@ from langchain_sequrity.errors import UsageError
 from langchain_sequrity.headers import (
     ConfigHeader,
     FeaturesHeader,
+    FsmConfig,
     Header,
     PolicyHeader,
     read_header,
@@ -289,6 +290,30 @@ class Connection:
         if self.dual_llm is None:
             return self
         return replace(self, config=(config or ConfigHeader()).with_envelope())
+
+    def with_offers(self) -> "Connection":
+        """The connection that asks for the offer of softly denied calls.
+
+        Raises:
+            UsageError: If no service could offer them there.
+        """
+        reason = ""
+        if self.dual_llm is not True or self.endpoint_type == "lang-graph":
+            reason = (
+                "only chats in dual-LLM sessions have it: give "
+                '`features={"agent_arch": "dual-llm"}`'
+            )
+        elif urlsplit(self.base_url).hostname == urlsplit(DEFAULT_BASE_URL).hostname:
+            reason = (
+                "the hosted service is not documented to offer denied calls for approval; "
+                "`LocalServer` and its gateway do"
+            )
+        if reason:
+            msg = f'`on_denied="interrupt"`: {reason}.'
+            raise UsageError(msg)
+        config = self.config or ConfigHeader()
+        fsm = (config.fsm or FsmConfig()).model_copy(update={"offer_soft_denials": True})
+        return replace(self, config=config.model_copy(update={"fsm": fsm}))
 
     @property
     def sent_config(self) -> ConfigHeader | None:

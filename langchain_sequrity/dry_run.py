@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
-from langchain_core.messages import AIMessageChunk, ToolMessage
+from langchain_core.messages import AIMessageChunk, HumanMessage, ToolMessage
 from langchain_core.tools import BaseTool, StructuredTool
 from typing_extensions import override
 
@@ -201,7 +201,7 @@ def run_program(
     state = DualState(labels=session)
     turn = OpenTurn(
         query=request or "",
-        new_messages=(),
+        new_messages=() if request is None else (HumanMessage(request),),
         system=(),
         tools=CallerTools.read(
             _definitions(available_tools, answers), configuration.internal_tools

@@ -383,6 +383,8 @@ class PolicyDenied(TurnFailed, ModelRefusalError):
         certain: Whether every reading of the policy denies the call, or `None`.
         program: The planner's program, if the service was asked to include it.
         checks: The policy check history from the service; may be empty.
+        approval: With `on_denied="interrupt"` of a chat model outside of LangGraph, how to approve
+            or reject the call (`Approval`); otherwise `None`.
 
     Example:
         ```python
@@ -414,6 +416,7 @@ class PolicyDenied(TurnFailed, ModelRefusalError):
         self.raw_message = self.message
         self.program = program
         self.checks = checks
+        self.approval: Any = None
 
     @property
     def tool(self) -> str:

@@ -6,9 +6,9 @@ graph and of each outer graph.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Literal
+from types import MappingProxyType
+from typing import Any
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.config import get_config
@@ -17,6 +17,14 @@ from langgraph.types import Interrupt, interrupt
 from langchain_sequrity import _compat
 from langchain_sequrity.denials import Denial
 from langchain_sequrity.errors import UsageError
+from langchain_sequrity.human_review import (
+    DecisionType,
+    HumanDecision,
+    is_about,
+    not_understood,
+    question,
+    read_decision,
+)
 from langchain_sequrity.sync_or_async import call
 
 _LATE = (
@@ -24,31 +32,7 @@ _LATE = (
     "used once in a thread, so an answer is not accepted there. To be asked again, go back without "
     "an answer, `invoke(None, config)`, and answer the new question at the newest checkpoint."
 )
-
-DecisionType = Literal["approve", "edit", "reject", "respond"]
-_APPROVE = '`Command(resume={"decisions": [{"type": "approve"}]})`'
-_OTHER_FORMS: Mapping[DecisionType, str] = {
-    "reject": '"reject" with a "message"',
-    "respond": '"respond" with a "message"',
-    "edit": '"edit" with an "edited_action" of "name" and "args"',
-}
-
-
-@dataclass(frozen=True, slots=True)
-class HumanDecision:
-    """A human's decision about one call.
-
-    Attributes:
-        type: The decision.
-        message: The text of `reject` and `respond`.
-        name: The tool to call, for `edit`.
-        args: The arguments, for `edit`.
-    """
-
-    type: DecisionType
-    message: str = ""
-    name: str = ""
-    args: Mapping[str, Any] | None = None
+_NO_FACTS: Mapping[str, Any] = MappingProxyType({})
 
 
 def check_can_ask(config: RunnableConfig) -> None:
@@ -96,11 +80,11 @@ def ask(
         UsageError: If the answer is late.
     """
     while True:
-        answer = _answer_to(_question(denial, args, allowed, remark), is_late=is_late)
-        decision = _read_decision(answer, allowed)
+        answer = _answer_to(question(denial, args, allowed, remark), is_late=is_late)
+        decision = read_decision(answer, allowed)
         if decision is not None:
             return decision
-        remark = _not_understood(allowed)
+        remark = not_understood(allowed)
 
 
 def ask_about_call(
@@ -108,6 +92,7 @@ def ask_about_call(
     denial: Denial,
     args: Mapping[str, Any],
     allowed: Sequence[DecisionType],
+    facts: Mapping[str, Any] = _NO_FACTS,
     *,
     is_late: bool,
 ) -> HumanDecision:
@@ -125,6 +110,7 @@ def ask_about_call(
         denial: See `ask`.
         args: See `ask`.
         allowed: See `ask`.
+        facts: What else the question has.
         is_late: See `ask`.
 
     Raises:
@@ -137,15 +123,37 @@ def ask_about_call(
     if last_question is not None and _digest_in(last_question) == digest:
         if is_late:
             raise UsageError(_LATE)
-        decision = _read_decision(answer, allowed)
-        if decision is not None and _is_about(answer, digest):
+        decision = read_decision(answer, allowed)
+        if decision is not None and is_about(answer, digest):
             return decision
         if decision is not None:
             remark = "The last answer was for another call."
         elif answer is not None:
-            remark = _not_understood(allowed)
-    question = {**_question(denial, args, allowed, remark), "digest": digest}
-    raise _compat.interrupt_with(question, configurable)
+            remark = not_understood(allowed)
+    request = {**question(denial, args, allowed, remark), "digest": digest, **facts}
+    raise _compat.interrupt_with(request, configurable)
+
+
+def last_facts(config: RunnableConfig, name: str) -> Mapping[str, Any] | None:
+    """What the last question of a task has under a name, if it is an object."""
+    last_question = _compat.last_question(config["configurable"])
+    value = last_question.value if last_question is not None else None
+    facts = value.get(name) if isinstance(value, dict) else None
+    return facts if isinstance(facts, Mapping) else None
+
+
+async def is_outdated(config: RunnableConfig, *, is_async: bool) -> bool:
+    """Whether the last question of a task is from an older checkpoint.
+
+    Raises:
+        UsageError: If it has an answer.
+    """
+    if not await is_late(config, is_async=is_async):
+        return False
+    configurable = config["configurable"]
+    if _take_answer(configurable, _compat.last_question(configurable)) is not None:
+        raise UsageError(_LATE)
+    return True
 
 
 def drop_answer(config: RunnableConfig) -> None:
@@ -177,51 +185,7 @@ def _take_answer(configurable: Mapping[str, Any], question: Interrupt | None) ->
     return None if is_stale else answer
 
 
-def _not_understood(allowed: Sequence[DecisionType]) -> str:
-    forms = ", ".join(form for type_, form in _OTHER_FORMS.items() if type_ in allowed)
-    return f"The last answer was not understood; resume with {_APPROVE}, or {forms}."
-
-
-def _question(
-    denial: Denial, args: Mapping[str, Any], allowed: Sequence[DecisionType], remark: str
-) -> dict[str, Any]:
-    name = denial.tool or ""
-    description = f"{remark} {denial.question}".lstrip()
-    return {
-        "action_requests": [{"name": name, "args": args, "description": description}],
-        "review_configs": [{"action_name": name, "allowed_decisions": [*allowed]}],
-        "denial": replace(denial, arguments=None).to_json(),
-    }
-
-
-def _is_about(decision: Any, digest: str) -> bool:
-    """Whether a decision is for a call: it may name the digest of one."""
-    match decision:
-        case {"decisions": [{"digest": digest_in_answer}]}:
-            return bool(digest_in_answer == digest)
-    return True
-
-
-def _read_decision(answer: Any, allowed: Sequence[DecisionType]) -> HumanDecision | None:
-    """The one decision in an answer; `None` if there is not exactly one that is allowed."""
-    match answer:
-        case {"decisions": list([{"type": decision_type, **fields}])} if decision_type in allowed:
-            pass
-        case _:
-            return None
-    match decision_type, fields:
-        case "approve", _:
-            return HumanDecision("approve")
-        case "reject", _:
-            return HumanDecision("reject", str(fields.get("message") or ""))
-        case "respond", {"message": str(message)}:
-            return HumanDecision("respond", message)
-        case "edit", {"edited_action": {"name": str(name), "args": Mapping() as args}}:
-            return HumanDecision("edit", name=name, args=dict(args))
-    return None
-
-
-def _answer_to(question: Any, *, is_late: bool) -> Any:
+def _answer_to(request: Any, *, is_late: bool) -> Any:
     """The result of `interrupt`, but only if it is an answer to this question.
 
     `interrupt` takes any unused resume value of the run, even one for a breakpoint. It takes it
@@ -229,7 +193,7 @@ def _answer_to(question: Any, *, is_late: bool) -> Any:
     and a value that is left over from an earlier run is dropped.
 
     Args:
-        question: The question.
+        request: The question.
         is_late: Whether the thread has moved on since the task asked; see `is_late`.
 
     Raises:
@@ -237,12 +201,12 @@ def _answer_to(question: Any, *, is_late: bool) -> Any:
     """
     configurable = get_config()["configurable"]
     if _compat.last_question(configurable) is None:
-        raise _compat.interrupt_with(question, configurable)
+        raise _compat.interrupt_with(request, configurable)
     if is_late:
         raise UsageError(_LATE)
     if _compat.is_answer_stale(configurable):
         _compat.unnamed_answer(configurable, take=True)  # so no other task gets it
-    return interrupt(question)
+    return interrupt(request)
 
 
 async def is_late(config: RunnableConfig, *, is_async: bool) -> bool:

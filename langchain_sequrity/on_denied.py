@@ -8,23 +8,17 @@ from langchain_sequrity.suggestions import suggest
 
 OnDenied = Literal["raise", "message", "interrupt"]
 """Raise `PolicyDenied`, return a message, or ask a human about a soft denial."""
-OnDeniedTurn = Literal["raise", "message"]
-"""The values for chat models."""
 STATE = "state:"
 """Prefix of the state field that gets the denial, for `LangGraphExecutor`."""
 
 Taker = Literal["chat models", "`PolicyMiddleware`", "`LangGraphExecutor`"]
 _FIELD = f"{STATE}<field>"
 _ACCEPTED: Mapping[Taker, tuple[str, ...]] = {
-    "chat models": get_args(OnDeniedTurn),
+    "chat models": get_args(OnDenied),
     "`PolicyMiddleware`": get_args(OnDenied),
     "`LangGraphExecutor`": ("raise", "interrupt", _FIELD),
 }
 _WHY_NOT: Mapping[tuple[Taker, str], str] = {
-    ("chat models", "interrupt"): (
-        "a model has no checkpointer and cannot wait for a human (`PolicyMiddleware` and "
-        "`LangGraphExecutor` can)"
-    ),
     ("chat models", _FIELD): 'a model has no state ("message" returns the denial)',
     ("`PolicyMiddleware`", _FIELD): ('an agent has denials in its messages (use "message")'),
     ("`LangGraphExecutor`", "message"): (

@@ -77,6 +77,8 @@ def _read(entry: Mapping[str, Any]) -> PolicyCheck:
     verdict = str(entry.get("verdict") or "")
     outcome = "denied" if verdict.endswith("denied") else "allowed"
     reasons = reasons_in(entry, outcome)
+    if (decision := entry.get("decision")) in ("approved", "rejected"):
+        outcome = decision
     rule = str(reasons[0].get("rule") or "") if reasons else ""
     reported = entry.get("arguments")
     arguments = reported if isinstance(reported, Mapping) else {}

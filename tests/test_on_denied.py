@@ -10,6 +10,7 @@ from langchain_sequrity import ChatSequrity, LangGraphExecutor, SequrityMessages
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.middleware import PolicyMiddleware
 
+DUAL = {"agent_arch": "dual-llm"}
 ADDRESS = "http://127.0.0.1:9/control"  # nothing is sent
 
 
@@ -19,11 +20,11 @@ class State(TypedDict, total=False):
 
 
 def model(**options: Any) -> object:
-    return ChatSequrity("m", base_url=ADDRESS, **options)
+    return ChatSequrity("m", base_url=ADDRESS, features=DUAL, **options)
 
 
 def messages(**options: Any) -> object:
-    return SequrityMessages("m", base_url=ADDRESS, **options)
+    return SequrityMessages("m", base_url=ADDRESS, features=DUAL, **options)
 
 
 def middleware(**options: Any) -> object:
@@ -35,14 +36,10 @@ def executor(**options: Any) -> object:
     return LangGraphExecutor(graph, "m", base_url=ADDRESS, **options)
 
 
-OF_MODELS = '`on_denied` must be "raise" or "message" for chat models; got '
+OF_MODELS = '`on_denied` must be "raise", "message" or "interrupt" for chat models; got '
 OF_MIDDLEWARE = '`on_denied` must be "raise", "message" or "interrupt" for `PolicyMiddleware`; got '
 OF_EXECUTOR = (
     '`on_denied` must be "raise", "interrupt" or "state:<field>" for `LangGraphExecutor`; got '
-)
-NO_WAITING = (
-    "'interrupt': a model has no checkpointer and cannot wait for a human "
-    "(`PolicyMiddleware` and `LangGraphExecutor` can)."
 )
 NO_STATE = "'state:denied': a model has no state (\"message\" returns the denial)."
 AMONG_MESSAGES = "'state:denied': an agent has denials in its messages (use \"message\")."
@@ -65,8 +62,8 @@ EVERYWHERE: list[tuple[Any, str]] = [
 @pytest.mark.parametrize(
     ("surface", "taker", "table"),
     [
-        (model, OF_MODELS, [TAKEN, TAKEN, NO_WAITING, NO_STATE]),
-        (messages, OF_MODELS, [TAKEN, TAKEN, NO_WAITING, NO_STATE]),
+        (model, OF_MODELS, [TAKEN, TAKEN, TAKEN, NO_STATE]),
+        (messages, OF_MODELS, [TAKEN, TAKEN, TAKEN, NO_STATE]),
         (middleware, OF_MIDDLEWARE, [TAKEN, TAKEN, TAKEN, AMONG_MESSAGES]),
         (executor, OF_EXECUTOR, [TAKEN, NO_MESSAGES, TAKEN, TAKEN]),
     ],

@@ -20,7 +20,7 @@ from pydantic_core import PydanticUndefined
 
 from langchain_sequrity.chat_models.turn import OnSessionExpired
 from langchain_sequrity.headers import ConfigHeader, FeaturesHeader, PolicyHeader
-from langchain_sequrity.on_denied import OnDeniedTurn
+from langchain_sequrity.on_denied import OnDenied
 from langchain_sequrity.session_memory import OnSessionLost
 from langchain_sequrity.suggestions import did_you_mean, nearest_name
 from langchain_sequrity.transport import AsyncHttpClient, HttpClient, HttpTimeout
@@ -102,7 +102,7 @@ class ModelArguments(TypedDict, total=False):
 
     name: str | None
     cache: BaseCache | bool | None
-    on_denied: OnDeniedTurn
+    on_denied: OnDenied
     strict_policy: bool
 
 

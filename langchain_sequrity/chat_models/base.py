@@ -17,7 +17,7 @@ from langchain_core.language_models import (
 )
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 from langchain_core.messages.utils import count_tokens_approximately
-from langchain_core.outputs import ChatGenerationChunk, ChatResult
+from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.tools import BaseTool
 from pydantic import SecretStr, model_validator
@@ -62,6 +62,7 @@ from langchain_sequrity.headers.policy_fit import (
 from langchain_sequrity.tracing import atrace_turn, trace_turn
 from langchain_sequrity.wire.exchange import ClientFormat
 from langchain_sequrity.wire.routes import Format, is_loopback
+from langchain_sequrity.wire.stream_reader import as_chunk
 
 if TYPE_CHECKING:
     from langchain_sequrity.chat_models.structured_output import Method, Schema
@@ -321,7 +322,8 @@ class SequrityChatModel(PassesDenials[LanguageModelInput, AIMessage], Parameters
             max_header_bytes=self.max_header_bytes,
             allow_http=self.allow_http,
         )
-        return connection.with_whole_envelopes()
+        connection = connection.with_whole_envelopes()
+        return connection.with_offers() if self.on_denied == "interrupt" else connection
 
     def _key(self) -> str:
         key = self.api_key
@@ -479,7 +481,8 @@ class SequrityChatModel(PassesDenials[LanguageModelInput, AIMessage], Parameters
                     turn.after_refusal(error)
                 except PolicyDenied as denied:
                     trace_turn(run_manager, denied)
-                    raise
+                    if (approved := turn.after_denial(denied)) is not None:
+                        return ChatResult(generations=[ChatGeneration(message=approved)])
                 else:
                     trace_turn(run_manager, result.generations[0].message)
                     return result
@@ -502,7 +505,8 @@ class SequrityChatModel(PassesDenials[LanguageModelInput, AIMessage], Parameters
                     turn.after_refusal(error)
                 except PolicyDenied as denied:
                     await atrace_turn(run_manager, denied)
-                    raise
+                    if (approved := turn.after_denial(denied)) is not None:
+                        return ChatResult(generations=[ChatGeneration(message=approved)])
                 else:
                     await atrace_turn(run_manager, result.generations[0].message)
                     return result
@@ -529,7 +533,9 @@ class SequrityChatModel(PassesDenials[LanguageModelInput, AIMessage], Parameters
                     turn.after_refusal(error)
                 except PolicyDenied as denied:
                     trace_turn(run_manager, denied)
-                    raise
+                    if (approved := turn.after_denial(denied)) is not None:
+                        yield ChatGenerationChunk(message=as_chunk(approved))
+                        return
                 else:
                     return
 
@@ -559,7 +565,9 @@ class SequrityChatModel(PassesDenials[LanguageModelInput, AIMessage], Parameters
                     turn.after_refusal(error)
                 except PolicyDenied as denied:
                     await atrace_turn(run_manager, denied)
-                    raise
+                    if (approved := turn.after_denial(denied)) is not None:
+                        yield ChatGenerationChunk(message=as_chunk(approved))
+                        return
                 else:
                     return
 

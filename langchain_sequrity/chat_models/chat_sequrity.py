@@ -43,7 +43,9 @@ class ChatSequrity(SequrityChatModel):
             beside those that rules set; for the warnings of `strict_policy`.
         session_config: X-Config, a `ConfigHeader` or a dict.
         on_denied: `"raise"` (default) raises `PolicyDenied`; `"message"` returns the denial as one
-            sentence, except where a parser would read it (`docs/behaviour.md`, P11).
+            sentence, except where a parser would read it (`docs/behaviour.md`, P11);
+            `"interrupt"` asks a person about a soft denial (T6; dual-LLM sessions of a local
+            server).
         strict_policy: Whether a policy that does less than it says is an error and not a
             `PolicyMismatch` warning: rules for tools that are not bound, rules for labels that
             nothing sets in this mode, or rules that allow what they seem to deny.

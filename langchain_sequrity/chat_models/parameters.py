@@ -26,7 +26,7 @@ from langchain_sequrity.chat_models.turn import OnSessionExpired, TurnSettings
 from langchain_sequrity.connection import KEY_VARIABLES, Connection, one_of_each, take_json_headers
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.headers import ConfigHeader, FeaturesHeader, PolicyHeader, coerce
-from langchain_sequrity.on_denied import OnDeniedTurn, check_on_denied
+from langchain_sequrity.on_denied import OnDenied, check_on_denied
 from langchain_sequrity.session_memory import OnSessionLost
 from langchain_sequrity.transport import AsyncHttpClient, HttpClient, HttpTimeout
 from langchain_sequrity.wire.routes import (
@@ -128,8 +128,9 @@ class Parameters(BaseChatModel):
     """Tags and producers that tools set on their results; rules for others get a warning."""
     session_config: ConfigHeader | None = None
     """X-Config. Also a dict or an SDK object."""
-    on_denied: OnDeniedTurn = "raise"
-    """How a denial comes back: as `PolicyDenied`, or as a message with its sentence."""
+    on_denied: OnDenied = "raise"
+    """How a denial comes back: as `PolicyDenied`, as a message with its sentence, or, if
+    it is soft, as a question to a person."""
     strict_policy: bool = False
     """Whether a policy that does less than it says is an error, not a `PolicyMismatch` warning."""
     on_session_expired: OnSessionExpired = "raise"

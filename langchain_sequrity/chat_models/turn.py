@@ -8,6 +8,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, partial
+from hmac import compare_digest
 from typing import Any, Literal, Self, TypeVar
 
 import orjson
@@ -22,6 +23,17 @@ from langchain_core.messages import (
 )
 from langchain_core.outputs import ChatGeneration, ChatResult
 
+from langchain_sequrity.chat_models.approval import (
+    DECISIONS,
+    REJECTED,
+    Approval,
+    NotOffered,
+    approval_of,
+    rejected_messages,
+    request_digest,
+    with_rejected_calls,
+)
+from langchain_sequrity.chat_models.run_config import inherited_configurable
 from langchain_sequrity.chat_models.session_ids import (
     REPLACES_EARLIER,
     WITHOUT_TOOLS,
@@ -44,7 +56,8 @@ from langchain_sequrity.errors import (
     UsageError,
 )
 from langchain_sequrity.headers import ConfigHeader
-from langchain_sequrity.on_denied import OnDeniedTurn
+from langchain_sequrity.on_denied import OnDenied
+from langchain_sequrity.session_memory import is_in_graph
 from langchain_sequrity.strict_json import dumps, loads
 from langchain_sequrity.sync_or_async import run_to_end
 from langchain_sequrity.wire.denials import refusal_of
@@ -74,6 +87,8 @@ OnSessionExpired = Literal["raise", "restart"]
 M = TypeVar("M", bound=AIMessage)
 
 NEW_SESSION = "new"
+_ASKED_IN = "turn"
+"""Under this name a question says in which turn it was asked."""
 _RESULTS = ("tool_result", "function_call_output", "custom_tool_call_output")
 _HAS_CALLS = (
     "This turn has made calls. A new session would plan the turn again and repeat them. Find out "
@@ -123,7 +138,7 @@ class TurnSettings:
     Attributes:
         connection: Address, keys and headers of the calls.
         wire: The wire format.
-        on_denied: Whether a denial raises or is returned as a message.
+        on_denied: Whether a denial raises, is returned as a message, or is asked about.
         on_session_expired: Whether an expired session raises or is replaced by a new one.
         include_response_headers: Whether messages show the headers of the reply.
         only_new_messages: Whether only the messages after the last reply are sent, with that
@@ -132,7 +147,7 @@ class TurnSettings:
 
     connection: Connection
     wire: ClientFormat
-    on_denied: OnDeniedTurn = "raise"
+    on_denied: OnDenied = "raise"
     on_session_expired: OnSessionExpired = "raise"
     include_response_headers: bool = False
     only_new_messages: bool = False
@@ -175,6 +190,16 @@ class Turn:
     _body: dict[str, Any] = field(init=False)
     _marks: dict[str, bool] = field(init=False)
     _is_mid_turn: bool = field(init=False)
+    _graph: Mapping[str, Any] | None = field(init=False, default=None)
+    _rejected: list[Mapping[str, Any]] = field(init=False, default_factory=list)
+    _request: str = field(init=False, default="")
+
+    def __post_init__(self) -> None:
+        """Put rejected calls back into the history."""
+        self.messages = with_rejected_calls(self.messages)
+        if self.settings.on_denied == "interrupt":
+            configurable = inherited_configurable()
+            self._graph = configurable if is_in_graph(configurable) else None
 
     def __enter__(self) -> Self:
         """Choose the session and write the call.
@@ -183,10 +208,10 @@ class Turn:
             UsageError: If the messages or parameters cannot be sent.
             SessionLost: If the policy needs a session that cannot be continued.
         """
-        if self.memory is None:
+        if self.memory is None and self._graph is None:
             self._prepare()
         else:
-            run_to_end(self._enter(self.memory, is_async=False))
+            run_to_end(self._enter(is_async=False))
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -196,10 +221,10 @@ class Turn:
 
     async def __aenter__(self) -> Self:
         """See `__enter__`."""
-        if self.memory is None:
+        if self.memory is None and self._graph is None:
             self._prepare()
         else:
-            await self._enter(self.memory, is_async=True)
+            await self._enter(is_async=True)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -207,8 +232,13 @@ class Turn:
         if self.memory is not None:
             await self.memory.close(is_async=True)
 
-    async def _enter(self, memory: ThreadMemory, *, is_async: bool) -> None:
+    async def _enter(self, *, is_async: bool) -> None:
+        if (memory := self.memory) is None:
+            await self._continue_question(is_async=is_async)
+            self._prepare()
+            return
         try:
+            await self._continue_question(is_async=is_async)
             if self.session_id is None and not memory.is_known:
                 session_id, _ = last_own_session(self.messages, self._seal, of_tools=True)
                 session_in = partial(session_in_checkpoint, seal=self._seal)
@@ -217,6 +247,82 @@ class Turn:
         except BaseException:
             await memory.close(is_async=is_async)
             raise
+
+    async def _continue_question(self, *, is_async: bool) -> None:
+        """If a person was asked about a call of this turn, continue the turn in its session.
+
+        Raises:
+            UsageError: If a person could not be asked, or has answered at an older checkpoint.
+        """
+        if self._graph is None:
+            return
+        # Imported here only: it imports LangGraph, which a run of LangGraph has imported.
+        from langchain_sequrity import interrupts  # noqa: PLC0415
+
+        config: Any = {"configurable": self._graph}
+        interrupts.check_can_ask(config)
+        self._request = request_digest(self.messages)
+        question_turn = interrupts.last_facts(config, _ASKED_IN)
+        if question_turn is None or await interrupts.is_outdated(config, is_async=is_async):
+            return
+        session_id = str(question_turn.get("session_id"))
+        is_own = compare_digest(self._seal(session_id), str(question_turn.get("digest")))
+        if is_own and question_turn.get("request") == self._request and self.session_id is None:
+            self.session_id = session_id
+            self._add_rejected(question_turn.get(REJECTED) or (), question_turn)
+
+    def _add_rejected(
+        self, entries: Sequence[Mapping[str, Any]], of_session: Mapping[str, Any]
+    ) -> None:
+        self._rejected += entries
+        self.messages = [*self.messages, *rejected_messages(entries, of_session)]
+
+    def after_denial(self, denied: PolicyDenied) -> AIMessage | None:
+        """Ask a person about a denial, if they may approve the call.
+
+        Args:
+            denied: The denial.
+
+        Returns:
+            The message with the approved call; `None` after a rejection: the turn goes on, and is
+            to be sent again.
+
+        Raises:
+            PolicyDenied: If nobody is asked here. Outside of LangGraph it has the `approval`.
+            GraphInterrupt: While there is no answer.
+        """
+        if self.settings.on_denied != "interrupt":
+            raise denied
+        try:
+            approval = approval_of(denied)
+        except NotOffered as reason:
+            denied.add_note(f"It is not offered for approval: {reason}.")
+            raise denied from None
+        if self._graph is None:
+            denied.approval = approval
+            raise denied
+        self.note_reply(has_calls=True)  # the turn is not over
+        return self._decide(approval)
+
+    def _decide(self, approval: Approval) -> AIMessage | None:
+        from langchain_sequrity import interrupts  # noqa: PLC0415 - as above
+
+        of_session = {name: approval.metadata.get(name) for name in ("session_id", "digest")}
+        asked_in = {**of_session, "request": self._request, REJECTED: self._rejected}
+        decision = interrupts.ask_about_call(
+            approval.digest,
+            approval.denial,
+            approval.args,
+            DECISIONS,
+            {_ASKED_IN: asked_in},
+            is_late=False,
+        )
+        if decision.type == "approve":
+            return approval.approve()
+        self._add_rejected([approval.rejected(decision.message)], of_session)
+        self.session_id = of_session["session_id"]
+        self._prepare()
+        return None
 
     def _session_for(self, message_session: str | None, seal: Seal) -> str | None:
         """The session to resume, or `None`: the caller's, the thread's, that of the messages."""
@@ -474,6 +580,8 @@ class Turn:
         metadata: dict[str, Any] = {}
         if session_id is not None:
             metadata = {"session_id": session_id, "digest": self._seal(session_id), **self._marks}
+            if self._rejected:
+                metadata[REJECTED] = self._rejected
         if forked_from := self.forked_from or (self.memory and self.memory.forked_from):
             metadata["forked_from"] = forked_from
         if request_id := head.headers.get("x-request-id"):

@@ -93,6 +93,8 @@ class FsmConfig(HeaderModel):
     Server default: `text`. True stands for `text`, false for `none`."""
     retry_on_policy_violation: Flag | None = None
     """Let the planner try again after a denial. Server default: false."""
+    offer_soft_denials: Flag | None = None
+    """Offer a softly denied call to a person. Only `LocalServer` has it. Server default: false."""
     wrap_tool_result: Flag | None = None
     """Wrap tool results in Ok and Err. Server default: not documented."""
     detect_tool_errors: Literal["none", "regex", "llm"] | None = None

@@ -220,6 +220,8 @@ class AuditWriter(Observer):
             entry["policy_verdict"] = checked.policy_verdict.final_verdict
         if checked.is_repeated:
             entry["repeated"] = True
+        if checked.decision is not None:
+            entry["decision"] = checked.decision
         return dumps(entry).encode("utf-8", "backslashreplace") + b"\n"
 
     def _value(self, value: Any) -> Any:

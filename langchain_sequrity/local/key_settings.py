@@ -98,6 +98,8 @@ FIELDS: Mapping[str, Mapping[str, FieldRule]] = {
         "fsm.max_tool_calls_per_step": _FREE,
         "fsm.reduced_grammar_for_rllm_review": _FIXED,
         "fsm.retry_on_policy_violation": _OFF,
+        # Whoever uses the key could approve what the rules of its operator deny.
+        "fsm.offer_soft_denials": _OFF,
         "fsm.wrap_tool_result": _OFF,
         # With `none` the program reads an error as a value, with the same labels.
         "fsm.detect_tool_errors": FieldRule("fixed", ("none",)),

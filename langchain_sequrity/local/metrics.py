@@ -111,6 +111,10 @@ class Metrics(Observer):
         self._denials = Counter(
             "sequrity_denials", "Denied calls.", ("tool", "key"), registry=registry
         )
+        self._approvals = Counter(
+            "sequrity_approvals", "Denied calls that a person approved or rejected.",
+            ("tool", "decision"), registry=registry,
+        )  # fmt: skip
         self._tokens = Counter(
             "sequrity_tokens", "Tokens of models.", ("model", "direction"), registry=registry
         )
@@ -149,7 +153,11 @@ class Metrics(Observer):
         self._turns.labels(architecture, outcome).inc()
 
     def call_checked(self, checked: CheckedCall, /) -> None:
-        """Count a checked call."""
+        """Count a checked call, or the decision about one that was counted before."""
+        if checked.decision is not None:
+            (tool,) = self._tools(checked.call.tool)
+            self._approvals.labels(tool, checked.decision).inc()
+            return
         tool, rule = self._decisions(checked.call.tool, _rule(checked))
         self._verdicts.labels(tool, rule, checked.word).inc()
         if not checked.is_allowed:

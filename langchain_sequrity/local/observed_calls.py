@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from langchain_core.messages import AIMessageChunk
 
 from langchain_sequrity.local.backends import Backend, BackendContext
-from langchain_sequrity.local.observers import CheckedCall, Observers, current_request
+from langchain_sequrity.local.observers import CheckedCall, Decision, Observers, current_request
 from langchain_sequrity.local.policy_gate import GatedCall
 from langchain_sequrity.local.services import TurnInputs
 from langchain_sequrity.local.trace_context import start_span
@@ -13,22 +13,32 @@ from langchain_sequrity.wire.exchange import ChatRequest
 
 
 def tell_of_check(
-    checked: GatedCall, inputs: TurnInputs, number: int, *, is_repeated: bool = False
+    checked: GatedCall,
+    inputs: TurnInputs,
+    number: int,
+    *,
+    is_repeated: bool = False,
+    decision: Decision | None = None,
 ) -> None:
-    """Tell of a checked call, before it is made.
+    """Tell of a checked call, before it is made, and of a person's decision about it.
 
     Args:
         checked: The call and its check.
         inputs: The request in which it was checked.
         number: The number of the check in its turn.
         is_repeated: Whether it is answered from memory.
+        decision: The decision about a call of which was told before.
 
     Raises:
         StatusError: If an observer refuses the call.
     """
     request = current_request.get()
-    request.denials += not checked.allowed
-    attributes = {"sequrity.tool": checked.call.tool, "sequrity.allowed": checked.allowed}
+    request.denials += not checked.allowed and decision is None
+    attributes = {
+        "sequrity.tool": checked.call.tool,
+        "sequrity.allowed": checked.allowed or decision == "approved",
+        **({} if decision is None else {"sequrity.decision": decision}),
+    }
     if (span := start_span(request.trace, "policy check", attributes)) is not None:
         span.end()
     observers = inputs.services.observers
@@ -48,6 +58,7 @@ def tell_of_check(
             "" if checked.denied is None else str(checked.denied),
             inputs.configuration.policy_digest,
             is_repeated,
+            decision,
         )
     )
 

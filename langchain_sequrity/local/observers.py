@@ -23,6 +23,10 @@ Outcome = Literal["answer", "tool_calls", "denied", "failed", "error"]
 dual-LLM turn that failed, or with an error status."""
 
 
+Decision = Literal["approved", "rejected"]
+"""What a person decides about a call that was denied softly."""
+
+
 @dataclass(slots=True)
 class CurrentRequest:
     """The request that is served.
@@ -102,6 +106,7 @@ class CheckedCall:
         finding: The detection of the classifier that denied the call, in words.
         policy: Digest of the session's `X-Policy`.
         is_repeated: Whether the call was answered from memory before.
+        decision: What a person has decided about the call, which was denied before.
     """
 
     request: CurrentRequest
@@ -116,6 +121,7 @@ class CheckedCall:
     finding: str
     policy: str
     is_repeated: bool = False
+    decision: Decision | None = None
 
     @property
     def word(self) -> str:

@@ -17,6 +17,7 @@ from langchain_sequrity.labels import NO_LABELS, Labels
 from langchain_sequrity.local.screening import Ask, Detection, Screen
 from langchain_sequrity.sqrt import Argument, Call, Engine, Reason, Verdict
 from langchain_sequrity.sqrt.coerce import ToolArguments
+from langchain_sequrity.sqrt.endorsements import Sources
 from langchain_sequrity.sqrt.gate import Gate, ToolReturn
 from langchain_sequrity.sqrt.verdict import call_facts, denial_of
 
@@ -32,8 +33,8 @@ class GatedCall:
         findings: Detections of blockers and classifiers.
         denied: The detection of the classifier that denied the call.
         before: The session's labels before the check.
-        judged: The call as the policy judged it, with the defaults of omitted arguments; `None` if
-            a classifier denied it first.
+        judged: The call as the policy judged it, with the defaults of omitted arguments, and with
+            endorsements; `None` if a classifier denied it first.
         policy_verdict: The verdict of the first policy alone.
     """
 
@@ -50,6 +51,11 @@ class GatedCall:
     def allowed(self) -> bool:
         """Whether the call may be made."""
         return self.denied is None and self.verdict is not None and self.verdict.allowed
+
+    @property
+    def may_be_approved(self) -> bool:
+        """Whether a person may approve the call."""
+        return not self.allowed and _denial(self).may_be_approved
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +81,10 @@ class ScreenedGate(Gate):
         screen: Blockers and classifiers.
         ask: Scores a text for a classifier.
         tools: As for `Gate`.
+        sources: Where endorsements are looked up; without them no argument has any.
     """
 
-    __slots__ = ("_ask", "_rules", "_screen")
+    __slots__ = ("_ask", "_endorsements", "_rules", "_screen", "_sources")
 
     def __init__(
         self,
@@ -85,8 +92,11 @@ class ScreenedGate(Gate):
         screen: Screen,
         ask: Ask,
         tools: Mapping[str, ToolArguments],
+        sources: Sources | None = None,
     ) -> None:
         super().__init__(engines, tools)
+        self._sources = sources
+        self._endorsements = frozenset().union(*(engine.endorsements for engine in engines))
         self._screen = screen
         self._rules = replace(screen, classifiers=())
         self._ask = ask
@@ -116,10 +126,18 @@ class ScreenedGate(Gate):
             return GatedCall(withheld, session, None, findings, screened.denied, session)
         if findings:
             call = _with_values(call, screened.value)
-        return self._judged(GatedCall(call, session, None, findings), session)
+        return self.judged(GatedCall(call, session, None, findings), session)
 
-    def _judged(self, checked: GatedCall, session: Labels) -> GatedCall:
+    def judged(self, checked: GatedCall, session: Labels) -> GatedCall:
+        """Check a screened call by the rules alone.
+
+        Args:
+            checked: The call.
+            session: The session's labels.
+        """
         begun = self.begin(checked.call, session)
+        if self._endorsements and self._sources is not None:
+            begun = begun._replace(call=self._sources.endorsed(begun.call, self._endorsements))
         first, verdict = self.verdicts(begun)
         return replace(
             checked, session=begun.session, verdict=verdict, before=session, judged=begun.call,
@@ -136,7 +154,7 @@ class ScreenedGate(Gate):
         Returns:
             The check, and the session's labels as if this call had returned, too.
         """
-        beside = self._judged(checked, session)
+        beside = self.judged(checked, session)
         return beside, self.foreseen(checked.call, beside.session)
 
     def label_result(self, call: Call, returned: ToolReturn, session: Labels) -> CheckedResult:

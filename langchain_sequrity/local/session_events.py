@@ -126,6 +126,7 @@ _WAITING_CALL = Record(
         "session": _LABELS,
         "line": NUMBER,
         "is_cached": FLAG,
+        "is_offered": FLAG,
     },
 )
 _MADE_CALL = Record(
@@ -139,6 +140,7 @@ _MADE_CALL = Record(
         "shape": TEXT,
         "refusal": Optional(OneOf(("certain", "stated"))),
         "step": NUMBER,
+        "approved": TEXT,
     },
 )
 _ATTEMPT = Record(

@@ -25,7 +25,8 @@ from langgraph.types import Command, Overwrite, Send
 from langchain_sequrity import _compat
 from langchain_sequrity.denials import Denial
 from langchain_sequrity.errors import UsageError
-from langchain_sequrity.interrupts import DecisionType, ask, is_late
+from langchain_sequrity.human_review import DecisionType
+from langchain_sequrity.interrupts import ask, is_late
 from langchain_sequrity.labels import NO_LABELS, Labels, labels_given, read_artifact
 from langchain_sequrity.middleware.arguments import BoundArguments, canonical_json, with_check
 from langchain_sequrity.middleware.audit import Audit, EventOutcome, Stage, thread_id_of

@@ -40,6 +40,7 @@ from langchain_sequrity.sqrt.context import (
     widest,
 )
 from langchain_sequrity.sqrt.diagnostics import syntax_error
+from langchain_sequrity.sqrt.endorsements import endorsements_in
 from langchain_sequrity.sqrt.matchers import (
     INSTALL,
     LINE_BREAK,
@@ -255,6 +256,11 @@ class Engine:
     def names_fields(self) -> bool:
         """Whether a rule may be for a field of a result."""
         return any(entry.may_be_field and entry.steps for entry in self.tools)
+
+    @cached_property
+    def endorsements(self) -> frozenset[str]:
+        """The endorsements of arguments that the policy mentions."""
+        return endorsements_in(self.declarations)
 
     def foreseen(self, call: Call, session: Labels) -> Labels:
         """The labels that the session may have after a call, for any result.

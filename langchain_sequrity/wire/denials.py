@@ -374,9 +374,10 @@ def read_check(entry: Any) -> Denial | None:
         entry: An entry of `policy_check_history`, or anything.
 
     Returns:
-        The denial, or `None` if the entry is not a readable denial.
+        The denial, or `None` if the entry is not a readable denial, or if a person has decided
+        about it.
     """
-    if not isinstance(entry, Mapping):
+    if not isinstance(entry, Mapping) or entry.get("decision") is not None:
         return None
     reasons = reasons_in(entry, "denied", "denial_reasons")
     verdicts = {str(entry.get(name) or "") for name in ("verdict", "final_verdict")}

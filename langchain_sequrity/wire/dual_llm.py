@@ -98,6 +98,8 @@ class DualLLMResult:
         namespace_snapshot: Variables after the run, if `include_namespace_snapshot` was set.
         session_meta: The session's own metadata, if reported.
         message_history_mismatch_detected: Whether the history sent differed from the stored one.
+        offered_call_id: The id of the denied call, if a person may approve it; only `LocalServer`
+            reports it.
         extra: Keys that this version does not know.
     """
 
@@ -112,6 +114,7 @@ class DualLLMResult:
     namespace_snapshot: Mapping[str, Any] | None = None
     session_meta: Mapping[str, Any] | None = None
     message_history_mismatch_detected: bool = False
+    offered_call_id: str | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -219,6 +222,7 @@ def _read(body: dict[str, Any], *, certain: bool) -> DualLLMResult:
         namespace_snapshot=_check_type(take("namespace_snapshot", None), dict),
         session_meta=_check_type(take("session_meta", None), dict),
         message_history_mismatch_detected=bool(take("message_history_mismatch_detected", None)),
+        offered_call_id=_check_type(take("offered_call_id", None), str),
         extra=body,  # what is left
     )
 
@@ -620,6 +624,7 @@ class Envelope:
         namespace_snapshot: Variables after the run, `{name: {value, meta}}`.
         session_labels: The session's own labels.
         history_mismatch: Whether the history that was sent differed from the stored one.
+        offered: The id of the denied call, if it waits for the approval of a person.
     """
 
     value: Any = None
@@ -631,6 +636,7 @@ class Envelope:
     namespace_snapshot: Mapping[str, Any] | None = None
     session_labels: Labels | None = None
     history_mismatch: bool = False
+    offered: str | None = None
 
     def text(self) -> str:
         """The JSON object as text, without fields that are not reported.
@@ -658,6 +664,7 @@ class Envelope:
             "namespace_snapshot": self.namespace_snapshot,
             "session_meta": session and {"value": None, "meta": session.to_wire()},
             "message_history_mismatch_detected": self.history_mismatch or None,
+            "offered_call_id": self.offered,
         }
         reported = {key: value for key, value in reports.items() if value is not None}
         return dumps_like_service(body | reported)

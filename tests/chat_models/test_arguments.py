@@ -435,7 +435,7 @@ says(
 says(
     ChatSequrity,
     {"on_denied": "ignore"},
-    'on_denied: Value error, `on_denied` must be "raise" or "message" for chat models; got \'ignore\'.',
+    'on_denied: Value error, `on_denied` must be "raise", "message" or "interrupt" for chat models; got \'ignore\'.',
 )
 says(
     ChatSequrity,

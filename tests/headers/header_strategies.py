@@ -105,6 +105,7 @@ SCALARS: dict[type[HeaderModel], dict[str, Strategy]] = {
         "max_tool_calls_per_step": counts,
         "reduced_grammar_for_rllm_review": st.sampled_from(["none", "bool", "text", True, False]),
         "retry_on_policy_violation": flags,
+        "offer_soft_denials": flags,
         "wrap_tool_result": flags,
         "detect_tool_errors": st.sampled_from(["none", "regex", "llm"]),
         "detect_tool_error_regex_pattern": st.sampled_from(["(?i)error", r"^Fehler: \w"]),

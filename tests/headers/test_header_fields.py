@@ -105,6 +105,7 @@ FIELDS: list[Row] = [
     (FsmConfig, "reduced_grammar_for_rllm_review", "bool", "bool", "flags", "'none', 'bool'"),
     (FsmConfig, "reduced_grammar_for_rllm_review", True, True, 1, "'none', 'bool'"),
     (FsmConfig, "retry_on_policy_violation", True, True, 1, TRUTH),
+    (FsmConfig, "offer_soft_denials", True, True, 1, TRUTH),
     (FsmConfig, "wrap_tool_result", False, False, 1, TRUTH),
     (FsmConfig, "detect_tool_errors", "regex", "regex", "grep", "'none', 'regex' or 'llm'"),
     (FsmConfig, "detect_tool_error_regex_pattern", "^E", "^E", "a{9999999999}", "regular expr"),

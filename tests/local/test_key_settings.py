@@ -73,6 +73,7 @@ CHANGES: dict[str, Any] = {
     "fsm.force_to_cache": ["look"],
     "fsm.reduced_grammar_for_rllm_review": "none",
     "fsm.retry_on_policy_violation": True,
+    "fsm.offer_soft_denials": True,
     "fsm.wrap_tool_result": True,
     "fsm.detect_tool_errors": "regex",
     "fsm.detect_tool_error_regex_pattern": "x",

@@ -6,15 +6,16 @@ They are subject to the policy like any tool. The data model sees its query alon
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any, Literal, cast
 
-from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
 from langchain_core.messages import ToolCall as MessageCall
 
 from langchain_sequrity.errors import PolicySyntaxError
 from langchain_sequrity.labels import NO_LABELS, FieldLabels, Labels
 from langchain_sequrity.local.classifiers import UnusableAnswer
 from langchain_sequrity.local.configuration import Configuration
+from langchain_sequrity.local.conversation import text_of
 from langchain_sequrity.local.dual_llm.caller_tools import CallerTools
 from langchain_sequrity.local.dual_llm.message_labels import remember_labels
 from langchain_sequrity.local.dual_llm.model_calls import ModelCalls
@@ -48,7 +49,8 @@ from langchain_sequrity.sqrt.coerce import (
     arguments_of_sent_tools,
     has_enough_flag,
 )
-from langchain_sequrity.sqrt.gate import ToolReturn
+from langchain_sequrity.sqrt.endorsements import Sources
+from langchain_sequrity.sqrt.gate import ToolReturn, call_digest
 from langchain_sequrity.sqrt.nodes import Binding, ToolBlock
 from langchain_sequrity.strict_json import as_text, dumps
 
@@ -84,6 +86,7 @@ class TurnContext:
 _CACHE_SECONDS = 0.2  # for all patterns and one name
 _REMEMBERED = 256
 _LIKELY = 0.5
+_SUMMARY = "Here is a summary of the conversation"  # `SummarizationMiddleware` of langchain 1
 _REFUSED = "This call was refused before, and is not made again."
 _ONLY_CHECKS = Presets(llm_blocked=None, non_executable_memory=False)
 
@@ -93,6 +96,19 @@ class TurnCompleted:
     """The program has ended the turn with this value."""
 
     value: Labeled
+
+
+@dataclass(frozen=True, slots=True)
+class OfferedCall:
+    """A softly denied call, which a person may approve (`docs/behaviour.md`, T6).
+
+    Attributes:
+        call: The call as it waits.
+        check: Its check.
+    """
+
+    call: WaitingCall
+    check: GatedCall
 
 
 class _SentTools(Mapping[str, ToolArguments]):
@@ -143,15 +159,15 @@ class TurnCalls:
 
     def make(
         self, step: ToolCall
-    ) -> Labeled | ToolFailure | WaitingCall | GatedCall | TurnCompleted:
+    ) -> Labeled | ToolFailure | WaitingCall | OfferedCall | GatedCall | TurnCompleted:
         """Make a call.
 
         Args:
             step: The call of the program.
 
         Returns:
-            Its result, if it is known; a call to hand out; the check that denied it; or the end of
-            the turn.
+            Its result, if it is known; a call to hand out, or to offer; the check that denied it;
+            or the end of the turn.
         """
         self._turn.calls += 1
         call = self._call(self._own_names.get(step.tool, step.tool), step.arguments)
@@ -168,7 +184,8 @@ class TurnCalls:
             return answer(call, step.line, earlier)
         checked = self._checked(call, step.line, session)
         if not checked.allowed:
-            return checked
+            is_offered = self._offers and checked.may_be_approved
+            return self._offered(checked, digest, step.line) if is_offered else checked
         call, is_cached = checked.call, self._is_cached(call.tool)
         cached = self._state.cache.get(self._gate.digest(call)) if is_cached else None
         if cached is not None:  # it replaces the tool, not the policy on its results
@@ -176,6 +193,30 @@ class TurnCalls:
         call_id = self._context.inputs.new_call_id()
         values = dict(call.arguments)
         return WaitingCall(call_id, call.tool, values, digest, session, step.line, is_cached)
+
+    @property
+    def _offers(self) -> bool:
+        """Whether soft denials are offered. A reply without envelope has no place for an offer."""
+        offers = self._configuration.fsm.offer_soft_denials
+        strips = self._configuration.response.strip_response_content
+        return bool(offers and self._turn.is_planned and not strips)
+
+    def _offered(self, checked: GatedCall, digest: str, line: int) -> OfferedCall:
+        call_id, call = self._context.inputs.new_call_id(), checked.call
+        values = dict(call.arguments)
+        waiting = WaitingCall(
+            call_id, call.tool, values, digest, checked.before, line, is_offered=True
+        )
+        return OfferedCall(waiting, checked)
+
+    def _approval_digest(self, call: Call) -> str:
+        """Digest of what a person approves: the call, its labels, and the rules that it is under.
+
+        The rules are those that programs added; `X-Policy` is the same for the whole session.
+        """
+        values = {name: argument.value for name, argument in call.arguments.items()}
+        labels = {name: argument.labels.to_wire() for name, argument in call.arguments.items()}
+        return call_digest(call.tool, values, labels, within=[*self._state.policies])
 
     def _call(self, tool: str, arguments: Mapping[str, Labeled]) -> Call:
         """A call. What the planner was shown decided it, and each of its arguments (T3)."""
@@ -214,13 +255,20 @@ class TurnCalls:
         """
         session = self._state.names.unpack(earlier.session)
         checked = self._checked(call, line, session, is_repeated=True)
-        if not checked.allowed:
+        if not (checked.allowed or self._was_approved(checked, earlier)):
             return checked
         result = cast("ToolMessage", earlier.result.message())
         returned = self._read(call.tool, result).returned
         labelled = self._gate.label_result(checked.call, returned, checked.session)
         session = self._state.labels.join(labelled.session)
         return self._wrap_result(self._store_result(labelled, session, failed=False))
+
+    def _was_approved(self, checked: GatedCall, earlier: MadeCall) -> bool:
+        """Whether a person has approved exactly this call, which was made then."""
+        if not checked.may_be_approved or earlier.approved != self._approval_digest(checked.call):
+            return False
+        self._turn.checks.remark({"decision": "approved"})
+        return True
 
     def _refused_before(self, call: Call, _: int, refused: MadeCall) -> Labeled | ToolFailure:
         """Answer a call that was refused in this turn: nobody is asked, and nothing is checked."""
@@ -246,10 +294,13 @@ class TurnCalls:
         read = self._read(call.tool, message, self._is_error)
         returned, failed = read.returned, read.failure is not None
         checked_call = self._call(call.tool, call.arguments)
+        if call.is_offered:
+            self._note_decision(checked_call, call, is_rejected=read.refusal == "certain")
         if call.is_cached and not failed and not read.refusal:
             key = self._gate.digest(checked_call)
             self._state.cache = {**self._state.cache, key: returned}
-        self._turn.add_calls([self._made_call(call, message, read)])
+        approved = self._approval_digest(checked_call) if call.is_offered else ""
+        self._turn.add_calls([self._made_call(call, message, read, approved=approved)])
         if read.refusal:
             self._turn.checks.remark({"refused": read.refusal})
         if read.refusal == "certain":
@@ -260,6 +311,13 @@ class TurnCalls:
         if self._turn.is_planned:  # a later planner may be shown the message
             remember_labels(message, result.labels)
         return self._wrap_result(result)
+
+    def _note_decision(self, checked_call: Call, call: WaitingCall, *, is_rejected: bool) -> None:
+        """Report the decision about an offered call; raises `StatusError` if it cannot be."""
+        decision: Literal["approved", "rejected"] = "rejected" if is_rejected else "approved"
+        self._turn.checks.remark({"decision": decision})
+        judged = self._gate.judged(GatedCall(checked_call, call.session, None), call.session)
+        tell_of_check(judged, self._context.inputs, self._turn.calls, decision=decision)
 
     def cancel(self, call: WaitingCall) -> None:
         """Give the session the labels that a call may have given it.
@@ -308,7 +366,12 @@ class TurnCalls:
             if call.id in results:  # the history decides
                 made_call = self._restored_result(call, results[call.id])
                 if (first := calls_made.get(call.id)) is not None:
-                    made_call = replace(made_call, digest=first.digest, session=first.session)
+                    made_call = replace(
+                        made_call,
+                        digest=first.digest,
+                        session=first.session,
+                        approved=first.approved,
+                    )
                 calls_made[call.id] = made_call
         self._turn.add_calls(calls_made.values())
 
@@ -325,7 +388,12 @@ class TurnCalls:
         return self._made_call(call, message, read)
 
     def _made_call(
-        self, call: WaitingCall, message: ToolMessage, read: ReadResult | None
+        self,
+        call: WaitingCall,
+        message: ToolMessage,
+        read: ReadResult | None,
+        *,
+        approved: str = "",
     ) -> MadeCall:
         """A call with its result; `read` is `None` if that cannot be used."""
         shape = ""
@@ -340,12 +408,37 @@ class TurnCalls:
             shape,
             None if read is None else read.refusal,
             self._turn.steps,
+            approved,
         )
 
     def _screened_gate(self) -> ScreenedGate:
         engines = (self._configuration.engine, *map(_added_engine, self._state.policies))
         score = self._context.models.score
-        return ScreenedGate(engines, self._configuration.screen, score, self._tools)
+        # The messages of a program's caller are not a user's, and its tools are nodes of a graph.
+        is_chat = self._context.inputs.endpoint_type != "lang-graph"
+        sources = Sources(self._user_words, self._returned_by) if is_chat else None
+        return ScreenedGate(engines, self._configuration.screen, score, self._tools, sources)
+
+    def _user_words(self) -> Iterator[str]:
+        """What the user wrote in this session.
+
+        A message with a name is that of another agent, and LangChain's summary has the role of the
+        user, too.
+        """
+        for message in (*self._context.inputs.session.messages, *self._turn.new_messages):
+            if isinstance(message, HumanMessage) and message.name is None:
+                text = text_of(message)
+                if not text.startswith(_SUMMARY):
+                    yield text
+
+    def _returned_by(self, tool: str) -> Iterator[Any]:
+        """What a tool of the caller returned in this turn, without errors and refusals."""
+        for call in (*self._turn.settled, *self._turn.calls_made):
+            if call.tool == tool and not call.failed:
+                message = cast("ToolMessage", call.result.message())
+                read = self._read(tool, message)
+                if read.failure is None and not read.refusal and not read.returned.is_error:
+                    yield read.returned.value
 
     def _is_error(self, text: str) -> bool:
         try:

@@ -66,6 +66,7 @@ def diff_history(
     only_new: bool,
     policy: str | None,
     added_policy: bool = False,
+    has_offer: bool = False,
 ) -> HistoryDiff:
     """Find the new messages of a request.
 
@@ -78,6 +79,8 @@ def diff_history(
         policy: `fsm.history_mismatch_policy`.
         added_policy: Whether the policy was added after a refusal. Then `continue` accepts a
             summary of the messages before the open call, but no other call in its place.
+        has_offer: Whether the last reply offers a call to a person. The same request again then
+            asks for the same reply.
 
     Returns:
         The new messages.
@@ -98,7 +101,7 @@ def diff_history(
     old, new = messages[:past_count], messages[past_count:]
     results = [m for m in new if isinstance(m, ToolMessage)]
     # A result is new only once: if the stored history ends with it, it was sent before.
-    is_again = bool(old or results) and _is_suffix(messages, past, before_reply=True)
+    is_again = bool(old or results or has_offer) and _is_suffix(messages, past, before_reply=True)
     follows = not (old or is_again) or _is_suffix(old, past)
     if is_again and not follows:
         return _repetition(past, system)

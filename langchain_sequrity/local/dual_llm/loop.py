@@ -15,6 +15,7 @@ from langchain_sequrity.local.conversation import text_of
 from langchain_sequrity.local.dual_llm import feedback, planner, prompts
 from langchain_sequrity.local.dual_llm.calls import (
     INTERNAL_SCHEMAS,
+    OfferedCall,
     TurnCalls,
     TurnCompleted,
     TurnContext,
@@ -152,6 +153,8 @@ class ProgramLoop:
         self._makes_reply = repairs
         call, self._turn.waiting = self._turn.waiting, None
         assert call is not None  # noqa: S101 - an open turn waits for a result
+        if call.is_offered:  # the program has not failed after all
+            self._turn.failures -= {len(self._turn.programs) - 1}
         if self._context.run is None:
             self._replay()
         try:
@@ -341,7 +344,7 @@ class ProgramLoop:
         assert run is not None  # noqa: S101 - for mypy
         reached = self._run_steps(run, answer)
         is_step = isinstance(reached, _ProgramResult) and not reached.failed
-        if not is_step and not isinstance(reached, WaitingCall):
+        if not is_step and self._turn.waiting is None:
             self._context.close_run()
         return reached
 
@@ -373,18 +376,24 @@ class ProgramLoop:
                         return missing
                     self._keep_variables(run.variables())
                     return self._success(response.value, None)
-                case GatedCall():
-                    prompt = self._context.configuration.planner
-                    outcome = Labeled(
-                        feedback.denial_feedback(step.tool, step.line, prompt, self._turn.program)
-                    )
-                    return self._violated(outcome, (_POLICY_VIOLATION, denial_message(response)))
+                case OfferedCall() | GatedCall():
+                    return self._denied(run, step, response)
                 case _:
                     answer = response
 
     def _keep_log(self, run: AnyRun) -> None:
         """Keep the new events of the run, from which it can be replayed."""
         self._turn.keep_events(run.events_after(len(self._turn.stored_log)))
+
+    def _denied(self, run: AnyRun, step: ToolCall, denied: OfferedCall | GatedCall) -> _Reached:
+        if isinstance(denied, OfferedCall):
+            self._keep_log(run)
+            self._turn.waiting = denied.call
+            error = (_POLICY_VIOLATION, denial_message(denied.check))
+            return replace(self._failure(error, violated=True), offered=denied.call.id)
+        prompt = self._context.configuration.planner
+        feedback_text = feedback.denial_feedback(step.tool, step.line, prompt, self._turn.program)
+        return self._violated(Labeled(feedback_text), (_POLICY_VIOLATION, denial_message(denied)))
 
     def _violated(self, outcome: Labeled, error: tuple[str, str]) -> _Reached:
         end = self._failure(error, violated=True)

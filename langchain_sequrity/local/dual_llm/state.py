@@ -179,6 +179,7 @@ class WaitingCall:
         session: The session's labels at the time of the check.
         line: Its line in the program.
         is_cached: Whether its result is cached for the session.
+        is_offered: Whether it was denied softly, and waits for the approval of a person.
     """
 
     id: str
@@ -188,6 +189,7 @@ class WaitingCall:
     session: Labels
     line: int
     is_cached: bool = False
+    is_offered: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,6 +205,7 @@ class MadeCall:
         shape: Type and size of the result; empty if the tool failed or the call was refused.
         refusal: Whether the call was refused, and how that is known.
         step: Number of programs in the turn when it was answered.
+        approved: Digest of the call with its labels, if a person approved it; otherwise empty.
     """
 
     id: str
@@ -213,6 +216,7 @@ class MadeCall:
     shape: str
     refusal: Refusal | None = None
     step: int = 0
+    approved: str = ""
 
     @property
     def failed(self) -> bool:

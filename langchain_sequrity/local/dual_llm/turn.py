@@ -6,15 +6,22 @@ endpoint type `lang-graph` the caller sends the program (`docs/protocol.md`, Lan
 
 import keyword
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import reduce
 from typing import Any, NoReturn
 
-from langchain_core.messages import AIMessage, AIMessageChunk
+from langchain_core.messages import (
+    AIMessage,
+    AIMessageChunk,
+    BaseMessage,
+    ToolCall,
+    ToolMessage,
+)
 from langchain_core.messages.ai import add_usage
 from langchain_core.messages.tool import tool_call_chunk
 
+from langchain_sequrity.display import plain
 from langchain_sequrity.headers import PlannerPrompt
 from langchain_sequrity.labels import ALL, KINDS, NO_LABELS, BadLabels, Labels
 from langchain_sequrity.local.backends import message_as_chunk
@@ -30,7 +37,7 @@ from langchain_sequrity.local.growing import GrowingList
 from langchain_sequrity.local.interpreter import Labeled
 from langchain_sequrity.local.refusals import refuse
 from langchain_sequrity.local.services import TurnInputs
-from langchain_sequrity.strict_json import dumps_like_service
+from langchain_sequrity.strict_json import dumps_like_service, sorted_json
 from langchain_sequrity.wire.dual_llm import Envelope, join_models
 from langchain_sequrity.wire.exchange import DENIED, ChatRequest
 
@@ -61,14 +68,22 @@ class DualAnswer:
         state = session.state
         self._state = state.copy() if isinstance(state, DualState) else DualState()
         turn = self._state.turn
+        waiting, past = turn.waiting if turn else None, session.messages
+        self._lapses = False
+        if waiting is not None and waiting.is_offered:
+            # A history that does not have the call has the denial, or begins something else.
+            self._lapses = not has_offered_call(request.messages, waiting)
+            if not self._lapses:
+                past = past.first(len(past) - 1).followed_by([message_of(waiting)])
         self._diff = diff_history(
             request.messages,
-            session.messages,
+            past,
             self._state.system,
-            open_call=turn.waiting.id if turn and turn.waiting else None,
+            open_call=waiting.id if waiting is not None and not self._lapses else None,
             only_new=request.previous_reply is not None,
             policy=configuration.fsm.history_mismatch_policy,
             added_policy=inputs.added_policy,
+            has_offer=self._lapses,
         )
         needs_program = inputs.endpoint_type == "lang-graph" and bool(self._diff.new_messages)
         if needs_program and self._program is None:
@@ -98,6 +113,9 @@ class DualAnswer:
 
     def _work(self) -> TurnStream:
         """Continue, end or begin a turn (`docs/behaviour.md`, T1)."""
+        if self._lapses:  # the turn has ended with the denial
+            self._remember(len(self._inputs.session.messages))
+            self._leave(counts=True)
         diff, turn, restarted = self._diff, self._state.turn, None
         result: TurnResult | None = None
         if turn is not None and diff.results:
@@ -111,12 +129,12 @@ class DualAnswer:
             restarted = turn
             self._forget(len(diff.past))
         if diff.new_messages:
-            if isinstance(result, Envelope):
+            if _has_ended(result):
                 self._remember(diff.start)
-            self._leave(counts=isinstance(result, Envelope))
+            self._leave(counts=_has_ended(result))
             self._check_turns()
             result = yield from self._begin(restarted)
-        if isinstance(result, Envelope):
+        if _has_ended(result):
             self._remember(len(diff) + 1)
             self._leave(counts=True)
         assert result is not None  # noqa: S101 - a request has results or new messages
@@ -238,6 +256,64 @@ class DualAnswer:
     def close(self) -> None:
         """Close a run that was not committed; it is replayed if needed again."""
         self._context.close_run()
+
+
+def _has_ended(result: TurnResult | None) -> bool:
+    """Whether a turn is over: an offered call keeps it open."""
+    return isinstance(result, Envelope) and result.offered is None
+
+
+# Offers: the assistant message with the approved call takes the place of the denial
+
+
+def message_of(call: WaitingCall) -> AIMessage:
+    """The assistant message with a call that was offered."""
+    values = {name: argument.value for name, argument in call.arguments.items()}
+    return AIMessage("", tool_calls=[{"name": call.tool, "args": values, "id": call.id}])
+
+
+def has_offered_call(messages: Sequence[BaseMessage], offered: WaitingCall) -> bool:
+    """Whether a history has the offered call, or its refusal.
+
+    Raises:
+        StatusError: 400 for another call with its id, and for a result without the call.
+    """
+    [expected] = message_of(offered).tool_calls
+    calls = [m.tool_calls for m in messages if isinstance(m, AIMessage)]
+    approved = [c for c in calls if any(call["id"] == offered.id for call in c)]
+    for call, *others in approved:
+        if others:
+            refuse(400, f"The message with the offered call `{offered.id}` has other calls, too.")
+        _check_is_same(call, expected)
+    is_answered = any(isinstance(m, ToolMessage) and m.tool_call_id == offered.id for m in messages)
+    if is_answered and not approved:
+        refuse(
+            400,
+            f"The tool result for `{offered.id}` comes without its call. Send the history with "
+            "the assistant message that has the offered call in the place of the denial.",
+        )
+    return bool(approved)
+
+
+def _check_is_same(call: ToolCall, offered: ToolCall) -> None:
+    args, expected = call["args"], offered["args"]
+    names = args.keys() | expected.keys()
+    changed = sorted(
+        name
+        for name in names
+        # As JSON: in Python, true equals 1.
+        if name not in args
+        or name not in expected
+        or sorted_json(args[name]) != sorted_json(expected[name])
+    )
+    if call["name"] == offered["name"] and not changed:
+        return
+    listed = ", ".join(f"`{plain(name, limit=80)}`" for name in changed) or "the tool"
+    refuse(
+        400,
+        f"The call `{offered['id']}` is not the one that was offered: {listed} changed. An "
+        "approval is for the call with the values that were shown.",
+    )
 
 
 # Programs of callers

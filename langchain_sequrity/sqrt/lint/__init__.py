@@ -305,6 +305,7 @@ def findings_in(
             ways.find_idle_settings(settings, possible.capabilities, report, has_rules=is_ruled)
         ways.find_absent_service_tools(checked, capabilities, arguments)
         ways.find_rules_of_fields(checked, capabilities, arguments)
+        ways.find_misused_endorsements(checked, capabilities, arguments)
         ways.find_open_blocks(checked, capabilities, settings)
         reported_positions = inert.find_unlabelled(together, possible)
         reported_positions |= find_unset(together, tested, possible, labels, labels_reported)

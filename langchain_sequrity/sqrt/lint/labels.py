@@ -5,13 +5,14 @@ with `untrusted` in one place and `untrused` in another hardly means two tags, a
 that nothing sets protects nothing.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from typing import NamedTuple, get_args
 
 from langchain_sequrity.display import plain
 from langchain_sequrity.labels import RESERVED_PREFIX
 from langchain_sequrity.sqrt import nodes
 from langchain_sequrity.sqrt.diagnostics import SpellingIndex
+from langchain_sequrity.sqrt.endorsements import is_endorsement
 from langchain_sequrity.sqrt.lint.checked_policy import (
     CheckedPolicy,
     Clause,
@@ -236,7 +237,7 @@ def tested_labels(
                     tested.whole.update(owned_fields)
             if isinstance(test, nodes.LabelTest) and test.test == "subset":
                 continue  # it asks for the absence of all other labels
-            for meta, text in policy.labels(test):
+            for meta, text in _named_labels(policy, test):
                 tested.named.add((meta.field, text.raw))
                 if possible.capabilities.without_labels and meta.scope in {"arg", "args"}:
                     continue  # `find_unlabelled` reports it
@@ -245,6 +246,13 @@ def tested_labels(
                     label = _Label(meta.field, text.raw, owned_fields[0][1])
                     tested.names[label] = min(text.at, tested.names.get(label, text.at))
     return tested
+
+
+def _named_labels(
+    policy: CheckedPolicy, test: nodes.Tests
+) -> Iterator[tuple[nodes.Meta, nodes.TextLiteral]]:
+    """The labels that a test names, without endorsements, which are reported elsewhere."""
+    return ((meta, text) for meta, text in policy.labels(test) if not is_endorsement(text.raw))
 
 
 def _changed_labels(policy: CheckedPolicy) -> _Changed:

@@ -12,9 +12,11 @@ from typing import Literal
 from langchain_sequrity.display import plain
 from langchain_sequrity.sqrt.coerce import INTERNAL_TOOLS, PolicySettings
 from langchain_sequrity.sqrt.compiler import Reporter
+from langchain_sequrity.sqrt.endorsements import endorsements_in, is_endorsement, tool_of
 from langchain_sequrity.sqrt.engine import LLM_BLOCKED
 from langchain_sequrity.sqrt.lint.checked_policy import CheckedPolicy, CheckedTool
 from langchain_sequrity.sqrt.nodes import Position
+from langchain_sequrity.suggestions import suggest
 
 Way = Literal["single-llm", "dual-llm", "middleware", "executor"]
 """`ChatSequrity` in a mode of the service, `PolicyMiddleware`, or `LangGraphExecutor`."""
@@ -39,6 +41,7 @@ class Capabilities:
         runs_programs: Whether programs make the calls. Then `branching_meta_policy` has an effect,
             rules for the service's own tools have a purpose, and the service may set labels of its
             own on values (`__…`).
+        endorses: Whether arguments may have endorsements.
         data_model: Whether a data model reads values, and not those tagged `__llm_blocked`.
         modes: Whether the policy's mode has an effect.
         without_labels: The sentence that arguments have no labels; empty if they have.
@@ -51,6 +54,7 @@ class Capabilities:
     non_executable: NonExecutable = "always"
     any_result_labels: bool = False
     runs_programs: bool = False
+    endorses: bool = False
     data_model: bool = False
     modes: bool = True
     without_labels: str = ""
@@ -67,7 +71,9 @@ WAYS: Mapping[Way, Capabilities] = MappingProxyType(
             without_labels="In single-LLM mode arguments have no labels",
             advice=f"{_CHOOSE_DUAL}; or ask for `@session` labels",
         ),
-        "dual-llm": Capabilities("In dual-LLM mode", runs_programs=True, data_model=True),
+        "dual-llm": Capabilities(
+            "In dual-LLM mode", runs_programs=True, endorses=True, data_model=True
+        ),
         "middleware": Capabilities(
             "With `PolicyMiddleware`", argument_labels="shared", modes=False
         ),
@@ -82,7 +88,12 @@ WAYS: Mapping[Way, Capabilities] = MappingProxyType(
 )
 
 ANY_WAY = Capabilities(
-    "", tool_producers=True, non_executable="perhaps", runs_programs=True, data_model=True
+    "",
+    tool_producers=True,
+    non_executable="perhaps",
+    runs_programs=True,
+    endorses=True,
+    data_model=True,
 )
 """For a policy of which the way is unknown: what at least one way can do."""
 
@@ -91,6 +102,7 @@ UNSET_MODE = replace(
     where="Without `features`, and in single-LLM mode,",
     non_executable="perhaps",
     runs_programs=True,
+    endorses=True,
     data_model=True,
     without_labels=(
         "Without `features` the key's own configuration decides on the mode (a local server is in "
@@ -155,6 +167,53 @@ def find_rules_of_fields(
                 "warning", f"{capabilities.where or 'Here'} fields of results have no labels of "
                 "their own, so this does nothing", position, _CHOOSE_DUAL,
             )  # fmt: skip
+
+
+def find_misused_endorsements(
+    policy: CheckedPolicy, capabilities: Capabilities, tools: Collection[str] | None
+) -> None:
+    """Report endorsements that nothing sets where they are tested, and rules that need none.
+
+    Only rules see them, on single arguments. A service that does not know them sets none, so a rule
+    must not deny because of one.
+    """
+    for clause in policy.clauses:
+        for update in clause.updates:
+            for tag in sorted(endorsements_in((update.set,))):
+                policy.report(
+                    "error", f"`{plain(tag, limit=80)}` is set by the server alone", update.at,
+                    "Use a name without `__`", lets_through=True,
+                )  # fmt: skip
+        for test, passes in policy.tests(clause):
+            for meta, text in policy.labels(test):
+                if not is_endorsement(text.raw):
+                    continue
+                is_seen = clause.rule is not None and meta.scope == "arg"
+                misuse, advice = _misuse(text.raw, capabilities, tools, passes=passes)
+                if not is_seen:
+                    misuse = "Only rules for single arguments see `{}`"
+                    advice = "Write `<argument>.tags`, in a rule"
+                if misuse:
+                    tag = plain(text.raw, limit=80)
+                    policy.report(
+                        "warning", misuse.format(tag), text.at, advice, lets_through=not passes
+                    )
+
+
+def _misuse(
+    tag: str, capabilities: Capabilities, tools: Collection[str] | None, *, passes: bool
+) -> tuple[str, str]:
+    """What is wrong with a test of an endorsement, with `{}` for its name, and what to do."""
+    if not passes:
+        return "A value without `{}` passes more easily, and in doubt no value has it", (
+            "Write `must deny when … and not …`"
+        )
+    if not capabilities.endorses:
+        return f"{capabilities.where or 'Here'} nothing sets `{{}}`", _CHOOSE_DUAL
+    tool = tool_of(tag)
+    if tool and tools is not None and tool not in tools:
+        return "There is no tool of this name, so nothing has `{}`", suggest(tool, tools)
+    return "", ""
 
 
 def find_idle_settings(
