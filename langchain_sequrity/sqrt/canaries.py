@@ -6,7 +6,7 @@ texts in results, with the labels that the policy gives to these fields, and ask
 arguments of which tools accept values with these labels.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -21,7 +21,12 @@ from langchain_sequrity.sqrt.coerce import AnyTool, ToolArguments, arguments_of,
 from langchain_sequrity.sqrt.context import MISSING, Argument, Call, equally_labelled
 from langchain_sequrity.sqrt.gate import Gate, ToolReturn, field_path, paths_around
 from langchain_sequrity.sqrt.policy_forms import AnyPolicy
-from langchain_sequrity.sqrt.traces import CallReader, observed_tools, with_traced_calls
+from langchain_sequrity.sqrt.traces import (
+    CallReader,
+    TracedTrial,
+    observed_tools,
+    with_traced_calls,
+)
 from langchain_sequrity.sqrt.trials import AnyTrial, Trial
 from langchain_sequrity.sqrt.verdict import Verdict
 from langchain_sequrity.strict_json import loads
@@ -31,6 +36,7 @@ AnyResult = AnyTrial | tuple[str, Any]
 
 Acceptance = Literal["accepted", "depends", "denied"]
 _MOST_ARGUMENTS = 12
+_PROGRESS = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +186,8 @@ def find_canaries(
     policy: AnyPolicy = "",
     *,
     tools: Iterable[AnyTool] | None = None,
+    on_invalid: Callable[[str], None] | None = None,
+    on_progress: Callable[[int], None] = lambda _: None,
 ) -> CanaryReport:
     """Find planted texts in results of tools, and ask a policy what may be made from them.
 
@@ -193,6 +201,8 @@ def find_canaries(
         policy: As for `simulate`. An empty one labels nothing and accepts all.
         tools: All tools, as for `check`. By default those of `results`, with the arguments that
             they have there.
+        on_invalid: Gets the reason why a call is invalid, which is then left out.
+        on_progress: Gets the number of calls, or of parts of traces, read so far, now and then.
 
     Returns:
         The fields in which the texts were found. Labels of single fields
@@ -222,8 +232,7 @@ def find_canaries(
         ```
     """
     check_planted(planted)
-    calls = (_call_of_pair(result) for result in results)
-    trials = [_trial(number, call) for number, call in with_traced_calls(calls)]
+    trials = [*_trials(results, on_invalid, on_progress)]
     if tools is None:
         tools, _ = observed_tools(trials)
     arguments = arguments_of(tools, service_tools=False)
@@ -266,19 +275,35 @@ def check_planted(planted: object) -> None:
 # Results
 
 
+def _trials(
+    results: Iterable[AnyResult],
+    on_invalid: Callable[[str], None] | None,
+    on_progress: Callable[[int], None],
+) -> Iterator[Trial]:
+    """The calls that returned something."""
+    calls = (_call_of_pair(result) for result in results)
+    for number, call in with_traced_calls(calls, on_progress):
+        if number % _PROGRESS == 0:
+            on_progress(number)
+        try:
+            trial = CallReader(number, call).read()
+        except UsageError as error:
+            if on_invalid is None:
+                raise
+            on_invalid(str(error))
+            continue
+        if isinstance(trial, AuditedTrial):
+            msg = (
+                f"Call {number} is from an audit log, which has no results. Pass calls with their "
+                "`result`, or an exported trace."
+            )
+            raise UsageError(msg)
+        if not isinstance(trial, TracedTrial) or trial.ended is not None:
+            yield trial
+
+
 def _call_of_pair(result: AnyResult) -> AnyTrial:
     return Trial(result[0], result=result[1]) if isinstance(result, tuple) else result
-
-
-def _trial(number: int, call: Any) -> Trial:
-    trial = CallReader(number, call).read()
-    if isinstance(trial, AuditedTrial):
-        msg = (
-            f"Call {number} is from an audit log, which has no results. Pass calls with their "
-            "`result`, or an exported trace."
-        )
-        raise UsageError(msg)
-    return trial
 
 
 def _found_in(trial: Trial, planted: Mapping[str, str], gate: Gate) -> Iterator[FoundCanary]:

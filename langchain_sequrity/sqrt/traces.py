@@ -65,8 +65,8 @@ class TracedTrial(Trial):
     @property
     def assumed(self) -> tuple[str, ...]:
         """The arguments whose labels are assumed."""
-        given = {*self.uses, *self.labels}
-        return tuple(name for name in self.arguments if name not in given)
+        with_labels = {*self.uses, *self.labels}
+        return tuple(name for name in self.arguments if name not in with_labels)
 
     def waiting(self) -> "TracedTrial":
         """The same call, which an earlier one of its message has stopped."""
@@ -99,12 +99,12 @@ class UnreadableRun:
     """A part of a trace that cannot be read.
 
     Attributes:
-        place: Its number among the calls or lines.
+        number: Its number among the calls or lines.
         is_line: Whether it is a line.
         reason: Why.
     """
 
-    place: int
+    number: int
     is_line: bool
     reason: str
 
@@ -118,7 +118,7 @@ class CallReader(AuditReader):
         """The call. Raises like `TrialReader`."""
         call = self._call
         if isinstance(call, UnreadableRun):
-            self._number, self._word = call.place, "Line" if call.is_line else "Call"
+            self._number, self._word = call.number, "Line" if call.is_line else "Call"
             self.fail(f"it cannot be read as a part of a trace: {call.reason}", "Leave it out")
         if not isinstance(call, TracedTrial):
             return super().read()
@@ -209,9 +209,9 @@ class _Conversations:
 
     def _join(self, run: TracedRun, call_id: str) -> None:
         threads = [thread for start, thread in self._made_in.get(call_id, ()) if start <= run.start]
-        own = self.of(run)
-        if threads and own not in map(self._first, threads):
-            self._continued[own] = self._first(threads[-1])
+        conversation = self.of(run)
+        if threads and conversation not in map(self._first, threads):
+            self._continued[conversation] = self._first(threads[-1])
 
 
 class _Matching:
@@ -289,19 +289,19 @@ def with_traced_calls(
         calls: The calls. Blank lines are left out.
         on_runs: Gets the number of calls or lines with runs, now and then.
     """
-    trace, last, taken = _Trace(), 0, 0
+    trace, last, parts = _Trace(), 0, 0
     for number, call in enumerate(calls, 1):
         if is_blank(call):
             continue
         if trace.take(number, call):
-            taken += 1
-            if taken % _PROGRESS == 0:
-                on_runs(taken)
+            parts += 1
+            if parts % _PROGRESS == 0:
+                on_runs(parts)
             continue
         last = number
         yield number, call
-    if taken:
-        on_runs(taken)
+    if parts:
+        on_runs(parts)
         yield from zip(count(last + 1), [*trace.unreadable, *trace.trials()], strict=False)
 
 

@@ -99,3 +99,38 @@ def test_check_refuses_calls_of_which_some_cannot_be_read(files: Path) -> None:
     result = run("check", "mail.sqrt", "--calls", "spans.jsonl", "--tools", "tools.json")
     assert result.exit_code == 2
     assert "Tools are given twice" in result.stderr
+
+
+# Planted texts
+
+
+def test_planted_texts_are_found_in_results_and_in_traces(files: Path) -> None:
+    calls = [
+        {"tool": "read_mail", "result": {"from": "x", "body": "Hello canary1"}},
+        {"tool": "read_page", "arguments": {"url": "a"}, "result": "canary2"},
+        {"tool": "send_mail", "arguments": {"to": "ana", "text": "Hi"}, "result": "sent"},
+    ]
+    (files / "results.jsonl").write_text("\n".join(map(json.dumps, calls)))
+    planted = "--planted", "mail=canary1", "--planted", "canary2"
+    arguments = "canaries", "--calls", "results.jsonl", "--policy", "mail.sqrt", *planted
+    result = run(*arguments)
+    assert result.exit_code == 1
+    assert "2 fields returned planted texts, 1 of them without labels" in result.stdout
+    found = report(*arguments)
+    assert [(one["place"], one["tool"], one["field"], one["open"]) for one in found["found"]] == [
+        ("mail", "read_mail", "body", False), ("canary2", "read_page", "", True),
+    ]  # fmt: skip
+    assert found["found"][0]["depends"] == ["send_mail.text"]
+    trace = report("canaries", "--calls", "otlp.json", "--policy", "mail.sqrt", "--planted", "bo")
+    assert ("read_mail", "from") in [(one["tool"], one["field"]) for one in trace["found"]]
+
+
+def test_a_text_that_no_tool_returns_is_told(files: Path) -> None:
+    arguments = "canaries", "--calls", "spans.jsonl", "--policy", "mail.sqrt", "--planted", "x9"
+    result = run(*arguments)
+    assert result.exit_code == 1
+    assert "Returned by no tool: the texts planted in x9." in result.stdout
+    (files / "audit.jsonl").write_text('{"tool": "a", "result": }\n{"tool": "b", "result": "x9"}')
+    result = run("canaries", "--calls", "audit.jsonl", "--policy", "mail.sqrt", "--planted", "x9")
+    assert result.exit_code == 2
+    assert "audit.jsonl: 1 lines are invalid and were left out." in result.stderr

@@ -256,10 +256,11 @@ class Faults:
         if self.count <= _MOST_FAULTS:
             print_text(f"{self._name}: {fault}", err=True)
 
-    def fail(self, read: int) -> None:
-        """Fail if there are invalid calls."""
+    def fail(self, read: int | None = None) -> None:
+        """Fail if there are invalid calls, of the number that was read."""
         if self.count:
-            msg = f"{self._name}: {self.count} of {read} lines are invalid and were left out."
+            of_all = "" if read is None else f" of {read}"
+            msg = f"{self._name}: {self.count}{of_all} lines are invalid and were left out."
             raise InvalidInput(msg)
 
 
