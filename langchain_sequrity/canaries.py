@@ -74,24 +74,24 @@ def plant_canaries(
                 tool "send_mail" { must deny when "foreign" in to.tags; }
             ''',
         )
-        (body,) = report.found
+        (body,) = report.canaries
         assert (body.name, body.is_labelled) == ("read_mails/body", True)
         assert body.accepted_by == ("send_mail.text",)
         ```
     """
     runnable = [runnable_tool(tool) for tool in tools]
     by_name = {tool.name: tool for tool in runnable}
-    planted = {place: _canary(place) for place in places}
+    planted = {name: _canary(name) for name in places}
     trials = _calls_without_arguments(runnable) if calls is None else _checked(calls, by_name)
-    for place, plant in places.items():
-        plant(planted[place])
-    made = [_made(trial, by_name[trial.tool]) for trial in trials]
-    return find_canaries(made, planted, policy, tools=runnable)
+    for name, plant in places.items():
+        plant(planted[name])
+    results = [_called(trial, by_name[trial.tool]) for trial in trials]
+    return find_canaries(results, planted, policy, tools=runnable)
 
 
-def _canary(place: str) -> str:
+def _canary(name: str) -> str:
     """A word that occurs nowhere else, and is the same in each run."""
-    return f"canary{sha256(place.encode()).hexdigest()[:12]}"
+    return f"canary{sha256(name.encode()).hexdigest()[:12]}"
 
 
 def _calls_without_arguments(tools: Iterable[BaseTool]) -> list[Trial]:
@@ -108,7 +108,7 @@ def _checked(calls: Iterable[AnyTrial], tools: Mapping[str, BaseTool]) -> list[T
     return trials
 
 
-def _made(trial: Trial, tool: BaseTool) -> Trial:
+def _called(trial: Trial, tool: BaseTool) -> Trial:
     message = called_tool(tool, trial.arguments, "canary")
     labels, combine = read_artifact(message.artifact) or (NO_LABELS, trial.combine)
     return replace(

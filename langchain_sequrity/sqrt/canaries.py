@@ -44,7 +44,7 @@ class FoundCanary:
     """A planted text that a tool returned.
 
     Attributes:
-        place: Where it was planted.
+        planted_in: Where it was planted.
         tool: The tool that returned it.
         path: The path of the field, without lists; empty for the whole result.
         labels: The labels that the policy gives to this field.
@@ -54,7 +54,7 @@ class FoundCanary:
         depends: The arguments that accept some of these values.
     """
 
-    place: str
+    planted_in: str
     tool: str
     path: str
     labels: Labels
@@ -81,7 +81,7 @@ class FoundCanary:
     def to_json(self) -> dict[str, Any]:
         """Plain data, ready for JSON."""
         return {
-            "place": self.place,
+            "planted_in": self.planted_in,
             "tool": self.tool,
             "field": self.path,
             "labels": self.labels.to_wire(),
@@ -96,7 +96,7 @@ class FoundCanary:
         """The text as a row of the report's table."""
         accepted = ["the policy denies the call"] if self.is_denied else _some(self.accepted_by)
         return (
-            (self.place,),
+            (self.planted_in,),
             (self.name,),
             tuple(_words(self.labels)) or ("none",),
             tuple(accepted) or ("none",),
@@ -112,10 +112,10 @@ class FoundCanary:
 
 
 def _some(names: Sequence[str]) -> list[str]:
-    shown = [*names[:_MOST_ARGUMENTS]]
-    if (omitted := len(names) - len(shown)) > 0:
-        shown.append(f"and {omitted} more")
-    return shown
+    lines = [*names[:_MOST_ARGUMENTS]]
+    if (omitted := len(names) - len(lines)) > 0:
+        lines.append(f"and {omitted} more")
+    return lines
 
 
 def _words(labels: Labels) -> Iterator[str]:
@@ -132,13 +132,13 @@ class CanaryReport(TableMixin):
     """Which tools return planted texts, and what a policy does with that; made by `find_canaries`.
 
     Attributes:
-        found: Each field that returned a planted text, once for each place.
+        canaries: Each field that returned a planted text, once for each place.
         clean: The tools that returned none.
         not_found: The places whose text no tool returned.
         not_called: The tools that were not called.
     """
 
-    found: tuple[FoundCanary, ...]
+    canaries: tuple[FoundCanary, ...]
     clean: tuple[str, ...] = ()
     not_found: tuple[str, ...] = ()
     not_called: tuple[str, ...] = ()
@@ -146,12 +146,12 @@ class CanaryReport(TableMixin):
     @property
     def open(self) -> tuple[FoundCanary, ...]:
         """The fields that return planted texts, and to which the policy gives no labels."""
-        return tuple(canary for canary in self.found if canary.is_open)
+        return tuple(canary for canary in self.canaries if canary.is_open)
 
     def to_json(self) -> dict[str, Any]:
         """Plain data, ready for JSON."""
         return {
-            "found": [canary.to_json() for canary in self.found],
+            "canaries": [canary.to_json() for canary in self.canaries],
             "clean": [*self.clean],
             "not_found": [*self.not_found],
             "not_called": [*self.not_called],
@@ -161,12 +161,12 @@ class CanaryReport(TableMixin):
     def table(self) -> Table:
         """A table with a row for each field, in red if it has no labels."""
         return Table(
-            f"{len(self.found)} fields returned planted texts, {len(self.open)} of them without "
+            f"{len(self.canaries)} fields returned planted texts, {len(self.open)} of them without "
             "labels",
             ("Planted in", "Returned by", "Labels", "Accepted by", "Depends on the value"),
-            tuple(canary.row() for canary in self.found),
+            tuple(canary.row() for canary in self.canaries),
             tuple(self._notes()),
-            tuple(canary.tone for canary in self.found),
+            tuple(canary.tone for canary in self.canaries),
         )
 
     def _notes(self) -> Iterator[str]:
@@ -226,7 +226,7 @@ def find_canaries(
         report = find_canaries(
             [("read_mails", mails)], {"sender": "canary1", "body": "canary2"}, policy, tools=tools
         )
-        sender, body = report.found
+        sender, body = report.canaries
         assert (sender.name, sender.is_open) == ("read_mails/sender", True)
         assert (body.labels.tags, body.accepted_by) == ({"foreign", "__non_executable"}, ())
         ```
@@ -238,18 +238,18 @@ def find_canaries(
     arguments = arguments_of(tools, service_tools=False)
     gate = Gate((engine_of(policy),), arguments)
     judge = _Judge(gate, arguments)
-    found: dict[tuple[str, str, str], FoundCanary] = {}
+    canaries: dict[tuple[str, str, str], FoundCanary] = {}
     for trial in trials:
         for canary in _found_in(trial, planted, gate):
-            key = canary.place, canary.tool, canary.path
-            if key not in found or (canary.is_open and not found[key].is_open):
-                found[key] = judge.judged(canary)
+            key = canary.planted_in, canary.tool, canary.path
+            if key not in canaries or (canary.is_open and not canaries[key].is_open):
+                canaries[key] = judge.judged(canary)
     called = dict.fromkeys(trial.tool for trial in trials)
-    returning, returned = {tool for _, tool, _ in found}, {place for place, _, _ in found}
+    returning, returned = {tool for _, tool, _ in canaries}, {name for name, _, _ in canaries}
     return CanaryReport(
-        tuple(found.values()),
+        tuple(canaries.values()),
         tuple(tool for tool in called if tool not in returning),
-        tuple(place for place in planted if place not in returned),
+        tuple(name for name in planted if name not in returned),
         tuple(tool for tool in arguments if tool not in called),
     )
 
@@ -261,8 +261,8 @@ def check_planted(planted: object) -> None:
         UsageError: If they are not texts by place.
     """
     is_valid = isinstance(planted, Mapping) and all(
-        isinstance(text, str) and text.strip() and isinstance(place, str)
-        for place, text in planted.items()
+        isinstance(text, str) and text.strip() and isinstance(name, str)
+        for name, text in planted.items()
     )
     if not (planted and is_valid):
         msg = (
@@ -308,7 +308,7 @@ def _call_of_pair(result: AnyResult) -> AnyTrial:
 
 def _found_in(trial: Trial, planted: Mapping[str, str], gate: Gate) -> Iterator[FoundCanary]:
     value = _parsed(trial.result)
-    paths = {place: [*_paths_of(text.casefold(), value)] for place, text in planted.items()}
+    paths = {name: [*_paths_of(text.casefold(), value)] for name, text in planted.items()}
     if not any(paths.values()):
         return
     returned = ToolReturn(value, trial.result_labels, trial.combine, trial.is_error)
@@ -317,10 +317,10 @@ def _found_in(trial: Trial, planted: Mapping[str, str], gate: Gate) -> Iterator[
     verdict = gate.verdict(begun)
     labels, session = gate.result_labels(call, returned, begun.session)
     labels, session = gate.labels_by_field(call, returned, labels, session)
-    for place, found in paths.items():
-        for path in found:
+    for planted_in, paths_with_text in paths.items():
+        for path in paths_with_text:
             yield FoundCanary(
-                place, trial.tool, path, _labels_of(labels, path), session,
+                planted_in, trial.tool, path, _labels_of(labels, path), session,
                 is_denied=verdict.certain and not verdict.allowed,
             )  # fmt: skip
 

@@ -57,7 +57,7 @@ class TracedRun:
         id: Its id.
         trace: The id of its trace.
         thread: The id of its conversation, or an empty text.
-        kind: Whether a tool or a model ran; empty for all others.
+        run_type: Whether a tool or a model ran; empty for all others.
         start: When it began, in nanoseconds since 1970.
         end: When it ended; its start if this is not known.
         tool: The tool.
@@ -72,7 +72,7 @@ class TracedRun:
     id: str
     trace: str
     thread: str
-    kind: Literal["tool", "model", ""]
+    run_type: Literal["tool", "model", ""]
     start: int
     end: int
     tool: str = ""
@@ -146,14 +146,14 @@ def _run_of_langsmith(data: Json) -> TracedRun:
     inputs, outputs = data.get("inputs") or {}, data.get("outputs") or {}
     if data["run_type"] in {"llm", "chat_model"}:
         requests, answered = tuple(_requests_in(outputs)), frozenset(_answered_in(inputs))
-        return replace(run, kind="model", requests=requests, answered=answered)
+        return replace(run, run_type="model", requests=requests, answered=answered)
     if data["run_type"] != "tool":
         return run
     result, status, call_id = _result(outputs.get("output", outputs) if outputs else None)
     error = data.get("error")
     return replace(
         run,
-        kind="tool",
+        run_type="tool",
         tool=_text(data["name"]),
         arguments=_arguments(inputs),
         result=error or result,
@@ -228,14 +228,14 @@ def _run_of_span(span: Json) -> TracedRun:
         span.get("startTimeUnixNano") or span["start_time"],
         span.get("endTimeUnixNano") or span.get("end_time"),
     )
-    kind = attributes.get("openinference.span.kind") or span.get("span_kind")
+    span_kind = attributes.get("openinference.span.kind") or span.get("span_kind")
     operation = attributes.get("gen_ai.operation.name")
-    if kind == "TOOL" or operation == "execute_tool":
+    if span_kind == "TOOL" or operation == "execute_tool":
         return _tool_of_span(run, span, attributes)
-    if kind == "LLM" or operation in _MODEL_OPERATIONS:
+    if span_kind == "LLM" or operation in _MODEL_OPERATIONS:
         requests = (*_requests_of_openinference(attributes), *_requests_of_genai(attributes))
         answered = frozenset(_answered_before(attributes))
-        return replace(run, kind="model", requests=requests, answered=answered)
+        return replace(run, run_type="model", requests=requests, answered=answered)
     return run
 
 
@@ -250,7 +250,7 @@ def _tool_of_span(run: TracedRun, span: Json, attributes: Json) -> TracedRun:
     result, status, call_id = _result(_parsed(output))
     return replace(
         run,
-        kind="tool",
+        run_type="tool",
         tool=_text(_first(attributes, ("gen_ai.tool.name", "tool.name")) or span["name"]),
         arguments=arguments,
         result=result,

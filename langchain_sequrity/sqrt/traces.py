@@ -163,7 +163,7 @@ class _Trace:
     def _add(self, run: TracedRun) -> None:
         if run.thread:
             self.threads.setdefault(run.trace, run.thread)
-        if run.kind:
+        if run.run_type:
             self.runs[run.trace, run.id] = run
 
     def trials(self) -> list[TracedTrial]:
@@ -194,7 +194,7 @@ class _Conversations:
     def _thread(self, run: TracedRun) -> str:
         return self._threads.get(run.trace, run.trace)
 
-    def of(self, run: TracedRun) -> str:
+    def name(self, run: TracedRun) -> str:
         """The name of a run's conversation."""
         return self._first(self._thread(run))
 
@@ -209,7 +209,7 @@ class _Conversations:
 
     def _join(self, run: TracedRun, call_id: str) -> None:
         threads = [thread for start, thread in self._made_in.get(call_id, ()) if start <= run.start]
-        conversation = self.of(run)
+        conversation = self.name(run)
         if threads and conversation not in map(self._first, threads):
             self._continued[conversation] = self._first(threads[-1])
 
@@ -219,11 +219,11 @@ class _Matching:
 
     def __init__(self, runs: Sequence[TracedRun], conversations: _Conversations) -> None:
         self._conversations = conversations
-        self._models = [run for run in runs if run.kind == "model"]
-        self._tools = {(run.trace, run.id): run for run in runs if run.kind == "tool"}
+        self._models = [run for run in runs if run.run_type == "model"]
+        self._tools = {(run.trace, run.id): run for run in runs if run.run_type == "tool"}
         self._waiting: defaultdict[tuple[str, ...], deque[TracedRun]] = defaultdict(deque)
         for run in self._tools.values():
-            self._waiting[conversations.of(run), run.tool, run.call_id].append(run)
+            self._waiting[conversations.name(run), run.tool, run.call_id].append(run)
 
     def trials(self) -> list[TracedTrial]:
         requested = [
@@ -235,7 +235,7 @@ class _Matching:
         return sorted([*requested, *others], key=lambda trial: trial.seen_until)
 
     def _requested(self, model: TracedRun, request: RequestedCall, position: int) -> TracedTrial:
-        session = self._conversations.of(model)
+        session = self._conversations.name(model)
         unknown = self._conversations.unknown_results(model)
         run = self._take_run(session, model, request)
         if run is not None:
@@ -267,7 +267,7 @@ class _Matching:
     def _trial(self, run: TracedRun, arguments: dict[str, Any] | None) -> TracedTrial:
         trial = TracedTrial(
             run.tool, id=run.id, result=run.result, is_error=run.is_error,
-            session=self._conversations.of(run), seen_until=run.start, ended=run.end,
+            session=self._conversations.name(run), seen_until=run.start, ended=run.end,
             is_requested=False,
         )  # fmt: skip
         return _judged(trial, arguments)

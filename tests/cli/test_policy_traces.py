@@ -117,12 +117,12 @@ def test_planted_texts_are_found_in_results_and_in_traces(files: Path) -> None:
     assert result.exit_code == 1
     assert "2 fields returned planted texts, 1 of them without labels" in result.stdout
     found = report(*arguments)
-    assert [(one["place"], one["tool"], one["field"], one["open"]) for one in found["found"]] == [
+    assert [(one["planted_in"], one["tool"], one["field"], one["open"]) for one in found["canaries"]] == [
         ("mail", "read_mail", "body", False), ("canary2", "read_page", "", True),
     ]  # fmt: skip
-    assert found["found"][0]["depends"] == ["send_mail.text"]
+    assert found["canaries"][0]["depends"] == ["send_mail.text"]
     trace = report("canaries", "--calls", "otlp.json", "--policy", "mail.sqrt", "--planted", "bo")
-    assert ("read_mail", "from") in [(one["tool"], one["field"]) for one in trace["found"]]
+    assert ("read_mail", "from") in [(one["tool"], one["field"]) for one in trace["canaries"]]
 
 
 def test_a_text_that_no_tool_returns_is_told(files: Path) -> None:

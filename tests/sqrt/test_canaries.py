@@ -78,7 +78,7 @@ def report() -> CanaryReport:
 
 
 def test_a_report_names_the_fields_that_return_planted_texts(report: CanaryReport) -> None:
-    assert [(canary.place, canary.name) for canary in report.found] == [
+    assert [(canary.planted_in, canary.name) for canary in report.canaries] == [
         ("body", "read_mails/body"), ("name", "read_mails/from/name"), ("page", "read_page"),
     ]  # fmt: skip
 
@@ -89,7 +89,7 @@ def test_fields_without_labels_are_open_also_those_that_a_rule_trusts(report: Ca
 
 
 def test_a_report_says_which_arguments_accept_such_values(report: CanaryReport) -> None:
-    body, name, page = report.found
+    body, name, page = report.canaries
     assert body.labels.tags >= {"foreign"}
     assert body.accepted_by == ("read_page.url",)  # and nothing is deleted after a read
     assert body.depends == ("send_mail.text",)  # on the receiver
@@ -108,7 +108,7 @@ def test_by_default_tools_that_need_no_arguments_are_called() -> None:
 
 
 def test_a_call_that_the_policy_denies_is_not_open() -> None:
-    (secret,) = find_canaries([("read_secret", "canary1")], {"x": "canary1"}, POLICY).found
+    (secret,) = find_canaries([("read_secret", "canary1")], {"x": "canary1"}, POLICY).canaries
     assert (secret.is_denied, secret.is_open, secret.accepted_by) == (True, False, ())
 
 
@@ -120,14 +120,14 @@ def test_labels_of_the_tool_itself_count() -> None:
         """Read a note."""
         return labeled_tool_result(str(planted), tags=["foreign"])
 
-    (note,) = plant_canaries([read_note], {"note": planted.append}).found
+    (note,) = plant_canaries([read_note], {"note": planted.append}).canaries
     assert "foreign" in note.labels.tags
     assert not note.is_open
 
 
 def test_without_a_policy_everything_is_open() -> None:
     calls: list[Any] = [{"tool": "send", "arguments": {"to": "ana"}}, ("read", "canary1")]
-    (found,) = find_canaries(calls, {"x": "canary1"}).found
+    (found,) = find_canaries(calls, {"x": "canary1"}).canaries
     assert (found.is_open, found.accepted_by) == (True, ("send.to",))
 
 
@@ -144,7 +144,7 @@ PATHS: list[tuple[Any, list[str]]] = [
 
 @pytest.mark.parametrize(("value", "names"), PATHS)
 def test_paths_are_those_of_rules_for_fields(value: Any, names: list[str]) -> None:
-    found = find_canaries([("read", value)], {"x": "canary1"}).found
+    found = find_canaries([("read", value)], {"x": "canary1"}).canaries
     assert [canary.name for canary in found] == names
 
 
@@ -161,5 +161,5 @@ def test_calls_of_other_tools_are_refused() -> None:
 
 def test_a_report_is_shown_in_notebooks_and_as_json(report: CanaryReport) -> None:
     assert "<table>" in report._repr_html_()
-    first, *_ = json.loads(json.dumps(report.to_json()))["found"]
+    first, *_ = json.loads(json.dumps(report.to_json()))["canaries"]
     assert (first["field"], first["open"]) == ("body", False)

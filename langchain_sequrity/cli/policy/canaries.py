@@ -60,7 +60,7 @@ def canaries_command(
     only_one_stdin([calls_file, policy_file, tools])
     definitions = read_tools(tools, tools_from)
     source = read_source(policy_file)
-    texts = {place: text or place for place, _, text in (entry.partition("=") for entry in planted)}
+    texts = {name: text or name for name, _, text in (entry.partition("=") for entry in planted)}
     with open_calls(calls_file) as (calls, faults), shown_progress() as progress:
         try:
             with policy_errors(source, as_json=as_json):
