@@ -8,13 +8,14 @@ JOBS ?= 2
 DEMO_VENV := .venv-demo
 DEPLOYMENT_VENV := .venv-deployment
 AGENTDOJO_VENV := .venv-agentdojo
+SIDE_BY_SIDE_VENV := .venv-side-by-side
 VERSION_CHECK := import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=")
 
 # Without compiled modules, each process that a test starts would compile the package again.
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help agentdojo demo conformance deployment serve test test-all test-redis long llm fuzz lint format cov notebooks bench lowest newest clean clients langgraph-suite
+.PHONY: help agentdojo side-by-side demo conformance deployment serve test test-all test-redis long llm fuzz lint format cov notebooks bench lowest newest clean clients langgraph-suite
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -152,6 +153,16 @@ agentdojo: $(AGENTDOJO_VENV)/.ready  ## Run AgentDojo's tasks and attacks under 
 	$(AGENTDOJO_VENV)/bin/python -m pytest -q tests/benchmarks_agentdojo
 	$(AGENTDOJO_VENV)/bin/python -m benchmarks.agentdojo $(ARGS)
 
+# The guards of others are pinned, so they have an environment of their own.
+$(SIDE_BY_SIDE_VENV)/.ready: pyproject.toml
+	$(PYTHON) -m venv $(SIDE_BY_SIDE_VENV)
+	$(SIDE_BY_SIDE_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[side-by-side,dev]'
+	@touch $@
+
+side-by-side: $(SIDE_BY_SIDE_VENV)/.ready  ## Compare guards of tool calls on AgentDojo's tasks and attacks, offline (ARGS="--part cost")
+	$(SIDE_BY_SIDE_VENV)/bin/python -m pytest -q tests/benchmarks_side_by_side
+	$(SIDE_BY_SIDE_VENV)/bin/python -m benchmarks.side_by_side $(ARGS)
+
 lowest: $(READY)  ## Run all tests with the lowest supported versions
 	$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv-lowest
 	$(BIN)/uv pip install --quiet --python .venv-lowest/bin/python --resolution lowest-direct --editable '.[dev]'
@@ -172,4 +183,4 @@ newest: $(READY)  ## Run the tests of graphs and the middleware with the newest 
 	.venv-newest/bin/python -m pytest -n $(JOBS) --dist loadfile -m "not long" tests/graph tests/middleware tests/test_langgraph_hooks.py $(ARGS)
 
 clean:  ## Remove all generated files
-	rm -rf $(VENV) $(DEMO_VENV) $(DEPLOYMENT_VENV) .venv-agentdojo .venv-clients .venv-lowest .venv-newest build dist *.egg-info .coverage .cache .hypothesis .mypy_cache .ruff_cache demo-output
+	rm -rf $(VENV) $(DEMO_VENV) $(DEPLOYMENT_VENV) .venv-agentdojo .venv-side-by-side .venv-clients .venv-lowest .venv-newest build dist *.egg-info .coverage .cache .hypothesis .mypy_cache .ruff_cache demo-output

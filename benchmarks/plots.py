@@ -14,8 +14,9 @@ DOCS = Path(__file__).parents[1] / "docs"
 _WIDTH, _PANEL, _BAR, _GAP, _LABEL, _LEFT, _VALUE = 720, 56, 22, 8, 34, 130, 70
 _STYLE = (
     "text{font:14px system-ui,sans-serif;fill:#1f2328}.title{font-weight:600}"
-    ".bar{fill:#3565c4}.second{fill:#b3541e}"
-    "@media(prefers-color-scheme:dark){text{fill:#e6edf3}.bar{fill:#6f9bf0}.second{fill:#e38a52}}"
+    ".bar{fill:#3565c4}.second{fill:#b3541e}.hollow{fill:none;stroke:#b3541e;stroke-width:2}"
+    ".grid{stroke:#8c959f;stroke-opacity:.3}"
+    "@media(prefers-color-scheme:dark){text{fill:#e6edf3}.bar{fill:#6f9bf0}.second{fill:#e38a52}.hollow{stroke:#e38a52}}"
 )
 
 
@@ -45,8 +46,12 @@ def svg(title: str, panels: Sequence[Panel]) -> str:
         + ", ".join(f"{label} {value:g} {panel.unit}".rstrip() for label, value in panel.bars)
         for panel in panels
     )
+    return _whole(title, told, top, parts)
+
+
+def _whole(title: str, told: str, height: float, parts: Sequence[str]) -> str:
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {top:g}" role="img" '
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height:g}" role="img" '
         f'aria-labelledby="title told"><title id="title">{escape(title)}</title>'
         f'<desc id="told">{escape(told)}.</desc><style>{_STYLE}</style>\n'
         + "\n".join(parts)
@@ -91,7 +96,86 @@ def stores() -> str:
     )
 
 
-PLOTS = {"stores.svg": stores}
+_TARGET = 609
+"""Plans of the attacker in each column of the table."""
+_PUBLISHED = (
+    ("CaMeL, a model plans", 0.0, 77.0),
+    ("Progent, policies by hand", 2.2, None),
+    ("Progent, policies by a model", 0.0, None),
+    ("agent-airlock", 15.6, None),
+)
+"""Guard, percent of attacks that succeed, percent of tasks, as their authors publish them: other
+attacks, other models, other versions of AgentDojo. `None` if no percentage of tasks is published
+with the figure."""
+
+
+def agentdojo() -> str:
+    """Tasks that end right, and attacks that succeed, from the table of `RESULTS.md`."""
+    text = (Path(__file__).parent / "RESULTS.md").read_text("utf-8")
+    cells = r"[^|]*"
+    row = rf"^\| \**(\w+)\** \| standard \| \**\d+ \((\d+)%\)\** \|{cells}\|{cells}\|"
+    attacks = rf"{cells}/{cells}/ (\d+) \|" * 3
+    ours = [
+        (name, 100 * max(map(int, passed)) / _TARGET, float(tasks))
+        for name, tasks, *passed in re.findall(row + attacks, text, re.MULTILINE)
+    ]
+    return scatter(
+        "AgentDojo: tasks that end right, and attacks that succeed, under policies",
+        ("attacks that succeed, %", "tasks that end right, %"),
+        ours,
+        _PUBLISHED,
+    )
+
+
+def scatter(
+    title: str,
+    axes: tuple[str, str],
+    measured: Sequence[tuple[str, float, float]],
+    published: Sequence[tuple[str, float, float | None]],
+) -> str:
+    """Draw points from 0 to 100 percent, filled if measured here, and hollow if published.
+
+    A published figure without its second half is a mark on the axis.
+    """
+    left, top, width, height, line = 60, 60, 600, 380, 17
+    lines = [f'<text class="title" x="0" y="20">{escape(title)}</text>']
+    for tick in range(0, 101, 20):
+        x, y = left + width * tick / 100, top + height * (1 - tick / 100)
+        lines += [
+            f'<line class="grid" x1="{left}" x2="{left + width}" y1="{y:g}" y2="{y:g}"/>',
+            f'<text x="{left - 8}" y="{y + 5:g}" text-anchor="end">{tick}</text>',
+            f'<text x="{x:g}" y="{top + height + 20}" text-anchor="middle">{tick}</text>',
+        ]
+    points = [(f"{name}, measured here", x, y, "bar") for name, x, y in measured]
+    points += [(f"{name}, published", x, y, "hollow") for name, x, y in published if y is not None]
+    points += [
+        (f"{name}, published: {x:g} %, without tasks", x, 0.0, "hollow")
+        for name, x, y in published if y is None
+    ]  # fmt: skip
+    free = top + height - 6.0
+    for label, percent, share, kind in sorted(points, key=lambda point: (point[2], point[1])):
+        x, y = left + width * percent / 100, top + height * (1 - share / 100)
+        free = min(free, y + 5)
+        side = "end" if percent > 60 else "start"  # noqa: PLR2004 - percent
+        at = x - 12 if side == "end" else x + 12
+        lines += [
+            f'<circle class="{kind}" cx="{x:.1f}" cy="{y:.1f}" r="5"/>',
+            f'<text x="{at:.1f}" y="{free:.1f}" text-anchor="{side}">{escape(label)}</text>',
+        ]
+        free -= line
+    bottom = top + height + 44
+    lines += [
+        f'<text x="{left + width}" y="{bottom}" text-anchor="end">{escape(axes[0])}</text>',
+        f'<text x="0" y="{top - 6}">{escape(axes[1])}</text>',
+    ]
+    told = "; ".join(
+        f"{label}: {axes[0]} {x:.1f}" + ("" if y is None else f", {axes[1]} {y:g}")
+        for label, x, y in [*measured, *((f"{n} (published)", x, y) for n, x, y in published)]
+    )
+    return _whole(title, told, bottom + 8, lines)
+
+
+PLOTS = {"stores.svg": stores, "agentdojo.svg": agentdojo}
 
 if __name__ == "__main__":
     for name, draw in PLOTS.items():

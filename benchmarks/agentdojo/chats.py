@@ -55,14 +55,14 @@ class Outcome:
         answer: The answer of the last turn.
         reason: Why the turn did not end.
         denial: The denial that ended it.
-        checks: The checks of the calls of the last turn.
+        questions: How many calls a person approved.
     """
 
     state: str
     answer: str = ""
     reason: str = ""
     denial: Denial | None = None
-    checks: Sequence[Mapping[str, Any]] = ()
+    questions: int = 0
 
 
 class Desk:
@@ -100,8 +100,24 @@ class Desk:
             answer = {name: self._turn.obeys(value) for name, value in answer.items()}
         return {"have_enough_info": True, **answer}
 
-    def run(self, pair: Pair, world: World, turns: Sequence[Turn], policy: PolicyHeader) -> Outcome:
-        """Play the turns of one session; a turn that does not end is the last one."""
+    def run(
+        self,
+        pair: Pair,
+        world: World,
+        turns: Sequence[Turn],
+        policy: PolicyHeader,
+        *,
+        approves: bool = False,
+    ) -> Outcome:
+        """Play the turns of one session; a turn that does not end is the last one.
+
+        Args:
+            pair: The task and the goal.
+            world: What the tools do.
+            turns: What planner and reader say.
+            policy: The policy.
+            approves: Whether a person approves each call that is denied softly.
+        """
         model = ChatSequrity(
             "any/planner",
             base_url=self._server.base_url,
@@ -109,6 +125,7 @@ class Desk:
             policy=policy,
             session_config=_CONFIG,
             max_retries=0,
+            on_denied="interrupt" if approves else "raise",
         ).bind_tools(tools_of(pair.suite))
         messages: list[BaseMessage] = []
         outcome = Outcome(ENDED)
@@ -122,14 +139,19 @@ class Desk:
 
     def _answered(self, model: Any, messages: list[BaseMessage], world: World) -> Outcome:
         """Ask until there are no more calls to run, as a caller's loop does."""
+        questions = 0
         while True:
             try:
                 reply: AIMessage = model.invoke(messages)
+            except PolicyDenied as error:
+                if error.approval is None:
+                    return _failure(error)
+                questions, reply = questions + 1, error.approval.approve()
             except SequrityError as error:
                 return _failure(error)
             messages.append(reply)
             if not reply.tool_calls:
-                return _ended(reply)
+                return replace(_ended(reply), questions=questions)
             messages += [_result(world, call) for call in reply.tool_calls]
 
 
@@ -147,7 +169,7 @@ def _ended(reply: AIMessage) -> Outcome:
         return Outcome(ENDED, reply.text)
     value = result.value
     answer = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return Outcome(ENDED, answer, checks=result.policy_check_history)
+    return Outcome(ENDED, answer)
 
 
 def _failure(error: SequrityError) -> Outcome:

@@ -3,13 +3,13 @@
 import os
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from typing import Any, NamedTuple
 
-from benchmarks.agentdojo import approvals, laundering
+from benchmarks.agentdojo import laundering
 from benchmarks.agentdojo.attacks import KINDS, Attack, attack, data_only, obeying
-from benchmarks.agentdojo.chats import ENDED, Desk, Outcome
+from benchmarks.agentdojo.chats import ENDED, Desk, Outcome, Turn
 from benchmarks.agentdojo.plans import plans_of
 from benchmarks.agentdojo.policies import header_of
 from benchmarks.agentdojo.worlds import Pair, World, carriers, goal_calls, pairs_of, tasks_of
@@ -136,7 +136,18 @@ def _of_plan(desk: Desk, run: Run) -> Verdict:
     found = _verdict(run, world, outcome, is_harmful=is_harmful)
     if run.kind != "task":
         return found
-    return approvals.with_questions(desk, found, turn)
+    return _with_questions(desk, found, turn)
+
+
+def _with_questions(desk: Desk, found: Verdict, turn: Turn) -> Verdict:
+    """The verdict on a task, with the calls that a person approves until it is done."""
+    if found.is_useful:
+        return replace(found, questions=0)
+    pair, world = found.run.pair, World(found.run.pair)
+    header = header_of(found.run.policy, pair.suite, found.run.flow)
+    outcome = desk.run(pair, world, [turn], header, approves=True)
+    is_done = outcome.state == ENDED and world.is_useful(outcome.answer)
+    return replace(found, questions=outcome.questions) if is_done else found
 
 
 def _of_attack(desk: Desk, run: Run) -> Verdict:

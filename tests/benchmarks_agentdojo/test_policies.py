@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from langchain_sequrity.sqrt import check, coverage, simulate
+from langchain_sequrity.sqrt import check, coverage, parse, simulate
+from langchain_sequrity.sqrt.nodes import ToolBlock, tools_of
 from langchain_sequrity.testing import assert_allowed, assert_denied
 from tests.local.agentdojo_drafts import suites
 
@@ -76,12 +77,12 @@ CASES: list[tuple[str, str, dict[str, Any], list[str], bool]] = [
 
 
 @pytest.mark.parametrize("suite", TOOLS)
-def test_rules_for_fields_are_for_fields_of_results_of_the_suite(suite: str) -> None:
+def test_an_addition_has_rules_and_labels_of_fields_of_the_suite(suite: str) -> None:
     policies = [(FOLDER / f"{suite}{end}.sqrt").read_text("utf-8") for end in ("", "_fields")]
     assert check("".join(policies), TOOLS[suite], mode="dual-llm") == []
-    for tool in ('tool "', 'tool r"'):
-        named = [line.split('"')[1] for line in policies[1].splitlines() if line.startswith(tool)]
-        assert all("/" in name for name in named)
+    for tool in tools_of(parse(policies[1])):
+        is_rule = isinstance(tool, ToolBlock) and bool(tool.checks)
+        assert is_rule or "/" in tool.tool.text.raw
 
 
 def calls(suite: str, tool: str, arguments: dict[str, Any], foreign: list[str]) -> list[Any]:

@@ -7,12 +7,14 @@ from typing import Any
 
 from langchain_sequrity.local.interpreter.calls import (
     MISSING,
+    Implementation,
     call_value,
     functions,
     precise,
     pure,
     pure_with_machine,
     read_only,
+    with_exception,
     with_program_name,
 )
 from langchain_sequrity.local.interpreter.containers import (
@@ -31,6 +33,7 @@ from langchain_sequrity.local.interpreter.iteration import (
     lazy_iterator,
     open_choice_on,
     pay_for_numbers,
+    records,
 )
 from langchain_sequrity.local.interpreter.machine import Machine
 from langchain_sequrity.local.interpreter.operators import binary
@@ -42,14 +45,17 @@ from langchain_sequrity.local.interpreter.values import (
     FunctionValue,
     IteratorValue,
     ListValue,
+    Mark,
     Method,
     Record,
     SetValue,
     ToolValue,
     TypeValue,
     Value,
+    add_fields,
     add_labels,
     box_mark,
+    fields_of,
     join_labels,
     split_labels,
     type_name,
@@ -170,12 +176,31 @@ def _sorted(
     machine: Machine, values: Value, /, *, key: Value = None, reverse: Value = False
 ) -> Value:
     items, mark = collect(machine, values)
-    indices, mark = sorted_indices(machine, items, mark, key=key, reverse=reverse)
-    return make_list([items[index] for index in indices], mark)
+    if (fields := fields_of(values)) is not None and type(unbox(values)) is ListValue:
+        indices, order = sorted_indices(machine, records(values), mark, key=key, reverse=reverse)
+        order = join_labels(unbox(values).labels, order)
+        return add_fields(make_list([items[index] for index in indices], order), fields)
+    indices, order = sorted_indices(machine, items, mark, key=key, reverse=reverse)
+    return make_list([items[index] for index in indices], join_labels(mark, order))
 
 
-def _extreme(name: str, *, largest: bool) -> Any:
+def _extreme(name: str, *, largest: bool) -> Implementation:
+    """`max` or `min`. Of records with labels of fields, it reads one and the keys of all."""
     choose = max if largest else min
+
+    def index_of(machine: Machine, bare: list[Value], mark: Mark) -> int:
+        index: int = machine.run_guarded(
+            mark, lambda: choose(range(len(bare)), key=bare.__getitem__)
+        )
+        return index
+
+    def chosen_record(
+        machine: Machine, values: Value, /, *, key: Value, default: Value = None
+    ) -> Value:
+        del default  # there are items
+        items, mark = records(values), split_labels(values)[1]
+        bare, order = sort_keys(machine, items, mark, key)
+        return add_labels(items[index_of(machine, bare, join_labels(mark, order))], order)
 
     def call(
         machine: Machine, /, *args: Value, key: Value = None, default: Value = MISSING
@@ -186,15 +211,22 @@ def _extreme(name: str, *, largest: bool) -> Any:
         if len(args) > 1 and default is not MISSING:
             reason = f"Cannot specify a default for {name}() with multiple positional arguments"
             machine.fail(TypeError, reason)
-        bare, mark = sort_keys(machine, items, mark, key)
+        bare, order = sort_keys(machine, items, mark, key)
         if not items:
             if default is not MISSING:
                 return default
             machine.fail(ValueError, f"{name}() arg is an empty sequence")
-        index = machine.run_guarded(mark, lambda: choose(range(len(bare)), key=bare.__getitem__))
-        return add_labels(items[index], mark)
+        mark = join_labels(mark, order)
+        return add_labels(items[index_of(machine, bare, mark)], mark)
 
-    return call
+    return with_exception(read_only(call), _are_records, precise(chosen_record))
+
+
+def _are_records(args: list[Value], named: dict[str, Value]) -> bool:
+    """Whether a list with labels of fields is searched by keys; an empty one has none to give."""
+    if len(args) != 1 or fields_of(args[0]) is None or unbox(named.get("key")) is None:
+        return False
+    return type(inner := unbox(args[0])) is ListValue and bool(inner)
 
 
 def _sum(machine: Machine, values: Value, /, start: Value = 0) -> Value:
@@ -430,8 +462,8 @@ BUILTINS: dict[str, Value] = {
             "iter": precise(_iter),
             "len": precise(_length),
             "map": precise(_map),
-            "max": read_only(_extreme("max", largest=True)),
-            "min": read_only(_extreme("min", largest=False)),
+            "max": _extreme("max", largest=True),
+            "min": _extreme("min", largest=False),
             "next": precise(_next),
             "oct": pure(oct, _pay_for_digits),
             "ord": pure(ord),

@@ -129,6 +129,19 @@ def read_only(function: Operation) -> Implementation:
     return cautious(function, changes=False)
 
 
+def with_exception(
+    call: Implementation,
+    is_exception: Callable[[list[Value], dict[str, Value]], bool],
+    exception: Implementation,
+) -> Implementation:
+    """An operation that has another label rule for some arguments."""
+
+    def choose(machine: Machine, args: list[Value], named: dict[str, Value]) -> Value:
+        return (exception if is_exception(args, named) else call)(machine, args, named)
+
+    return _mark_ruled(choose, vars(call)[_RULE])
+
+
 def pure(function: Callable[..., Any], guard: Guard | None = None) -> Implementation:
     """Make an operation from a function of Python that only reads its arguments.
 

@@ -22,6 +22,7 @@ from langchain_sequrity.local.interpreter.values import (
     TypeValue,
     Value,
     add_labels,
+    box_mark,
     changed_by_calls,
     fields_of,
     item_of,
@@ -124,22 +125,26 @@ def sorted_indices(
         reverse: Whether the largest comes first.
 
     Returns:
-        The indices in order, and the labels of the order.
+        The indices in order, and the labels of the order, without those of the number.
     """
-    bare, mark = sort_keys(machine, items, mark, key)
+    bare, order = sort_keys(machine, items, mark, key)
     is_reverse, reverse_mark = machine.truth(reverse)
-    mark = join_labels(mark, reverse_mark)
+    order = join_labels(order, reverse_mark)
     _pay_for_comparisons(machine, bare)
     indices = machine.run_guarded(
-        mark, lambda: sorted(range(len(items)), key=bare.__getitem__, reverse=is_reverse)
+        join_labels(mark, order),
+        lambda: sorted(range(len(items)), key=bare.__getitem__, reverse=is_reverse),
     )
-    return indices, mark
+    return indices, order
 
 
 def sort_keys(
     machine: Machine, items: list[Value], mark: Mark, key: Value
 ) -> tuple[list[Value], Mark]:
-    """The bare values that are compared: the items, or the results of `key` for them."""
+    """The bare values that are compared: the items, or the results of `key`; and their labels.
+
+    `mark` has the labels of the number of items, which are not among those of the values.
+    """
     keys = items
     if unbox(key) is not None:
         machine.open_choice(mark)  # the labels decide the number of calls
@@ -148,7 +153,7 @@ def sort_keys(
         keys = [call_value(machine, key, [item], {}) for item in items]
     bare, keys_mark = machine.strip_all_labels(keys)
     machine.check_branch(keys_mark)
-    return bare, join_labels(mark, keys_mark)
+    return bare, join_labels(keys_mark, box_mark(key))
 
 
 def _pay_for_comparisons(machine: Machine, keys: list[Value]) -> None:

@@ -193,6 +193,13 @@ def collect(machine: Machine, value: Value) -> tuple[list[Value], Mark]:
     return list(inner), mark
 
 
+def records(value: Value) -> list[Value]:
+    """The elements of a list with labels of fields, each with the labels of its own fields."""
+    inner, fields = unbox(value), fields_of(value)
+    assert fields is not None  # noqa: S101 - for mypy
+    return [item_of(inner, fields, None, element, None) for element in inner]
+
+
 def _size_of_each(container: Any) -> int:
     """Bytes of an element and its slot, for containers that create elements when they are read."""
     if isinstance(container, str) and not container.isascii():

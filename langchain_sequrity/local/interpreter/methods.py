@@ -323,9 +323,9 @@ def _list_sort(
 ) -> None:
     inner, mark = split_labels(target)
     items = list(inner)
-    indices, mark = sorted_indices(machine, items, mark, key=key, reverse=reverse)
+    indices, order = sorted_indices(machine, items, mark, key=key, reverse=reverse)
     inner[:] = [items[index] for index in indices]
-    machine.label_changed(inner, mark)
+    machine.label_changed(inner, join_labels(mark, order))
 
 
 # -- dicts

@@ -33,7 +33,7 @@ from langchain_sequrity.sqrt.coerce import (
 from langchain_sequrity.sqrt.compiler import Severity, compiled_tools
 from langchain_sequrity.sqrt.diagnostics import syntax_error
 from langchain_sequrity.sqrt.engine import Engine
-from langchain_sequrity.sqrt.lint import inert, literals, rules, ways
+from langchain_sequrity.sqrt.lint import inert, literals, removals, rules, ways
 from langchain_sequrity.sqrt.lint.checked_policy import CheckedPolicy
 from langchain_sequrity.sqrt.lint.labels import (
     find_labels_as_values,
@@ -307,6 +307,7 @@ def findings_in(
         ways.find_rules_of_fields(checked, capabilities, arguments)
         ways.find_misused_endorsements(checked, capabilities, arguments)
         ways.find_open_blocks(checked, capabilities, settings)
+        removals.find_quoted_removals(checked, possible.capabilities)
         reported_positions = inert.find_unlabelled(together, possible)
         reported_positions |= find_unset(together, tested, possible, labels, labels_reported)
         if reports_settings:

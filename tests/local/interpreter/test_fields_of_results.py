@@ -30,8 +30,10 @@ WRITES = [
     "r = [d, *r]", "r = r + [d]", "r = [d] + r[1:]", "r = [r[0], d]", "r = {'own': d}\nr = [r, *[r]]",
 ]  # fmt: skip
 PLACES = [
-    f"r[{at}]{part}" for at in (0, -1) for part in ("", "['own']", "['part']", "['new']", "['list'][0]",
-                                                    "['list'][-1]", "['part']['own']", "['own']['own']")
+    f"{row}{part}"
+    for row in ("r[0]", "r[-1]", "max(r, key=lambda e: 0)", "sorted(r, key=lambda e: 0)[-1]")
+    for part in ("", "['own']", "['part']", "['new']", "['list'][0]", "['list'][-1]",
+                 "['part']['own']", "['own']['own']")
 ]  # fmt: skip
 READS = [
     "{}['own']", "{}.get('own')", "{}['part']['own']", "{}['list'][0]", "{}.get('list')[-1]",
