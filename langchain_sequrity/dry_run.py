@@ -374,7 +374,7 @@ class _Answers:
             answers += reader or ()
         self._answers = deque(answers)
         self._reader = reader if callable(reader) else None
-        functions = map(_runnable, filter(_can_run, tools))
+        functions = map(runnable_tool, filter(can_run, tools))
         self._functions = {tool.name: tool for tool in functions}
 
     def message(self, call: WaitingCall) -> ToolMessage:
@@ -384,7 +384,7 @@ class _Answers:
         if trial is not None:
             message = _listed_message(trial, call.id)
         elif call.tool in self._functions:
-            message = _called(self._functions[call.tool], values, call.id)
+            message = called_tool(self._functions[call.tool], values, call.id)
         else:
             msg = (
                 f"Line {call.line}: there is no result for this call of "
@@ -423,11 +423,17 @@ class _Answers:
         return stream_answer(ModelAnswer(text=dumps(answer)), request)
 
 
-def _can_run(tool: object) -> bool:
+def can_run(tool: object) -> bool:
+    """Whether it is a function or a LangChain tool, and no definition."""
     return isinstance(tool, BaseTool) or inspect.isroutine(tool)
 
 
-def _runnable(tool: Any) -> BaseTool:
+def runnable_tool(tool: Any) -> BaseTool:
+    """A function as a LangChain tool.
+
+    Raises:
+        UsageError: If it is only asynchronous.
+    """
     if not isinstance(tool, BaseTool):
         is_async = inspect.iscoroutinefunction(tool)
         name = tool.__name__
@@ -440,7 +446,7 @@ def _runnable(tool: Any) -> BaseTool:
     return checked
 
 
-def _called(tool: BaseTool, values: Mapping[str, Any], call_id: str) -> ToolMessage:
+def called_tool(tool: BaseTool, values: Mapping[str, Any], call_id: str) -> ToolMessage:
     """The result of a tool, or of its failure, as an agent gets it."""
     try:
         result = tool.invoke(

@@ -17,6 +17,7 @@ PACKAGE = "langchain_sequrity"
 # Users import from these modules. All others are private.
 MODULES = [
     "langchain_sequrity",
+    "langchain_sequrity.canaries",
     "langchain_sequrity.chat_models",
     "langchain_sequrity.conformance",
     "langchain_sequrity.errors",

@@ -29,8 +29,9 @@ from langchain_sequrity.middleware.arguments import (
     canonical_json,
 )
 from langchain_sequrity.middleware.denials import hard_denial
-from langchain_sequrity.sqrt import Argument, Call, Verdict
+from langchain_sequrity.sqrt import Call, Verdict
 from langchain_sequrity.sqrt.coerce import ToolArguments
+from langchain_sequrity.sqrt.context import equally_labelled
 from langchain_sequrity.sqrt.gate import Gate, ToolReturn, call_digest
 from langchain_sequrity.sqrt.lint import check_labels
 from langchain_sequrity.sqrt.lint.ways import UNLABELLED_MIDDLEWARE, WAYS
@@ -304,8 +305,7 @@ class AgentPolicy:
         return self.engine.may_read(names)
 
     def _labelled_call(self, tool: str, args: Args, seen: Labels) -> Call:
-        labels = self.argument_labels(seen)
-        return Call(tool, {name: Argument(value, labels) for name, value in args.items()})
+        return Call(tool, equally_labelled(args, self.argument_labels(seen)))
 
 
 def _encoded(value: Any) -> bytes:

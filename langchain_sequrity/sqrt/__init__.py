@@ -2,7 +2,8 @@
 
 Write: `format`, `highlight`; in Python instead of text: `tool`, `policy`, `arg` and related names.
 Check: `parse`, `check`, `explain`.
-Try: `simulate`, `coverage`, `diff`, on a list of calls.
+Try: `simulate`, `coverage`, `diff`, on a list of calls, or on the `traced_calls` of an agent.
+Attack: `find_canaries` says which tools return planted texts, and what may be made from them.
 Combine: `combine`, `named`, for an organisation's and an application's policy.
 Apply: `compile_policy` makes an `Engine`, which decides a `Call` step by step.
 
@@ -61,6 +62,7 @@ if TYPE_CHECKING:
         session,
         tool,
     )
+    from langchain_sequrity.sqrt.canaries import CanaryReport, FoundCanary, find_canaries
     from langchain_sequrity.sqrt.combination import Combination, combine, named
     from langchain_sequrity.sqrt.comparison import Difference, diff
     from langchain_sequrity.sqrt.decisions import Decision, DecisionGroup, Simulation
@@ -69,11 +71,13 @@ if TYPE_CHECKING:
     from langchain_sequrity.sqrt.formatter import printed
     from langchain_sequrity.sqrt.highlighter import highlight, highlighted
     from langchain_sequrity.sqrt.simulation import Coverage, coverage, simulate
+    from langchain_sequrity.sqrt.traces import TracedTrial, traced_calls
     from langchain_sequrity.sqrt.trials import Trial
 
 __all__ = [
     "Argument",
     "Call",
+    "CanaryReport",
     "Change",
     "Combination",
     "Condition",
@@ -84,12 +88,14 @@ __all__ = [
     "Engine",
     "Explanation",
     "Finding",
+    "FoundCanary",
     "Policy",
     "Presets",
     "Reason",
     "SetOf",
     "Simulation",
     "Tool",
+    "TracedTrial",
     "Trial",
     "Verdict",
     "above",
@@ -105,6 +111,7 @@ __all__ = [
     "coverage",
     "diff",
     "explain",
+    "find_canaries",
     "format",
     "highlight",
     "highlighted",
@@ -119,6 +126,7 @@ __all__ = [
     "session",
     "simulate",
     "tool",
+    "traced_calls",
 ]
 
 # Imported at first use: most programs need only an engine that decides.
@@ -129,6 +137,7 @@ __getattr__, __dir__ = lazy_names(
             "Change Condition SetOf Tool above arg args at_least at_most below between let like "
             "matching policy result session tool"
         ),
+        "canaries": "CanaryReport FoundCanary find_canaries",
         "combination": "Combination combine named",
         "comparison": "Difference diff",
         "decisions": "Decision DecisionGroup Simulation",
@@ -136,6 +145,7 @@ __getattr__, __dir__ = lazy_names(
         "formatter": "format=format_policy printed",
         "highlighter": "highlight highlighted",
         "simulation": "Coverage coverage simulate",
+        "traces": "TracedTrial traced_calls",
         "trials": "Trial",
     },
 )

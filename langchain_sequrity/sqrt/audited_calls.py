@@ -153,7 +153,7 @@ class AuditReader(TrialReader):
 
 @dataclass(slots=True)
 class UnjudgedTally:
-    """The calls of audit logs that a policy could not judge.
+    """The calls of audit logs and traces that a policy could not judge.
 
     Attributes:
         reasons: Their numbers, by reason.
@@ -163,9 +163,8 @@ class UnjudgedTally:
 
     def add(self, decisions: Sequence[Any]) -> None:
         """Count the decision of the first policy."""
-        trial = decisions[0].trial
-        if isinstance(trial, AuditedTrial) and trial.unjudged:
-            self.reasons[trial.unjudged] += 1
+        if unjudged := getattr(decisions[0].trial, "unjudged", ""):
+            self.reasons[unjudged] += 1
 
     def merge(self, other: "UnjudgedTally") -> None:
         """Add the counts of another process."""

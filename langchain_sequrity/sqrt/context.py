@@ -238,6 +238,15 @@ class Call:
         return reduce(Labels.join, (argument.labels for argument in arguments), self.decided_by)
 
 
+def equally_labelled(values: Mapping[str, Any], labels: Labels) -> dict[str, Argument]:
+    """Arguments that all have the same labels.
+
+    So are those of a call whose flow of data is unknown, as in a conversation: the model may have
+    used each result that it had seen, in each argument.
+    """
+    return {name: Argument(value, labels) for name, value in values.items()}
+
+
 _NOT_ALPHANUMERIC = re.compile(r"[\W_]+")
 _MOST_CACHED = 1_000  # characters of the names of a call
 _NO_NAMES: Mapping[str, Collection[str]] = MappingProxyType({})

@@ -1,7 +1,7 @@
 """The decisions of a policy on calls, as data and as tables."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Any, ClassVar, Self, overload
@@ -128,7 +128,7 @@ class Decision:
         return f"The call of `{tool}` is {NOT_REACHED}: {self._waiting()}."
 
     def _waiting(self) -> str:
-        if unjudged := getattr(self.trial, "unjudged", ""):  # of an audit log
+        if unjudged := getattr(self.trial, "unjudged", ""):  # of an audit log or a trace
             return str(unjudged)
         ids = ", ".join(f"`{plain(call_id, limit=80)}`" for call_id in self.waits_for)
         return f"no result of {ids}"
@@ -153,9 +153,11 @@ class Decision:
     def to_json(self) -> dict[str, Any]:
         """Plain data, without the values of arguments and results."""
         session = {"session": self.trial.session} if self.trial.session else {}
+        remarks = {"remarks": [*self.remarks]} if self.remarks else {}
         return {
             "number": self.number,
             **session,
+            **remarks,
             "id": self.trial.id,
             "tool": self.call.tool,
             "labels": {name: a.labels.to_wire() for name, a in self.call.arguments.items()},
@@ -165,6 +167,12 @@ class Decision:
             "session_after": self.session_after.to_wire(),
             "result_labels": None if self.result_labels is None else self.result_labels.to_wire(),
         }
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What is assumed about a call of a trace, in words."""
+        remarks: tuple[str, ...] = getattr(self.trial, "remarks", ())
+        return remarks
 
     def result_json(self) -> dict[str, Any]:
         """The same with the expectation, and whether it is met."""
@@ -194,9 +202,10 @@ def _group_of(decision: Decision) -> tuple[Any, ...]:
     """What decisions of one group have in common, and the expectation, also if it is met."""
     tool, expected, verdict = decision.call.tool, decision.trial.expect, decision.verdict
     if verdict is None:
-        return tool, expected
+        return tool, expected, decision.remarks
     rules = [(r.policy, r.at, r.rule, r.unmet, r.certain) for r in verdict.reasons]
-    return tool, expected, verdict.allowed, verdict.strength, verdict.certain, *rules
+    strength = verdict.strength, verdict.certain
+    return tool, expected, decision.remarks, verdict.allowed, *strength, *rules
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -287,7 +296,14 @@ class Simulation(Sequence[Decision], TableMixin):
             rows = tuple(decision.row() for decision in self)
             columns = ("#", *_COLUMNS)
         tones = tuple(verdict_tone(group.first.verdict) for group in self.grouped())
-        return Table(self._title(), columns, rows, tones=tones)
+        return Table(self._title(), columns, rows, tuple(self._notes()), tones)
+
+    def _notes(self) -> Iterator[str]:
+        calls: Counter[str] = Counter()
+        for group in self.grouped():
+            calls.update(dict.fromkeys(group.first.remarks, group.calls))
+        for remark, number in calls.items():
+            yield f"Of {number:,} call{'' if number == 1 else 's'}: {remark}."
 
     def _title(self) -> str:
         counts = self.counts

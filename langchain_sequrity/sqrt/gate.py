@@ -158,7 +158,9 @@ class Gate:
         fields: dict[str, Labels] = {}
         for path in sorted(paths):
             # A field that no rule names has the labels of the nearest object around it.
-            before = next((by_tool[outer] for outer in _around(path) if outer in by_tool), None)
+            before = next(
+                (by_tool[outer] for outer in paths_around(path) if outer in by_tool), None
+            )
             start = rest_before if before is None else self._combined(call, returned, before)
             result = Argument(value, start)
             fields[path], session = self._engine.field_labels(call, result, path, session)
@@ -224,16 +226,22 @@ def _paths(value: Any) -> Collection[str]:
             unvisited += ((around, item) for item in inner if isinstance(item, dict | list))
         elif isinstance(inner, dict):
             for name, item in inner.items():
-                path = around + name.replace("~", "~0").replace("/", "~1")
+                path = field_path(around, name)
                 paths[path] = None
                 if isinstance(item, dict | list):
-                    unvisited.append((f"{path}/", item))
+                    unvisited.append((path, item))
             if len(paths) > MOST_FIELDS:
                 return ()
     return paths
 
 
-def _around(path: str) -> Iterator[str]:
+def field_path(around: str, name: str) -> str:
+    """The path of a field in an object with a path; that of the whole value is empty."""
+    escaped = name.replace("~", "~0").replace("/", "~1")
+    return f"{around}/{escaped}" if around else escaped
+
+
+def paths_around(path: str) -> Iterator[str]:
     """A path, and those of the objects around it, from the inside."""
     yield path
     while "/" in path:

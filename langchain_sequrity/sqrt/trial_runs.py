@@ -29,19 +29,25 @@ import orjson
 
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.labels import KINDS, NO_LABELS, Labels
-from langchain_sequrity.sqrt.audited_calls import AuditedTrial, AuditReader
+from langchain_sequrity.sqrt.audited_calls import AuditedTrial
 from langchain_sequrity.sqrt.coerce import AnyTool, ToolArguments
-from langchain_sequrity.sqrt.context import AllBut, Argument, Call
+from langchain_sequrity.sqrt.context import AllBut, Argument, Call, equally_labelled
 from langchain_sequrity.sqrt.decisions import Decision
 from langchain_sequrity.sqrt.engine import Engine
 from langchain_sequrity.sqrt.gate import Gate, ToolReturn
+from langchain_sequrity.sqrt.traces import (
+    CallReader,
+    Conversation,
+    TracedTrial,
+    with_traced_calls,
+)
 from langchain_sequrity.sqrt.trials import (
     AnyTrial,
+    Expectation,
     NameCheck,
     Trial,
     TrialReader,
     check_is_list_of_calls,
-    is_blank,
     known_tools,
     picklable_tools,
     quoted,
@@ -114,6 +120,7 @@ def run_trials(
     results: BinaryIO | None = None,
     on_invalid: Callable[[str], None] | None = None,
     on_progress: Callable[[int], None] = lambda _: None,
+    on_runs: Callable[[int], None] = lambda _: None,
 ) -> int:
     """Try calls on policies.
 
@@ -128,6 +135,7 @@ def run_trials(
         results: A file that gets the decision of the first policy on each call as a line of JSON.
         on_invalid: Gets the reason why a call is invalid, which is then left out.
         on_progress: Gets the number of calls read so far, now and then.
+        on_runs: Gets the number of lines of traces read so far, before their calls are tried.
 
     Returns:
         The number of calls that were read, with invalid ones and without blank lines.
@@ -153,7 +161,7 @@ def run_trials(
         tuple(tallies),
         writes_results=results is not None,
     )
-    numbered = ((number, call) for number, call in enumerate(calls, 1) if not is_blank(call))
+    numbered = with_traced_calls(calls, on_runs)
     try_all = _in_this_process if jobs == 1 else _in_processes
     count = 0
     for read, outcomes in try_all(numbered, settings, jobs):
@@ -207,8 +215,9 @@ def _in_processes(calls: Iterable[Numbered], settings: RunSettings, jobs: int) -
                 yield _joined(*ahead.popleft())
         while ahead:
             yield _joined(*ahead.popleft())
-        for pool in pools:
-            for tally, other in zip(settings.tallies, pool.submit(_sums).result(), strict=True):
+        # A process without calls starts only now, and has to get the tallies while they are empty.
+        for sums in [pool.submit(_sums) for pool in pools]:
+            for tally, other in zip(settings.tallies, sums.result(), strict=True):
                 tally.merge(other)
 
 
@@ -290,6 +299,7 @@ class Sessions:
         self._first_labels = (settings.session,) * len(settings.engines)
         self._labels: dict[str, tuple[Labels, ...]] = {}  # of sessions with others than these
         self._results: dict[str, dict[str, _Result]] = {}
+        self._conversations: dict[str, Conversation] = {}
         self._shared: dict[tuple[Labels | None, ...], tuple[Labels | None, ...]] = {}
 
     def try_calls(self, calls: Iterable[Numbered]) -> list[Outcome]:
@@ -311,7 +321,7 @@ class Sessions:
         return outcomes
 
     def _decide(self, number: int, call: AnyTrial) -> list[Decision]:
-        reader = AuditReader(number, call)
+        reader = CallReader(number, call)
         trial = reader.read()
         if isinstance(trial, AuditedTrial):
             return [_audited_decision(gate, number, trial) for gate in self._gates]
@@ -320,21 +330,52 @@ class Sessions:
         if fault := self._names.fault(trial):
             reader.fail(*fault)
         before = self._labels.get(trial.session, self._first_labels)
+        if isinstance(trial, TracedTrial):
+            return self._decide_traced(number, trial, before)
         decisions = [
-            _decision(gate, number, trial, _brought(trial, results, index), session)
+            _decision(gate, number, trial, _labelled_call(trial, results, index), session)
             for index, (gate, session) in enumerate(zip(self._gates, before, strict=True))
         ]
         self._remember(trial, decisions)
+        return decisions
+
+    def _decide_traced(
+        self, number: int, trial: TracedTrial, before: Sequence[Labels]
+    ) -> list[Decision]:
+        results = self._results.get(trial.session, _NO_RESULTS)
+        if trial.session not in self._conversations:
+            self._conversations[trial.session] = Conversation.of_policies(len(self._gates))
+        conversation = self._conversations[trial.session]
+        conversation.see(trial.seen_until)
+        decisions: list[Decision] = []
+        for index, gate in enumerate(self._gates):
+            session, seen = before[index], conversation.seen[index]
+            labelled = _labelled_call(trial, results, index, seen)
+            waits = trial.ended is None and conversation.closed_by[index] == trial.seen_until
+            tried = trial.waiting() if waits else trial
+            if tried.unjudged:
+                decision = _unjudged_decision(gate, number, tried, labelled.call, (seen, session))
+            else:
+                decision = _decision(gate, number, tried, labelled, session)
+            decisions.append(decision)
+            ends_in_session = self.settings.engines[index].ends_in_session
+            if decision.allowed and ends_in_session(trial.tool):
+                conversation.closed_by[index] = trial.seen_until
+        self._remember(trial, decisions)
+        if trial.ended is not None:
+            labels = tuple(decision.result_labels for decision in decisions)
+            conversation.add_result(number, trial.ended, labels)
         return decisions
 
     def _remember(self, trial: Trial, decisions: Sequence[Decision]) -> None:
         if any(decision.session_after is not decision.session_before for decision in decisions):
             after = tuple(decision.session_after for decision in decisions)
             self._labels[trial.session] = self._once(after)
-        if trial.id:
-            labels = tuple(decision.result_labels for decision in decisions)
-            result = _Result(decisions[0].number, self._once(labels))
-            self._results.setdefault(trial.session, {})[trial.id] = result
+        if not trial.id:
+            return
+        number = decisions[0].number
+        labels = self._once(tuple(decision.result_labels for decision in decisions))
+        self._results.setdefault(trial.session, {})[trial.id] = _Result(number, labels)
 
     def _once(self, labels: _SomeLabels) -> _SomeLabels:
         """Equal labels, as one object for all sessions and results that have them."""
@@ -362,41 +403,67 @@ def _check_ids(reader: TrialReader, trial: Trial, results: _Results) -> None:
                 )
 
 
-def _brought(trial: Trial, results: _Results, index: int) -> Mapping[str, Labels | None]:
-    """The labels that a policy gave to the results in a call; `None` for a call without result."""
-    ids = (call_id for ids in trial.uses.values() for call_id in ids)
-    return {call_id: results[call_id].labels[index] for call_id in ids}
-
-
 def _decision(
-    gate: Gate,
-    number: int,
-    trial: Trial,
-    brought: Mapping[str, Labels | None],
-    session: Labels,
+    gate: Gate, number: int, trial: Trial, labelled: "_LabelledCall", session: Labels
 ) -> Decision:
-    arguments: dict[str, Argument] = {}
+    call, waits_for = labelled
+    if waits_for:
+        return Decision(number, trial, call, None, session, session, waits_for=waits_for)
+    begun = gate.begin(call, session)
+    verdict = gate.verdict(begun)
+    if isinstance(trial, TracedTrial) and trial.ended is None:  # so no verdict is expected
+        trial = replace(trial, expect=cast("Expectation", verdict.final_verdict))
+        return Decision(number, trial, call, verdict, session, begun.session)
+    if not verdict.allowed:
+        return Decision(number, trial, call, verdict, session, begun.session)
+    labels, after = gate.result_labels(call, _returned(trial), begun.session)
+    return Decision(number, trial, call, verdict, session, after, labels)
+
+
+def _unjudged_decision(
+    gate: Gate, number: int, trial: TracedTrial, call: Call, labels: tuple[Labels, Labels]
+) -> Decision:
+    """What is known of a call that cannot be judged: the labels of its result, if it ran."""
+    seen, session = labels
+    if trial.ended is None:
+        return Decision(number, trial, call, None, session, session)
+    result_labels, after = gate.result_labels(call, _returned(trial), session, seen)
+    return Decision(number, trial, call, None, session, after, result_labels)
+
+
+def _returned(trial: Trial) -> ToolReturn:
+    return ToolReturn(trial.result, trial.result_labels, trial.combine, trial.is_error)
+
+
+class _LabelledCall(NamedTuple):
+    """A call with the labels of its arguments.
+
+    Attributes:
+        call: The call.
+        waits_for: Ids of calls without a result, whose results it uses.
+    """
+
+    call: Call
+    waits_for: tuple[str, ...]
+
+
+def _labelled_call(
+    trial: Trial, results: _Results, policy: int, seen: Labels = NO_LABELS
+) -> _LabelledCall:
+    arguments = equally_labelled(trial.arguments, seen)
     missing: dict[str, None] = {}
     for name, value in trial.arguments.items():
+        if name not in trial.labels and name not in trial.uses:
+            continue
         labels = trial.labels.get(name, NO_LABELS)
         for call_id in trial.uses.get(name, ()):
-            result_labels = brought[call_id]
+            result_labels = results[call_id].labels[policy]
             if result_labels is None:
                 missing[call_id] = None
             else:
                 labels = labels.join(result_labels)
         arguments[name] = Argument(value, labels)
-    call = Call(trial.tool, arguments)
-    if missing:
-        waits_for = tuple(missing)
-        return Decision(number, trial, call, None, session, session, waits_for=waits_for)
-    begun = gate.begin(call, session)
-    verdict = gate.verdict(begun)
-    if not verdict.allowed:
-        return Decision(number, trial, call, verdict, session, begun.session)
-    returned = ToolReturn(trial.result, trial.result_labels, trial.combine, trial.is_error)
-    labels, after = gate.result_labels(call, returned, begun.session)
-    return Decision(number, trial, call, verdict, session, after, labels)
+    return _LabelledCall(Call(trial.tool, arguments), tuple(missing))
 
 
 def _audited_decision(gate: Gate, number: int, trial: AuditedTrial) -> Decision:

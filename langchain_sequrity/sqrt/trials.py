@@ -26,7 +26,7 @@ Expectation = Literal[
 ]
 _EXPECTATIONS = get_args(Expectation)
 _COMBINES = get_args(Combine)
-_MAX_DEPTH = 100  # as in requests to the local server
+MAX_DEPTH = 100  # as in requests to the local server
 _CACHED_TOOLS = 1_000
 
 
@@ -261,7 +261,7 @@ class TrialReader:
                 f"`combine` must be `merge`, `replace` or `ignore`; got {quoted(trial.combine)}",
                 "Leave it out to merge",
             )
-        if fault := _not_json(trial.result, _MAX_DEPTH):
+        if fault := not_json(trial.result, MAX_DEPTH):
             self._fail_json("`result`", fault)
         if not isinstance(trial.is_error, bool):
             self.fail(
@@ -299,7 +299,7 @@ class TrialReader:
     def _arguments(self, raw: Any) -> dict[str, Any]:
         arguments = self._mapping("arguments", raw)
         for name, value in arguments.items():
-            if fault := _not_json(value, _MAX_DEPTH):
+            if fault := not_json(value, MAX_DEPTH):
                 self._fail_json(f"argument {quoted(name)}", fault)
         return arguments
 
@@ -351,7 +351,7 @@ _STRINGS = frozenset({str})
 _SCALARS = frozenset({str, bool, int, type(None)})
 
 
-def _not_json(value: Any, depth: int) -> str:
+def not_json(value: Any, depth: int) -> str:
     """The reason why a value is not JSON, or an empty text."""
     if type(value) in _SCALARS or isinstance(value, str | int):
         return ""
@@ -360,13 +360,13 @@ def _not_json(value: Any, depth: int) -> str:
     if not isinstance(value, list | dict):
         return type_of(value)
     if not depth:
-        return f"data nested deeper than {_MAX_DEPTH} levels"
+        return f"data nested deeper than {MAX_DEPTH} levels"
     if isinstance(value, dict):
         for key in value:
             if not isinstance(key, str):
                 return f"a key that is {type_of(key)}"
     inside = value.values() if isinstance(value, dict) else value
-    return next(filter(None, (_not_json(element, depth - 1) for element in inside)), "")
+    return next(filter(None, (not_json(element, depth - 1) for element in inside)), "")
 
 
 def type_of(value: Any) -> str:

@@ -189,6 +189,14 @@ def test_an_engine_sent_to_another_process_decides_the_same(seed: int) -> None:
         assert simulate(again, scenario.trials) == simulate(engine, scenario.trials)
 
 
+@pytest.mark.parametrize("session", ["a", "b", "c", "d"])
+def test_a_process_without_calls_counts_no_calls_again(session: str) -> None:
+    calls = [{"tool": tool, "session": session} for tool in ("read_mail", "send_mail")]
+    tried = simulate(MAILED, calls, jobs=2)
+    assert [call.number for call in tried] == [1, 2]
+    assert tried.counts.total() == simulate(MAILED, calls, keep=0, jobs=2).counts.total() == 2
+
+
 @pytest.mark.parametrize("jobs", [0, -1, 1.5, "2"])
 def test_a_number_of_processes_below_one_is_refused(jobs: Any) -> None:
     with pytest.raises(UsageError, match="`jobs` must be a number of processes from 1"):

@@ -3,7 +3,7 @@
 | Module | Commands |
 |---|---|
 | `commands` | `check`, `combine`, `format`, `explain` |
-| `simulate`, `run`, `generate` | one each |
+| `simulate`, `run`, `canaries`, `generate` | one each |
 | `files` | no command: input files, printed output, and the options that name tools |
 """
 
@@ -21,6 +21,7 @@ _MODULES = {
     "explain": "commands",
     "simulate": "simulate",
     "run": "run",
+    "canaries": "canaries",
     "generate": "generate",
 }
 
@@ -43,7 +44,7 @@ class _LazyGroup(click.Group):
 
 @click.group(cls=_LazyGroup)
 def policy() -> None:
-    """Check, combine, format, explain, simulate, run and draft policies.
+    """Check, combine, format, explain, simulate, run, attack and draft policies.
 
     Each FILE is a policy in SQRT, and `-` is standard input. Exit status: 0 for success, 1 for
     findings in a policy or a failure, 2 for an invalid command or input file.

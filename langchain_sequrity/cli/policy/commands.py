@@ -1,17 +1,20 @@
 """`policy check`, `policy combine`, `policy format` and `policy explain`."""
 
 import difflib
-from typing import get_args
+from typing import Any, get_args
 
 import click
 
 from langchain_sequrity.cli.policy.files import (
     FILE_TYPE,
     STDIN,
+    InvalidInput,
     SourceFile,
     as_json_option,
+    check_is_list_of_calls,
     finding_json,
     only_one_stdin,
+    open_calls,
     policy_errors,
     policy_in,
     print_exact,
@@ -22,6 +25,8 @@ from langchain_sequrity.cli.policy.files import (
     read_sources,
     read_tools,
     replace_file,
+    shown_name,
+    shown_progress,
     tools_options,
 )
 from langchain_sequrity.errors import PolicySyntaxError, UsageError
@@ -29,6 +34,7 @@ from langchain_sequrity.sqrt import check, combine, explain
 from langchain_sequrity.sqrt import format as format_policy
 from langchain_sequrity.sqrt.lint import finding_of
 from langchain_sequrity.sqrt.lint.ways import Way
+from langchain_sequrity.sqrt.traces import observed_tools
 
 
 @click.command("check")
@@ -47,12 +53,20 @@ from langchain_sequrity.sqrt.lint.ways import Way
     help="A tag or a producer that tools set or programs test; may be repeated.",
 )
 @click.option("--strict", is_flag=True, help="Warnings count as errors.")
+@click.option(
+    "--calls",
+    "calls_file",
+    metavar="CALLS",
+    type=FILE_TYPE,
+    help="The tools and arguments are those of these calls, as for `simulate`.",
+)
 @as_json_option
 def check_command(
     *,
     files: tuple[str, ...],
     tools: str | None,
     tools_from: str | None,
+    calls_file: str | None,
     mode: Way | None,
     labels: tuple[str, ...],
     strict: bool,
@@ -63,8 +77,13 @@ def check_command(
     If you give the tools, a rule for a missing tool or argument is an error, because it protects
     nothing. Exit status 1 if there are errors; with --strict also if there are warnings.
     """
-    only_one_stdin([*files, tools])
+    only_one_stdin([*files, tools, calls_file])
     definitions = read_tools(tools, tools_from)
+    if calls_file is not None and definitions is not None:
+        msg = "Tools are given twice. Give --calls, --tools or --tools-from."
+        raise InvalidInput(msg)
+    if calls_file is not None:
+        definitions = _tools_in(calls_file)
     findings = [
         (source, finding)
         for source in read_sources(files)
@@ -88,7 +107,36 @@ def check_command(
             print_finding(source, finding)
         counts = f"{_count(errors, 'error')}, {_count(warnings, 'warning')}"
         print_text(f"{_count(len(files), 'file')} checked: {counts}")
+        if calls_file is not None and definitions is not None:
+            print_text(
+                f"{_count(len(definitions), 'tool')} in the calls of {shown_name(calls_file)}; "
+                "what no call has counts as missing"
+            )
     raise SystemExit(int(failed))
+
+
+def _tools_in(path: str) -> list[Any]:
+    """The tools in the calls of a file, with the arguments that they have there.
+
+    Raises:
+        InvalidInput: If a call is invalid. Its tools would be missing.
+    """
+    with open_calls(path) as (calls, faults), shown_progress() as progress:
+        try:
+            tools, read = observed_tools(
+                calls,
+                on_invalid=None if faults is None else faults.add,
+                on_progress=progress.calls,
+                on_runs=progress.runs,
+            )
+        except UsageError as error:
+            msg = f"{shown_name(path)}: {error}"
+            raise InvalidInput(msg) from None
+    if faults is not None:
+        faults.fail(read)
+    if not tools:
+        check_is_list_of_calls(path, [])
+    return tools
 
 
 def _count(number: int, word: str) -> str:

@@ -12,6 +12,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stdout
 from dataclasses import asdict, dataclass
+from functools import partial
 from gzip import GzipFile
 from importlib import import_module
 from io import BufferedReader
@@ -19,7 +20,7 @@ from operator import attrgetter
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from time import monotonic
-from typing import Any, BinaryIO, NoReturn, TypeVar
+from typing import Any, BinaryIO, NamedTuple, NoReturn, TypeVar
 
 import click
 import yaml
@@ -33,6 +34,7 @@ from langchain_sequrity.sqrt import Finding, check, combine, compile_policy, nam
 from langchain_sequrity.sqrt.diagnostics import caret_excerpt
 from langchain_sequrity.sqrt.lint import finding_of
 from langchain_sequrity.sqrt.policy_forms import AnyPolicy
+from langchain_sequrity.sqrt.trace_formats import has_runs
 from langchain_sequrity.sqrt.trials import lines_in
 
 STDIN = "-"
@@ -43,6 +45,7 @@ _BOM = "\ufeff"
 _GZIP = b"\x1f\x8b"
 _LINES = (".jsonl", ".ndjson")
 _PEEKED = 1_000
+_MOST_FAULTS = 20
 _NAME = 400
 _NAME_OF_POLICY = 80
 
@@ -236,6 +239,67 @@ def _not_valid(path: str, position: str, syntax: str, why: str) -> InvalidInput:
     return InvalidInput(f"{shown_name(path)}{position}: not valid {syntax}: {reason}.")
 
 
+class Faults:
+    """Invalid calls. They are left out, and make the command fail in the end.
+
+    Args:
+        path: Their file.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._name = shown_name(path)
+        self.count = 0
+
+    def add(self, fault: str) -> None:
+        """Print what is wrong with a call, unless many were invalid."""
+        self.count += 1
+        if self.count <= _MOST_FAULTS:
+            print_text(f"{self._name}: {fault}", err=True)
+
+    def fail(self, read: int | None = None) -> None:
+        """Fail if there are invalid calls, of the number that was read."""
+        if self.count:
+            of_all = "" if read is None else f" of {read}"
+            msg = f"{self._name}: {self.count}{of_all} lines are invalid and were left out."
+            raise InvalidInput(msg)
+
+
+@contextmanager
+def open_calls(path: str) -> Iterator[tuple[Iterable[Any], Faults | None]]:
+    """The calls in a file, and who reports invalid lines, if it has lines.
+
+    Calls are JSON, YAML or JSON Lines, an audit log or an exported trace. The JSON of a trace may
+    be an object around its runs.
+
+    Raises:
+        InvalidInput: As `read_data`, and if it is not a list.
+    """
+    with open_lines_or_data(path) as calls:
+        if isinstance(calls, Iterator):
+            yield calls, Faults(path)
+            return
+        listed = calls
+        if isinstance(calls, Mapping):
+            listed = [calls] if has_runs(calls) else calls.get("runs", calls)
+        check_is_list_of_calls(path, listed)
+        yield listed, None
+
+
+def check_is_list_of_calls(path: str, calls: Any) -> None:
+    """Check that the calls of a file are a list that is not empty.
+
+    Raises:
+        InvalidInput: If they are not.
+    """
+    if not isinstance(calls, list) or not calls:
+        got = "an empty list" if calls == [] else json_type(calls)
+        msg = (
+            f"{shown_name(path)}: expected a list of calls, got {got}. "
+            'Write `[{"tool": "send_mail", "arguments": {"to": "ana"}}, …]`.'
+        )
+        raise InvalidInput(msg)
+
+
 @contextmanager
 def open_lines_or_data(path: str) -> Iterator[Any]:
     """The lines of a JSON Lines file, as an iterator of bytes, or the plain data of another file.
@@ -364,20 +428,32 @@ def print_table(table: TableMixin) -> None:
         print_text(table.text())
 
 
+class Progress(NamedTuple):
+    """What shows how far a long command is, if standard error is a terminal.
+
+    Attributes:
+        calls: Gets a number of calls that were tried or read.
+        runs: Gets a number of lines with runs of traces, which are read before their calls.
+    """
+
+    calls: Callable[[int], None]
+    runs: Callable[[int], None]
+
+
 @contextmanager
-def shown_progress() -> Iterator[Callable[[int], None]]:
-    """A function that shows a number of calls and the rate, if standard error is a terminal."""
+def shown_progress() -> Iterator[Progress]:
+    """Show numbers and rates, if standard error is a terminal."""
     if not sys.stderr.isatty():
-        yield lambda _: None
+        yield Progress(lambda _: None, lambda _: None)
         return
     began = monotonic()
     with Console(stderr=True).status("0 calls") as status:
 
-        def show(calls: int) -> None:
-            rate = calls / max(monotonic() - began, 0.001)
-            status.update(f"{calls:,} calls, {rate:,.0f} per second")
+        def show(unit: str, number: int) -> None:
+            rate = number / max(monotonic() - began, 0.001)
+            status.update(f"{number:,} {unit}, {rate:,.0f} per second")
 
-        yield show
+        yield Progress(partial(show, "calls"), partial(show, "parts of traces read"))
 
 
 # Findings

@@ -12,10 +12,10 @@ from langchain_sequrity.cli.policy.files import (
     CommandFailed,
     InvalidInput,
     as_json_option,
-    json_type,
+    check_is_list_of_calls,
     new_file,
     only_one_stdin,
-    open_lines_or_data,
+    open_calls,
     policy_in,
     print_json,
     print_table,
@@ -40,8 +40,6 @@ from langchain_sequrity.sqrt.trial_runs import Tally, run_trials
 _MOST_CALLS = 1_000
 """Calls that a report lists; of more calls it has the numbers."""
 
-_MOST_FAULTS = 20
-
 
 @click.command("simulate")
 @click.argument("files", nargs=-1, required=True, metavar="FILE...", type=FILE_TYPE)
@@ -52,7 +50,8 @@ _MOST_FAULTS = 20
     required=True,
     type=FILE_TYPE,
     help="The calls as JSON or YAML: a list of objects with `tool`, `arguments`, …, `expect`; or "
-    "as JSON Lines, one object on each line, such as the audit log of a server.",
+    "as JSON Lines, one object on each line; or an audit log of a server, or runs exported from "
+    "LangSmith or OpenTelemetry.",
 )
 @tools_options
 @click.option(
@@ -126,15 +125,11 @@ def simulate_command(
         changes = ChangeTally.of_engines(engine, old, _MOST_CALLS)
         engines.append(old)
         tallies.append(changes)
-    faults = _Faults(shown_name(calls_file))
     with ExitStack() as stack:
         stack.enter_context(_failures(calls_file, results))
-        calls = stack.enter_context(open_lines_or_data(calls_file))
-        are_lines = isinstance(calls, Iterator)
-        if not are_lines:
-            _check_is_list(calls_file, calls)
+        calls, faults = stack.enter_context(open_calls(calls_file))
         results_file = stack.enter_context(new_file(results))
-        show_progress = stack.enter_context(shown_progress())
+        progress = stack.enter_context(shown_progress())
         read = run_trials(
             calls,
             engines,
@@ -143,27 +138,29 @@ def simulate_command(
             named_in=[engine],
             jobs=jobs,
             results=results_file,
-            on_invalid=faults.add if are_lines else None,
-            on_progress=show_progress,
+            on_invalid=None if faults is None else faults.add,
+            on_progress=progress.calls,
+            on_runs=progress.runs,
         )
     if not read:
-        _check_is_list(calls_file, [])
+        check_is_list_of_calls(calls_file, [])
 
     simulation = decided.simulation()
     covered = None if counting is None else Coverage(tuple(counting.covered_rules()), simulation)
     difference = None if changes is None or old is None else difference_of(old, engine, changes)
     unmet = sum(group.calls for group in simulation.unmet)
+    invalid = 0 if faults is None else faults.count
     percent = covered.share * 100 if covered else 100
     is_covered = fail_under is None or percent >= fail_under
     if as_json:
         print_json(
             {
-                "ok": is_covered and not unmet and not faults.count,
+                "ok": is_covered and not unmet and not invalid,
                 "unmet": unmet,
                 "calls": None if simulation.groups else [d.result_json() for d in simulation],
                 "groups": [group.to_json() for group in simulation.groups] or None,
                 "read": read,
-                "invalid": faults.count,
+                "invalid": invalid,
                 "unjudged": dict(unjudged.reasons),
                 "coverage": covered and covered.to_json(),
                 "difference": difference and difference.to_json(),
@@ -178,12 +175,13 @@ def simulate_command(
             print_text(_unmet(group))
         for reason, number in unjudged.reasons.items():
             calls_text = "call" if number == 1 else "calls"
-            print_text(f"{number} {calls_text} of the audit log cannot be judged: {reason}")
-        total = read - faults.count - unjudged.reasons.total()
+            print_text(f"{number} {calls_text} cannot be judged: {reason}")
+        total = read - invalid - unjudged.reasons.total()
         print_text(f"{total - unmet} of {total} calls as expected")
         if not is_covered:
             print_text(f"Coverage is {percent:.1f} %, less than {fail_under:g} %")
-    faults.fail(read)
+    if faults is not None:
+        faults.fail(read)
     raise SystemExit(int(bool(unmet) or not is_covered))
 
 
@@ -214,17 +212,7 @@ def _spaced(verdict: str) -> str:
     return verdict.replace("_", " ")
 
 
-# Calls
-
-
-def _check_is_list(path: str, calls: Any) -> None:
-    if not isinstance(calls, list) or not calls:
-        got = "an empty list" if calls == [] else json_type(calls)
-        msg = (
-            f"{shown_name(path)}: expected a list of calls, got {got}. "
-            'Write `[{"tool": "send_mail", "arguments": {"to": "ana"}}, …]`.'
-        )
-        raise InvalidInput(msg)
+# Errors
 
 
 @contextmanager
@@ -250,27 +238,3 @@ def _failures(calls_file: str, results: str | None) -> Iterator[None]:
     except BrokenExecutor:
         msg = "A process that tries calls was ended, perhaps for lack of memory. Use fewer --jobs."
         raise CommandFailed(msg) from None
-
-
-class _Faults:
-    """Invalid lines. They are left out, and make the command fail in the end.
-
-    Args:
-        name: The name of their file.
-    """
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-        self.count = 0
-
-    def add(self, fault: str) -> None:
-        """Print what is wrong with a line, unless many lines were invalid."""
-        self.count += 1
-        if self.count <= _MOST_FAULTS:
-            print_text(f"{self._name}: {fault}", err=True)
-
-    def fail(self, read: int) -> None:
-        """Fail if there are invalid lines."""
-        if self.count:
-            msg = f"{self._name}: {self.count} of {read} lines are invalid and were left out."
-            raise InvalidInput(msg)
