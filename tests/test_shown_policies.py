@@ -34,6 +34,7 @@ BROUGHT = {
         "scanner",
     },
     "notebooks/03_langgraph_executor.ipynb": {"private"},
+    "notebooks/05_agentdojo.ipynb": {"foreign"},
     **{
         f"examples/policies/agentdojo/{name}.sqrt": {"foreign"}  # additions to other policies
         for name in (
@@ -54,6 +55,10 @@ MEANT = {
     ("docs/policies.md", "In plain quotes `*@evil.example` is that text, not a pattern"),
     ("docs/policies.md", "`euros` may be a whole number, such as 1, which in `float` is in doubt"),
     ("langchain_sequrity/sqrt/formatter.py", "`raw` is not defined"),
+    *(
+        (f"examples/policies/agentdojo/{suite}_fields.sqrt", "This rule restricts nothing: ")
+        for suite in ("workspace", "banking", "travel")  # the policies before them deny
+    ),
 }
 """Findings that a page explains: the page, and the beginning of the message."""
 

@@ -14,7 +14,7 @@ from langchain_sequrity.local.interpreter.signatures import is_argument_name
 from langchain_sequrity.local.policy_skeleton import skeleton
 from langchain_sequrity.local.schema_values import PromptFacts, quoted, value_for_schema
 from langchain_sequrity.local.screening.topics import score
-from langchain_sequrity.local.tool_behaviour import words
+from langchain_sequrity.local.tool_words import words
 from langchain_sequrity.sqrt.coerce import ENOUGH
 from langchain_sequrity.sqrt.context import looks_like_error
 from langchain_sequrity.sqrt.engine import PARSE_WITH_AI

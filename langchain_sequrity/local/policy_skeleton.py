@@ -13,12 +13,12 @@ from typing import Any, NamedTuple
 
 from langchain_sequrity.display import plain
 from langchain_sequrity.local.refusals import refuse
-from langchain_sequrity.local.tool_behaviour import Behaviour, behaviour_of
+from langchain_sequrity.local.tool_behaviour import Behaviour, behaviours_of
 from langchain_sequrity.sqrt import parse
 from langchain_sequrity.sqrt.coerce import MAX_HEADER_BYTES, header_bytes
 from langchain_sequrity.sqrt.lexer import MAX_CHARACTERS
 from langchain_sequrity.sqrt.lint import Mode
-from langchain_sequrity.wire.tools import name_of
+from langchain_sequrity.wire.policy_generation import QUESTION
 
 _HEAD = """\
 /// DRAFT, made from the definitions of the tools without a model: read it before you use it.
@@ -66,12 +66,13 @@ _STYLES: Mapping[Mode | None, _DraftTexts] = {
 }
 _NOTHING_UNTRUSTED = "None of these tools returns what others wrote, so nothing is denied."
 _ALLOW = "should allow always;"
-_GUARD = "must deny when tainted;"
+_GUARD = "{strength} deny when tainted;"
+_NEVER = _GUARD.format(strength="must")
 _INTERNAL: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "parse_with_ai": ("reads data and has no tools; its result keeps the tag", (_ALLOW,)),
     "verify_hypothesis": ("judges data and has no tools; its result keeps the tag", (_ALLOW,)),
     "complete_turn": ("ends the turn", (_ALLOW,)),
-    "set_policy": ("adds rules", (_GUARD, _ALLOW)),
+    "set_policy": ("adds rules", (_NEVER, _ALLOW)),
 }
 _FEW = 60  # above this, the names of tools alone may be too long for a header
 _ASKED = 300
@@ -79,16 +80,18 @@ _ASKED_SHORTLY = 80
 _WHY = 80
 _IN_REGEX = re.compile(r"[A-Za-z0-9_ -]")
 _SIMPLE = re.compile(r"[A-Za-z0-9_-]{1,200}\Z")
+_FIELD = re.compile(r"[A-Za-z0-9_/-]{1,200}\Z")
 _LONGEST_REGEX = 800
 _ASCII = 128
 
 
 class _DraftRules(NamedTuple):
-    """The rules of a tool: the reason, the tool's name in SQRT, and the rules."""
+    """The rules of a tool: the reason, the tool's name in SQRT, the rules, and those of fields."""
 
     doc: str
     tool: str
     items: tuple[str, ...]
+    fields: str = ""
 
 
 def skeleton(
@@ -116,7 +119,7 @@ def skeleton(
         StatusError: 400 if it would still be too long for a policy.
     """
     style = _STYLES[mode]
-    behaviours = {name_of(tool) or "": behaviour_of(tool) for tool in tools}
+    behaviours = behaviours_of(tools)
     if mode == "dual-llm":
         behaviours = dict(_with_shared_stores(behaviours))
     marks = any(behaviour.reads for name, behaviour in behaviours.items() if _is_writable(name))
@@ -131,8 +134,10 @@ def skeleton(
             note=note, session=session, tainted=style.tainted, condition=style.condition
         )
 
-    commented = (f"/// {rule.doc}\n{_block(rule.tool, rule.items)}" for rule in rules.values())
-    blocks = (_block(rule.tool, rule.items) for rule in rules.values())
+    commented = (
+        f"/// {rule.doc}\n{_block(rule.tool, rule.items)}{rule.fields}" for rule in rules.values()
+    )
+    blocks = (_block(rule.tool, rule.items) + rule.fields for rule in rules.values())
     drafts = ["\n".join([head(_ASKED), *commented]), "\n".join([head(_ASKED_SHORTLY), *blocks])]
     if len(rules) > _FEW:
         drafts.append("\n".join([head(_ASKED_SHORTLY), *_shared_blocks(rules)]))
@@ -180,13 +185,14 @@ def _rules(
     for name in internal_tools if mode != "single-llm" else ():
         doc, items = _INTERNAL[name]
         if not marks:
-            items = tuple(item for item in items if item != _GUARD)
+            items = tuple(item for item in items if item != _NEVER)
         yield name, _DraftRules(doc, f'"{name}"', items)
     for name, behaviour in behaviours.items():
         if _is_writable(name):
             items = (*(_denials(behaviour, mode) if marks else ()), _ALLOW)
             items += _STYLES[mode].marks if behaviour.reads else ()
-            yield name, _DraftRules(_block_doc(behaviour), f'"{name}"', items)
+            fields = _field_rules(name, behaviour) if mode == "dual-llm" and marks else ""
+            yield name, _DraftRules(_block_doc(behaviour), f'"{name}"', items, fields)
         else:
             doc = "denied: no policy can express this name for certain"
             yield name, _DraftRules(doc, f'r"{_regex(name)}"', ("must deny always;",))
@@ -228,22 +234,39 @@ def _name_groups(names: Iterable[str]) -> Iterator[list[str]]:
 def _block_doc(behaviour: Behaviour) -> str:
     verbs = ["reads"] * behaviour.reads + ["acts"] * behaviour.acts
     summary = " and ".join(verbs) or "returns nothing that others wrote"
-    return f"{summary}: {plain(behaviour.reason, limit=_WHY)}"
+    doc = f"{summary}: {plain(behaviour.reason, limit=_WHY)}"
+    return f"{doc}. {QUESTION} {behaviour.question}" if behaviour.question else doc
 
 
 def _denials(behaviour: Behaviour, mode: Mode | None) -> Iterator[str]:
-    """Denials of calls whose important arguments, or whose session, have data from outside."""
+    """Denials of calls whose important arguments, or whose session, have data from outside.
+
+    A person may approve one, except for rights, secrets, money and code.
+    """
     any_argument = "tainted" if mode == "dual-llm" else _ARGUMENTS
+    strength = "must" if behaviour.is_strict else "should"
     if behaviour.acts and mode != "dual-llm":
-        yield _GUARD
+        yield _GUARD.format(strength="must" if behaviour.strict else strength)
     elif mode != "single-llm" and behaviour.steering is None:
-        yield f"must deny when {any_argument};"
+        strength = "must" if behaviour.strict else strength
+        yield f"{strength} deny when {any_argument};"
     elif mode != "single-llm":
         for name in behaviour.steering or ():
             # A condition on an omitted argument is unknown, and would deny. It is only needed if
             # the call contains data from outside.
             doubtful = f"{any_argument} and " if name in behaviour.optional else ""
-            yield f"must deny when {doubtful}{name}.tags overlaps untrusted;"
+            own_strength = "must" if name in behaviour.strict else strength
+            yield f"{own_strength} deny when {doubtful}{name}.tags overlaps untrusted;"
+
+
+def _field_rules(name: str, behaviour: Behaviour) -> str:
+    """A rule for the fields of a result that only the system fills."""
+    paths = [path for path in behaviour.fields if _FIELD.match(path)]
+    if not paths or not _SIMPLE.match(name):
+        return ""
+    paths = next(_name_groups(paths))  # without the others, more is untrusted
+    written = f'"{name}/{paths[0]}"' if len(paths) == 1 else f'r"^{name}/({"|".join(paths)})$"'
+    return f"/// the system fills these\ntool {written} -> @tags -= untrusted;\n"
 
 
 def _regex(name: str) -> str:

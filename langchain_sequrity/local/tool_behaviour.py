@@ -1,200 +1,71 @@
 """The behaviour of a tool, guessed from its definition: whether it reads, acts, or computes.
 
-Name, description and schema come from the author of the tool, who may be anyone. So a description
-can only make a policy stricter, and a tool with an unclear name counts as reading and acting.
+Name, description and schema come from the author of the tool, who may be anyone. What they leave
+open counts as reading and acting, and becomes a question to the author of the policy.
 
-A policy becomes more permissive in two cases only, and only if all words of the name are known:
-readers of contacts, dates or catalogues return no foreign content; and a tool that sends or creates
-something may take its text from anywhere, if trusted data choose the recipient.
+A policy becomes more permissive in two cases only. A reader returns no foreign content if it is
+named after records or data, or its description says that it returns data, and nothing mentions what
+people write. A tool that acts may take its contents from anywhere, if trusted data choose what it
+acts on.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
-from typing import Any, NamedTuple
+from functools import cached_property
+from itertools import pairwise, takewhile
+from typing import Any
 
-from langchain_sequrity.wire.tools import read_function
+from langchain_sequrity.local import tool_words as vocabulary
+from langchain_sequrity.local.tool_words import first_of, is_any, stems_of, words
+from langchain_sequrity.wire.tools import name_of, read_function
 
-_MOST_CHARACTERS = 8_000
-_CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
-_WORD = re.compile(r"[^\W_]{1,64}")
-
-
-def words(text: str, limit: int | None = _MOST_CHARACTERS) -> list[str]:
-    """Words in lower case; `snake_case` and `camelCase` are split."""
-    return [word.lower() for word in _WORD.findall(_CAMEL.sub(" ", text[:limit]))]
-
-
-def _words(text: str) -> frozenset[str]:
-    return frozenset(text.split())
-
-
-# Verbs that can also mean to act are left out, such as `open` (a file, a valve), `check` (in, out).
-_READS = _words("""
-    browse count crawl describe download examine extract fetch find get grep inspect list look
-    lookup peek query read recall recognize retrieve scan scrape search show stat status summarize
-    tail transcribe view
-""")
-_ACTS = _words("""
-    accept add adjust alter append apply approve archive assign attach authorize ban block broadcast
-    buy cancel clear close configure confirm connect create debit delete deliver deploy destroy
-    disable discard dispatch donate drain drop edit empty enable encrypt enqueue erase eval evaluate
-    exec execute fill fix forward fulfill give hire insert install invite invoke join kick kill
-    launch lend make merge modify mute navigate notify overwrite pay pop provision publish purge put
-    reboot refund register reject release remit remove rename repair replace reply resize respond
-    restart restore revoke rewrite save sell send shutdown submit subscribe switch sync tell
-    terminate toggle trigger truncate unblock unlock unsubscribe upload wipe withdraw write
-""")
-# Verbs that are nouns as well: `order_food` acts, `get_order` does not.
-_ALSO_NOUNS = _words("""
-    book call change charge click comment commit copy email export file flash format fund grant
-    import invoice issue lock log mail mark message move order patch ping place post press print
-    promote purchase push rent report request reserve reset run schedule set share sign speak start
-    stop store swap tip trade transfer trash tweet type update upgrade vote wire
-""")
-# Descriptions of readers may use these verbs; they do not use the other acting verbs.
-_WEAK = _words("""
-    accept add append apply approve block clear close configure confirm connect edit empty enable
-    fill give join make merge mute put register release replace respond restore save switch tell
-""")
-_STRONG = _ACTS - _WEAK
-# Acting tools with these words return foreign content: a page, a table, an output.
-_ANSWERS = _words("""
-    ask bash browser call click code command console curl eval evaluate exec execute graphql http
-    https import invoke navigate ping pop python query receive request run script shell sql submit
-    sync terminal url web webhook
-""")
-_COMPUTES = _words("""
-    average calculate calculator clock compare compute convert decode digest divide encode hash
-    math max median min multiply now random round sort subtract sum time today
-""")
-# Other words in the names of tools that only compute.
-_COMPUTED = _words("""
-    a an and base64 by color csv currency current date day decimal distance expression float for
-    from hex int integer json length list md5 name number of percentage power sha1 sha256 string
-    temperature text the timezone to tool two unit utc value zone
-""")
-_JOINING = frozenset({"and", "n", "or", "plus", "then"})
-# Arguments that decide what is run or asked, and arguments that decide where something goes or
-# comes from.
-_CODE = _words("""
-    cmd code command endpoint expression host hostname href link program query script shell sql
-    statement uri url webhook
-""")
-_STEERING = _CODE - {"query"} | _words("""
-    address bcc cc destination dir directory domain email file filename filepath folder path phone
-    recipient recipients target to
-""")
-_DATABASES = _words("cypher database db graphql sparql sql")
-
-
-class _OwnData(NamedTuple):
-    """Data of the caller or of the service itself, which a reader may return.
-
-    Attributes:
-        nouns: The name of such a reader has one of them.
-        qualifiers: The other words that the name may have.
-        store: A tool whose name, description or arguments have one of these words may write into
-            the store of these data. Without words there is no store.
-    """
-
-    nouns: frozenset[str]
-    qualifiers: frozenset[str]
-    store: frozenset[str]
-
-
-_CONTACTS = _words("colleague contact coworker employee phonebook staff")
-_CATALOGUE = _words("""
-    airline airport bus car catalog catalogue cuisine currency fare fee flight holiday hotel
-    inventory menu price pricing product restaurant room seat sku tariff timetable train
-""")
-_SCHEDULED = _words("recurring scheduled standing upcoming")
-_PAYMENTS = _words("bill order payment transaction transfer")
-_BALANCES = _words("balance iban")
-# Here an `email` is an address; `emails` are letters.
-_OWN = (
-    _OwnData(
-        _CONTACTS,
-        _words("address book company department email info information number phone title"),
-        _CONTACTS | _words("member people person"),
-    ),
-    _OwnData(
-        _words("date day hour month time timezone today tomorrow week weekday year yesterday"),
-        _words("city clock country difference format local next now opening utc zone"),
-        frozenset(),
-    ),
-    _OwnData(
-        _CATALOGUE,
-        _words("""
-            address arrival availability brand category check city code color company contact cost
-            country day departure dietary driver email fuel hour info information location night
-            number opening option person phone range region rental restriction schedule size station
-            stock time type unit
-        """),
-        _CATALOGUE,
-    ),
-    _OwnData(_SCHEDULED, _PAYMENTS, _SCHEDULED | _PAYMENTS | _words("money schedule")),
-    _OwnData(
-        _BALANCES,
-        _words("account bank card saving total"),
-        _BALANCES | _words("account bank card saving"),
-    ),
-)
-# Readers without arguments whose nouns are all in these lists are about the caller.
-_CALLER_STORE = _words("account card preference profile setting user")
-_CALLER = _CALLER_STORE | _words("detail info information me my name own self")
-# A tool whose name has no other words may write into any store: `add_row`.
-_ANY_STORE = _words("""
-    add append create data entry field item list object record resource row table value write
-""")
-_ALL_STORES = frozenset().union(*(data.store for data in _OWN), _CALLER_STORE)
-_ANYWHERE = _words("""
-    a all an and any at available by current for from given id in list me my name next of on or our
-    per the to under with
-""")
-# `check` alone may also mean to check in.
-_READS_OWN = _READS | {"check", "lookup"}
-# Foreign content. A reader that mentions one of these words does not only read own data.
-_OTHERS = _words("""
-    article attachment author bio biography blog body chat comment complaint content conversation
-    description document feed feedback forum internet issues listing message news notes online
-    opinion posted posts rating remark reply review reviewer seller stranger submission testimonial
-    thread transcript tweet web webpage website wiki written
-""")
-_LETTERS = frozenset({"emails", "mailbox", "mails"})
-# Tools that create or send something; their text does not decide where it goes.
-_COMPOSES = _words("""
-    add append comment compose create draft email mail message notify post publish reply respond
-    schedule send share tell write
-""")
-_TEXTS = _words("""
-    body caption comment content description headline heading html markdown memo message note notes
-    remark subject text title topic
-""")
-# `reply_to_message`, for example, is a reference and not a text.
-_BINDING = _words("by from id to")
-_EVENTS = _words("appointment calendar event meeting reminder")
-_PLACES = _words("location place venue")
-# Text that is executed, or followed later, is more than text.
-_RUN = _words("""
-    bash cmd code command config configuration console cypher database db eval evaluate exec execute
-    expression graphql instruction macro memory permission policy program prompt query role rule run
-    script setting shell sparql sql statement template terminal workflow
-""")
+_DESCRIPTION = 2_000
 # Places of verbs in a description: at the beginning of a sentence, and after joining words.
-_SENTENCE = re.compile(r"(?:^|[.;:!?\n])[\s*`_-]{0,9}([a-z]{2,20})\b", re.IGNORECASE)
+_SENTENCE = re.compile(
+    r"(?:^|[.;:!?\n])[\s*`_-]{0,9}([a-z]{2,20})\b(?:[ ]([a-z]{2,9})\b)?", re.IGNORECASE
+)
 _JOINED = re.compile(
     r"(?:(?:,|\b(?:and|or|then|also|to|will|can|may)\b)[\s*`_-]{1,9}){1,3}([a-z]{2,20})\b",
     re.IGNORECASE,
 )
 _INFLECTED = re.compile(r"\b[a-z]{2,20}(?:s|ing)\b", re.IGNORECASE)
-_DESCRIPTION = 2_000
-_ENDINGS = (("ies", "y"), ("es", ""), ("s", ""), ("es", "e"), ("ing", ""), ("ing", "e"))
-_DOUBLED = re.compile(r"([a-z])\1ing\Z")
+# What follows these words is what is looked for, and not what is returned.
+_CRITERIA = re.compile(
+    r"\b(?<!search )(?<!searches )(?<!look )(?<!looks )(?:after|before|between|by|for|given|if|"
+    r"matching|per|since|until|when|where|whose)\b.*?"
+    r"(?=[.;:!?\n]|\b(?:as|including|returns?|with)\b|$)",
+    re.IGNORECASE | re.DOTALL,
+)
+# Neither the status of a message nor an inbox's size is a message or an inbox.
+_OF = re.compile(
+    r"\b([a-z]+) of [^,.;:!?\n]*?(?=[,.;:!?\n]|\b(?:and|including|with)\b|$)",
+    re.IGNORECASE,
+)
+# Where something is looked for. Others may write there, but no data are returned because of it.
+_SOURCES = re.compile(
+    r"\b(?:about|at|during|from|in|of|on|over)\b.*?"
+    r"(?=[,.;:!?\n]|\b(?:and|as|including|returns?|with)\b|$)",
+    re.IGNORECASE | re.DOTALL,
+)
+_OF_CALLER = re.compile(
+    r"\b(?:my|your|(?:user|account|caller)['\u2019]s|"
+    r"(?:of|by) (?:the|this) (?:user|account|caller))\b",
+    re.IGNORECASE,
+)
+# "Returns an error message if there is none."
+_ON_ERROR = re.compile(r"\b(?:errors?|exceptions?|raises)\b", re.IGNORECASE)
+_AFTER_SENTENCE = re.compile(r"(?<=[.!?\n])")
+_POSSESSIVE = re.compile(r"\b\w+['\u2019](?:s\b|(?=\s))")
+_BREAK = re.compile(r"[^\w\s'\u2019-]+|\b(?:and|or)\b")
 # Tool servers add their own name as a prefix: `github__get_file`.
 _PARTS = re.compile(r"__+|[.:/]")
+_AFTER_NOUNS = frozenset({"by", "from", "of", "on", "that", "which", "with"})
 _NAMEABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
+_RETURNS = "does it return what others wrote"
+_FEWEST_WITH_PREFIX = 3
+_MOST_SCHEMAS = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,8 +79,13 @@ class Behaviour:
         steering: Names of the arguments that decide where the tool reads, what it changes or whom
             it reaches. Data from outside must not choose them. `None` means all arguments.
         optional: Those of them that may be omitted, and then have the default of the schema.
+        strict: Those of them that no person can approve either, such as secrets; all if the tool is
+            for rights, secrets or money.
+        is_strict: Whether that is so for all arguments.
         store: Words of the store that it reads, if only the caller or the service writes there.
         stores_text: Words of the store into which it may write text from anywhere.
+        fields: Paths of the fields of its results that only the system fills.
+        question: What the author of the policy should answer; empty if the definition is clear.
     """
 
     reads: bool
@@ -217,12 +93,18 @@ class Behaviour:
     reason: str
     steering: tuple[str, ...] | None = ()
     optional: frozenset[str] = frozenset()
+    strict: frozenset[str] = frozenset()
+    is_strict: bool = False
     store: frozenset[str] = frozenset()
     stores_text: frozenset[str] = frozenset()
+    fields: tuple[str, ...] = ()
+    question: str = ""
 
     def may_return_text_of(self, other: "Behaviour") -> bool:
         """Whether another tool may write text into the store that this one reads."""
-        return any(_is_any(word, self.store) for word in other.stores_text)
+        if other.stores_text == _ANY_STORE:
+            return bool(self.store)
+        return any(is_any(word, self.store) for word in other.stores_text)
 
 
 class _Schema:
@@ -243,169 +125,420 @@ class _Schema:
         self.is_closed = (
             isinstance(properties, Mapping) and schema.get("additionalProperties", False) is False
         )
-        self.names = tuple(map(str, arguments))
-        self.words = {word for name in self.names for word in words(name)}
+        self.types = {str(name): _value_schema(part, schema) for name, part in arguments.items()}
         # A call without one of these arguments has a known value.
-        self.with_default = {
-            str(n) for n, a in arguments.items() if isinstance(a, Mapping) and "default" in a
+        self._with_default = {
+            str(n)
+            for n, part in arguments.items()
+            if isinstance(part, Mapping) and "default" in part
         }
+        self.names = tuple(self.types)
+        self.words = {word for name in self.names for word in words(name)}
+
+    def targets(self, texts: frozenset[str], *, has_choices: bool) -> list[str]:
+        """The arguments that are not plain text, or options of which any is harmless.
+
+        Args:
+            texts: Last words of the names of texts.
+            has_choices: Whether there may be such options.
+        """
+        return [
+            name
+            for name in self.names
+            if not self._is_text(name, texts) and not (has_choices and self._is_choice(name))
+        ]
+
+    def can_name(self, names: Iterable[str]) -> bool:
+        """Whether rules on these arguments, and no others, are possible and never in doubt."""
+        return self.is_closed and all(
+            _NAMEABLE.match(name) and (name in self.required or name in self._with_default)
+            for name in names
+        )
+
+    def _is_text(self, name: str, texts: frozenset[str]) -> bool:
+        """Whether an argument is plain text; `message_id`, for example, is not."""
+        name_words, json_type = words(name), self.types[name].get("type", "string")
+        return (
+            bool(name_words)
+            and is_any(name_words[-1], texts)
+            and vocabulary.BINDING.isdisjoint(name_words)
+            and json_type in ("string", "array")
+            and self.types[name].keys().isdisjoint({"format", "enum"})
+        )
+
+    def _is_choice(self, name: str) -> bool:
+        return _is_small(self.types[name]) and not first_of(
+            words(name), vocabulary.STRICT | vocabulary.EXPOSING
+        )
 
 
-def behaviour_of(tool: Mapping[str, Any]) -> Behaviour:
+def _value_schema(part: Any, root: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The schema of a value, without a reference and without `null`."""
+    for _ in range(3):  # a reference to an optional type
+        if not isinstance(part, Mapping):
+            return {}
+        reference = part.get("$ref")
+        if isinstance(reference, str):
+            definitions = root.get("$defs", root.get("definitions"))
+            name = reference.rpartition("/")[2]
+            part = definitions.get(name) if isinstance(definitions, Mapping) else None
+        elif isinstance(parts := part.get("anyOf", part.get("oneOf")), list):
+            branches = [branch for branch in parts if branch != {"type": "null"}]
+            part = branches[0] if len(branches) == 1 else {"type": "any"}
+        elif isinstance(json_types := part.get("type"), list):
+            branches = [json_type for json_type in json_types if json_type != "null"]
+            part = {**part, "type": branches[0] if len(branches) == 1 else "any"}
+        else:
+            return part
+    return part if isinstance(part, Mapping) else {}
+
+
+def _is_small(schema: Mapping[str, Any]) -> bool:
+    """Whether a value is one of few, or a time."""
+    return (
+        schema.get("type") == "boolean"
+        or "enum" in schema
+        or "const" in schema
+        or schema.get("format") in ("date", "date-time", "time", "duration")
+    )
+
+
+def behaviours_of(tools: Iterable[Mapping[str, Any]]) -> dict[str, Behaviour]:
+    """Guess the behaviour of each tool of a set.
+
+    Args:
+        tools: Function tools in the neutral form.
+
+    Returns:
+        The behaviours by name.
+    """
+    by_name = {name_of(tool) or "": tool for tool in tools}
+    prefix = _vendor_prefix(list(by_name))
+    return {name: behaviour_of(tool, prefix=prefix) for name, tool in by_name.items()}
+
+
+def _vendor_prefix(names: Sequence[str]) -> int:
+    """The number of words that begin all names, up to the first verb."""
+    if len(names) < _FEWEST_WITH_PREFIX:
+        return 0
+    all_words = [words(name) for name in names]
+    verbs = vocabulary.READS | vocabulary.ACTS | vocabulary.COMPUTES
+    # Some name ends where `zip` does, and each name needs a word after the prefix.
+    shared = takewhile(lambda of_all: len({*of_all}) == 1, zip(*all_words, strict=False))
+    count = sum(1 for _ in takewhile(lambda of_all: not is_any(of_all[0], verbs), shared))
+    return min(count, min(map(len, all_words)) - 1) if all(all_words) else 0
+
+
+def behaviour_of(tool: Mapping[str, Any], *, prefix: int = 0) -> Behaviour:
     """Guess the behaviour of a tool.
 
     Args:
         tool: A function tool in the neutral form.
+        prefix: The number of words at the beginning of its name that are no verbs.
 
     Returns:
         The behaviour; without other evidence, the tool reads and acts.
     """
     function = read_function(tool)
     if function is None:
-        return _unknown_behaviour("not a function")
-    name = function["name"]
-    name_words, schema = words(name), _Schema(function.get("parameters"))
-    description = function.get("description", "")[:_DESCRIPTION]
-    reading = _first_of(name_words, _READS)
-    if acting := _action_word(name):
-        answering = reading or _first_of(name_words, _ANSWERS) or not schema.words.isdisjoint(_CODE)
-        steering, optional = _target_arguments(name_words, description, schema)
-        reason = f"the name has `{acting}`"
-        takes_text = steering is not None and len(steering) < len(schema.names)
-        stores = _text_stores(name_words, description, schema) if takes_text else frozenset[str]()
+        return Behaviour(reads=True, acts=True, reason="not a function", steering=None)
+    definition = _Definition(function, prefix)
+    if acting := definition.acting_word:
+        return definition.acting(f"the name has `{acting}`")
+    if verb := _described_verb(definition.description):
+        reads = "does it change anything" if definition.reading_word else _RETURNS
+        return definition.acting(f"the description has `{verb}`", f"{reads}?")
+    if definition.reading_word:
+        return definition.reading()
+    if computing := definition.computing_word:
+        return Behaviour(reads=False, acts=False, reason=f"the name has `{computing}`")
+    return definition.acting("the name is unclear", f"does it change anything, and {_RETURNS}?")
+
+
+class _Definition:
+    """A function tool, taken apart.
+
+    Args:
+        function: The fields of the function.
+        prefix: The number of words at the beginning of its name that are no verbs.
+    """
+
+    def __init__(self, function: Mapping[str, Any], prefix: int) -> None:
+        *servers, last = _PARTS.split(function["name"])
+        self._server = words(" ".join(servers))
+        # A name may end with its server: `contacts.search`.
+        self._own_words = words(last)[max(0, prefix - len(self._server)) :]
+        self.words = words(function["name"])
+        self.description: str = function.get("description", "")[:_DESCRIPTION]
+        self.schema = _Schema(function.get("parameters"))
+        # A page in JSON, for example, is all written by others.
+        self._asks_others = not self.schema.words.isdisjoint(vocabulary.CODE - _MILD)
+        output = function.get("output_schema")
+        self._output = output if isinstance(output, Mapping) else {}
+
+    @cached_property
+    def acting_word(self) -> str:
+        """The word of the name that shows that the tool acts, or an empty text."""
+        if acting := first_of(self._server, vocabulary.ACTS):
+            return acting
+        harmless = vocabulary.READS | vocabulary.COMPUTES | vocabulary.COMPUTED
+        is_noun = False
+        for before, word in pairwise(["", *self._own_words]):
+            is_joined = before in vocabulary.JOINING
+            is_verb = not is_noun or is_joined
+            verbs = vocabulary.ACTS | (vocabulary.ALSO_NOUNS if is_verb else _NO_WORDS)
+            is_plural = not is_verb and word not in verbs  # `list_replies`
+            if not is_plural and (is_any(word, verbs) or (is_verb and is_any(_root(word), verbs))):
+                return word
+            if is_joined and not is_any(word, harmless):
+                return f"{before} {word}"
+            is_noun = is_noun or is_any(word, vocabulary.READS)
+        return ""
+
+    @cached_property
+    def reading_word(self) -> str:
+        """The word of the name that shows that the tool reads, or an empty text.
+
+        To check can also mean to check in or out, so it is not enough alone.
+        """
+        is_checking = self._own_words[:1] == ["check"] and self._own_content[0]
+        return first_of(self.words, vocabulary.READS) or ("check" if is_checking else "")
+
+    @property
+    def computing_word(self) -> str:
+        """The word of the name that shows that the tool only computes, or an empty text."""
+        computing = vocabulary.COMPUTES | vocabulary.COMPUTED
+        asks = not self.schema.words.isdisjoint(vocabulary.CODE - {"expression"})
+        is_clear = not asks and all(is_any(word, computing) for word in self.words)
+        return first_of(self.words, vocabulary.COMPUTES) if is_clear else ""
+
+    # Tools that act
+
+    def acting(self, reason: str, question: str = "") -> Behaviour:
+        """The behaviour of a tool that acts, perhaps."""
+        steering = self._targets()
+        bound = self.schema.names if steering is None else steering
+        answers = first_of(self.words, vocabulary.READS | vocabulary.ANSWERS) or self._asks_others
+        takes_text = len(bound) < len(self.schema.names)
+        stores = self._written_stores() if takes_text else _NO_WORDS
         return Behaviour(
-            reads=bool(answering),
+            reads=bool(answers or question or not self.schema.words.isdisjoint(_MILD)),
             acts=True,
             reason=reason,
             steering=steering,
-            optional=optional,
+            optional=frozenset(bound) - {*self.schema.required},
+            strict=frozenset(n for n in bound if first_of(words(n), vocabulary.STRICT)),
+            is_strict=bool(first_of(self.words, vocabulary.STRICT | vocabulary.RUN)),
             stores_text=stores,
+            # The labels of texts pass to the result, and the ids in it are still the system's.
+            fields=self._system_fields() if stores and not (answers or question) else (),
+            question=question,
         )
-    if verb := _described_verb(description):
-        return _unknown_behaviour(f"the description has `{verb}`")
-    noun, store = _own_content(name, description, schema)
-    if noun or reading:
-        steering = _steering_arguments(schema) if _DATABASES.isdisjoint(name_words) else None
-        reason = f"the name has `{noun or reading}`"
-        return Behaviour(reads=not noun, acts=False, reason=reason, steering=steering, store=store)
-    computing = _first_of(name_words, _COMPUTES)
-    is_all = all(_is_any(word, _COMPUTES | _COMPUTED) for word in name_words)
-    if computing and is_all and schema.words.isdisjoint(_CODE - {"expression"}):
-        return Behaviour(reads=False, acts=False, reason=f"the name has `{computing}`")
-    return _unknown_behaviour("the name is unclear")
+
+    def _targets(self) -> tuple[str, ...] | None:
+        """The arguments of an acting tool that data from outside must not choose.
+
+        Texts may come from anywhere only if another argument is always given and decides for whom
+        or what they are. A tool that only has a text may reach anyone.
+        """
+        all_words = {*self.words, *words(self.description), *self.schema.words}
+        if first_of(all_words, vocabulary.RUN):
+            return None
+        for texts, has_choices in self._free_arguments():
+            names = self.schema.targets(texts, has_choices=has_choices)
+            if self.schema.can_name(names) and not {*self.schema.required}.isdisjoint(names):
+                return tuple(names)
+        return None
+
+    def _free_arguments(self) -> Iterator[tuple[frozenset[str], bool]]:
+        """Which arguments may come from anywhere: last words of texts, and whether choices may.
+
+        Most first: if nothing is left that trusted data choose, the next is tried.
+        """
+        if self._only_composes():
+            titles = vocabulary.CONTENTS | vocabulary.TITLES
+            if first_of(self.words, vocabulary.EVENTS):
+                titles |= vocabulary.PLACES
+            yield titles, True
+            yield titles, False
+        yield vocabulary.CONTENTS, False
+
+    def _only_composes(self) -> bool:
+        verbs = [
+            word
+            for before, word in pairwise(["and", *self._own_words])
+            if is_any(word, vocabulary.ACTS | vocabulary.READS)
+            or (before in vocabulary.JOINING and is_any(word, vocabulary.ALSO_NOUNS))
+        ]
+        return bool(verbs) and all(is_any(verb, vocabulary.COMPOSES) for verb in verbs)
+
+    def _written_stores(self) -> frozenset[str]:
+        """The words that may name the store into which an acting tool writes."""
+        if all(is_any(word, vocabulary.ANY_STORE) for word in self.words):
+            return _ANY_STORE
+        return frozenset({*self.words, *words(self.description), *self.schema.words})
+
+    # Readers
+
+    def reading(self) -> Behaviour:
+        """The behaviour of a tool that only reads."""
+        own_word, store = self._own_content
+        returned = own_word or self._written_word
+        is_unclear = not (returned or self._asks_others)
+        is_database = bool(first_of(self.words, vocabulary.DATABASES))
+        steering = self._places_to_read()
+        return Behaviour(
+            reads=not own_word,
+            acts=False,
+            reason=f"it returns `{returned}`"
+            if returned
+            else f"the name has `{self.reading_word}`",
+            steering=None if is_database else steering,
+            optional=frozenset(steering or ()) - {*self.schema.required},
+            is_strict=is_database,
+            store=store,
+            fields=() if own_word or self._asks_others else self._system_fields(),
+            question="can others write what it returns?" if is_unclear else "",
+        )
+
+    def _places_to_read(self) -> tuple[str, ...] | None:
+        """The arguments that decide where a reader reads; `None` if no rule can name them."""
+        places = vocabulary.PLACES_TO_READ
+        names = [name for name in self.schema.names if not places.isdisjoint(words(name))]
+        return tuple(names) if self.schema.can_name(names) else None
+
+    @cached_property
+    def _own_content(self) -> tuple[str, frozenset[str]]:
+        """The word that shows that a reader returns no foreign content, and the store of that.
+
+        Both are empty for another reader. Data that a description lists have no store: there is no
+        room for a text in them.
+        """
+        nouns = [word for word in self._own_words if not is_any(word, _ONLY_READS)]
+        nouns = nouns or self._server
+        is_about_caller = not self.schema.names and self.schema.is_closed
+        if nouns and is_about_caller and {*nouns} <= vocabulary.CALLER | vocabulary.GENERIC:
+            return nouns[0], vocabulary.CALLER
+        if self._written_word or self._asks_others:
+            return _NOT_OWN
+        data = first_of(words(_SOURCES.sub(" ", self._returned)), vocabulary.DATA)
+        if data and not first_of(words(self._returned), vocabulary.NAMED):
+            return data, _NO_WORDS
+        head, record = _head(nouns), first_of(nouns, vocabulary.RECORDS)
+        attributes = vocabulary.ATTRIBUTES if record else _NO_WORDS
+        # With a user as an argument, "the user's profile" is that of anybody.
+        is_anybodys = first_of(self.schema.words, vocabulary.CHOSEN_BY_OTHERS)
+        is_callers = "my" in nouns or (_OF_CALLER.search(self.description) and not is_anybodys)
+        if is_callers or is_any(head, vocabulary.DATA | vocabulary.RECORDS | attributes):
+            return head or nouns[0], _store_of(nouns)
+        return _NOT_OWN
+
+    @cached_property
+    def _written_word(self) -> str:
+        """The word that shows that people write what is returned, or an empty text."""
+        authored = first_of(words(self.description), vocabulary.AUTHORED)
+        name = takewhile(lambda word: word != "by", self._own_words)
+        phrases = (self._server, [*name], *map(words, _BREAK.split(self._returned)))
+        return authored or next(filter(None, map(_written_in, phrases)), "")
+
+    @cached_property
+    def _returned(self) -> str:
+        """The description without what does not say what is returned."""
+        sentences = _AFTER_SENTENCE.split(self.description)
+        text = "".join(sentence for sentence in sentences if not _ON_ERROR.search(sentence))
+        text = _POSSESSIVE.sub(" ", _CRITERIA.sub(" ", text))
+        return _OF.sub(lambda m: m[1] if is_any(m[1].lower(), vocabulary.DATA) else m[0], text)
+
+    def _system_fields(self) -> tuple[str, ...]:
+        """The fields of its results that only the system fills, by their schema."""
+        paths = _fields(self._output)
+        return tuple("/".join(map(_escaped, path)) for path in paths)
 
 
-def _unknown_behaviour(reason: str) -> Behaviour:
-    return Behaviour(reads=True, acts=True, reason=reason, steering=None)
+_ONLY_READS = vocabulary.READS - vocabulary.DATA  # a count is a noun too
+_SHORT = vocabulary.DATA | {"address"}
+_MILD = frozenset({"code", "query"})  # also of airports, and of a search
+_NO_WORDS: frozenset[str] = frozenset()
+_NOT_OWN = "", _NO_WORDS
+_ANY_STORE = frozenset({"*"})
 
 
-def _action_word(name: str) -> str:
-    """The word of a name that shows that the tool acts, or an empty text."""
-    for part in _PARTS.split(name):
-        before, is_noun = "", False
-        for word in words(part):
-            is_joined = before in _JOINING
-            is_verb = not is_noun or is_joined
-            if _is_any(word, _ACTS) or (is_verb and _is_any(word, _ALSO_NOUNS)):
-                return word
-            if is_joined and not _is_any(word, _READS | _COMPUTES | _COMPUTED):
-                return f"{before} {word}"
-            is_noun = is_noun or _is_any(word, _READS)
-            before = word
-    return ""
+def _escaped(name: str) -> str:
+    """A name in a path of a field (JSON Pointer)."""
+    return name.replace("~", "~0").replace("/", "~1")
+
+
+def _root(word: str) -> str:
+    """A verb without its prefix: `assign` of `reassign`."""
+    if is_any(word, vocabulary.READS):
+        return ""
+    return next((word.removeprefix(p) for p in vocabulary.PREFIXES if word.startswith(p)), "")
+
+
+def _head(nouns: Sequence[str]) -> str:
+    """The noun that says what is returned: `prices` of `hotel_prices_in_city`."""
+    before = takewhile(lambda noun: noun not in vocabulary.PREPOSITIONS, nouns)
+    nouns = [noun for noun in before if not is_any(noun, vocabulary.GENERIC)]
+    return nouns[-1] if nouns else ""
+
+
+def _written_in(phrase: Sequence[str]) -> str:
+    """The word of a phrase that is for what people write; a pull request status is a status."""
+    written, following = "", ""
+    for word in reversed(phrase):
+        if word in vocabulary.WRITTEN and is_any(following, _SHORT):
+            continue  # it only says what the following word belongs to
+        if is_any(word, vocabulary.WRITTEN):
+            written = word
+        following = word
+    return written
+
+
+def _store_of(nouns: Iterable[str]) -> frozenset[str]:
+    """The words of the store that a reader with these nouns reads."""
+    stems = frozenset(stem for noun in nouns for stem in (noun, *stems_of(noun)))
+    groups = (group for group in vocabulary.STORES if stems & group)
+    no_stores = vocabulary.DATA | vocabulary.GENERIC | vocabulary.PREPOSITIONS | vocabulary.CLOCK
+    return (stems - no_stores).union(*groups)
+
+
+def _fields(root: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
+    """The paths of the fields that only the system fills, in lists too."""
+    schemas: deque[tuple[tuple[str, ...], Any]] = deque([((), root)])
+    for _ in range(_MOST_SCHEMAS):  # a schema may contain itself
+        if not schemas:
+            return
+        path, part = schemas.popleft()
+        schema = _value_schema(part, root)
+        if path and _is_of_system(path[-1], schema):
+            yield path
+        elif "items" in schema:
+            schemas.append((path, schema["items"]))
+        elif isinstance(properties := schema.get("properties"), Mapping):
+            schemas.extend(((*path, str(name)), part) for name, part in properties.items())
+
+
+def _is_of_system(name: str, schema: Mapping[str, Any]) -> bool:
+    """Whether a field is an id or has no room for a text, and is about no person and no amount."""
+    name_words, json_type = words(name), schema.get("type")
+    if not name_words or first_of(name_words, vocabulary.CHOSEN_BY_OTHERS):
+        return False
+    is_id = json_type == "string" and name_words[-1] in ("id", "uuid")
+    is_number = json_type in ("integer", "number")
+    return is_id or is_number or schema.get("format") == "uuid" or _is_small(schema)
 
 
 def _described_verb(description: str) -> str:
     """The word of a description that shows that the tool acts, or an empty text."""
-    verbs = ((_SENTENCE, _ACTS | _ALSO_NOUNS), (_JOINED, _ACTS), (_INFLECTED, _STRONG))
-    words_found = (
-        _first_of(map(str.lower, position.findall(description)), vocabulary)
-        for position, vocabulary in verbs
-    )
-    return next(filter(None, words_found), "")
-
-
-def _first_of(candidates: Iterable[str], vocabulary: frozenset[str]) -> str:
-    return next((word for word in candidates if _is_any(word, vocabulary)), "")
-
-
-def _is_any(word: str, vocabulary: frozenset[str]) -> bool:
-    """Whether a word is known, also with an ending: `sends`, `copies`, `making`."""
-    return (
-        word in vocabulary
-        or _DOUBLED.sub(r"\1", word) in vocabulary
-        or any(
-            word.endswith(ending) and word.removesuffix(ending) + stem in vocabulary
-            for ending, stem in _ENDINGS
-        )
-    )
-
-
-def _steering_arguments(schema: _Schema) -> tuple[str, ...] | None:
-    """The arguments that decide where a reader reads; `None` if SQRT cannot name all of them."""
-    names = [name for name in schema.names if not _STEERING.isdisjoint(words(name))]
-    # A condition on an omitted argument is unknown, and so denies (V2).
-    can_name = all(_NAMEABLE.match(name) and name in schema.required for name in names)
-    return tuple(names) if can_name and schema.is_closed else None
-
-
-def _own_content(name: str, description: str, schema: _Schema) -> tuple[str, frozenset[str]]:
-    """The word of a name that shows that a reader returns no foreign content, and its store.
-
-    Both are empty for another reader.
-    """
-    *servers, last = _PARTS.split(name)
-    verb, *nouns = [*words(last), *words(" ".join(servers))] or [""]
-    all_words = {*nouns, *words(description), *schema.words}
-    if _first_of(all_words, _OTHERS) or not all_words.isdisjoint(_LETTERS):
-        return _NOT_OWN
-    if verb not in _READS_OWN or not (_CODE - {"query", "code"}).isdisjoint(schema.words):
-        return _NOT_OWN
-    if not schema.names and schema.is_closed and all(_is_any(noun, _CALLER) for noun in nouns):
-        return (nouns[0], _CALLER_STORE) if nouns else _NOT_OWN
-    for data in _OWN:
-        noun = _first_of(nouns, data.nouns)
-        if noun and all(_is_any(noun, data.nouns | data.qualifiers | _ANYWHERE) for noun in nouns):
-            return noun, data.store
-    return _NOT_OWN
-
-
-_NOT_OWN = "", frozenset[str]()
-
-
-def _target_arguments(
-    name_words: list[str], description: str, schema: _Schema
-) -> tuple[tuple[str, ...] | None, frozenset[str]]:
-    """The arguments of an acting tool that are not plain text, and which of them are optional.
-
-    Texts may come from anywhere only if another argument is always given and decides for whom or
-    what they are. A tool that only has a text may reach anyone.
-    """
-    verbs = [
-        word
-        for before, word in pairwise(["and", *name_words])
-        if _is_any(word, _ACTS | _READS) or (before in _JOINING and _is_any(word, _ALSO_NOUNS))
-    ]
-    all_words = {*name_words, *words(description), *schema.words}
-    is_composing = all(_is_any(word, _COMPOSES) for word in verbs)
-    if not verbs or not is_composing or not schema.is_closed or _first_of(all_words, _RUN):
-        return None, frozenset()
-    places = frozenset() if _EVENTS.isdisjoint(name_words) else _PLACES
-    names = [name for name in schema.names if not _is_text(name, _TEXTS | places)]
-    optional = frozenset(name for name in names if name not in schema.required)
-    if not all(_NAMEABLE.match(name) for name in names) or optional.issuperset(names):
-        return None, frozenset()
-    return (tuple(names), optional) if optional <= schema.with_default else (None, frozenset())
-
-
-def _text_stores(name_words: list[str], description: str, schema: _Schema) -> frozenset[str]:
-    """The words that may name the store into which an acting tool writes."""
-    if all(_is_any(word, _ANY_STORE | _ANYWHERE) for word in name_words):
-        return _ALL_STORES
-    return frozenset({*name_words, *words(description), *schema.words})
-
-
-def _is_text(name: str, texts: frozenset[str]) -> bool:
-    """Whether an argument is plain text; `message_id`, for example, is not."""
-    name_words = words(name)
-    return bool(name_words) and name_words[-1] in texts and _BINDING.isdisjoint(name_words)
+    for first, second in _SENTENCE.findall(description):
+        # "Messages of a ticket" is no sentence with a verb.
+        is_noun = first.lower().endswith("s") and second.lower() in _AFTER_NOUNS
+        verbs = vocabulary.ACTS if is_noun else vocabulary.ACTS | vocabulary.ALSO_NOUNS
+        if is_any(first.lower(), verbs, gerunds=True):
+            return str(first.lower())
+    strong = vocabulary.ACTS - vocabulary.WEAK
+    for position, verbs in ((_JOINED, vocabulary.ACTS), (_INFLECTED, strong)):
+        candidates = map(str.lower, position.findall(description))
+        if verb := first_of(candidates, verbs, gerunds=True):
+            return verb
+    return ""

@@ -36,6 +36,8 @@ Variant = Literal[
 ]
 
 DEFAULT_RETRIES = 3
+QUESTION = "Question to you:"
+"""What stands before a question to the author, in a comment of a local server's draft."""
 Tools = list[dict[str, Any]]
 
 # The body has no field for the mode, which the writing model must know.

@@ -34,6 +34,18 @@ def test_local_generates_a_skeleton_without_keys_or_network(folder: Path) -> Non
     assert run("check", "piped.sqrt", "--tools", "tools.json").exit_code == 0
 
 
+def test_what_the_tools_leave_open_is_asked_beside_the_policy(folder: Path) -> None:
+    tools = [
+        {"type": "function", "function": {"name": name}} for name in ("frobnicate", "read_mail")
+    ]
+    (folder / "unclear.json").write_text(json.dumps(tools), "utf-8")
+    result = run("generate", "Careful.", "--local", "--tools", "unclear.json")
+    questions = [line for line in result.stderr.splitlines() if line.startswith("Question to you:")]
+    assert questions == [
+        "Question to you: `frobnicate`: does it change anything, and does it return what others wrote?"
+    ]
+
+
 def ask(script: list[dict[str, Any]], *options: str) -> tuple[Any, list[RequestRecord]]:
     """Run the command with a server that answers from a script."""
     records: list[RequestRecord] = []

@@ -22,6 +22,8 @@ from langchain_sequrity.sqrt.lint import Mode
 
 FACTS = Path(__file__).with_name("agentdojo.txt")
 DRAFT_SETS = Path(__file__).with_name("draft_sets")
+HELD_OUT = DRAFT_SETS / "held_out"
+"""Tool sets that drafts were measured with once, when nothing was changed any more."""
 _CALL = re.compile(r"(\w+)\(([^)]*)\)")
 
 
@@ -78,9 +80,9 @@ WAYS = (
 )
 
 
-def draft_sets() -> Iterator[Suite]:
-    """The tool sets in `draft_sets`, which were written before anybody saw their drafts."""
-    for path in sorted(DRAFT_SETS.glob("*.txt")):
+def draft_sets(folder: Path = DRAFT_SETS) -> Iterator[Suite]:
+    """The tool sets in a folder, which were written before anybody saw their drafts."""
+    for path in sorted(folder.glob("*.txt")):
         yield from suites(path)
 
 
@@ -223,10 +225,13 @@ def main() -> int:
     options.add_argument("--rows", action="store_true", help="name the tasks that are denied")
     options.add_argument("--real", action="store_true", help="take tools from `agentdojo`")
     options.add_argument("--sets", action="store_true", help="measure `draft_sets` instead")
+    options.add_argument("--held-out", action="store_true", help="measure `draft_sets/held_out`")
     chosen = options.parse_args()
     found = [real(suite) if chosen.real else suite for suite in suites()]
     if chosen.sets:
         found = list(draft_sets())
+    if chosen.held_out:
+        found = list(draft_sets(HELD_OUT))
     for way in WAYS:
         by_suite = measured(found, way)
         _say(f"{way.name}: {_told(total(by_suite))}")

@@ -13,7 +13,7 @@ from langchain_sequrity.errors import InvalidRequest
 from langchain_sequrity.headers import PolicyHeader
 from langchain_sequrity.labels import Labels
 from langchain_sequrity.local.policy_skeleton import skeleton
-from langchain_sequrity.local.tool_behaviour import behaviour_of
+from langchain_sequrity.local.tool_behaviour import behaviour_of, behaviours_of
 from langchain_sequrity.sqrt import Argument, Call, Engine, check, compile_policy, parse, simulate
 from langchain_sequrity.sqrt.coerce import INTERNAL_TOOLS
 from langchain_sequrity.sqrt.lint import Mode
@@ -153,10 +153,11 @@ def test_each_tool_says_which_rules_it_has_and_why() -> None:
         if isinstance(one, ToolBlock)
     }
     assert docs == {
-        "read_mail": "reads: the name has `read`",
+        "read_mail": "reads: it returns `mail`",
         "sendMail": "acts: the name has `send`",
-        "frobnicate": "reads and acts: the name is unclear",
-        "get": "reads and acts: the description has `deletes`",
+        "frobnicate": "reads and acts: the name is unclear. Question to you: does it change anything, "
+        "and does it return what others wrote?",
+        "get": "reads and acts: the description has `deletes`. Question to you: does it change anything?",
     }
 
 
@@ -256,16 +257,20 @@ def test_a_tool_that_is_not_a_function_counts_as_reading_and_acting() -> None:
     assert (does.reads, does.acts) == (True, True)
 
 
-@pytest.mark.parametrize("name", ["send_mail", "delete_file", "pay", "frobnicate"])
+@pytest.mark.parametrize(
+    ("name", "strength"),
+    [("send_mail", "soft_denied"), ("delete_file", "soft_denied"), ("frobnicate", "soft_denied"),
+     ("pay", "hard_denied"), ("update_password", "hard_denied"), ("run_script", "hard_denied")],
+)  # fmt: skip
 def test_a_tool_that_acts_is_denied_if_an_argument_or_the_session_has_data_from_outside(
-    name: str,
+    name: str, strength: str
 ) -> None:
     made = engine(tool(name, text=True), tool("read_mail"))
     assert allows(made, name)
     assert not allows(made, name, OUTSIDE)
     assert not allows(made, name, session=OUTSIDE)
     verdict = made.decide(Call(name, {"text": Argument("x", OUTSIDE)}), CLEAN)
-    assert verdict.final_verdict == "hard_denied"
+    assert verdict.final_verdict == strength
 
 
 @pytest.mark.parametrize("name", ["read_mail", "fetch", "frobnicate"])
@@ -349,16 +354,16 @@ OWN = [
     "get_current_day", "get_current_date", "getTodaysDate", "get_time_zone", "lookup_weekday",
     "search_contacts", "search_contacts_by_email", "findContact", "list_my_contacts", "get_contact_phone_number",
     "list_employees", "get_all_hotels_in_city", "get_hotel_prices", "get_room_types", "check_room_availability",
-    "check_restaurant_opening_hours", "search_flights", "get_flight_information", "list_train_stations",
+    "check_restaurant_opening_hours", "search_flights", "get_flight_information", "list_trains", "get_frobnication_date",
     "get_product_price", "list_products", "search_catalog", "get_inventory", "get_menu", "get_price_list",
-    "get_scheduled_payments", "list_standing_orders", "get_account_balance", "get_iban", "contacts.search_contacts",
+    "get_order_status", "get_message_count", "list_my_frobs", "get_account_balance", "get_iban", "contacts.search_contacts",
 ]  # fmt: skip
 OTHERS = [
     "get_hotel_reviews", "get_rating_reviews_for_hotels", "get_product_ratings", "get_contact_messages",
     "search_contact_notes", "get_contact_emails", "list_product_comments", "get_product_details", "get_day_calendar_events",
     "get_today_orders", "list_today_messages", "get_recent_transactions", "get_most_recent_transactions", "get_users_in_channel",
-    "get_channels", "read_inbox", "search_products_on_web", "fetch_flight_news", "get_hotel_listing_feedback",
-    "list_marketplace_listings", "get_guest_feedback", "get_frobnication_date", "get_user_posts", "get_menu_page",
+    "get_channels", "read_inbox", "search_products_on_web", "fetch_flight_news", "get_hotel_listing_feedback", "get_frob", "list_users", "get_scheduled_payments", "list_my_tasks",
+    "list_marketplace_listings", "get_guest_feedback", "get_user_posts", "get_menu_page",
     "marketplace__list_products", "reviews__get_hotels",
 ]  # fmt: skip
 
@@ -408,9 +413,7 @@ def test_user_data_counts_as_the_callers_own_only_without_arguments() -> None:
 
 
 SHARED = [
-    ("get_scheduled_transactions", "schedule_transaction"), ("list_standing_orders", "create_order"),
-    ("get_upcoming_payments", "send_money"), ("get_scheduled_payments", "createTransfer"),
-    ("get_scheduled_payments", "schedule_wage"),
+    ("list_my_frobs", "create_frob"), ("get_frob_status", "set_frob"), ("get_my_orders", "send_money"),
     ("search_contacts", "add_contact"), ("findContact", "create-person"),
     ("list_employees", "hr__add_employees"), ("list_my_contacts", "write_phonebook"),
     ("get_hotel_prices", "add_hotel"), ("search_catalog", "create_product"),
@@ -472,7 +475,7 @@ def test_descriptions_and_arguments_may_name_the_store_of_a_writer(mention: dict
 @pytest.mark.parametrize(
     ("reader", "writer"),
     [("get_current_day", "create_day"), ("search_contacts", "send_mail"), ("get_iban", "add_hotel"),
-     ("get_hotel_prices", "create_file"), ("get_scheduled_payments", "add_contact")],
+     ("get_hotel_prices", "create_file"), ("get_account_balance", "add_contact")],
 )  # fmt: skip
 def test_a_writer_of_another_store_does_not_change_what_is_own_data(
     reader: str, writer: str
@@ -504,14 +507,17 @@ ADDRESSED = [
     # These have no recipient.
     (tool("post_tweet", text=True), [], ["text"]),
     (optional("post_tweet", ["text"], {"image": {"default": None}}), [], ["text", "image"]),
-    # An argument that identifies, is executed, or is followed later is not just text.
+    # An argument that identifies, is executed, or is followed later is not just text; contents are.
     (tool("delete_page", folder=True, title=True), [], ["folder", "title"]),
-    (tool("update_page", page_id=True, content=True), [], ["page_id", "content"]),
+    (tool("update_page", page_id=True, title=True, content=True), ["content"], ["page_id", "title"]),
     (tool("run_script", host=True, text=True), [], ["host", "text"]),
     (tool("create_rule", scope=True, text=True), [], ["scope", "text"]),
     (tool("add_memory", user=True, text=True), [], ["user", "text"]),
     (tool("send_command", device=True, message=True), [], ["device", "message"]),
-    (tool("send_and_delete", to=True, text=True), [], ["to", "text"]),
+    (tool("send_and_delete", to=True, subject=True, text=True), ["text"], ["to", "subject"]),
+    (tool("frobnicate", target=True, note=True), ["note"], ["target"]),
+    # The title says what is created.
+    (tool("create_note", title=True, content=True), ["content"], ["title"]),
     (tool("send_mail", "Sends a mail, then runs its text.", to=True, text=True), [], ["to", "text"]),
     # It is unknown whether an omitted argument has a default.
     (optional("send_mail", ["to", "text"], {"cc": {}}), [], ["to", "text", "cc"]),
@@ -597,3 +603,89 @@ def test_a_draft_for_usual_tools_fits_into_a_header(count: int, mode: Mode | Non
         assert not made.decide(first, OUTSIDE).allowed
     else:
         assert made.decide(first, OUTSIDE).allowed == plain.decide(first, OUTSIDE).allowed
+
+
+# Fields of results
+
+
+def returning(name: str, result: dict[str, Any], **arguments: bool) -> dict[str, Any]:
+    """A tool with a schema of its results."""
+    found = tool(name, "", **arguments)
+    found["function"]["output_schema"] = result
+    return found
+
+
+MAIL = {
+    "type": "object",
+    "properties": {
+        "id": {"type": "string"},
+        "sender": {"type": "string"},
+        "sender_id": {"type": "string"},
+        "body": {"type": "string"},
+        "size": {"type": "integer"},
+        "amount": {"type": "number"},
+        "is_read": {"type": "boolean"},
+        "sent": {"anyOf": [{"type": "string", "format": "date-time"}, {"type": "null"}]},
+        "replies": {"type": "array", "items": {"$ref": "#/$defs/Reply"}},
+    },
+    "$defs": {
+        "Reply": {
+            "type": "object",
+            "properties": {
+                "reply_id": {"type": "string"},
+                "text": {"type": "string"},
+                "replies": {"type": "array", "items": {"$ref": "#/$defs/Reply"}},
+            },
+        }
+    },
+}  # fmt: skip
+
+
+def test_ids_numbers_times_and_flags_of_a_result_are_not_words_of_others() -> None:
+    mails = returning("read_mails", {**MAIL, "type": "object"})
+    fields = behaviour_of(mails).fields
+    assert {"id", "size", "is_read", "sent", "replies/reply_id"} <= {*fields}
+    assert {*fields}.isdisjoint({"sender", "sender_id", "body", "amount", "replies/text"})
+    tools = [mails, tool("delete_mail", id=True)]
+    text = skeleton(tools, mode="dual-llm")
+    assert check(text, tools, mode="dual-llm") == []
+    assert "read_mails/" in text
+    assert "read_mails/" not in skeleton(tools) + skeleton(tools, mode="single-llm")
+
+
+def test_a_page_in_json_has_no_fields_that_the_system_fills() -> None:
+    assert behaviour_of(returning("get_page", MAIL, url=True)).fields == ()
+
+
+def test_a_result_schema_that_contains_itself_has_a_limited_number_of_fields() -> None:
+    itself = {
+        "type": "array",
+        "items": {"$ref": "#/$defs/X"},
+        "$defs": {"X": {"$ref": "#/$defs/X"}},
+    }
+    assert behaviour_of(returning("read_mails", itself)).fields == ()
+    assert len(behaviour_of(returning("read_mails", MAIL)).fields) <= 300
+
+
+def test_the_names_of_a_vendor_and_of_a_server_are_no_verbs() -> None:
+    names = ["order_list_items", "order_send_item", "order_get_status"]
+    readers = behaviours_of([tool(name, "Items.") for name in names])
+    assert [readers[name].acts for name in names] == [False, True, False]
+    assert not behaviour_of(tool("mail__list_folders")).acts
+
+
+@pytest.mark.parametrize(
+    ("name", "description", "question"),
+    [
+        ("frobnicate", "", "does it change anything, and does it return what others wrote?"),
+        ("get_frob", "", "can others write what it returns?"),
+        ("get_frob", "Deletes a frob.", "does it change anything?"),
+        ("get_frob", "Returns ids.", ""),
+        ("read_mail", "", ""),
+        ("send_mail", "", ""),
+    ],
+)
+def test_what_a_definition_leaves_open_is_a_question_to_the_author(
+    name: str, description: str, question: str
+) -> None:
+    assert behaviour_of(tool(name, description)).question == question

@@ -74,7 +74,7 @@ def test_a_removal_is_reported_if_and_only_if_a_text_may_come_back() -> None:
         'tool "look" -> @tags = {"y"};',
         'tool "look" -> @tags &= {"y"};',
         'tool "look" -> @tags ^= {"x"};',
-        'tool "look" -> @producers -= {"read"};',
+        'tool "read" -> @producers |= {"p"};\ntool "look" -> @producers -= {"p"};',
         'tool "look" { result { @result.tags -= {"x"}; } }',
         'tool "look" { result { when @result.value == "y" { @tags -= {"x"}; } } }',
         'tool r"^l.*$" -> @tags -= {"x"};',

@@ -1,6 +1,7 @@
 """`policy generate`."""
 
 import os
+from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from dataclasses import asdict
 from pathlib import Path
@@ -27,7 +28,10 @@ from langchain_sequrity.cli.policy.files import (
     tools_options,
 )
 from langchain_sequrity.errors import SequrityError, UsageError
+from langchain_sequrity.sqrt import parse
 from langchain_sequrity.sqrt.lint import Mode
+from langchain_sequrity.sqrt.nodes import ToolBlock
+from langchain_sequrity.wire.policy_generation import QUESTION
 from langchain_sequrity.wire.routes import (
     DEFAULT_BASE_URL,
     POLICY_PROVIDERS,
@@ -185,7 +189,18 @@ def _write_proposal(proposal: "PolicyProposal", out: str | None, *, as_json: boo
     source = SourceFile(out or "<stdout>", text)
     for finding in proposal.findings:
         print_finding(source, finding, err=True)
+    for question in _questions(text):
+        print_text(question, err=True)
     print_text(_NOTE, err=True)
+
+
+def _questions(text: str) -> Iterator[str]:
+    """The questions in the comments of a draft, with the tools that they are about."""
+    for declaration in parse(text).declarations:
+        if isinstance(declaration, ToolBlock):
+            _, mark, question = declaration.doc.partition(QUESTION)
+            if mark:
+                yield f"{QUESTION} `{declaration.tool.text.raw}`: {question.strip()}"
 
 
 def _need_key() -> None:

@@ -7,7 +7,7 @@ moderation filter.
 from itertools import pairwise
 
 from langchain_sequrity.local.screening.screen import fold
-from langchain_sequrity.local.tool_behaviour import words
+from langchain_sequrity.local.tool_words import words
 
 # A score is the sum of the weights of the topic's words and phrases in a text, at most 1. Strong
 # words, before the slash, weigh 0.6 and weak words 0.3: at the default threshold of 0.5 one strong

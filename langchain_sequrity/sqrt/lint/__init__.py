@@ -307,7 +307,7 @@ def findings_in(
         ways.find_rules_of_fields(checked, capabilities, arguments)
         ways.find_misused_endorsements(checked, capabilities, arguments)
         ways.find_open_blocks(checked, capabilities, settings)
-        removals.find_quoted_removals(checked, possible.capabilities)
+        removals.find_quoted_removals(checked, possible)
         reported_positions = inert.find_unlabelled(together, possible)
         reported_positions |= find_unset(together, tested, possible, labels, labels_reported)
         if reports_settings:

@@ -11,23 +11,24 @@ from langchain_sequrity.display import plain
 from langchain_sequrity.sqrt import nodes
 from langchain_sequrity.sqrt.coerce import ToolArguments
 from langchain_sequrity.sqrt.lint.checked_policy import CheckedPolicy, Clause, enum_values
-from langchain_sequrity.sqrt.lint.ways import Capabilities
+from langchain_sequrity.sqrt.lint.possible_labels import PossibleLabels
 
 _REMOVES = frozenset({"-=", "=", "&=", "^="})
 _TYPED_FORMATS = frozenset({"date", "date-time", "time", "duration", "uuid", "ipv4", "ipv6"})
 _DEPTH = 8
 
 
-def find_quoted_removals(policy: CheckedPolicy, capabilities: Capabilities) -> None:
+def find_quoted_removals(policy: CheckedPolicy, possible: PossibleLabels) -> None:
     """Warn of each removal of labels from a result that may quote a text among the arguments.
 
     A condition on the labels of the arguments is the remedy; a doc comment says that the result
     cannot quote them, or that its labels matter whatever it quotes.
     """
-    if capabilities.argument_labels == "none":
+    if possible.capabilities.argument_labels == "none":
         return
     for clause in policy.clauses:
-        update = next((update for update in clause.updates if _removes(update)), None)
+        updates = (u for u in clause.updates if _removes(u) and _has_effect(policy, u, possible))
+        update = next(updates, None)
         if update is None or clause.phase != "result" or clause.node.doc:
             continue
         metas = policy.label_reads(clause).metas
@@ -48,6 +49,15 @@ def _removes(update: nodes.Update) -> bool:
     target = update.target
     is_result = target.scope in {"result", "short"} and target.field != "consumers"
     return is_result and update.assignment in _REMOVES
+
+
+def _has_effect(policy: CheckedPolicy, update: nodes.Update, possible: PossibleLabels) -> bool:
+    """Whether something sets one of the labels; else `find_unset` reports it."""
+    field, elements = update.target.field, [*policy.elements(update.set)]
+    return update.assignment != "-=" or any(
+        not isinstance(element, nodes.TextLiteral) or possible.is_set(field, "values", element.raw)
+        for element in elements
+    )
 
 
 def _quoted(clause: Clause) -> Iterator[tuple[str, str]]:
