@@ -120,7 +120,11 @@ class _Schema:
         arguments = properties if isinstance(properties, Mapping) else {}
         required = schema.get("required")
         # Each call has these arguments, so that conditions on them are never unknown (V2).
-        self.required = required if isinstance(required, list) else []
+        self.required = (
+            [name for name in required if isinstance(name, str)]
+            if isinstance(required, list)
+            else []
+        )
         # Whether other arguments are not allowed.
         self.is_closed = (
             isinstance(properties, Mapping) and schema.get("additionalProperties", False) is False

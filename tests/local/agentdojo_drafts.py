@@ -23,7 +23,7 @@ from langchain_sequrity.sqrt.lint import Mode
 FACTS = Path(__file__).with_name("agentdojo.txt")
 DRAFT_SETS = Path(__file__).with_name("draft_sets")
 HELD_OUT = DRAFT_SETS / "held_out"
-"""Tool sets that drafts were measured with once, when nothing was changed any more."""
+"""Tool sets on which nothing was tuned."""
 _CALL = re.compile(r"(\w+)\(([^)]*)\)")
 
 

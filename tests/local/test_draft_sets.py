@@ -1,7 +1,6 @@
 """What unedited drafts allow and deny on tool sets that were written before their drafts were seen.
 
-The shares of allowed tasks are lower bounds. What was denied of `held_out` was not looked at before
-the drafts were finished.
+The shares of allowed tasks are lower bounds. Nothing was tuned on `held_out`.
 """
 
 import pytest

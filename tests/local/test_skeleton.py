@@ -323,6 +323,7 @@ def test_an_optional_url_may_be_omitted() -> None:
         {"properties": {}, "additionalProperties": True},
         {"properties": {}, "additionalProperties": {}},
         {"properties": None},
+        {"properties": {"url": {}}, "required": [["url"], {}]},
     ],
 )
 def test_if_the_arguments_have_no_usable_names_the_rule_covers_all_arguments(schema: Any) -> None:
@@ -689,3 +690,15 @@ def test_what_a_definition_leaves_open_is_a_question_to_the_author(
     name: str, description: str, question: str
 ) -> None:
     assert behaviour_of(tool(name, description)).question == question
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [None, [], {}, [{}], {"type": {}}, {"type": [{}]}, {"$ref": []}, {"anyOf": [[]]}, "text", 1],
+)
+def test_a_schema_of_any_form_has_a_draft(odd: Any) -> None:
+    parameters = {"properties": {"to": odd, "text": odd}, "required": odd, "$defs": odd}
+    acting = returning("send_mail", {"properties": {"id": odd}, "items": odd, "$defs": odd})
+    acting["function"]["parameters"] = parameters
+    for mode in (None, "dual-llm", "single-llm"):
+        parse(skeleton([acting, tool("read_mail")], mode=mode))
