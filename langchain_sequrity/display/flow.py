@@ -16,14 +16,12 @@ Shape = Literal["call", "router", "source", "value", "step"]
 _MOST_VERTICES, _MOST_ARROWS = 60, 120
 _MOST_RULES = 3
 _MAX_NAME = 120
-_REST = "rest"
+_REST = "\N{HORIZONTAL ELLIPSIS}"
+_VALUE = "value"
 _RESERVED_PREFIX = "__"
 _ALL = ["*"]
 _TIMES = "\N{MULTIPLICATION SIGN}"
 _NOT_RUN: frozenset[Tone] = frozenset({"bad", "doubtful"})
-_SHAPE_NAMES: dict[Shape, str] = {
-    "call": "call", "router": "router", "source": "source", "value": "value", "step": "step",
-}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +47,7 @@ class Vertex:
     def text(self) -> str:
         """All of it in a sentence."""
         words = self.description or ", ".join(self.lines)
-        name = f"{_SHAPE_NAMES[self.shape]} `{plain(self.title, limit=_MAX_NAME)}`"
+        name = f"{self.shape} `{plain(self.title, limit=_MAX_NAME)}`"
         return f"{name}: {plain(words)}." if words else f"{name}."
 
 
@@ -121,16 +119,13 @@ class Flow:
             vertices = tuple(vertices[i] for i in sorted(order[:_MOST_VERTICES]))
         keys = {vertex.key for vertex in vertices}
         arrows = [arrow for arrow in self.arrows if {arrow.source, arrow.target} <= keys]
-        shown = tuple(arrows[:_MOST_ARROWS])
-        if rest := len(self.arrows) - len(shown):
-            arrows_text = f"{rest:,} arrow{'' if rest == 1 else 's'} not drawn"
-        else:
-            arrows_text = ""
+        first_arrows = tuple(arrows[:_MOST_ARROWS])
+        rest = len(self.arrows) - len(first_arrows)
         if omitted > 0 or rest:
             title = f"and {omitted:,} more" if omitted > 0 else "and more"
-            lines = (arrows_text,) if rest else ()
+            lines = (f"{rest:,} arrow{'' if rest == 1 else 's'} not drawn",) if rest else ()
             vertices = (*vertices, Vertex(_REST, title, lines, "step"))
-        return Flow(self.title, vertices, shown)
+        return Flow(self.title, vertices, first_arrows)
 
 
 def _end(text: str) -> str:
@@ -192,23 +187,23 @@ def flow_of_calls(
     arrows: dict[tuple[str, str, tuple[str, ...]], dict[str, None]] = defaultdict(dict)
 
     def add(argument: str, labels: Mapping[str, Sequence[str]], target: str) -> None:
-        for producer in _shown(labels, "producers"):
+        for producer in _names(labels, "producers"):
             source = producers.get(producer)
             if source is None:
                 vertex = Vertex(f"source:{producer}", producer, (), "source", "", "not called here")
                 source = sources.setdefault(producer, vertex).key
-            arrows[source, target, _shown(labels, "tags")][argument] = None
+            arrows[source, target, _names(labels, "tags")][argument] = None
 
     for group in groups.values():
         for argument, labels in group.arguments:
             add(argument, labels, group.key)
-    vertices = [*sources.values(), *(group.vertex() for group in groups.values())]
     if value is not None:
-        add("", value, "value")
-        vertices = [*sources.values(), *vertices[len(vertices) - len(groups) :], _value(value)]
+        add("", value, _VALUE)
+    results = () if value is None else (Vertex(_VALUE, "value", _value_lines(value), "value"),)
+    vertices = (*sources.values(), *(group.vertex() for group in groups.values()), *results)
     return Flow(
         title,
-        tuple(vertices),
+        vertices,
         tuple(
             Arrow(source, target, ", ".join(filter(None, arguments)), tags)
             for (source, target, tags), arguments in arrows.items()
@@ -216,19 +211,15 @@ def flow_of_calls(
     )
 
 
-def _value(labels: Mapping[str, Sequence[str]]) -> Vertex:
-    return Vertex("value", "value", _of_value(labels), "value", "", "")
-
-
-def _of_value(labels: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
-    tags, consumers = _shown(labels, "tags"), [*labels.get("consumers", _ALL)]
+def _value_lines(labels: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
+    tags, consumers = _names(labels, "tags"), [*labels.get("consumers", _ALL)]
     lines = (f"[{', '.join(tags)}]",) if tags else ()
     return lines if consumers == _ALL else (*lines, f"for {enumeration(consumers) or 'nobody'}")
 
 
-def _shown(labels: Mapping[str, Sequence[str]], kind: str) -> tuple[str, ...]:
+def _names(labels: Mapping[str, Sequence[str]], label_kind: str) -> tuple[str, ...]:
     """Labels without those of the service itself, which are unrelated to the data."""
-    names = labels.get(kind) or ()
+    names = labels.get(label_kind) or ()
     return tuple(sorted(name for name in names if not name.startswith(_RESERVED_PREFIX)))
 
 
@@ -252,7 +243,7 @@ class _Group:
         if call.labels is None:
             self.notes["labels not reported"] = None
         for name, labels in (call.labels or {}).items():
-            identity = (name, *(tuple(labels.get(kind) or ()) for kind in _LABEL_KINDS))
+            identity = (name, *(tuple(labels.get(label_kind) or ()) for label_kind in _LABEL_KINDS))
             if identity in self.seen:
                 continue
             self.seen.add(identity)
@@ -276,7 +267,7 @@ _LABEL_KINDS = ("producers", "consumers", "tags")
 def _of_argument(name: str, labels: Mapping[str, Sequence[str]]) -> str:
     """What no arrow shows: tags of data without a producer, and its consumers."""
     parts = []
-    if (tags := _shown(labels, "tags")) and not _shown(labels, "producers"):
+    if (tags := _names(labels, "tags")) and not _names(labels, "producers"):
         parts.append(f"[{', '.join(tags)}]")
     consumers = [*labels.get("consumers", _ALL)]
     if consumers != _ALL:

@@ -2,9 +2,9 @@
 
 Cycles are broken, vertices get layers, the order within the layers is changed to reduce crossings,
 and then each layer gets coordinates. A bend of a long edge and the text of an edge are vertices of
-their layer, so they have room of their own. Edges are slanted only between two layers. So no edge
-crosses a box, and no two texts overlap. The result depends only on the input: there is no random
-number and no set that is iterated.
+their layer, so they have room there. Edges are slanted only between two layers. So no edge crosses
+a box, and no two texts overlap. The result depends only on the input: there is no random number,
+and no order of a set.
 """
 
 from bisect import bisect_right, insort
@@ -105,7 +105,8 @@ def layout(sizes: Mapping[str, Point], edges: Sequence[Edge]) -> Layout:
     boxes: dict[str, Box] = {}
     routes: dict[int, Route] = {}
     parts = [
-        _Component(sizes, vertices, edges, own).placed() for vertices, own in _parts(sizes, edges)
+        _Component(sizes, vertices, edges, edge_numbers).placed()
+        for vertices, edge_numbers in _parts(sizes, edges)
     ]
     area = sum(part.width * part.height for part in parts)
     most = max([part.width for part in parts] + [(area * _COMPONENTS_RATIO) ** 0.5])
@@ -139,8 +140,8 @@ def _parts(
                 waiting += sorted(ends)
         if first not in seen:
             seen |= members
-            own = {index for vertex in members for index in touching[vertex]}
-            yield [vertex for vertex in sizes if vertex in members], sorted(own)
+            edge_numbers = {index for vertex in members for index in touching[vertex]}
+            yield [vertex for vertex in sizes if vertex in members], sorted(edge_numbers)
 
 
 @dataclass(slots=True)
@@ -163,7 +164,7 @@ class _Component:
     sizes: Mapping[str, Point]
     vertices: list[str]
     edges: Sequence[Edge]
-    own: list[int]
+    edge_numbers: list[int]
     loops: dict[int, list[int]] = field(default_factory=lambda: defaultdict(list))
     chains: dict[int, list[int]] = field(default_factory=dict)
     """Edge → the vertices that it passes, downwards."""
@@ -182,7 +183,7 @@ class _Component:
     def placed(self) -> _Placed:
         number = {vertex: index for index, vertex in enumerate(self.vertices)}
         ends = {}
-        for index in self.own:
+        for index in self.edge_numbers:
             source, target = number[self.edges[index].source], number[self.edges[index].target]
             if source == target:
                 self.loops[source].append(index)
@@ -195,7 +196,7 @@ class _Component:
         downward = self._without_cycles(ends)
         self._add_chains(downward, self._ranks(downward))
         self._order()
-        self._place()
+        self._set_columns()
         return self._drawn()
 
     def _loop_room(self, vertex: int) -> float:
@@ -317,7 +318,7 @@ class _Component:
                     insort(passed, target)
         return total
 
-    def _place(self) -> None:
+    def _set_columns(self) -> None:
         """Move each layer towards the neighbours of its vertices, down and up."""
         self.x = [0.0] * len(self.widths)
         for layer in self.layers:
@@ -403,8 +404,8 @@ class _Component:
     def _routes(
         self, places: Mapping[int, Box], bands: Mapping[int, tuple[float, float]]
     ) -> dict[int, Route]:
-        starts = self._ports(places, at=0)
-        ends = self._ports(places, at=-1)
+        starts = self._ports(places, end=0)
+        ends = self._ports(places, end=-1)
         routes = {}
         for index, chain in self.chains.items():
             stops = [
@@ -426,16 +427,16 @@ class _Component:
             routes[index] = Route(tuple(points), text)
         return routes
 
-    def _ports(self, places: Mapping[int, Box], *, at: int) -> dict[int, float]:
+    def _ports(self, places: Mapping[int, Box], *, end: int) -> dict[int, float]:
         """Where each edge leaves or enters the box of its first or last vertex."""
         touching: dict[int, list[int]] = defaultdict(list)
         for index, chain in self.chains.items():
-            touching[chain[at]].append(index)
+            touching[chain[end]].append(index)
         ports: dict[int, float] = {}
         for vertex, indices in touching.items():
-            indices.sort(key=lambda index: self.x[self.chains[index][at - 1 if at else 1]])
+            indices.sort(key=lambda index: self.x[self.chains[index][end - 1 if end else 1]])
             box = places[vertex]
             gap = min(_PORT_GAP, box.width * 0.8 / len(indices))
             first = box.x + box.width / 2 - gap * (len(indices) - 1) / 2
-            ports |= {index: first + gap * place for place, index in enumerate(indices)}
+            ports |= {index: first + gap * number for number, index in enumerate(indices)}
         return ports

@@ -109,7 +109,7 @@ def drawn(flows: Sequence["Flow"], *, standalone: bool = True) -> str:
         standalone: Whether the result is a whole file, with colours and a legend. Otherwise it is
             an element for a page that has `FLOW_CSS`.
     """
-    return _Drawing(standalone=standalone).document([flow.bounded() for flow in flows])
+    return _Drawing(standalone=standalone).document(flows)
 
 
 # Texts
@@ -225,9 +225,9 @@ class _Drawing:
     width: float = 0.0
     height: float = _MARGIN
 
-    def document(self, flows: list["Flow"]) -> str:
+    def document(self, flows: Sequence["Flow"]) -> str:
         """The document."""
-        drawable = flows[:_MOST_FLOWS]
+        drawable = [flow.bounded() for flow in flows[:_MOST_FLOWS]]
         hues = _hues(drawable)
         title = (
             "; ".join(plain(flow.title, limit=_MAX_TEXT) for flow in drawable) or "nothing to draw"
@@ -236,7 +236,7 @@ class _Drawing:
         if self.standalone:
             root.set("xmlns", "http://www.w3.org/2000/svg")
         _describe(root, title)
-        text = "\n\n".join(flow.text() for flow in drawable)
+        text = "\n\n".join(flow.text() for flow in flows[:_MOST_FLOWS])
         _add(root, "desc").text = plain(text, limit=10 * _MAX_DESCRIPTION, lines=True)
         if self.standalone:
             _add(root, "style").text = _FILE_CSS
