@@ -135,6 +135,10 @@ def _end(text: str) -> str:
 # Checked calls
 
 
+_Label = tuple[str, tuple[str, ...]]
+"""Names, and whether they are producers or tags."""
+
+
 @dataclass(frozen=True, slots=True)
 class FlowCall:
     """A checked call, or several equal ones.
@@ -146,6 +150,7 @@ class FlowCall:
         labels: Argument → its producers, consumers and tags; `None` if they are not reported.
         rule: The rule that decided; of allowed calls it is not shown.
         line: Its line in the policy.
+        result: The labels of its result; `None` if they are not known.
         shape: "call" or "router".
         calls: The number of calls.
     """
@@ -156,71 +161,119 @@ class FlowCall:
     labels: Mapping[str, Mapping[str, Sequence[str]]] | None = None
     rule: str = ""
     line: int | None = None
+    result: Mapping[str, Sequence[str]] | None = None
     shape: Shape = "call"
     calls: int = 1
 
 
 def flow_of_calls(
-    title: str,
-    calls: Iterable[FlowCall],
-    value: Mapping[str, Sequence[str]] | None = None,
+    title: str, calls: Iterable[FlowCall], value: Mapping[str, Sequence[str]] | None = None
 ) -> Flow:
     """The flow of data between calls, by the labels of their arguments.
 
     Calls of a tool with the same verdict are one vertex. An arrow begins at the producer of an
-    argument: at its allowed calls if it was called here, otherwise at a source of its own.
+    argument: at its allowed calls if it was called here, otherwise at a source of its own. Data
+    with tags and without a producer has a source for these tags. To such a source an arrow leads
+    from the calls whose result added its label, if the labels of results are known.
 
     Args:
         title: A line above it.
         calls: The calls in order.
         value: The labels of the final value, if there is one.
     """
-    groups: dict[str, _Group] = {}
+    flow = _CallFlow()
     for call in calls:
         key = f"{call.shape}:{call.tool}:{call.verdict}"
-        groups.setdefault(key, _Group(key, call)).add(call)
-    producers: dict[str, str] = {}
-    for group in groups.values():
-        if group.first.tone not in _NOT_RUN and group.first.shape == "call":
-            producers.setdefault(group.first.tool, group.key)
-    sources: dict[str, Vertex] = {}
-    arrows: dict[tuple[str, str, tuple[str, ...]], dict[str, None]] = defaultdict(dict)
+        flow.groups.setdefault(key, _Group(key, call)).add(call)
+    return flow.drawable(title, value)
 
-    def add(argument: str, labels: Mapping[str, Sequence[str]], target: str) -> None:
-        for producer in _names(labels, "producers"):
-            source = producers.get(producer)
-            if source is None:
-                vertex = Vertex(f"source:{producer}", producer, (), "source", "", "not called here")
-                source = sources.setdefault(producer, vertex).key
-            arrows[source, target, _names(labels, "tags")][argument] = None
 
-    for group in groups.values():
-        for argument, labels in group.arguments:
-            add(argument, labels, group.key)
-    if value is not None:
-        add("", value, _VALUE)
-    results = () if value is None else (Vertex(_VALUE, "value", _value_lines(value), "value"),)
-    vertices = (*sources.values(), *(group.vertex() for group in groups.values()), *results)
-    return Flow(
-        title,
-        vertices,
-        tuple(
-            Arrow(source, target, ", ".join(filter(None, arguments)), tags)
-            for (source, target, tags), arguments in arrows.items()
-        ),
+@dataclass(slots=True)
+class _CallFlow:
+    """The vertices and arrows of calls so far."""
+
+    groups: dict[str, "_Group"] = field(default_factory=dict)
+    sources: dict[str, Vertex] = field(default_factory=dict)
+    labels: dict[str, _Label] = field(default_factory=dict)
+    """Source → its labels, which results of calls may add."""
+    arrows: dict[tuple[str, str, tuple[str, ...]], dict[str, None]] = field(
+        default_factory=lambda: defaultdict(dict)
     )
+    producers: dict[str, str] = field(default_factory=dict)
+    """Producer → the vertex of its allowed calls."""
+
+    def drawable(self, title: str, value: Mapping[str, Sequence[str]] | None) -> Flow:
+        """The flow of all calls to the value."""
+        groups = self.groups.values()
+        for group in groups:
+            if group.first.tone not in _NOT_RUN and group.first.shape == "call":
+                self.producers.setdefault(group.first.tool, group.key)
+        for group in groups:
+            for argument, labels in group.arguments:
+                self._connect(argument, labels, group.key)
+        results: tuple[Vertex, ...] = ()
+        if value is not None:
+            self._connect("", value, _VALUE)
+            results = (Vertex(_VALUE, "value", _value_lines(value), "value"),)
+        for group in groups:
+            for source, (label_kind, names) in self.labels.items():
+                if added := group.added & {(label_kind, name) for name in names}:
+                    tags = tuple(sorted(name for added_kind, name in added if added_kind == "tags"))
+                    self.arrows[group.key, source, tags]["result"] = None
+        arrows = (
+            Arrow(source, target, ", ".join(filter(None, arguments)), tags)
+            for (source, target, tags), arguments in self.arrows.items()
+        )
+        vertices = (*self.sources.values(), *(group.vertex() for group in groups), *results)
+        return Flow(title, vertices, tuple(arrows))
+
+    def _connect(self, argument: str, labels: Mapping[str, Sequence[str]], target: str) -> None:
+        """Add arrows from where an argument comes from, as far as its labels say."""
+        producers, tags = _names(labels, "producers"), _names(labels, "tags")
+        sources = [
+            self.producers.get(name) or self._source("producers", name) for name in producers
+        ]
+        if tags and not producers:
+            sources = [self._source("tags", *tags)]
+        for source in sources:
+            self.arrows[source, target, tags][argument] = None
+
+    def _source(self, label_kind: str, *names: str) -> str:
+        title = names[0] if label_kind == "producers" else f"[{', '.join(names)}]"
+        lines = () if label_kind == "producers" else ("data with this label",)
+        key = f"{label_kind}:{', '.join(names)}"
+        self.sources.setdefault(key, Vertex(key, title, lines, "source"))
+        self.labels[key] = (label_kind, names)
+        return key
 
 
 def _value_lines(labels: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
-    tags, consumers = _names(labels, "tags"), [*labels.get("consumers", _ALL)]
-    lines = (f"[{', '.join(tags)}]",) if tags else ()
-    return lines if consumers == _ALL else (*lines, f"for {enumeration(consumers) or 'nobody'}")
+    tags, consumers = _names(labels, "tags"), _only_for(labels)
+    return tuple(filter(None, [f"[{', '.join(tags)}]" if tags else "", consumers]))
+
+
+def _only_for(labels: Mapping[str, Sequence[str]]) -> str:
+    """Who may have a value; empty if everyone may."""
+    consumers = sorted(labels.get("consumers", _ALL))
+    if consumers == _ALL:
+        return ""
+    return f"for {enumeration(consumers)} only" if consumers else "for nobody"
 
 
 def _names(labels: Mapping[str, Sequence[str]], label_kind: str) -> tuple[str, ...]:
     """Labels without those of the service itself, which are unrelated to the data."""
     names = labels.get(label_kind) or ()
     return tuple(sorted(name for name in names if not name.startswith(_RESERVED_PREFIX)))
+
+
+def _pairs(all_labels: Iterable[Mapping[str, Sequence[str]]]) -> frozenset[tuple[str, str]]:
+    """Producers and tags, each with what it is."""
+    return frozenset(
+        (label_kind, name)
+        for labels in all_labels
+        for label_kind in ("producers", "tags")
+        for name in _names(labels, label_kind)
+    )
 
 
 @dataclass(slots=True)
@@ -234,6 +287,8 @@ class _Group:
     arguments: list[tuple[str, Mapping[str, Sequence[str]]]] = field(default_factory=list)
     seen: set[object] = field(default_factory=set)
     notes: dict[str, None] = field(default_factory=dict)
+    added: frozenset[tuple[str, str]] = frozenset()
+    """Labels of results that no argument had."""
 
     def add(self, call: FlowCall) -> None:
         """Add a call. Equal labels of an argument are kept once."""
@@ -248,8 +303,9 @@ class _Group:
                 continue
             self.seen.add(identity)
             self.arguments.append((name, labels))
-            if note := _of_argument(name, labels):
-                self.notes[note] = None
+            if consumers := _only_for(labels):
+                self.notes[f"{name}: {consumers}"] = None
+        self.added |= _pairs([call.result or {}]) - _pairs((call.labels or {}).values())
 
     def vertex(self) -> Vertex:
         rules = [" ".join(rule.split()) for rule in self.rules]
@@ -262,14 +318,3 @@ class _Group:
 
 
 _LABEL_KINDS = ("producers", "consumers", "tags")
-
-
-def _of_argument(name: str, labels: Mapping[str, Sequence[str]]) -> str:
-    """What no arrow shows: tags of data without a producer, and its consumers."""
-    parts = []
-    if (tags := _names(labels, "tags")) and not _names(labels, "producers"):
-        parts.append(f"[{', '.join(tags)}]")
-    consumers = [*labels.get("consumers", _ALL)]
-    if consumers != _ALL:
-        parts.append(f"for {enumeration(sorted(consumers)) if consumers else 'nobody'} only")
-    return f"{name}: {', '.join(parts)}" if parts else ""

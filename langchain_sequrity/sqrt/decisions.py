@@ -330,6 +330,7 @@ def _flow_call(group: DecisionGroup) -> FlowCall:
         verdict_tone(verdict),
         {name: argument.labels.to_wire() for name, argument in call.arguments.items()},
         _rule(reason) if reason else "",
+        result=None if group.first.result_labels is None else group.first.result_labels.to_wire(),
         calls=group.calls,
     )
 
