@@ -2,7 +2,7 @@
 
 Chat models: `ChatSequrity`, `SequrityMessages`. What they send: `FeaturesHeader`, `PolicyHeader`,
 `ConfigHeader`. What comes back: `dual_llm_result` reads the verdict behind a message
-(`DualLLMResult`).
+(`DualLLMResult`), and `TurnPicture` shows which data reached which call.
 Graphs under policy: `LangGraphExecutor`, with `NodeOptions` and `FieldRouter`; `Trace` and
 `Progress` show its runs.
 Policies: `PolicyGenTool` writes them, `langchain_sequrity.sqrt` checks, explains and tries them,
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from langchain_sequrity.labels import Labels, labeled_tool_result, with_labels
     from langchain_sequrity.policy_generation import PolicyGenTool
     from langchain_sequrity.registration import register_init_chat_model
+    from langchain_sequrity.turn_picture import TurnPicture
     from langchain_sequrity.wire.dual_llm import DualLLMResult, dual_llm_result
 
 __all__ = [
@@ -41,6 +42,7 @@ __all__ = [
     "Progress",
     "SequrityMessages",
     "Trace",
+    "TurnPicture",
     "dual_llm_result",
     "labeled_tool_result",
     "register_init_chat_model",
@@ -59,6 +61,7 @@ __getattr__, __dir__ = lazy_names(
         "labels": "Labels labeled_tool_result with_labels",
         "policy_generation": "PolicyGenTool",
         "registration": "register_init_chat_model",
+        "turn_picture": "TurnPicture",
         "wire.dual_llm": "DualLLMResult dual_llm_result",
     },
 )

@@ -18,6 +18,7 @@ from typing_extensions import override
 
 from langchain_sequrity.chat_models.tools import write_tools
 from langchain_sequrity.display import plain
+from langchain_sequrity.display.flow import Flow, flow_of_calls
 from langchain_sequrity.display.tables import Table
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.headers import (
@@ -109,6 +110,13 @@ class ProgramRun(Simulation):
         end = self.error or f"The value is {_value_and_labels(self.value)}"
         values = (f"{name} = {_value_and_labels(value)}" for name, value in self.variables.items())
         return replace(Simulation(self.decisions).table(), notes=(end, *values))
+
+    @override
+    def flows(self) -> tuple[Flow, ...]:
+        """Which data reached which call and the value."""
+        calls, labels = self._flow_calls(), self.value.labels.to_wire()
+        title = f"{self._title()}, {self.error_code or 'with a value'}"
+        return (flow_of_calls(title, calls, None if self.error_code else labels),)
 
 
 def _value_and_labels(value: Labeled) -> str:

@@ -40,7 +40,8 @@ class PolicyCheck:
         verdict: The policy's verdict, such as `soft_denied`; empty if it is unknown.
         rule: The rule that decided.
         reason: The reason of a denial in words.
-        labels: The labels of each argument by its name, or those of all arguments.
+        labels: The labels of each argument by its name, or those of all arguments; `None` if they
+            are not reported.
         session: The session's labels, if they are known.
     """
 
@@ -49,7 +50,7 @@ class PolicyCheck:
     verdict: str = ""
     rule: str = ""
     reason: str = ""
-    labels: Mapping[str, Any] = field(default_factory=dict)
+    labels: Mapping[str, Any] | None = None
     session: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -81,8 +82,9 @@ def _read(entry: Mapping[str, Any]) -> PolicyCheck:
         outcome = decision
     rule = str(reasons[0].get("rule") or "") if reasons else ""
     reported = entry.get("arguments")
-    arguments = reported if isinstance(reported, Mapping) else {}
-    labels = {str(name): _only_labels(argument) for name, argument in arguments.items()}
+    labels = None
+    if isinstance(reported, Mapping):
+        labels = {str(name): _only_labels(argument) for name, argument in reported.items()}
     return PolicyCheck(str(entry.get("tool") or ""), outcome, verdict, rule, labels=labels)
 
 
@@ -105,7 +107,7 @@ def checks_of(reply: BaseMessage | PolicyDenied) -> list[PolicyCheck]:
         denial = reply.denial
         check = PolicyCheck(
             denial.tool or "", "denied", rule=denial.rule or "", reason=denial.reason or "",
-            labels=denial.labels or {},
+            labels=denial.labels,
         )  # fmt: skip
         return [*checks, check]
     result = dual_llm_result(reply) if isinstance(reply, AIMessage) else None

@@ -1,18 +1,28 @@
 """`LangGraphExecutor.explain()`: the tools of a graph, and the fields that they read and write."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from langgraph.graph import END, START
 from pydantic_core import to_jsonable_python
+from typing_extensions import override
 
-from langchain_sequrity.display.tables import Cell, Table
+from langchain_sequrity.display.flow import Arrow, Flow, Vertex
+from langchain_sequrity.display.tables import Cell, Table, Tone
 from langchain_sequrity.graph.analysis.reads_and_writes import field_router_of, whole_state
 from langchain_sequrity.graph.analysis.spec import Branch, GraphSpec, NodeSpec
 from langchain_sequrity.graph.options import NodeOptions
 from langchain_sequrity.graph.program import GraphProgram, ToolSpec
+from langchain_sequrity.graph.tracing import (
+    TracedCall,
+    TracedRun,
+    call_tone,
+    rule_or_reason,
+    verdict_words,
+)
+from langchain_sequrity.pictures import PictureMixin
 
 if TYPE_CHECKING:
     import rich.table
@@ -56,20 +66,24 @@ class ExplainedTool:
 
 
 @dataclass(frozen=True, slots=True)
-class GraphExplanation:
-    """Result of `LangGraphExecutor.explain()`. Print it, or show it in a notebook.
+class GraphExplanation(PictureMixin):
+    """Result of `LangGraphExecutor.explain()`.
+
+    Print it, show it in a notebook, or save its picture.
 
     Attributes:
         graph: Name of the graph.
         program: Form of its program: "structured" or "superstep".
         tools: Nodes in the graph's order, each with its routers after it.
         fsm: Section `fsm` of the `X-Config` that runs are sent with.
+        entries: Nodes that edges from START lead to.
     """
 
     graph: str
     program: str
     tools: tuple[ExplainedTool, ...]
     fsm: Mapping[str, Any]
+    entries: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """All of it as JSON data."""
@@ -95,8 +109,33 @@ class GraphExplanation:
         """A rich table."""
         return self._table().rich()
 
+    @override
     def _repr_html_(self) -> str:
         return self._table().html()
+
+    @override
+    def flows(self) -> tuple[Flow, ...]:
+        """Nodes, routers and edges."""
+        return (self.flow(),)
+
+    def flow(self, run: TracedRun | None = None) -> Flow:
+        """Nodes, routers and edges, with what happened in a run.
+
+        Args:
+            run: A run of this graph, from a `Trace`. Each node then shows the steps in which it
+                ran or was denied: the numbers of the calls in the trace.
+        """
+        steps = _steps(() if run is None else run.calls)
+        title = f"{self.graph}: {self.program} program" if run is None else run.flows()[0].title
+        vertices = [_vertex(tool, steps, has_run=run is not None) for tool in self.tools]
+        arrows = [Arrow(START, _node_key(node)) for node in self.entries]
+        arrows += [arrow for tool in self.tools for arrow in _arrows(tool)]
+        ends = {end for arrow in arrows for end in (arrow.source, arrow.target)}
+        start = [Vertex(START, "START", shape="step")] if START in ends else []
+        end = [Vertex(_END_KEY, "END", shape="step")] if _END_KEY in ends else []
+        keys = {vertex.key for vertex in (*start, *vertices, *end)}
+        drawable = tuple(arrow for arrow in arrows if {arrow.source, arrow.target} <= keys)
+        return Flow(title, (*start, *vertices, *end), drawable)
 
 
 def explain(
@@ -126,7 +165,9 @@ def explain(
             else _internal(spec, node, option)
         )
         explained += _routers(spec, name, program, tools)
-    return GraphExplanation(spec.name, program.kind, tuple(explained), MappingProxyType(dict(fsm)))
+    return GraphExplanation(
+        spec.name, program.kind, tuple(explained), MappingProxyType(dict(fsm)), _edges(spec, START)
+    )
 
 
 def _node(spec: GraphSpec, node: NodeSpec, tool: ToolSpec) -> ExplainedTool:
@@ -275,3 +316,80 @@ def _node_title(node: str) -> str:
 
 def _tool_owner(tool: ExplainedTool) -> str:
     return tool.node if tool.router is None else f"{tool.router} after {tool.node}"
+
+
+# How it is drawn.
+
+_ANY = "any node may follow"
+_END_KEY = END
+_MOST_STEPS = 6
+_Steps = Mapping[tuple[str | None, str], list[tuple[int, TracedCall]]]
+"""Tool with its role → its calls in a run, with their numbers."""
+
+
+def _steps(calls: Iterable[TracedCall]) -> _Steps:
+    steps: dict[tuple[str | None, str], list[tuple[int, TracedCall]]] = {}
+    for number, call in enumerate(calls, 1):
+        steps.setdefault((call.role, call.tool), []).append((number, call))
+    return steps
+
+
+def _node_key(node: str) -> str:
+    return node if node in (START, END) else f"node:{node}"
+
+
+def _key(tool: ExplainedTool) -> str:
+    return _node_key(tool.node) if tool.router is None else f"router:{tool.node}:{tool.router}"
+
+
+def _vertex(tool: ExplainedTool, steps: _Steps, *, has_run: bool) -> Vertex:
+    role = "node" if tool.router is None else "router"
+    calls = steps.get((role, tool.tool or ""), [])
+    title = tool.node if tool.router is None else tool.router
+    names_tool = tool.tool is not None and tool.tool != title
+    lines = [f"tool {tool.tool}"] if names_tool else []
+    is_open = tool.follows is None if tool.router is None else tool.routes is None
+    lines += [_ANY] if is_open else []
+    if tool.tool is None:
+        lines.insert(0, "no call of its own")
+    elif has_run:
+        lines = [*(_ran(calls) or ["not called"]), *lines]
+    else:
+        lines += [f"reads {', '.join(tool.reads)}"] if tool.reads else []
+        lines += [f"writes {', '.join(tool.writes)}"] if tool.writes else []
+    tones = {call_tone(call) for _, call in calls}
+    tone: Tone = next((tone for tone in ("bad", "doubtful", "good") if tone in tones), "")
+    return Vertex(_key(tool), title, tuple(lines), "router" if tool.router else "call", tone)
+
+
+def _ran(calls: list[tuple[int, TracedCall]]) -> list[str]:
+    """For each verdict: how often, and in which steps; of denied calls, the rule."""
+    steps: dict[str, list[int]] = {}
+    for number, call in calls:
+        steps.setdefault(verdict_words(call), []).append(number)
+    lines = [f"{verdict}: {_numbers(numbers)}" for verdict, numbers in steps.items()]
+    rules = dict.fromkeys(rule_or_reason(call) for _, call in calls if call_tone(call) == "bad")
+    return [*lines, *filter(None, rules)]
+
+
+def _numbers(numbers: list[int]) -> str:
+    listed = ", ".join(map(str, numbers[:_MOST_STEPS]))
+    if len(numbers) == 1:
+        return f"step {listed}"
+    rest = len(numbers) - _MOST_STEPS
+    return f"{len(numbers)} times, steps {listed}{f' and {rest:,} more' if rest > 0 else ''}"
+
+
+def _arrows(tool: ExplainedTool) -> Iterator[Arrow]:
+    """To a router from its node, and to all that may follow."""
+    if tool.router is None:
+        yield from (Arrow(_key(tool), _node_key(node)) for node in tool.follows or ())
+        return
+    yield Arrow(_node_key(tool.node), _key(tool))
+    answers: dict[str, list[str]] = {}
+    for answer, node in (tool.routes or {}).items():
+        answers.setdefault(node, []).extend(
+            [answer] if answer not in (node, _node_title(node)) else []
+        )
+    for node, texts in answers.items():
+        yield Arrow(_key(tool), _node_key(node), ", ".join(texts))

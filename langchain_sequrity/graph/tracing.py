@@ -1,7 +1,7 @@
 """`Trace` and `Progress`: the calls of a run, and what the policy decided.
 
-This only makes text; nothing is sent to a service that draws it. Names become quoted labels: each
-character with a meaning in Mermaid, or in the page around it, becomes an entity code.
+This only makes text; nothing is sent to a service that draws it. In Mermaid, names become quoted
+labels: each character with a meaning there, or in the page around it, becomes an entity code.
 """
 
 import json
@@ -18,9 +18,11 @@ from typing_extensions import override
 
 from langchain_sequrity.denials import NOT_REPORTED
 from langchain_sequrity.display import plain
-from langchain_sequrity.display.tables import Cell, Row, Table
+from langchain_sequrity.display.flow import Flow, FlowCall, flow_of_calls
+from langchain_sequrity.display.tables import Cell, Row, Table, TableMixin, Tone
 from langchain_sequrity.graph.runtime.events import RunEvent
 from langchain_sequrity.labels import ALL, RESERVED_PREFIX, WireLabels
+from langchain_sequrity.pictures import PictureMixin
 
 if TYPE_CHECKING:
     import rich.console
@@ -105,6 +107,7 @@ class Progress(Listener):
         stream.flush()
 
 
+_NO_RUN = "No run has been traced."
 _VALUE_CHARACTERS = 60
 _SESSION_CHARACTERS = 8
 
@@ -145,8 +148,10 @@ class TracedCall:
 
 
 @dataclass(frozen=True, slots=True)
-class TracedRun:
+class TracedRun(TableMixin, PictureMixin):
     """One run of an executor, from `invoke` (or a resume) to where it stopped.
+
+    Print it, show it in a notebook, or save its picture: which data reached which call.
 
     Attributes:
         graph: Name of the graph.
@@ -171,17 +176,61 @@ class TracedRun:
         calls = [{name: getattr(call, name) for name in call.__slots__} for call in self.calls]
         return {name: getattr(self, name) for name in self.__slots__} | {"calls": calls}
 
+    @override
     def table(self) -> Table:
         """The run as a table."""
         session = (
             f"session {self.session_id[:_SESSION_CHARACTERS]}…" if self.session_id else "no session"
         )
-        ended = self.outcome if self.error is None else f"{self.outcome} ({self.error})"
         return Table(
-            title=f"{self.graph}: {ended}, {self.mode}, {session}",
+            title=f"{self._ending}, {self.mode}, {session}",
             columns=("#", "node", "tool", "arguments", "verdict", "rule", "node", "request"),
             rows=tuple(_row(number, call) for number, call in enumerate(self.calls, 1)),
         )
+
+    @property
+    def _ending(self) -> str:
+        ended = self.outcome if self.error is None else f"{self.outcome} ({self.error})"
+        return f"{self.graph}: {ended}"
+
+    @override
+    def flows(self) -> tuple[Flow, ...]:
+        """Which data reached which call, by the labels of arguments."""
+        return (flow_of_calls(self._ending, map(_flow_call, self.calls)),)
+
+
+_TONES: dict[str, Tone] = {
+    "allowed": "good", "approved": "good", "denied": "bad", "rejected": "bad",
+}  # fmt: skip
+
+
+def verdict_words(call: TracedCall) -> str:
+    """The verdict on a call, and what is remarkable about it."""
+    words = call.verdict if call.is_certain is not False else f"{call.verdict} (in doubt)"
+    return f"{words}, raised {call.error}" if call.error else words
+
+
+def call_tone(call: TracedCall) -> Tone:
+    """The colour of a call."""
+    return _TONES.get(call.verdict, "doubtful")
+
+
+def rule_or_reason(call: TracedCall) -> str:
+    """Why a call was denied."""
+    return next((text for text in (call.rule, call.reason) if text != NOT_REPORTED), "")
+
+
+def _flow_call(call: TracedCall) -> FlowCall:
+    """A call under the name that it has as a producer: that of its node."""
+    is_router = call.role == "router"
+    return FlowCall(
+        call.tool if is_router else call.node or call.tool,
+        verdict_words(call),
+        call_tone(call),
+        call.labels,
+        rule_or_reason(call),
+        shape="router" if is_router else "call",
+    )
 
 
 def _row(number: int, call: TracedCall) -> Row:
@@ -277,13 +326,13 @@ def _escaped(text: str) -> str:
     )
 
 
-class Trace(Listener):
+class Trace(Listener, PictureMixin):
     """Records the runs of a `LangGraphExecutor`, also those that are denied or fail.
 
     It is a callback handler: give it to one run, to several, or to a graph that has the executor as
-    a node. Print it, show it in a notebook, or read `runs`. Labels and rules are in the service's
-    last reply, so they are known at the end of a run. Those of a call that a human reviews are
-    known after the decision. What a service does not report is "not reported".
+    a node. Print it, show it in a notebook, save its picture, or read `runs`. Labels and rules are
+    in the service's last reply, so they are known at the end of a run. Those of a call that a human
+    reviews are known after the decision. What a service does not report is "not reported".
 
     Args:
         values: Whether to keep the values of arguments as well. By default a trace has no values.
@@ -312,6 +361,7 @@ class Trace(Listener):
             secure.invoke({"text": "hi"}, config={"callbacks": [trace]})
         assert [call.tool for call in trace.runs[0].calls] == ["shout"]
         print(trace)
+        picture = trace.svg()  # or trace.save("run.svg")
         ```
     """
 
@@ -341,6 +391,12 @@ class Trace(Listener):
         return "\n".join(["flowchart LR", *(f"  {line}" for line in [*lines, _DENIED])])
 
     @override
+    def flows(self) -> tuple[Flow, ...]:
+        """Which data reached which call, for each run."""
+        flows = tuple(flow for run in self.runs for flow in run.flows())
+        return flows or (Flow(_NO_RUN, ()),)
+
+    @override
     def heard(self, event: RunEvent) -> None:
         run_info = event["run"]
         with self._lock:
@@ -351,7 +407,7 @@ class Trace(Listener):
 
     def __str__(self) -> str:
         """A table for each run."""
-        return "\n\n".join(run.table().text() for run in self.runs) or "No run has been traced."
+        return "\n\n".join(run.table().text() for run in self.runs) or _NO_RUN
 
     def __repr__(self) -> str:
         """The number of runs only: a printed config shows its callbacks."""
@@ -363,6 +419,7 @@ class Trace(Listener):
 
         return Group(*(run.table().rich() for run in self.runs))
 
+    @override
     def _repr_html_(self) -> str:
         return "".join(run.table().html() for run in self.runs)
 

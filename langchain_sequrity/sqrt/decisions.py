@@ -9,9 +9,11 @@ from typing import Any, ClassVar, Self, overload
 from typing_extensions import override
 
 from langchain_sequrity.display import plain
+from langchain_sequrity.display.flow import Flow, FlowCall, flow_of_calls
 from langchain_sequrity.display.tables import Cell, Row, Table, TableMixin, Tone
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.labels import Labels
+from langchain_sequrity.pictures import PictureMixin
 from langchain_sequrity.sqrt.context import Call
 from langchain_sequrity.sqrt.trials import Trial
 from langchain_sequrity.sqrt.verdict import Reason, Verdict
@@ -209,10 +211,10 @@ def _group_of(decision: Decision) -> tuple[Any, ...]:
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Simulation(Sequence[Decision], TableMixin):
+class Simulation(Sequence[Decision], TableMixin, PictureMixin):
     """The decisions of a policy on calls; made by `simulate`.
 
-    Print it, show it in a notebook, or read it as data.
+    Print it, show it in a notebook, save its picture, or read it as data.
 
     Attributes:
         decisions: One for each call, or for the first calls; the simulation itself is a sequence
@@ -298,6 +300,14 @@ class Simulation(Sequence[Decision], TableMixin):
         tones = tuple(verdict_tone(group.first.verdict) for group in self.grouped())
         return Table(self._title(), columns, rows, tuple(self._notes()), tones)
 
+    @override
+    def flows(self) -> tuple[Flow, ...]:
+        """Which data reached which call, by the labels of arguments."""
+        return (flow_of_calls(self._title(), self._flow_calls()),)
+
+    def _flow_calls(self) -> Iterator[FlowCall]:
+        return map(_flow_call, self.grouped())
+
     def _notes(self) -> Iterator[str]:
         calls: Counter[str] = Counter()
         for group in self.grouped():
@@ -309,6 +319,20 @@ class Simulation(Sequence[Decision], TableMixin):
         counts = self.counts
         counted = ", ".join(f"{number} {word}" for word, number in counts.items())
         return f"{counts.total()} call{'' if counts.total() == 1 else 's'}: {counted}"
+
+
+def _flow_call(group: DecisionGroup) -> FlowCall:
+    call, verdict = group.first.call, group.first.verdict
+    reason = verdict.reasons[0] if verdict and verdict.reasons else None
+    return FlowCall(
+        call.tool,
+        verdict_word(verdict),
+        verdict_tone(verdict),
+        {name: argument.labels.to_wire() for name, argument in call.arguments.items()},
+        _rule(reason) if reason else "",
+        result=None if group.first.result_labels is None else group.first.result_labels.to_wire(),
+        calls=group.calls,
+    )
 
 
 def check_keep(keep: int | None) -> None:

@@ -12,8 +12,10 @@ from typing import Any, Literal, cast
 
 from typing_extensions import override
 
+from langchain_sequrity.display.flow import Flow
 from langchain_sequrity.display.tables import Row, Table, TableMixin, Tone
 from langchain_sequrity.labels import NO_LABELS, Labels
+from langchain_sequrity.pictures import PictureMixin
 from langchain_sequrity.sqrt.coerce import AnyTool, engine_of
 from langchain_sequrity.sqrt.compiler import CompiledStep
 from langchain_sequrity.sqrt.context import Call, EvaluationContext
@@ -154,7 +156,7 @@ class CoveredRule:
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Coverage(TableMixin):
+class Coverage(TableMixin, PictureMixin):
     """The coverage of a policy by calls; made by `coverage`.
 
     Attributes:
@@ -209,6 +211,11 @@ class Coverage(TableMixin):
             tuple(self._notes()),
             tuple(_TONES[rule.status] for rule in self.rules),
         )
+
+    @override
+    def flows(self) -> tuple[Flow, ...]:
+        """Which data reached which call of the simulation."""
+        return self.simulation.flows()
 
     def _notes(self) -> Iterator[str]:
         counts = self.simulation.counts

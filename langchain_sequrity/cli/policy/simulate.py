@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from concurrent.futures import BrokenExecutor
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import Any, BinaryIO
 
 import click
 
@@ -82,6 +82,12 @@ _MOST_CALLS = 1_000
     help="Write the result of each call as a line of JSON into a new FILE.",
 )
 @click.option(
+    "--svg",
+    metavar="FILE",
+    type=click.Path(),
+    help="Draw which data reached which call into a new FILE.",
+)
+@click.option(
     "--jobs",
     metavar="N",
     type=click.IntRange(1),
@@ -101,6 +107,7 @@ def simulate_command(
     header: str | None,
     against: str | None,
     results: str | None,
+    svg: str | None,
     jobs: int,
     as_json: bool,
 ) -> None:
@@ -126,9 +133,10 @@ def simulate_command(
         engines.append(old)
         tallies.append(changes)
     with ExitStack() as stack:
-        stack.enter_context(_failures(calls_file, results))
+        stack.enter_context(_failures(calls_file, results or svg))
         calls, faults = stack.enter_context(open_calls(calls_file))
         results_file = stack.enter_context(new_file(results))
+        picture_file = stack.enter_context(new_file(svg))
         progress = stack.enter_context(shown_progress())
         read = run_trials(
             calls,
@@ -142,6 +150,7 @@ def simulate_command(
             on_progress=progress.calls,
             on_runs=progress.runs,
         )
+        _draw(decided, picture_file)
     if not read:
         check_is_list_of_calls(calls_file, [])
 
@@ -199,6 +208,11 @@ def _engine(paths: Sequence[str], header: str | None, fields: Any, *, as_json: b
         return engine_of(policy_in(sources, as_json=as_json, with_settings=with_settings))
 
 
+def _draw(decided: SimulationTally, file: BinaryIO | None) -> None:
+    if file is not None:
+        file.write(decided.simulation().svg().encode())
+
+
 def _unmet(group: DecisionGroup) -> str:
     decision = group.first
     others = f" and {group.calls - 1:,} more" if group.calls > 1 else ""
@@ -226,13 +240,13 @@ def _usage_errors(path: str) -> Iterator[None]:
 
 
 @contextmanager
-def _failures(calls_file: str, results: str | None) -> Iterator[None]:
+def _failures(calls_file: str, written: str | None) -> Iterator[None]:
     """Report what may fail while calls are tried."""
     try:
         with _usage_errors(calls_file):
             yield
     except OSError as error:  # those of the calls are reported where they are read
-        failed = f"{shown_name(results)}: cannot be written" if results else "--jobs: not started"
+        failed = f"{shown_name(written)}: cannot be written" if written else "--jobs: not started"
         msg = f"{failed}: {error.strerror or error}."
         raise CommandFailed(msg) from None
     except BrokenExecutor:
