@@ -21,6 +21,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from langchain_sequrity.errors import StatusError
 from langchain_sequrity.headers import validate_header
 from langchain_sequrity.local import auth, http
+from langchain_sequrity.local.console.pages import console_paths
 from langchain_sequrity.local.endpoints import Endpoints, ModelsEndpoint
 from langchain_sequrity.local.forwarded import is_trusted, read_forwarded
 from langchain_sequrity.local.http import error_response, json_response, problem_response
@@ -61,6 +62,7 @@ def make_app(services: Services) -> ASGIApp:
     paths = [Path(row.path, _Posts(endpoints, row), methods=["POST"]) for row in _POST_ROUTES]
     paths += [Path(path, _index, methods=["GET"]) for path in ("/", "/control", "/control/")]
     paths += operation_paths(services)
+    paths += console_paths(services)
     validate = partial(_validate_headers, services.limits)
     paths.append(Path(VALIDATE_HEADERS_PATH, validate, methods=["POST"]))
     for route in MODELS_ROUTES:

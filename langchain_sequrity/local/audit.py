@@ -156,6 +156,11 @@ class AuditWriter(Observer):
             self._thread = None
 
     @property
+    def path(self) -> Path:
+        """The file."""
+        return Path(self._log.path)
+
+    @property
     def problem(self) -> str:
         """Why calls are refused, or an empty text."""
         if self.failed_at is None or not self._log.required:

@@ -54,7 +54,8 @@ class ApiKey:
         features: Its features: a `FeaturesHeader` or a mapping. With a policy, they have to state
             `agent_arch`.
         config: Its configuration: a `ConfigHeader` or a mapping.
-        settings: What the last three do to a session; `None` if the key has none of them.
+        console: Whether it opens the console, which shows the sessions of all keys.
+        settings: What policy, features and config do to a session; `None` if the key has none.
 
     Raises:
         UsageError: If a value is invalid.
@@ -83,6 +84,7 @@ class ApiKey:
     policy: Any = field(default=None, repr=False)
     features: Any = field(default=None, repr=False)
     config: Any = field(default=None, repr=False)
+    console: bool = False
     settings: KeySettings | None = field(init=False, default=None, repr=False)
 
     def __post_init__(self) -> None:
@@ -205,6 +207,10 @@ class Keyring:
                     msg = f"Two keys {problem}: `{key.name}`. Remove one of them."
                     raise UsageError(msg)
         return [(key.digest.encode(), key) for key in read]
+
+    def may_see_console(self, digest: str) -> bool:
+        """Whether a key with this digest exists that opens the console."""
+        return any(key.digest == digest and key.console for _, key in self._keys or ())
 
     def find(self, secret: str) -> ApiKey | None:
         """The key that a client sent; `None` if it is unknown.

@@ -67,6 +67,7 @@ class ServerLimits:
         reply_seconds: Seconds for which an answered request is remembered.
         workers: Number of worker processes for programs, at least two. The default is eight, and
             two for each processor, but fewer on a machine with less than 3 GiB of memory.
+        console_bytes: Bytes of what the console keeps to show it, as estimated.
         live_programs: Number of programs that stay alive while they wait for a tool. Others are run
             again up to this call when its result comes.
         program: Limits of each program; a mapping of names to numbers is converted.
@@ -112,6 +113,7 @@ class ServerLimits:
     reply_bytes: int = 4 * MIB
     reply_seconds: float = 600.0
     workers: int = DEFAULT_WORKERS
+    console_bytes: int = 16 * MIB
     live_programs: int = 256
     program: Limits = field(default=DEFAULT_LIMITS)
 

@@ -19,10 +19,9 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
 from langchain_sequrity.local.observers import (
-    Architecture,
     CheckedCall,
+    EndedTurn,
     Observer,
-    Outcome,
     RequestRecord,
 )
 from langchain_sequrity.wire.routes import (
@@ -148,9 +147,9 @@ class Metrics(Observer):
         self._requests.labels(route, method, str(record.status), key).inc()
         self._seconds.labels(route).observe(record.milliseconds / 1000)
 
-    def turn_ended(self, architecture: Architecture, outcome: Outcome, /) -> None:
+    def turn_ended(self, ended: EndedTurn, /) -> None:
         """Count a turn."""
-        self._turns.labels(architecture, outcome).inc()
+        self._turns.labels(ended.architecture, ended.outcome).inc()
 
     def call_checked(self, checked: CheckedCall, /) -> None:
         """Count a checked call, or the decision about one that was counted before."""

@@ -5,15 +5,17 @@ the context.
 """
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
+from langchain_core.messages import AIMessage, BaseMessage
+
 from langchain_sequrity.errors import StatusError
-from langchain_sequrity.labels import Labels
+from langchain_sequrity.labels import NO_LABELS, Labeled, Labels
 from langchain_sequrity.local.trace_context import TraceContext
-from langchain_sequrity.sqrt import Call, Verdict
+from langchain_sequrity.sqrt import Call, Engine, Verdict
 
 logger = logging.getLogger("langchain_sequrity.local")
 
@@ -38,6 +40,7 @@ class CurrentRequest:
         denials: How many of its calls were denied.
         is_cancelled: Whether it was answered with 503 while a thread still works on it, because the
             server stops.
+        asked: What its models were asked, if an observer gathers it.
     """
 
     id: str = ""
@@ -45,6 +48,7 @@ class CurrentRequest:
     trace: TraceContext | None = None
     denials: int = 0
     is_cancelled: bool = False
+    asked: "list[AskedModel]" = field(default_factory=list, repr=False)
 
     @property
     def key(self) -> str:
@@ -107,6 +111,8 @@ class CheckedCall:
         policy: Digest of the session's `X-Policy`.
         is_repeated: Whether the call was answered from memory before.
         decision: What a person has decided about the call, which was denied before.
+        program: The number of its program in its turn, from 1; 0 without a program.
+        line: Its line in the program.
     """
 
     request: CurrentRequest
@@ -122,6 +128,8 @@ class CheckedCall:
     policy: str
     is_repeated: bool = False
     decision: Decision | None = None
+    program: int = 0
+    line: int | None = None
 
     @property
     def word(self) -> str:
@@ -132,6 +140,102 @@ class CheckedCall:
     def is_allowed(self) -> bool:
         """Whether the call may be made."""
         return self.verdict is not None and self.verdict.allowed
+
+
+@dataclass(frozen=True, slots=True)
+class LabeledResult:
+    """The result of the last checked call of a dual-LLM turn.
+
+    Attributes:
+        session_id: Its session.
+        turn: The number of the turn in its session.
+        result: What the program gets, with its labels.
+        is_error: Whether the tool failed.
+    """
+
+    session_id: str
+    turn: int
+    result: Labeled
+    is_error: bool
+
+
+@dataclass(frozen=True, slots=True)
+class AskedModel:
+    """A question to a model, and its answer.
+
+    Attributes:
+        request: The request that needed it.
+        role: The role of the model: `chat`, `planner`, `quarantined` and others.
+        model: The name of the model.
+        messages: All that it was told.
+        answer: The text of its answer.
+    """
+
+    request: CurrentRequest
+    role: str
+    model: str
+    messages: Sequence[BaseMessage]
+    answer: str
+
+
+@dataclass(frozen=True, slots=True)
+class ProgramOutcome:
+    """The programs of a dual-LLM turn, and how far they came.
+
+    Attributes:
+        query: The user's request, as the planner got it.
+        is_planned: Whether a planner wrote the programs; otherwise the client sent one.
+        programs: The programs, one after the other.
+        failures: The indices of those that failed.
+        outcomes: What the planner was told of the earlier ones.
+        variables: The variables at the end, with their labels.
+        value: The final value; `None` before the end and after a failure.
+        session: The labels of the session.
+    """
+
+    query: str
+    is_planned: bool
+    programs: tuple[str, ...]
+    failures: frozenset[int] = frozenset()
+    outcomes: tuple[str, ...] = ()
+    variables: Mapping[str, Labeled] = field(default_factory=dict)
+    value: Labeled | None = None
+    session: Labels = NO_LABELS
+
+
+@dataclass(frozen=True, slots=True)
+class EndedTurn:
+    """A request to a model that has ended; a turn of a session may have several.
+
+    Attributes:
+        request: The request.
+        architecture: The architecture of the session.
+        outcome: How it ended.
+        session_id: Its session.
+        turn: The number of the turn in its session, from 1.
+        path: The path of the endpoint.
+        model: The requested model.
+        messages: The messages of the request.
+        tools: The tools of the caller, as they were sent.
+        policy: The policy of the session.
+        engine: The compiled policy, with that of the key.
+        reply: The reply; `None` if there is none.
+        program: The programs of a dual-LLM turn.
+    """
+
+    request: CurrentRequest
+    architecture: Architecture
+    outcome: Outcome
+    session_id: str = ""
+    turn: int = 0
+    path: str = ""
+    model: str = ""
+    messages: Sequence[BaseMessage] = ()
+    tools: Sequence[Mapping[str, Any]] = ()
+    policy: str = ""
+    engine: Engine | None = None
+    reply: AIMessage | None = None
+    program: ProgramOutcome | None = None
 
 
 class Observer:
@@ -154,7 +258,13 @@ class Observer:
     def tokens_used(self, model: str, input_tokens: int, output_tokens: int, /) -> None:
         """A model has answered."""
 
-    def turn_ended(self, architecture: Architecture, outcome: Outcome, /) -> None:
+    def result_labeled(self, labeled: LabeledResult, /) -> None:
+        """The result of a call has its labels."""
+
+    def model_asked(self, asked: AskedModel, /) -> None:
+        """A model has answered, or failed."""
+
+    def turn_ended(self, ended: EndedTurn, /) -> None:
         """A request to a model has ended."""
 
     def request_ended(self, record: RequestRecord, /) -> None:
@@ -188,6 +298,7 @@ class Observers(Observer):
         of_requests: Whether anybody observes requests.
         of_calls: Whether anybody observes checked calls.
         of_tokens: Whether anybody observes tokens.
+        of_models: Whether anybody observes what models are told.
     """
 
     def __init__(self, observers: Sequence[Observer] = ()) -> None:
@@ -199,10 +310,12 @@ class Observers(Observer):
 
         self._at_begin, self._at_end = listeners("turn_begins"), listeners("turn_ended")
         self._of_calls, self._of_tokens = listeners("call_checked"), listeners("tokens_used")
+        self._of_results, self._of_models = listeners("result_labeled"), listeners("model_asked")
         self._of_requests = listeners("request_ended")
         self.of_requests = bool(self._of_requests)
         self.of_calls = bool(self._of_calls)
         self.of_tokens = bool(self._of_tokens)
+        self.of_models = bool(self._of_models)
 
     def turn_begins(self) -> None:
         """Tell all; raises a `StatusError` of an observer."""
@@ -216,9 +329,17 @@ class Observers(Observer):
         """Tell all."""
         _tell(self._of_tokens, model, input_tokens, output_tokens)
 
-    def turn_ended(self, architecture: Architecture, outcome: Outcome, /) -> None:
+    def result_labeled(self, labeled: LabeledResult, /) -> None:
         """Tell all."""
-        _tell(self._at_end, architecture, outcome)
+        _tell(self._of_results, labeled)
+
+    def model_asked(self, asked: AskedModel, /) -> None:
+        """Tell all."""
+        _tell(self._of_models, asked)
+
+    def turn_ended(self, ended: EndedTurn, /) -> None:
+        """Tell all."""
+        _tell(self._at_end, ended)
 
     def request_ended(self, record: RequestRecord, /) -> None:
         """Tell all."""

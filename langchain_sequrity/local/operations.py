@@ -17,7 +17,12 @@ from langchain_sequrity.local.audit import AuditLog, AuditWriter
 from langchain_sequrity.local.http import json_response
 from langchain_sequrity.local.limits import MemoryBudget
 from langchain_sequrity.local.memory_sessions import MemorySessions
-from langchain_sequrity.local.observers import Observers, RequestCallback, RequestRecord
+from langchain_sequrity.local.observers import (
+    Observer,
+    Observers,
+    RequestCallback,
+    RequestRecord,
+)
 from langchain_sequrity.local.openapi import document
 from langchain_sequrity.local.program_runs import ProgramRunner
 from langchain_sequrity.local.refusals import refuse
@@ -72,6 +77,7 @@ def operate(
     budget: MemoryBudget,
     programs: ProgramRunner,
     *,
+    recorder: Observer | None,
     on_request: Callable[[RequestRecord], None] | None,
     audit_log: AuditLog | str | PathLike[str] | None,
     metrics: MetricsAccess,
@@ -83,6 +89,7 @@ def operate(
         sessions: Its sessions.
         budget: The memory of its requests.
         programs: Where its programs run.
+        recorder: Keeps what the console shows.
         on_request: Called for each answered request.
         audit_log: The audit log, or its path.
         metrics: Who may read the metrics.
@@ -107,7 +114,8 @@ def operate(
         share_metrics=None if counted is None else counted.share,
         metrics_need_key=metrics == "key",
     )
-    observers = [observer for observer in (audit, counted, callback) if observer is not None]
+    watching = (audit, counted, recorder, callback)
+    observers = [observer for observer in watching if observer is not None]
     return Operated(Observers(observers), operation, audit)
 
 

@@ -21,6 +21,11 @@ from langchain_sequrity.local.audit import AuditLog
 from langchain_sequrity.local.auth import LOOPBACK_NAMES, host_names
 from langchain_sequrity.local.backends import Backend, ModelBackend, Role, RoleBackend
 from langchain_sequrity.local.connections import Connection, Connections
+from langchain_sequrity.local.console.access import PATH as CONSOLE_PATH
+from langchain_sequrity.local.console.access import Access
+from langchain_sequrity.local.console.approvals import Approvals
+from langchain_sequrity.local.console.pages import Console
+from langchain_sequrity.local.console.recorder import Recorder
 from langchain_sequrity.local.deterministic_model import DeterministicModel
 from langchain_sequrity.local.dual_llm.prompts import PLANNER_PROMPT, check_planner_prompt
 from langchain_sequrity.local.forwarded import networks
@@ -91,6 +96,7 @@ class LocalServer:
         metrics: Who may read `/metrics`, which needs the extra `gateway`: with `"loopback"`
             requests from this machine that no proxy has passed on, and others with a key; with
             `"key"` only those with a key; with `"off"` nobody.
+        console: Whether it has a console, the page at `console_url` that shows what happens.
         log_drops: Returns how many entries of a log were dropped, for the metrics.
 
     Attributes:
@@ -133,6 +139,7 @@ class LocalServer:
         trusted_proxies: Sequence[str] = (),
         audit_log: AuditLog | str | Path | None = None,
         metrics: MetricsAccess = "loopback",
+        console: bool = True,
         log_drops: Callable[[], int] | None = None,
     ) -> None:
         _check(host, port, api_keys, fidelity, isolated_programs)
@@ -149,11 +156,17 @@ class LocalServer:
                 isolated=isolated_programs, limits=limits.program, workers=limits.workers
             ),
         )
+        recorder = Recorder(limits.console_bytes) if console else None
         operated = operate(
-            self.sessions, budget, programs, on_request=on_request, audit_log=audit_log,
-            metrics=metrics, log_drops=log_drops,
+            self.sessions, budget, programs, recorder=recorder, on_request=on_request,
+            audit_log=audit_log, metrics=metrics, log_drops=log_drops,
         )  # fmt: skip
         self._audit = operated.audit
+        keys = Keyring(api_keys)
+        self._console = None
+        if recorder is not None:
+            log_path = None if self._audit is None else self._audit.path
+            self._console = Console(recorder, Access(keys), Approvals(), log_path)
         self._services = Services(
             store=self.sessions,
             backend=ObservedBackend(
@@ -162,7 +175,7 @@ class LocalServer:
             models=table.names if table else _names(model, models or {}, script),
             has_model_table=table is not None,
             count_tokens=_token_counter(table or model),
-            keys=Keyring(api_keys),
+            keys=keys,
             hosts=_hosts(host, allowed_hosts),
             trusted_proxies=networks(trusted_proxies),
             fidelity=fidelity,
@@ -174,6 +187,7 @@ class LocalServer:
             programs=programs,
             runs=PendingRuns(limits.live_programs),
             budget=budget,
+            console=self._console,
         )
         self._running: _Running | None = None
         self._stopping: _Running | None = None
@@ -185,6 +199,18 @@ class LocalServer:
             msg = "The server is not running. Use `with LocalServer() as server:`, or `start()` it."
             raise UsageError(msg)
         return url_of(self._host, self._running.port)
+
+    @property
+    def console_url(self) -> str:
+        """The URL of the console, for a browser. It has a token, so give it to nobody.
+
+        Raises:
+            UsageError: If the server is not running, or has no console.
+        """
+        if self._console is None:
+            msg = "The server has no console. Use `LocalServer(console=True)`."
+            raise UsageError(msg)
+        return f"{self.base_url}{CONSOLE_PATH}?token={self._console.access.token}"
 
     def start(self, listener: socket.socket | None = None) -> Self:
         """Start the server and return once it accepts requests; does nothing if it is running.

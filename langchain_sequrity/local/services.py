@@ -64,6 +64,7 @@ class Services:
         models: The roles of each model that answers, by the model's name.
         has_model_table: Whether clients may send only these names.
         count_tokens: Counts the input tokens of a request.
+        console: What the console shows and who may see it; `None` without a console.
         usage: What each key uses.
     """
 
@@ -84,6 +85,7 @@ class Services:
     models: Mapping[str, Sequence[str]] = field(default_factory=dict)
     has_model_table: bool = False
     count_tokens: Callable[[ChatRequest], int] = count_request
+    console: object = None
     usage: KeyUsage = field(init=False)
 
     def __post_init__(self) -> None:

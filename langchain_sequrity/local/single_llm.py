@@ -60,10 +60,13 @@ class SingleAnswer:
 
     Attributes:
         request: The request, with the whole conversation.
+        program: `None`: one model answers, without a program.
 
     Raises:
         StatusError: 400 for a history that a model cannot continue.
     """
+
+    program = None
 
     def __init__(self, inputs: TurnInputs) -> None:
         request, session = inputs.request, inputs.session

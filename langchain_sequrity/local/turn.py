@@ -9,7 +9,7 @@ from collections.abc import Generator, Iterator, Mapping
 from dataclasses import replace
 from functools import cached_property
 from itertools import chain, islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from langchain_core.messages import AIMessage, AIMessageChunk
 
@@ -19,7 +19,7 @@ from langchain_sequrity.local.backends import BoundedBackend, join_chunks
 from langchain_sequrity.local.configuration import configure
 from langchain_sequrity.local.conversation import restore_references
 from langchain_sequrity.local.http import IncomingRequest, parse_body
-from langchain_sequrity.local.observers import Architecture, Outcome, current_request
+from langchain_sequrity.local.observers import Architecture, EndedTurn, Outcome, current_request
 from langchain_sequrity.local.refusals import refuse
 from langchain_sequrity.local.services import Services, TurnInputs
 from langchain_sequrity.local.session_lookup import named_sessions, resume_session
@@ -39,6 +39,9 @@ from langchain_sequrity.wire.exchange import (
 )
 from langchain_sequrity.wire.messages import server as messages
 from langchain_sequrity.wire.responses import stream_writer as responses
+
+if TYPE_CHECKING:
+    from langchain_sequrity.sqrt import Engine
 
 # Formats by the last part of the path.
 FORMATS: Mapping[str, ServerFormat] = {
@@ -98,6 +101,10 @@ class ChatTurn:
         self._is_finished = self._ends_session = self._is_committed = False
         self.summary = ""
         self._answer: ChatAnswer | None = None
+        self.request = request
+        self._number = self.session.turns + 1
+        self._engine: Engine | None = None
+        self._reply: AIMessage | None = None
         try:
             self._headers = session_headers.apply_headers(
                 self.session, incoming.headers, new=not session_ids
@@ -160,7 +167,8 @@ class ChatTurn:
             self._new_call_id,
             added_policy=self._headers is not self.session.headers,
         )
-        self._is_dual_llm = inputs.configuration.dual_llm
+        self._engine = configuration.engine
+        self._is_dual_llm = configuration.dual_llm
         self._architecture = "dual-llm" if self._is_dual_llm else "single-llm"
         return answer_for(inputs, failed=self._format.failed_turn[self._services.fidelity])
 
@@ -233,6 +241,7 @@ class ChatTurn:
         if self._is_responses and is_stored:
             message.response_metadata[REFERENCE_KEY] = self._head.id
         self._answer.commit(message)
+        self._reply = message
         self._is_finished = True
         calls = len(message.tool_calls) + len(message.invalid_tool_calls)
         self.summary = f"{calls} tool call{'s' * (calls > 1)}" if calls else "text"
@@ -269,13 +278,30 @@ class ChatTurn:
         if self._is_closed:
             return False
         self.is_over = self._is_closed = True
+        program = None
         if self._answer is not None:
+            program = self._answer.program
             self._answer.close()
             self._answer = None  # breaks a reference cycle
         if self._is_finished and (self._ends_session or not self._is_committed):
             self._services.runs.drop(self.session.id)  # it may be further than the stored session
-        outcome = self._outcome if self._is_committed else "error"
-        self._services.observers.turn_ended(self._architecture, outcome)
+        self._services.observers.turn_ended(
+            EndedTurn(
+                current_request.get(),
+                self._architecture,
+                self._outcome if self._is_committed else "error",
+                self.session.id,
+                self._number,
+                self.session.place,
+                self.request.model,
+                self.request.messages,
+                self.request.tools,
+                self.session.headers.get("x-policy", ""),
+                self._engine,
+                self._reply,
+                program,
+            )
+        )
         return not self._is_committed
 
 

@@ -68,7 +68,9 @@ def highlight(text: str) -> str:
         assert "<b>" not in highlight("// <b>bold</b>")
         ```
     """
-    return f'<pre dir="ltr">{"".join(_span(tone, piece) for tone, piece in _pieces(text))}</pre>'
+    return (
+        f'<pre dir="ltr">{"".join(_span(tone, piece) for tone, piece in toned_pieces(text))}</pre>'
+    )
 
 
 def highlighted(text: str) -> "rich.text.Text":
@@ -81,7 +83,7 @@ def highlighted(text: str) -> "rich.text.Text":
         A rich `Text` with the same colours as `highlight`.
     """
     coloured = rich_text("")
-    for tone, piece in _pieces(text):
+    for tone, piece in toned_pieces(text):
         coloured.append(_safe(piece), _COLOURS.get(tone, ""))
     return coloured
 
@@ -98,7 +100,7 @@ def _safe(piece: str) -> str:
     return plain(piece, limit=MAX_CHARACTERS, lines=True)
 
 
-def _pieces(text: str) -> Iterator[tuple[Tone, str]]:
+def toned_pieces(text: str) -> Iterator[tuple[Tone, str]]:
     """The whole text in pieces of one colour."""
     if not isinstance(text, str):
         raise not_a_text(text)

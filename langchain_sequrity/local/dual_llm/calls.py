@@ -28,7 +28,7 @@ from langchain_sequrity.local.dual_llm.state import (
 )
 from langchain_sequrity.local.interpreter import Labeled, ToolCall, ToolFailure
 from langchain_sequrity.local.interpreter.static_types import has_unknown_type
-from langchain_sequrity.local.observed_calls import tell_of_check
+from langchain_sequrity.local.observed_calls import tell_of_check, tell_of_result
 from langchain_sequrity.local.policy_gate import CheckedResult, GatedCall, ScreenedGate, check_entry
 from langchain_sequrity.local.program_runs import AnyRun
 from langchain_sequrity.local.services import TurnInputs
@@ -241,7 +241,10 @@ class TurnCalls:
         if is_repeated:
             entry["repeated"] = True
         self._turn.checks.add(entry)
-        tell_of_check(checked, self._context.inputs, self._turn.calls, is_repeated=is_repeated)
+        tell_of_check(
+            checked, self._context.inputs, self._turn.calls, is_repeated=is_repeated,
+            program=self._turn.steps, line=line,
+        )  # fmt: skip
         return checked
 
     def _made_before(
@@ -460,6 +463,7 @@ class TurnCalls:
         if labelled.findings:
             self._turn.checks.remark({"result_findings": [*map(str, labelled.findings)]})
         result = labelled.result
+        tell_of_result(result, self._context.inputs, is_error=failed)
         return ToolFailure(str(result.value), result.labels) if failed else result
 
     def _wrap_result(self, result: Labeled | ToolFailure) -> Labeled | ToolFailure:

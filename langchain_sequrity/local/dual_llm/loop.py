@@ -32,6 +32,7 @@ from langchain_sequrity.local.interpreter import (
 )
 from langchain_sequrity.local.interpreter.program import ANSWER
 from langchain_sequrity.local.interpreter.run import Answer
+from langchain_sequrity.local.observers import ProgramOutcome
 from langchain_sequrity.local.policy_gate import GatedCall, denial_message
 from langchain_sequrity.local.program_runs import AnyRun, replay_to
 from langchain_sequrity.local.tool_results import BadResult
@@ -106,9 +107,11 @@ class ProgramLoop:
 
     Attributes:
         calls: The tool calls of the turn.
+        variables: The variables where the last program stopped, if somebody observes them.
     """
 
     def __init__(self, context: TurnContext, turn: OpenTurn) -> None:
+        self.variables: Mapping[str, Labeled] = {}
         self._context = context
         self._turn = turn
         self._fsm = context.configuration.fsm
@@ -166,6 +169,26 @@ class ProgramLoop:
         if repairs and self._turn.is_planned:
             return (yield from self._run_programs(advanced))
         return _without_repair(advanced)
+
+    def outcome(self, reached: TurnResult | None) -> ProgramOutcome:
+        """How far the programs came.
+
+        Args:
+            reached: What the request led to.
+        """
+        turn, value = self._turn, None
+        if isinstance(reached, Envelope) and reached.error is None:
+            value = Labeled(reached.value, reached.labels)
+        return ProgramOutcome(
+            turn.query,
+            turn.is_planned,
+            turn.programs or (turn.program,),
+            turn.failures,
+            tuple(attempt.outcome for attempt in turn.attempts),
+            self.variables,
+            value,
+            self._context.state.labels,
+        )
 
     def _replay(self) -> None:
         """Replay the run up to the call that it waits for."""
@@ -357,6 +380,7 @@ class ProgramLoop:
         while True:
             step = run.advance(answer)
             if not isinstance(step, ToolCall):
+                self._show_variables(run)
                 reached = self._end_of_program(run, step)
                 is_last = answer is not None and answer is self.calls.ignored_refusal
                 if is_last and isinstance(step, ProgramRaised) and step.type == "ToolError":
@@ -374,6 +398,7 @@ class ProgramLoop:
                 case TurnCompleted():
                     if (missing := self._missing_call()) is not None:
                         return missing
+                    self._show_variables(run)
                     self._keep_variables(run.variables())
                     return self._success(response.value, None)
                 case OfferedCall() | GatedCall():
@@ -385,7 +410,12 @@ class ProgramLoop:
         """Keep the new events of the run, from which it can be replayed."""
         self._turn.keep_events(run.events_after(len(self._turn.stored_log)))
 
+    def _show_variables(self, run: AnyRun) -> None:
+        if self._context.inputs.services.observers.of_models:
+            self.variables = run.names()
+
     def _denied(self, run: AnyRun, step: ToolCall, denied: OfferedCall | GatedCall) -> _Reached:
+        self._show_variables(run)
         if isinstance(denied, OfferedCall):
             self._keep_log(run)
             self._turn.waiting = denied.call

@@ -9,7 +9,7 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import reduce
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from langchain_core.messages import (
     AIMessage,
@@ -41,6 +41,9 @@ from langchain_sequrity.strict_json import dumps_like_service, sorted_json
 from langchain_sequrity.wire.dual_llm import Envelope, join_models
 from langchain_sequrity.wire.exchange import DENIED, ChatRequest
 
+if TYPE_CHECKING:
+    from langchain_sequrity.local.observers import ProgramOutcome
+
 PROGRAM, VARIABLES = "user_provided_program", "context_vars"
 
 
@@ -53,6 +56,7 @@ class DualAnswer:
 
     Attributes:
         request: The request, with the names of all models.
+        program: The programs of the turn; `None` before they end, and for a repeated reply.
 
     Raises:
         StatusError: 400 for a request without new messages, 409 for a history that differs from
@@ -64,7 +68,7 @@ class DualAnswer:
         configuration = inputs.configuration
         if (request.options.get("n") or 1) > 1:
             refuse(400, "A dual-LLM turn has one reply. Leave out `n`.")
-        self._program, self._variables = _caller_program(request)
+        self._sent_program, self._variables = _caller_program(request)
         state = session.state
         self._state = state.copy() if isinstance(state, DualState) else DualState()
         turn = self._state.turn
@@ -86,7 +90,7 @@ class DualAnswer:
             has_offer=self._lapses,
         )
         needs_program = inputs.endpoint_type == "lang-graph" and bool(self._diff.new_messages)
-        if needs_program and self._program is None:
+        if needs_program and self._sent_program is None:
             refuse(400, "`lang-graph` runs a program. Send `user_provided_program`.")
         self._inputs = inputs
         self._failed = failed
@@ -102,6 +106,7 @@ class DualAnswer:
         run = services.runs.pop(session.id, session.version - 1)
         self._context = TurnContext(inputs, self._state, models, run)
         self._ended_turns = 0
+        self.program: ProgramOutcome | None = None
 
     def chunks(self) -> Iterator[AIMessageChunk]:
         """The planner's thoughts, if they are streamed, and then the answer."""
@@ -123,6 +128,7 @@ class DualAnswer:
             # A failed program is not repaired if the request also begins a new turn.
             loop = ProgramLoop(self._context, turn)
             result = yield from loop.resume(diff.results[0], repairs=not diff.new_messages)
+            self.program = loop.outcome(result)
         elif turn is not None and turn.waiting is not None:
             ProgramLoop(self._context, turn).calls.cancel(turn.waiting)
         if diff.mismatch and not diff.results:
@@ -142,7 +148,7 @@ class DualAnswer:
 
     def _begin(self, restarted: OpenTurn | None) -> TurnStream:
         state, configuration, diff = self._state, self._inputs.configuration, self._diff
-        request, program = self.request, self._program
+        request, program = self.request, self._sent_program
         # Only a planner is shown the conversation.
         prompt = configuration.planner if program is None else PlannerPrompt()
         query = prompts.query_of(diff, prompt, MessageLabels(diff, self._inputs, state.labels))
@@ -168,7 +174,12 @@ class DualAnswer:
         earlier = [call for call in repeatable if call.refusal is None]
         loop = ProgramLoop(self._context, turn)
         loop.calls.restore(earlier, diff.done, restarted.waiting if restarted else None)
-        return loop.run_caller_program(program) if program is not None else (yield from loop.plan())
+        if program is not None:
+            result = loop.run_caller_program(program)
+        else:
+            result = yield from loop.plan()
+        self.program = loop.outcome(result)
+        return result
 
     def _check_turns(self) -> None:
         session = self._inputs.session

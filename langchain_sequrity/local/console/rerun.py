@@ -1,0 +1,209 @@
+"""Calls of the past under another policy: which verdicts would be different.
+
+Each call is judged by itself, with the labels of its arguments and of its session at that time
+(`sqrt.audited_calls`).
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from langchain_sequrity.errors import PolicySyntaxError, UsageError
+from langchain_sequrity.local.console.recorder import RecordedCall, RecordedSession
+from langchain_sequrity.local.console.views import Chip, label_chips, value_text
+from langchain_sequrity.sqrt.audited_calls import AuditedTrial, is_hidden
+from langchain_sequrity.sqrt.decisions import Decision
+from langchain_sequrity.sqrt.engine import Engine, compile_policy
+from langchain_sequrity.sqrt.trial_runs import run_trials
+from langchain_sequrity.sqrt.trials import lines_in
+from langchain_sequrity.sqrt.verdict import Presets
+
+_MOST_SHOWN = 200
+_DEFAULTS = Presets()
+
+
+@dataclass(frozen=True, slots=True)
+class ChangedVerdict:
+    """A call that the new policy decides differently.
+
+    Attributes:
+        session: The id of its session.
+        tool: The tool.
+        values: Name, value and labels of each argument.
+        old: The verdict of that time, in words.
+        new: The verdict of the new policy, in words.
+        is_allowed: Whether the new policy allows the call.
+        is_other: Whether one of the two allows it, and the other one denies it.
+        rule: The rule that decides now.
+        line: Its line, if it has one.
+    """
+
+    session: str
+    tool: str
+    values: tuple[tuple[str, str, tuple[Chip, ...]], ...]
+    old: str
+    new: str
+    is_allowed: bool
+    is_other: bool
+    rule: str
+    line: int | None
+
+
+@dataclass(slots=True)
+class Rerun:
+    """The calls of the past under a new policy.
+
+    Attributes:
+        calls: The number of calls that were tried.
+        now_denied: How many were allowed, and would be denied.
+        now_allowed: How many were denied, and would be allowed.
+        other_strength: How many would be decided with another strength.
+        unjudged: How many cannot be judged.
+        changed: The first calls that differ, those with another outcome before others.
+        by_tool: Tool and number of calls that would be denied or allowed now.
+        problem: Why nothing could be tried; empty if it was.
+    """
+
+    calls: int = 0
+    now_denied: int = 0
+    now_allowed: int = 0
+    other_strength: int = 0
+    unjudged: int = 0
+    changed: list[ChangedVerdict] = field(default_factory=list)
+    by_tool: Counter[str] = field(default_factory=Counter)
+    problem: str = ""
+
+    @property
+    def differing(self) -> int:
+        """How many calls are allowed by one of both policies, and denied by the other."""
+        return self.now_denied + self.now_allowed
+
+    # As a `Tally` of trial runs
+
+    def add(self, decisions: Sequence[Decision], /) -> None:
+        """Compare a decision with the verdict of that time."""
+        (decision,) = decisions
+        self.calls += 1
+        trial = decision.trial
+        if decision.verdict is None or not isinstance(trial, AuditedTrial):
+            self.unjudged += 1
+            return
+        was, now = trial.expect, decision.final_verdict
+        if was == now:
+            return
+        was_allowed, is_allowed = was.endswith("allowed"), decision.allowed
+        self.now_denied += was_allowed and not is_allowed
+        self.now_allowed += is_allowed and not was_allowed
+        self.other_strength += was_allowed == is_allowed
+        is_other = was_allowed != is_allowed
+        if is_other:
+            self.by_tool[decision.call.tool] += 1
+        if is_other or len(self.changed) < _MOST_SHOWN:
+            self.changed.append(_changed(decision, was, is_other=is_other))
+            if len(self.changed) > 2 * _MOST_SHOWN:
+                self.sort()
+
+    def merge(self, _other: Any, /) -> None:
+        """One process tries all calls."""
+        raise NotImplementedError
+
+    def sort(self) -> None:
+        """Put the calls with another outcome first, and keep the first ones."""
+        self.changed.sort(key=lambda changed: not changed.is_other)
+        del self.changed[_MOST_SHOWN:]
+
+
+def of_sessions(text: str, sessions: Iterable[RecordedSession]) -> Rerun:
+    """Run the recorded calls of sessions again, each under its own presets.
+
+    Args:
+        text: The new policy.
+        sessions: The sessions.
+    """
+    report = Rerun()
+    engines: dict[Presets, Engine] = {}
+    for session in sessions:
+        presets = session.engine.presets if session.engine is not None else _DEFAULTS
+        if presets not in engines:
+            engine = _compiled(text, presets, report)
+            if engine is None:
+                return report
+            engines[presets] = engine
+        run_trials(_trials(session), [engines[presets]], [report])
+    report.sort()
+    return report
+
+
+def of_audit_log(text: str, path: Path) -> Rerun:
+    """Run the calls of an audit log again, under the default presets.
+
+    Args:
+        text: The new policy.
+        path: The audit log.
+    """
+    report = Rerun()
+    engine = _compiled(text, _DEFAULTS, report)
+    if engine is None:
+        return report
+    try:
+        with path.open("rb") as file:
+            run_trials(lines_in(file), [engine], [report])
+    except (OSError, UsageError) as error:
+        report.problem = f"The audit log cannot be read: {error}"
+    report.sort()
+    return report
+
+
+def _compiled(text: str, presets: Presets, report: Rerun) -> Engine | None:
+    try:
+        return compile_policy(text.replace("\r\n", "\n"), presets)
+    except (PolicySyntaxError, UsageError) as error:
+        report.problem = str(error)
+        return None
+
+
+def _trials(session: RecordedSession) -> Iterator[AuditedTrial]:
+    for turn in [*session.turns.values()]:
+        for call in [*turn.calls]:
+            yield _trial(call)
+
+
+def _trial(recorded: RecordedCall) -> AuditedTrial:
+    check, call = recorded.check, recorded.check.call
+    verdict = check.policy_verdict or check.verdict
+    return AuditedTrial(
+        call.tool,
+        {name: argument.value for name, argument in call.arguments.items()},
+        {name: argument.labels for name, argument in call.arguments.items()},
+        session=check.session_id,
+        expect=verdict.final_verdict if verdict else "not_reached",  # type: ignore[arg-type]
+        session_labels=check.session,
+        decided_by=call.decided_by,
+        declared=tuple(call.declared),
+        unjudged="" if verdict else f"a classifier denied it: {check.finding}",
+    )
+
+
+def _changed(decision: Decision, was: str, *, is_other: bool) -> ChangedVerdict:
+    call, reasons = decision.call, decision.verdict.reasons if decision.verdict else ()
+    first = reasons[0] if reasons else None
+    return ChangedVerdict(
+        decision.trial.session,
+        call.tool,
+        tuple(
+            (name, _shown(value), tuple(label_chips(call.arguments[name].labels)))
+            for name, value in decision.trial.arguments.items()
+        ),
+        was.replace("_", " "),
+        decision.final_verdict.replace("_", " "),
+        decision.allowed,
+        is_other,
+        " ".join(first.rule.split()) if first else "",
+        first.at.line if first and first.at else None,
+    )
+
+
+def _shown(value: Any) -> str:
+    return "(not in the log)" if is_hidden(value) else value_text(value)

@@ -1,0 +1,538 @@
+"""What pages show of a session: plain data for the templates, which escape all of it."""
+
+import io
+import keyword
+import time
+import tokenize
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
+
+from langchain_sequrity.labels import ALL, KINDS, NO_LABELS, RESERVED_PREFIX, Labeled, Labels
+from langchain_sequrity.local.console.policies import ShownPolicy
+from langchain_sequrity.local.console.recorder import (
+    RecordedCall,
+    RecordedModel,
+    RecordedSession,
+    RecordedTurn,
+)
+from langchain_sequrity.local.conversation import text_of
+from langchain_sequrity.local.observers import ProgramOutcome
+from langchain_sequrity.sqrt.context import AllBut
+from langchain_sequrity.strict_json import dumps
+from langchain_sequrity.wire.routes import CHAT_ROUTES
+
+_MOST_CHIPS = 12
+_MOST_TEXT = 2_000
+_SHORT_TEXT = 160
+_MOST_LINES = 2_000
+_LEAST_EVIDENCE = 4
+_ROLES = {"quarantined": "reader"}
+_OF_GRAPHS = frozenset(r.path for r in CHAT_ROUTES if r.endpoint_type == "lang-graph")
+
+
+@dataclass(frozen=True, slots=True)
+class Chip:
+    """A label of a value.
+
+    Attributes:
+        kind: `producer`, `tag` or `consumer`.
+        name: Its name.
+    """
+
+    kind: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class ValueView:
+    """A value with its labels.
+
+    Attributes:
+        name: The argument or variable.
+        text: The value as JSON, cut.
+        chips: Its labels, of which only the first are shown.
+        more: The number of other labels.
+    """
+
+    name: str
+    text: str
+    chips: tuple[Chip, ...] = ()
+    more: int = 0
+
+    @property
+    def labels_text(self) -> str:
+        """The labels in words."""
+        return ", ".join(f"{chip.kind} {chip.name}" for chip in self.chips) or "no labels"
+
+
+@dataclass(frozen=True, slots=True)
+class CallView:
+    """A checked call.
+
+    Attributes:
+        number: Its number in the turn, from 1.
+        tool: The tool.
+        verdict: The verdict in words, such as `denied` or `approved`.
+        tone: `good`, `bad` or `doubtful`.
+        is_soft: Whether a person may decide otherwise.
+        is_certain: Whether the verdict is certain.
+        values: Its arguments.
+        rules: The rules that decided: text, line in the policy, and reason of each.
+        result: Its result; `None` without one.
+        is_error: Whether the tool failed.
+        is_told: Whether the planner was shown the result.
+    """
+
+    number: int
+    tool: str
+    verdict: str
+    tone: str
+    is_soft: bool
+    is_certain: bool
+    values: tuple[ValueView, ...]
+    rules: tuple["RuleView", ...]
+    result: ValueView | None
+    is_error: bool
+    is_told: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RuleView:
+    """A rule that decided.
+
+    Attributes:
+        text: The rule, or the name of a preset.
+        line: Its line in the policy; `None` for a preset.
+        reason: Its doc comment, or why it is in doubt.
+        policy: The name of its policy if that is another one than the client's.
+    """
+
+    text: str
+    line: int | None
+    reason: str
+    policy: str
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A part of a line of a program.
+
+    Attributes:
+        text: The text.
+        kind: `name`, `keyword`, `string`, `comment`, `number`, `tool`, or an empty text.
+        value: The variable of this name with its labels.
+    """
+
+    text: str
+    kind: str = ""
+    value: ValueView | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ProgramView:
+    """A program of a turn.
+
+    Attributes:
+        number: Its number in the turn, from 1.
+        lines: Its lines in pieces.
+        calls: The checked calls of each line, by its number.
+        is_failed: Whether it failed, and was replaced.
+        outcome: What the planner was told of it.
+    """
+
+    number: int
+    lines: tuple[tuple[Piece, ...], ...]
+    calls: Mapping[int, Sequence["CallView"]]
+    is_failed: bool
+    outcome: str
+
+
+@dataclass(frozen=True, slots=True)
+class ModelView:
+    """A question to a model.
+
+    Attributes:
+        role: Its role, such as `planner` or `reader`.
+        model: Its name.
+        messages: Role and text of each message.
+        earlier: The number of messages before these.
+        answer: Its answer.
+    """
+
+    role: str
+    model: str
+    messages: tuple[tuple[str, str], ...]
+    earlier: int
+    answer: str
+
+
+@dataclass(frozen=True, slots=True)
+class TurnView:
+    """A turn.
+
+    Attributes:
+        number: Its number in the session.
+        request: The user's request.
+        outcome: How it ended, in words.
+        tone: The colour of the outcome.
+        time: When it began.
+        seconds: How long it has taken.
+        calls: Its calls.
+        omitted_calls: The number of other calls.
+        programs: Its programs.
+        variables: Its variables at the end.
+        value: The final value of the program.
+        problem: Why a dual-LLM turn has no value.
+        reply: The text of the reply.
+        models: What its models were told.
+        conversation: Role and text of the messages, in a single-LLM session.
+    """
+
+    number: int
+    request: str
+    outcome: str
+    tone: str
+    time: float
+    seconds: float
+    calls: tuple[CallView, ...] = ()
+    omitted_calls: int = 0
+    programs: tuple[ProgramView, ...] = ()
+    variables: tuple[ValueView, ...] = ()
+    value: ValueView | None = None
+    problem: str = ""
+    reply: str = ""
+    models: tuple[ModelView, ...] = ()
+    conversation: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def verdicts(self) -> list[tuple[str, str, int]]:
+        """Verdict, tone and number of calls, for each verdict."""
+        counted = Counter((call.verdict, call.tone) for call in self.calls)
+        return [(verdict, tone, count) for (verdict, tone), count in counted.items()]
+
+    @property
+    def untold(self) -> list[CallView]:
+        """Calls whose results the planner was not shown."""
+        return [call for call in self.calls if call.result is not None and not call.is_told]
+
+
+@dataclass(frozen=True, slots=True)
+class SessionRow:
+    """A session in the list.
+
+    Attributes:
+        id: Its id.
+        key: The name of its key.
+        time: When something last happened in it.
+        request: The user's last request.
+        way: `dual-LLM`, `single-LLM` or `graph`.
+        tools: The tools that it called, first those that were denied.
+        allowed: How many calls were allowed.
+        denied: How many calls were denied.
+        turns: How many turns it has.
+        outcome: How its last turn ended, in words.
+        tone: The colour of the outcome.
+    """
+
+    id: str
+    key: str
+    time: float
+    request: str
+    way: str
+    tools: tuple[str, ...]
+    allowed: int
+    denied: int
+    turns: int
+    outcome: str
+    tone: str
+
+
+# Sessions
+
+_OUTCOMES = {
+    None: ("running", "doubtful"),
+    "answer": ("answered", "good"),
+    "tool_calls": ("waits for a tool", "doubtful"),
+    "denied": ("denied", "bad"),
+    "failed": ("failed", "bad"),
+    "error": ("error", "bad"),
+}
+
+
+def session_row(session: RecordedSession) -> SessionRow:
+    """A session as a row of the list."""
+    turns = [*session.turns.values()]
+    calls = [call for turn in turns for call in turn.calls]
+    denied = [call for call in calls if not call.check.is_allowed]
+    tools = dict.fromkeys(call.check.call.tool for call in (*denied, *calls))
+    last = turns[-1] if turns else None
+    outcome, tone = _OUTCOMES[last.outcome if last else None]
+    return SessionRow(
+        session.id,
+        session.key,
+        session.changed,
+        "" if last is None else request_of(last)[:_SHORT_TEXT],
+        way_of(session),
+        tuple(tools),
+        len(calls) - len(denied),
+        len(denied),
+        len(turns),
+        outcome,
+        tone,
+    )
+
+
+def way_of(session: RecordedSession) -> str:
+    """In which way a session is used."""
+    if session.path in _OF_GRAPHS:
+        return "graph"
+    return "dual-LLM" if session.architecture == "dual-llm" else "single-LLM"
+
+
+def request_of(turn: RecordedTurn) -> str:
+    """The user's request that began a turn."""
+    if turn.program is not None and turn.program.query:
+        return turn.program.query
+    return next((text_of(m) for m in turn.messages if isinstance(m, HumanMessage)), "")
+
+
+# Turns
+
+
+def turn_view(turn: RecordedTurn, policy: ShownPolicy) -> TurnView:
+    """A whole turn, under a policy."""
+    told = [
+        text_of(message)
+        for question in turn.models
+        if question.role in {"planner", "chat"}
+        for message in question.messages
+        if not isinstance(message, SystemMessage)
+    ]
+    outcome, tone = _OUTCOMES[turn.outcome]
+    calls = tuple(call_view(n, call, policy, told) for n, call in enumerate(turn.calls, 1))
+    program, value = turn.program, None
+    if program is not None and program.value is not None:
+        value = value_view("final value", program.value)
+    return TurnView(
+        turn.number,
+        request_of(turn),
+        outcome,
+        tone,
+        turn.began,
+        turn.changed - turn.began,
+        calls,
+        turn.omitted_calls,
+        () if program is None else tuple(_programs(program, turn.calls, calls)),
+        () if program is None else _variables(program),
+        value,
+        str(turn.reply.response_metadata.get("failure", "")) if turn.reply else "",
+        _reply_text(turn.reply),
+        tuple(map(_model_view, turn.models)),
+        () if program is not None else tuple(map(_message_text, turn.messages)),
+    )
+
+
+def _reply_text(reply: BaseMessage | None) -> str:
+    if not isinstance(reply, AIMessage):
+        return ""
+    return text_of(reply) or str(reply.additional_kwargs.get("refusal", ""))
+
+
+def _variables(program: ProgramOutcome) -> tuple[ValueView, ...]:
+    return tuple(value_view(name, value) for name, value in program.variables.items())
+
+
+def call_view(
+    number: int, call: RecordedCall, policy: ShownPolicy, told: Sequence[str] = ()
+) -> CallView:
+    """A checked call.
+
+    Args:
+        number: Its number in the turn.
+        call: The call.
+        policy: The policy of its session.
+        told: The texts that the planner was shown.
+    """
+    check, verdict = call.check, call.check.verdict
+    word: str = check.decision or ("allowed" if check.is_allowed else "denied")
+    tone = "good" if word in {"allowed", "approved"} else "bad"
+    result = None if call.result is None else value_view("result", call.result)
+    return CallView(
+        number,
+        check.call.tool,
+        word,
+        tone,
+        check.word.startswith("soft"),
+        verdict.certain if verdict else True,
+        tuple(value_view(name, value) for name, value in check.call.arguments.items()),
+        tuple(_rules(call, policy)),
+        result,
+        call.is_error,
+        call.result is not None and _is_told(call.result.value, told),
+    )
+
+
+def _rules(call: RecordedCall, policy: ShownPolicy) -> Iterator[RuleView]:
+    if call.check.verdict is None:
+        yield RuleView(call.check.finding, None, "a classifier or a blocker", "")
+        return
+    for reason in call.check.verdict.reasons:
+        text = " ".join(reason.rule.split())
+        why = reason.description or reason.doubt
+        line = reason.at and reason.at.line if reason.policy else policy.line_of(reason.at)
+        yield RuleView(f"not met: {text}" if reason.unmet else text, line, why, reason.policy or "")
+
+
+def _is_told(value: Any, told: Sequence[str]) -> bool:
+    """Whether a value is part of a text; short values say nothing."""
+    text = value if isinstance(value, str) else _json(value)
+    return len(text) >= _LEAST_EVIDENCE and any(text in shown for shown in told)
+
+
+def _model_view(question: RecordedModel) -> ModelView:
+    return ModelView(
+        _ROLES.get(question.role, question.role),
+        question.model,
+        tuple(map(_message_text, question.messages)),
+        question.earlier,
+        question.answer,
+    )
+
+
+def _message_text(message: BaseMessage) -> tuple[str, str]:
+    text = text_of(message)
+    if isinstance(message, AIMessage) and message.tool_calls:
+        calls = ", ".join(f"{call['name']}({_json(call['args'])})" for call in message.tool_calls)
+        text = f"{text}\n{calls}".strip()
+    roles = {"human": "user", "ai": "model", "tool": f"tool {_tool_name(message)}".strip()}
+    return roles.get(message.type, message.type), text
+
+
+def _tool_name(message: BaseMessage) -> str:
+    return (message.name or "") if isinstance(message, ToolMessage) else ""
+
+
+# Values and labels
+
+
+def value_view(name: str, value: Labeled) -> ValueView:
+    """A value with its labels."""
+    chips = [*label_chips(value.labels)]
+    shown = tuple(chips[:_MOST_CHIPS])
+    return ValueView(name, _json(value.value)[:_MOST_TEXT], shown, len(chips) - len(shown))
+
+
+def label_chips(labels: Labels) -> Iterator[Chip]:
+    """The labels that a person needs to see; the service's own tags are left out."""
+    for name in sorted(labels.producers):
+        yield Chip("producer", name)
+    for name in sorted(labels.tags):
+        if not name.startswith(RESERVED_PREFIX):
+            yield Chip("tag", name)
+    consumers = labels.consumers
+    if isinstance(consumers, AllBut):
+        yield Chip("consumer", f"all but {', '.join(sorted(consumers.excluded))}")
+    elif not consumers:
+        yield Chip("consumer", "nobody")
+    elif ALL not in consumers and consumers != NO_LABELS.consumers:
+        for name in sorted(consumers):
+            yield Chip("consumer", name)
+
+
+def value_text(value: Any) -> str:
+    """A value as JSON, cut."""
+    return _json(value)[:_MOST_TEXT]
+
+
+def wire_chips(labels: Any) -> list[Chip]:
+    """Labels in the form of the protocol, which may be anything."""
+    facts = labels if isinstance(labels, Mapping) else {}
+    sets = {
+        label_kind: frozenset(name for name in names if isinstance(name, str))
+        for label_kind in KINDS
+        if isinstance(names := facts.get(label_kind), list)
+    }
+    return [*label_chips(Labels(**sets))][:_MOST_CHIPS]
+
+
+def _json(value: Any) -> str:
+    try:
+        return dumps(value)
+    except (ValueError, TypeError, RecursionError):
+        return repr(value)[:_MOST_TEXT]
+
+
+# Programs
+
+
+def _programs(
+    program: ProgramOutcome, recorded: Sequence[RecordedCall], calls: Sequence[CallView]
+) -> Iterator[ProgramView]:
+    variables = {name: value_view(name, value) for name, value in program.variables.items()}
+    tools = {call.tool for call in calls}
+    for index, text in enumerate(program.programs):
+        outcome = program.outcomes[index] if index < len(program.outcomes) else ""
+        is_last = index == len(program.programs) - 1
+        lines = tuple(_lines(text, variables if is_last else {}, tools))
+        by_line: dict[int, list[CallView]] = {}
+        for call, view in zip(recorded, calls, strict=False):
+            if call.check.program == index + 1 and call.check.line is not None:
+                by_line.setdefault(call.check.line, []).append(view)
+        yield ProgramView(index + 1, lines, by_line, index in program.failures, outcome)
+
+
+def _lines(
+    text: str, variables: Mapping[str, ValueView], tools: Iterable[str]
+) -> Iterator[tuple[Piece, ...]]:
+    """The lines of a program in pieces; a text that is not Python has no colours."""
+    lines = text.rstrip("\n").split("\n")[:_MOST_LINES]
+    pieces: list[list[Piece]] = [[] for _ in lines]
+    ends = [0] * len(lines)
+    names = frozenset(tools)
+    try:
+        for token in tokenize.generate_tokens(io.StringIO("\n".join(lines)).readline):
+            row, column = token.start
+            if token.end[0] != row or row > len(lines) or not token.string.strip():
+                continue
+            pieces[row - 1].append(Piece(lines[row - 1][ends[row - 1] : column]))
+            pieces[row - 1].append(_piece(token, variables, names))
+            ends[row - 1] = token.end[1]
+    except (tokenize.TokenError, SyntaxError):
+        pass
+    for line, end, parts in zip(lines, ends, pieces, strict=True):
+        yield (*(piece for piece in parts if piece.text), Piece(line[end:]))
+
+
+_KINDS = {tokenize.STRING: "string", tokenize.NUMBER: "number", tokenize.COMMENT: "comment"}
+
+
+def _piece(
+    token: tokenize.TokenInfo, variables: Mapping[str, ValueView], tools: frozenset[str]
+) -> Piece:
+    text = token.string
+    if token.type != tokenize.NAME:
+        return Piece(text, _KINDS.get(token.type, ""))
+    if keyword.iskeyword(text):
+        return Piece(text, "keyword")
+    if text in tools:
+        return Piece(text, "tool")
+    return Piece(text, "name" if text in variables else "", variables.get(text))
+
+
+# Times
+
+
+def clock(seconds: float) -> str:
+    """A time of today as hours, minutes, seconds, or else with its date."""
+    moment = time.localtime(seconds)
+    is_today = moment[:3] == time.localtime()[:3]
+    return time.strftime("%H:%M:%S" if is_today else "%Y-%m-%d %H:%M", moment)
+
+
+def duration(seconds: float) -> str:
+    """A duration in milliseconds or seconds."""
+    return f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{seconds:.1f} s"
