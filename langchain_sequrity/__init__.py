@@ -9,7 +9,8 @@ Policies: `PolicyGenTool` writes them, `langchain_sequrity.sqrt` checks, explain
 `langchain_sequrity.middleware` applies them to any agent, `langchain_sequrity.testing` tests them.
 Labels on tool results and node updates: `labeled_tool_result`, `with_labels`, `Labels`.
 What can go wrong: `langchain_sequrity.errors`.
-The same API on this machine: `langchain_sequrity.local.LocalServer`.
+The same API on this machine: `langchain_sequrity.local.LocalServer`; its console shows what
+happens, and `ConsoleReview` lets people decide there.
 """
 
 from typing import TYPE_CHECKING
@@ -18,6 +19,7 @@ from langchain_sequrity.lazy_imports import lazy_names
 
 if TYPE_CHECKING:
     from langchain_sequrity.chat_models import ChatSequrity, SequrityMessages
+    from langchain_sequrity.console_review import ConsoleReview
     from langchain_sequrity.graph.executor import LangGraphExecutor
     from langchain_sequrity.graph.options import FieldRouter, NodeOptions
     from langchain_sequrity.graph.tracing import Progress, Trace
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ChatSequrity",
     "ConfigHeader",
+    "ConsoleReview",
     "DualLLMResult",
     "FeaturesHeader",
     "FieldRouter",
@@ -54,6 +57,7 @@ __getattr__, __dir__ = lazy_names(
     __name__,
     {
         "chat_models": "ChatSequrity SequrityMessages",
+        "console_review": "ConsoleReview",
         "graph.executor": "LangGraphExecutor",
         "graph.options": "FieldRouter NodeOptions",
         "graph.tracing": "Progress Trace",

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from langchain_sequrity.cli.policy import policy
 from langchain_sequrity.display import plain
-from langchain_sequrity.errors import SequrityError
+from langchain_sequrity.errors import SequrityError, UsageError
 
 if TYPE_CHECKING:
     from langchain_sequrity.cli.log import ServerLog
@@ -147,6 +147,13 @@ def cli() -> None:
     "nobody.",
 )
 @click.option(
+    "--console/--no-console",
+    default=False,
+    show_default=True,
+    help="Serve the console at /console: sessions, checked calls, policies, approvals. Without "
+    "keys, its URL with a token is printed; with keys, one with `console = true` opens it.",
+)
+@click.option(
     "--grace",
     metavar="SECONDS",
     type=click.FloatRange(0),
@@ -226,6 +233,9 @@ def _serve(make: "FromFile | FromOptions", log: "ServerLog") -> None:
     from langchain_sequrity.cli.serve import serve_until_stopped  # noqa: PLC0415 - as above
 
     service = make(log)
+    if service.workers > 1 and service.server.has_console:
+        msg = "The console shows one process. Use --console with --workers 1."
+        raise UsageError(msg)
     if service.workers > 1:
         from langchain_sequrity.cli.workers import serve_with_workers  # noqa: PLC0415 - as above
 

@@ -48,6 +48,9 @@ def serve_until_stopped(
         server.start()
         try:
             log.add(greeting(server.base_url, with_keys=with_keys))
+            if server.has_console:
+                shows_token = not with_keys and log.format == "text"
+                log.add(console_greeting(server, shows_token=shows_token))
             # Without a timeout, Ctrl-C has no effect on Windows.
             while not signals.stop:
                 if signals.event.wait(timeout=1):
@@ -69,6 +72,13 @@ def greeting(url: str, *, with_keys: bool) -> str:
         f"Serving on {url} (Ctrl-C to stop). Point a model at it:\n"
         f'    ChatSequrity("any/model", base_url="{url}"{key})\n'
     )
+
+
+def console_greeting(server: LocalServer, *, shows_token: bool) -> str:
+    """How to open the console. Logs that are collected must not have its token."""
+    if shows_token:
+        return f"Console: {server.console_url}\n"
+    return f"Console: {server.base_url}/console, for a key with `console = true`\n"
 
 
 class _Signals:

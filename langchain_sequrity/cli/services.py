@@ -190,6 +190,7 @@ class FromOptions:
             metrics=options["metrics"],
             log_drops=log.drops,
             store=store,
+            console=options["console"],
         )
         return Service(
             server, host, port, with_keys=bool(keys), grace=options["grace"],

@@ -90,6 +90,7 @@ class Gateway:
                 on_request=on_request,
                 log_drops=log_drops,
                 store=self.store,
+                console=server.console,
             )
         except (SequrityError, OSError) as error:
             msg = f"{file}: {error}"
@@ -173,6 +174,7 @@ def _key_facts(key: ApiKey) -> list[str]:
         facts.append(f"models {' '.join(sorted(key.models))}")
     headers = ("policy", "features", "config")
     facts += [f"own {name}" for name in headers if getattr(key, name) is not None]
+    facts += ["opens the console"] if key.console else []
     return facts or ["no limits"]
 
 

@@ -87,6 +87,8 @@ class ServerSettings(Section):
     metrics: MetricsAccess = "loopback"
     """Who may read `/metrics`: this machine and whoever has a key (`loopback`), only whoever has a
     key (`key`), or nobody (`off`)."""
+    console: bool = False
+    """Whether it has a console, at `/console`, for keys with `console = true`."""
     grace_seconds: Annotated[float, Field(ge=0)] = 30
     """Seconds that turns under way have when the server is stopped."""
     workers: Annotated[int, Field(ge=1)] = 1
@@ -208,6 +210,8 @@ class KeySection(Section):
     memory_share: int | None = None
     """Percent of the server's memory for requests in progress, for sessions and for kept replies
     that it may use."""
+    console: bool = False
+    """Whether it opens the console, which shows the sessions of all keys."""
     policy: str | dict[str, Any] | None = None
     """Its policy: SQRT text, or a table with the fields of `X-Policy`."""
     policy_file: Path | None = None

@@ -123,9 +123,9 @@ class ObservedBackend:
             raise
         finally:
             if is_observed:
-                asked = AskedModel(
+                question = AskedModel(
                     asker, context.role, request.model, request.messages, "".join(parts)
                 )
-                self._observers.model_asked(asked)
+                self._observers.model_asked(question)
             if span is not None:
                 span.end()

@@ -40,7 +40,7 @@ class CurrentRequest:
         denials: How many of its calls were denied.
         is_cancelled: Whether it was answered with 503 while a thread still works on it, because the
             server stops.
-        asked: What its models were asked, if an observer gathers it.
+        questions: What its models were asked, if an observer gathers it.
     """
 
     id: str = ""
@@ -48,7 +48,7 @@ class CurrentRequest:
     trace: TraceContext | None = None
     denials: int = 0
     is_cancelled: bool = False
-    asked: "list[AskedModel]" = field(default_factory=list, repr=False)
+    questions: "list[AskedModel]" = field(default_factory=list, repr=False)
 
     @property
     def key(self) -> str:
@@ -261,7 +261,7 @@ class Observer:
     def result_labeled(self, labeled: LabeledResult, /) -> None:
         """The result of a call has its labels."""
 
-    def model_asked(self, asked: AskedModel, /) -> None:
+    def model_asked(self, question: AskedModel, /) -> None:
         """A model has answered, or failed."""
 
     def turn_ended(self, ended: EndedTurn, /) -> None:
@@ -333,9 +333,9 @@ class Observers(Observer):
         """Tell all."""
         _tell(self._of_results, labeled)
 
-    def model_asked(self, asked: AskedModel, /) -> None:
+    def model_asked(self, question: AskedModel, /) -> None:
         """Tell all."""
-        _tell(self._of_models, asked)
+        _tell(self._of_models, question)
 
     def turn_ended(self, ended: EndedTurn, /) -> None:
         """Tell all."""

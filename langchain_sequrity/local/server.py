@@ -201,6 +201,11 @@ class LocalServer:
         return url_of(self._host, self._running.port)
 
     @property
+    def has_console(self) -> bool:
+        """Whether it has a console."""
+        return self._console is not None
+
+    @property
     def console_url(self) -> str:
         """The URL of the console, for a browser. It has a token, so give it to nobody.
 

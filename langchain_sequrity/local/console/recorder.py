@@ -244,8 +244,8 @@ class Recorder(Observer):
                 turn.calls[-1].is_error = labeled.is_error
 
     @override
-    def model_asked(self, asked: AskedModel, /) -> None:
-        asked.request.asked.append(asked)
+    def model_asked(self, question: AskedModel, /) -> None:
+        question.request.questions.append(question)
 
     @override
     def tokens_used(self, model: str, input_tokens: int, output_tokens: int, /) -> None:
@@ -268,13 +268,13 @@ class Recorder(Observer):
             turn.requests += 1
             turn.program = ended.program or turn.program
             turn.messages, turn.reply = _of_last_user(ended.messages), ended.reply
-            asked = [*map(self._recorded_model, ended.request.asked)]
-            ended.request.asked.clear()
-            turn.models += asked
+            questions = [*map(self._recorded_model, ended.request.questions)]
+            ended.request.questions.clear()
+            turn.models += questions
             replies = [] if ended.reply is None else [ended.reply]
             new_messages = [*turn.messages[-1:], *replies]
             texts = sum(_MESSAGE + _size(message.content) for message in new_messages)
-            self._grow(turn, texts + sum(question.size for question in asked))
+            self._grow(turn, texts + sum(question.size for question in questions))
             self._drop_oldest(ended.session_id)
 
     @override
@@ -341,9 +341,9 @@ class Recorder(Observer):
                 call.check = replace(call.check, decision=decided.decision)
                 return
 
-    def _recorded_model(self, asked: AskedModel) -> RecordedModel:
-        messages = [*asked.messages]
-        if asked.role == "chat":  # it gets the whole conversation each time
+    def _recorded_model(self, question: AskedModel) -> RecordedModel:
+        messages = [*question.messages]
+        if question.role == "chat":  # it gets the whole conversation each time
             system = [message for message in messages if isinstance(message, SystemMessage)]
             messages = [*system, *_of_last_user(messages)]
         for index, message in enumerate(messages):
@@ -352,8 +352,8 @@ class Recorder(Observer):
                     self._prompts.clear()
                 text = self._prompts.setdefault(message.content, message.content)
                 messages[index] = SystemMessage(text)
-        earlier = len(asked.messages) - len(messages)
-        return RecordedModel(asked.role, asked.model, messages, earlier, asked.answer)
+        earlier = len(question.messages) - len(messages)
+        return RecordedModel(question.role, question.model, messages, earlier, question.answer)
 
 
 def _of_last_user(messages: Sequence[BaseMessage]) -> list[BaseMessage]:

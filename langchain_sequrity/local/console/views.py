@@ -390,7 +390,7 @@ def _rules(call: RecordedCall, policy: ShownPolicy) -> Iterator[RuleView]:
 def _is_told(value: Any, told: Sequence[str]) -> bool:
     """Whether a value is part of a text; short values say nothing."""
     text = value if isinstance(value, str) else _json(value)
-    return len(text) >= _LEAST_EVIDENCE and any(text in shown for shown in told)
+    return len(text) >= _LEAST_EVIDENCE and any(text in message for message in told)
 
 
 def _model_view(question: RecordedModel) -> ModelView:
