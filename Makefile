@@ -9,13 +9,14 @@ DEMO_VENV := .venv-demo
 DEPLOYMENT_VENV := .venv-deployment
 AGENTDOJO_VENV := .venv-agentdojo
 SIDE_BY_SIDE_VENV := .venv-side-by-side
+CONSOLE := .cache/console
 VERSION_CHECK := import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=")
 
 # Without compiled modules, each process that a test starts would compile the package again.
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help agentdojo side-by-side demo conformance deployment serve test test-all test-redis long llm fuzz lint format cov notebooks bench lowest newest clean clients langgraph-suite
+.PHONY: help agentdojo side-by-side demo conformance console-tests deployment serve test test-all test-redis long llm fuzz lint format cov notebooks bench lowest newest clean clients langgraph-suite
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -48,7 +49,16 @@ serve: $(READY)  ## Run the local server in the foreground
 test: $(READY)  ## Run the tests, except those that take long
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m "not long" $(ARGS)
 
-test-all: $(READY)  ## Run all tests, as .ci/run does
+# Without npm or its registry, the tests of accessibility are skipped.
+$(CONSOLE)/.ready: tests/local/console/package.json
+	mkdir -p $(CONSOLE)
+	cp $< $(CONSOLE)/
+	-npm install --prefix $(CONSOLE) --no-audit --no-fund --silent && touch $@
+
+console-tests: $(READY) $(CONSOLE)/.ready  ## Run all tests of the console in a browser (needs chromium; ARGS="-k …")
+	$(BIN)/python -m pytest -rs tests/local/console $(ARGS)
+
+test-all: $(READY) $(CONSOLE)/.ready  ## Run all tests, as .ci/run does
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --fidelity documented tests/graph tests/field
 
