@@ -30,7 +30,7 @@ from langchain_sequrity.local.console.access import (
     cookie_header,
 )
 from langchain_sequrity.local.console.approvals import Approvals
-from langchain_sequrity.local.console.pictures import graph_steps, turn_flow
+from langchain_sequrity.local.console.pictures import graph_run, turn_flow
 from langchain_sequrity.local.console.plots import plots
 from langchain_sequrity.local.console.policies import shown_policy
 from langchain_sequrity.local.console.recorder import RecordedSession, Recorder
@@ -238,8 +238,8 @@ class _Pages:
             turn=turn,
             turns=sorted(session.turns),
             policy=policy.with_hits(turn.calls),
-            flow=Markup(turn_flow(turn).svg(standalone=False)) if turn.calls else "",  # noqa: S704 - escaped by its renderer
-            steps=graph_steps(session, turn),
+            flow=turn_flow(turn) if turn.calls else None,
+            run=graph_run(session, turn),
             is_running=recorded.outcome in {None, "tool_calls"},
         )
 
@@ -446,6 +446,7 @@ def _environment() -> Environment:
         "url": partial(quote, safe=""),
         "value": views.value_text,
         "chips": views.wire_chips,
+        "drawing": lambda flow: Markup(flow.svg(standalone=False)),  # noqa: S704 - it escapes
     }
     return environment
 

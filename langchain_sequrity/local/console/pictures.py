@@ -1,12 +1,23 @@
-"""Drawings of a turn: the flow of its data, and the steps of a graph's run."""
+"""Drawings of a turn: the flow of its data, and a graph's run."""
 
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from langchain_sequrity.display.flow import Flow, FlowCall, flow_of_calls
+from langchain_sequrity.display.flow import (
+    Arrow,
+    Flow,
+    FlowCall,
+    Shape,
+    Vertex,
+    flow_of_calls,
+)
 from langchain_sequrity.local.console.recorder import RecordedSession
 from langchain_sequrity.local.console.views import CallView, TurnView, ValueView, way_of
 
+_START = "START"
+_ROUTER = "__from__"  # in the names of routers' tools
+_MOST_STEPS = 6
 _KINDS = {"producer": "producers", "tag": "tags", "consumer": "consumers"}
 
 
@@ -24,7 +35,7 @@ def turn_flow(turn: TurnView) -> Flow:
         for call in turn.calls
     )
     value = None if turn.value is None else _labels(turn.value, given)
-    return flow_of_calls("Flow of data", calls, value)
+    return flow_of_calls("By the labels of values", calls, value)
 
 
 def _given_labels(turn: TurnView) -> dict[str, list[str]]:
@@ -51,28 +62,75 @@ def _labels(value: ValueView, given: Mapping[str, list[str]]) -> dict[str, list[
     return labels
 
 
+# Graphs
+
+
 @dataclass(frozen=True, slots=True)
 class Step:
     """A call of a graph's run.
 
     Attributes:
-        number: Its number, from 1.
-        call: The call of the node.
+        key: The key of its node in the drawing.
+        call: The call.
         times: How often the node ran before and with this call.
     """
 
-    number: int
+    key: str
     call: CallView
     times: int
 
 
-def graph_steps(session: RecordedSession, turn: TurnView) -> list[Step]:
-    """The steps of a graph's run; none for a chat."""
-    return [*_steps(turn)] if way_of(session) == "graph" else []
+@dataclass(frozen=True, slots=True)
+class GraphRun:
+    """A run of a graph.
+
+    Attributes:
+        flow: The nodes, and from which to which the run went; nodes that did not run, too.
+        steps: Its calls in order.
+    """
+
+    flow: Flow
+    steps: tuple[Step, ...]
+
+
+def graph_run(session: RecordedSession, turn: TurnView) -> GraphRun | None:
+    """The run of a graph; `None` for a chat."""
+    if way_of(session) != "graph":
+        return None
+    steps = tuple(_steps(turn))
+    return GraphRun(_graph_flow(session, steps), steps)
 
 
 def _steps(turn: TurnView) -> Iterator[Step]:
-    times: dict[str, int] = {}
+    times = Counter[str]()
     for call in turn.calls:
-        times[call.tool] = times.get(call.tool, 0) + 1
-        yield Step(call.number, call, times[call.tool])
+        times[call.tool] += 1
+        yield Step(call.tool, call, times[call.tool])
+
+
+def _graph_flow(session: RecordedSession, steps: Sequence[Step]) -> Flow:
+    numbers: dict[str, list[int]] = {}
+    moves: dict[tuple[str, str], list[int]] = {}
+    before = _START
+    for number, step in enumerate(steps, 1):
+        numbers.setdefault(step.key, []).append(number)
+        moves.setdefault((before, step.key), []).append(number)
+        before = step.key
+    last = {step.key: step.call for step in steps}
+    names = [str(tool.get("function", {}).get("name", "")) for tool in session.tools]
+    vertices = [Vertex(_START, "START", shape="step")]
+    for name in dict.fromkeys(filter(None, [*names, *numbers])):
+        shape: Shape = "router" if _ROUTER in name else "call"
+        call, ran = last.get(name), numbers.get(name, [])
+        lines = [f"step {_listed(ran)}" if ran else "did not run"]
+        if call is not None and call.tone == "bad":
+            lines.append(call.verdict)
+        tone = "" if call is None else call.tone
+        vertices.append(Vertex(name, name, tuple(lines), shape, tone))  # type: ignore[arg-type] # one of three words
+    arrows = [Arrow(*ends, _listed(ran)) for ends, ran in moves.items()]
+    return Flow("Steps", tuple(vertices), tuple(arrows))
+
+
+def _listed(numbers: Sequence[int]) -> str:
+    shown = ", ".join(map(str, numbers[:_MOST_STEPS]))
+    return f"{shown} and {len(numbers) - _MOST_STEPS} more" if len(numbers) > _MOST_STEPS else shown

@@ -262,7 +262,7 @@ class Recorder(Observer):
             session = self._sessions[ended.session_id]
             session.key, session.path = ended.request.key, ended.path
             session.architecture, session.model = ended.architecture, ended.model
-            session.policy, session.tools = ended.policy, ended.tools
+            session.policy, session.tools = ended.policy, ended.tools or session.tools
             session.engine = ended.engine or session.engine
             turn.outcome = ended.outcome
             turn.requests += 1

@@ -184,6 +184,7 @@ class TurnView:
         calls: Its calls.
         omitted_calls: The number of other calls.
         programs: Its programs.
+        is_planned: Whether a planner wrote them.
         variables: Its variables at the end.
         value: The final value of the program.
         problem: Why a dual-LLM turn has no value.
@@ -201,6 +202,7 @@ class TurnView:
     calls: tuple[CallView, ...] = ()
     omitted_calls: int = 0
     programs: tuple[ProgramView, ...] = ()
+    is_planned: bool = False
     variables: tuple[ValueView, ...] = ()
     value: ValueView | None = None
     problem: str = ""
@@ -295,8 +297,11 @@ def way_of(session: RecordedSession) -> str:
 
 def request_of(turn: RecordedTurn) -> str:
     """The user's request that began a turn."""
-    if turn.program is not None and turn.program.query:
-        return turn.program.query
+    program = turn.program
+    if program is not None and not program.is_planned:  # it begins with the name of its graph
+        return program.programs[0].partition("\n")[0].strip("# ")
+    if program is not None and program.query:
+        return program.query
     return next((text_of(m) for m in turn.messages if isinstance(m, HumanMessage)), "")
 
 
@@ -327,6 +332,7 @@ def turn_view(turn: RecordedTurn, policy: ShownPolicy) -> TurnView:
         calls,
         turn.omitted_calls,
         () if program is None else tuple(_programs(program, turn.calls, calls)),
+        program is not None and program.is_planned,
         () if program is None else _variables(program),
         value,
         str(turn.reply.response_metadata.get("failure", "")) if turn.reply else "",

@@ -42,6 +42,41 @@ for (const [name, isLit] of [["mouseover", true], ["focusin", true], ["mouseout"
   document.addEventListener(name, (event) => lightLines(event, isLit));
 }
 
+// Step by step through a graph's run: the node of the step lights up in the drawing.
+
+function showStep(link) {
+  const run = link.closest(".run");
+  run.querySelectorAll(".lit").forEach((part) => part.classList.remove("lit"));
+  link.classList.add("lit");
+  for (const vertex of run.querySelectorAll("svg [data-key]")) {
+    vertex.classList.toggle("lit", vertex.dataset.key === link.dataset.key);
+  }
+}
+
+function moveStep(run, distance) {
+  const links = [...run.querySelectorAll(".steps a")];
+  const current = links.findIndex((link) => link.classList.contains("lit"));
+  const link = links[Math.max(0, Math.min(links.length - 1, current + distance))];
+  if (link) {
+    showStep(link);
+    link.scrollIntoView({ block: "nearest", inline: "nearest" });
+    tell(`Step ${links.indexOf(link) + 1} of ${links.length}: ${link.textContent}`);
+  }
+}
+
+document.addEventListener("focusin", (event) => {
+  const link = event.target.closest?.(".steps a");
+  if (link) showStep(link);
+});
+document.addEventListener("mouseover", (event) => {
+  const link = event.target.closest?.(".steps a");
+  if (link) showStep(link);
+});
+document.addEventListener("click", (event) => {
+  const button = event.target.closest?.("[data-step]");
+  if (button) moveStep(button.closest(".run"), Number(button.dataset.step));
+});
+
 // A link to a call opens it.
 
 function openTarget() {
