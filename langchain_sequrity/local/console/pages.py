@@ -320,7 +320,8 @@ class _Pages:
 
     def _approvals(self, template: str) -> Response:
         waiting, decided = self._console.approvals.waiting(), self._console.approvals.decided()
-        return self._page(template, waiting=waiting, decided=decided)
+        is_part = template == "approval_list.html"
+        return self._page(template, waiting=waiting, decided=decided, is_part=is_part)
 
     async def decide(self, request: Request) -> Response:
         """A person's decision."""
