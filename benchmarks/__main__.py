@@ -11,6 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from benchmarks import (
+    console,
     construct,
     crowd,
     gateway,
@@ -48,6 +49,7 @@ _CASES: dict[str, Callable[[str, Effort], list[Row]]] = {
     "graphs": graphs.measure,
     "gateway": gateway.measure,
     "stores": stores.measure,
+    "console": console.measure,
 }
 _PACKAGES = (
     "langchain-core",

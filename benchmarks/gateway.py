@@ -20,10 +20,13 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from benchmarks.measure import Effort, interleaved, ratio
 from benchmarks.report import Goal, Row
+
+if TYPE_CHECKING:
+    from langchain_sequrity.local import LocalServer
 
 _ROOT = Path(__file__).parent.parent
 _PATH = "/control/chat/v1/chat/completions"
@@ -111,7 +114,7 @@ def running_server(kind: str, *store: str) -> Iterator[Server]:
     """A server in another process.
 
     Args:
-        kind: `bare`, `in-process` or `workers`.
+        kind: `bare`, `in-process`, `without-console` or `workers`.
         store: The address of a Redis with its sessions.
     """
     command = [sys.executable, "-m", "benchmarks.gateway", kind, *store]
@@ -138,7 +141,7 @@ def _request(body: dict[str, Any], headers: dict[str, str]) -> bytes:
     return f"POST {_PATH} HTTP/1.1\r\n{lines}\r\n".encode() + content
 
 
-def _chat(connection: Connection) -> list[Exchange]:
+def chat(connection: Connection) -> list[Exchange]:
     body = {"messages": [{"role": "user", "content": "What is the weather in Aachen?"}]}
     request = _request(body, {})
     return [Exchange(request, connection.send(request))]
@@ -184,7 +187,7 @@ def _again(exchanges: Sequence[Exchange], connection: Connection) -> Sequence[Ex
 def measure(_base_url: str, effort: Effort) -> list[Row]:
     rows = []
     cases: list[tuple[str, str, Work, float]] = [
-        ("chat", "in-process", _chat, _CHAT_GOAL),
+        ("chat", "in-process", chat, _CHAT_GOAL),
         ("dual-LLM step", "in-process", turn, _STEP_GOAL),
         ("dual-LLM step, workers", "workers", turn, _WORKERS_GOAL),
     ]
@@ -226,18 +229,20 @@ def _seconds_of_children() -> float:
 
 def _serve(kind: str, *store: str) -> None:
     replies: list[bytes] = []
-    is_bare = kind == "bare"
-    port = _start_bare(replies) if is_bare else _start_ours(*store, isolated=kind == "workers")
+    server = None if kind == "bare" else _start_ours(kind, *store)
+    port = _start_bare(replies) if server is None else server.base_url.rpartition(":")[2]
     print(port, flush=True)
     for line in sys.stdin:
         if line.strip() == "cpu":
             print(time.process_time() + _seconds_of_children(), flush=True)
+        elif line.strip() == "console" and server is not None:
+            print(server.console_url, flush=True)
         else:
             replies.append(b64decode(line))
             print("added", flush=True)
 
 
-def _start_ours(*store: str, isolated: bool) -> int:
+def _start_ours(kind: str, *store: str) -> "LocalServer":
     from langchain_sequrity.local import LocalServer  # noqa: PLC0415 - not for the bare route
 
     sessions = None
@@ -250,8 +255,12 @@ def _start_ours(*store: str, isolated: bool) -> int:
         {"when": {"role": "planner"}, "program": _PROGRAM},
         {"text": "Sunny, 21 °C."},
     ]
-    server = LocalServer(script=rules, isolated_programs=isolated, store=sessions).start()
-    return int(server.base_url.rpartition(":")[2])
+    return LocalServer(
+        script=rules,
+        isolated_programs=kind == "workers",
+        store=sessions,
+        console=kind != "without-console",
+    ).start()
 
 
 def _start_bare(replies: list[bytes]) -> int:

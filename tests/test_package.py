@@ -19,6 +19,7 @@ from langchain_sequrity import ChatSequrity, errors, register_init_chat_model
 PUBLIC = [
     "ChatSequrity",
     "ConfigHeader",
+    "ConsoleReview",
     "DualLLMResult",
     "FeaturesHeader",
     "FieldRouter",
@@ -30,6 +31,7 @@ PUBLIC = [
     "Progress",
     "SequrityMessages",
     "Trace",
+    "TurnPicture",
     "dual_llm_result",
     "labeled_tool_result",
     "register_init_chat_model",

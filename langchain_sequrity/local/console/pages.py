@@ -237,7 +237,7 @@ class _Pages:
             row=views.session_row(session),
             turn=turn,
             turns=sorted(session.turns),
-            policy=policy.with_hits(turn.calls),
+            policy=views.policy_lines(policy, turn.calls),
             flow=turn_flow(turn) if turn.calls else None,
             run=graph_run(session, turn),
             is_running=recorded.outcome in {None, "tool_calls"},

@@ -1,10 +1,8 @@
-"""Policies as pages show them: formatted, with the rules that decided."""
+"""Policies as pages show them: formatted, with the lines of their rules."""
 
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
 from langchain_sequrity.errors import PolicySyntaxError, UsageError
 from langchain_sequrity.local.console.recorder import RecordedSession
@@ -12,26 +10,6 @@ from langchain_sequrity.sqrt.formatter import format_policy
 from langchain_sequrity.sqrt.nodes import Position, items_of
 from langchain_sequrity.sqrt.parser import parse
 from langchain_sequrity.strict_json import loads
-
-if TYPE_CHECKING:
-    from langchain_sequrity.local.console.views import CallView
-
-
-@dataclass(frozen=True, slots=True)
-class PolicyLine:
-    """A line of a policy.
-
-    Attributes:
-        number: Its number, from 1.
-        text: The text.
-        allowed: How many calls of the turn it decided, and allowed.
-        denied: How many calls of the turn it decided, and denied.
-    """
-
-    number: int
-    text: str
-    allowed: int = 0
-    denied: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,19 +27,6 @@ class ShownPolicy:
     def line_of(self, at: Position | None) -> int | None:
         """The line of a rule in the shown text."""
         return None if at is None else self.lines.get(at, at.line)
-
-    def with_hits(self, calls: "Iterable[CallView]") -> list[PolicyLine]:
-        """The lines, with how often each decided."""
-        if not self.text:
-            return []
-        allowed, denied = Counter[int](), Counter[int]()
-        for call in calls:
-            counted = allowed if call.tone == "good" else denied
-            counted.update(rule.line for rule in call.rules if rule.line and not rule.policy)
-        return [
-            PolicyLine(number, line, allowed[number], denied[number])
-            for number, line in enumerate(self.text.split("\n"), 1)
-        ]
 
 
 def shown_policy(session: RecordedSession) -> ShownPolicy:

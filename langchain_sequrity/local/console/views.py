@@ -529,6 +529,40 @@ def _piece(
     return Piece(text, "name" if text in variables else "", variables.get(text))
 
 
+# Policies
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyLine:
+    """A line of a policy.
+
+    Attributes:
+        number: Its number, from 1.
+        text: The text.
+        allowed: How many calls of the turn it decided, and allowed.
+        denied: How many calls of the turn it decided, and denied.
+    """
+
+    number: int
+    text: str
+    allowed: int = 0
+    denied: int = 0
+
+
+def policy_lines(policy: ShownPolicy, calls: Iterable[CallView]) -> list[PolicyLine]:
+    """The lines of a policy, with how often each decided; none without a policy."""
+    if not policy.text:
+        return []
+    allowed, denied = Counter[int](), Counter[int]()
+    for call in calls:
+        counted = allowed if call.tone == "good" else denied
+        counted.update(rule.line for rule in call.rules if rule.line and not rule.policy)
+    return [
+        PolicyLine(number, line, allowed[number], denied[number])
+        for number, line in enumerate(policy.text.split("\n"), 1)
+    ]
+
+
 # Times
 
 

@@ -315,7 +315,7 @@ def test_one_bearer_cannot_take_the_memory_of_another(serve: Serve) -> None:
 def test_a_kept_chat_takes_little_memory_and_is_counted_so(
     messages: list[str], most: int, serve: Serve
 ) -> None:
-    api = serve()
+    api = serve(console=False)  # it keeps parts of them, too
     store: Any = api.server.sessions
     body: Any = [
         {"role": ("user", "assistant")[number % 2], "content": f"{number} {text}"}
