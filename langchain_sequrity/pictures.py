@@ -31,7 +31,7 @@ class PictureMixin(ABC):
 
     def svg(self) -> str:
         """The picture as the text of an SVG file, readable on light and on dark screens."""
-        return svg.drawn(self.flows())
+        return svg.drawn([flow.figure() for flow in self.flows()])
 
     def save(self, path: str | PathLike[str]) -> Path:
         """Write the picture into a file; an existing one is replaced.

@@ -1,16 +1,19 @@
 """`TurnPicture`: the checked calls of a chat's turn, as a table and as a picture."""
 
-from collections.abc import Mapping
-from typing import Any
-
 from langchain_core.messages import AIMessage
 from typing_extensions import override
 
 from langchain_sequrity.denials import NOT_REPORTED
-from langchain_sequrity.display.flow import Flow, FlowCall, flow_of_calls
+from langchain_sequrity.display.flow import (
+    Flow,
+    FlowCall,
+    flow_of_calls,
+    label_text,
+    outcome_tone,
+)
 from langchain_sequrity.display.tables import Row, Table, TableMixin, Tone
 from langchain_sequrity.errors import PolicyDenied, UsageError
-from langchain_sequrity.labels import KINDS, NO_LABELS, WireLabels
+from langchain_sequrity.labels import WireLabels
 from langchain_sequrity.pictures import PictureMixin
 from langchain_sequrity.tracing import PolicyCheck, checks_of
 from langchain_sequrity.wire.dual_llm import DualLLMResult, dual_llm_result
@@ -23,9 +26,6 @@ _NO_CHECKS = (
     "`ConfigHeader(response_format={'include_policy_check_history': True})`."
 )
 _NO_VALUE_LABELS = "The labels of the value are not reported."
-_TONES: dict[str, Tone] = {
-    "allowed": "good", "approved": "good", "denied": "bad", "rejected": "bad",
-}  # fmt: skip
 
 
 class TurnPicture(TableMixin, PictureMixin):
@@ -75,10 +75,11 @@ class TurnPicture(TableMixin, PictureMixin):
         """A row for each check."""
         return Table(
             self._title(),
-            ("#", "Call", "Verdict", "Because of", "Labels"),
+            ("#", "Call", "Verdict", "Because of", "Arguments"),
             tuple(_row(number, check) for number, check in enumerate(self._checks, 1)),
             tuple(self._notes()),
             tuple(_tone(check) for check in self._checks),
+            frozenset({"Call", "Because of", "Arguments"}),
         )
 
     @override
@@ -112,7 +113,7 @@ def _value_labels(result: DualLLMResult | None) -> WireLabels | None:
 
 
 def _tone(check: PolicyCheck) -> Tone:
-    return _TONES.get(check.outcome, "doubtful")
+    return outcome_tone(check.outcome)
 
 
 def _verdict(check: PolicyCheck) -> str:
@@ -127,20 +128,9 @@ def _flow_call(check: PolicyCheck) -> FlowCall:
 
 
 def _row(number: int, check: PolicyCheck) -> Row:
-    labels = [f"labels {NOT_REPORTED}"] if check.labels is None else _labels(check.labels)
+    arguments = check.labels or {}
+    labels = [f"{name}{label_text(arguments[name])}" for name in arguments]
+    labels += [f"labels {NOT_REPORTED}"] if check.labels is None else []
     rule = " ".join((check.rule or check.reason or NOT_REPORTED).split())
     tool = check.tool or NOT_REPORTED
     return ((str(number),), (tool,), (_verdict(check),), (rule,), tuple(labels))
-
-
-def _labels(labels: Mapping[str, Any]) -> list[str]:
-    """A line for each argument with labels."""
-    lines = []
-    for name, meta in labels.items():
-        differing = [
-            f"{label_kind}: {', '.join(meta[label_kind]) or 'nobody'}"
-            for label_kind in KINDS
-            if label_kind in meta and {*meta[label_kind]} != getattr(NO_LABELS, label_kind)
-        ]
-        lines.append(f"{name}: {'; '.join(differing) or 'no labels'}")
-    return lines

@@ -28,7 +28,7 @@ _TAGS = {"table", "caption", "thead", "tbody", "tr", "th", "td", "br", "p"}
 _ACTING = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 _NAME = r"r\d+n\d+"
 _LABEL = r'"(?:[\w _.,-]|#\d+;)*"'
-_COLOUR = re.compile(r"color: #[0-9a-f]{6}")
+_STYLE = re.compile(r"color: #[0-9a-f]{6}|text-align: left(; font-family: monospace)?")
 _MERMAID = re.compile(
     rf"flowchart LR|  subgraph r\d+\[{_LABEL}\]|  end|  classDef denied [\w:#,-]+ ?[\w:#,-]*"
     rf"|    {_NAME}(?:\[{_LABEL}\]|\{{{_LABEL}\}}|\(\[{_LABEL}\]\))(?::::denied)?"
@@ -52,13 +52,13 @@ def assert_inert(shown: str) -> None:
 
 
 def assert_plain_html(shown: str) -> None:
-    """The HTML has only tags of a table, and only colours as attributes."""
+    """The HTML has only tags of a table, and only colours, alignment and fonts as attributes."""
     assert_inert(shown)
     tags = _Tags()
     tags.feed(shown)
     assert {tag for tag, _ in tags.seen} <= _TAGS
     given = [attribute for _, attributes in tags.seen for attribute in attributes]
-    assert all(name == "style" and _COLOUR.fullmatch(value) for name, value in given)
+    assert all(name == "style" and _STYLE.fullmatch(value) for name, value in given)
 
 
 def assert_plain_mermaid(shown: str) -> None:

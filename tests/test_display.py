@@ -74,3 +74,44 @@ def test_wide_characters_and_accents_do_not_shift_the_columns_of_a_table() -> No
     assert Table("", ("a", "b"), rows).text(80).splitlines()[3:] == [
         "name  x", "\u65e5\u672c  x", "nam\u0065\u0301  x",
     ]  # fmt: skip
+
+
+WIDE = Table(
+    "A title of more words than a narrow terminal has room for in a line of its own",
+    ("#", "call", "sure", "labels", "why"),
+    tuple(
+        ((str(number),), (f"a_tool_with_a_long_name_{number}",), ("certain",),
+         ("mail ← read_mail, summarise [mail, web]", f"count{number} ← user"), (why,))
+        for number, why in enumerate(["no rule decides"] * 3 + ["mail stays in the house " * 4], 1)
+    ),
+    ("A note that is also longer than a line of the terminal and has to be wrapped at words",),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 100, 120])
+def test_a_table_fits_the_terminal_without_split_words(width: int) -> None:
+    text = WIDE.text(width)
+    assert max(map(len, text.splitlines())) <= width
+    words = {word for row in WIDE.rows for cell in row for part in cell for word in part.split()}
+    assert words <= {word.strip(";") for word in text.split()} | {"certain"}
+    assert "terminal has" in " ".join(text.split())
+
+
+def test_what_most_rows_repeat_is_only_above_a_table_that_is_too_wide() -> None:
+    lines = WIDE.text(60).splitlines()
+    assert lines.count("sure (in all rows): certain") == 1
+    assert lines.count("why (unless written below a row): no rule decides") == 1
+    assert sum("mail stays" in line for line in lines) == 2
+    assert "sure" in WIDE.text(400).splitlines()[1]
+
+
+def test_only_a_word_that_is_longer_than_a_line_is_split() -> None:
+    lines = Table("", ("a", "b"), ((("x",), ("y" * 100,)),)).text(40).splitlines()
+    assert max(map(len, lines)) <= 40
+    assert "".join(lines).replace(" ", "").count("y") == 100
+
+
+def test_cells_in_notebooks_are_aligned_to_the_left_and_code_is_monospace() -> None:
+    page = Table("", ("Rule", "Why"), ((("must",), ("so",)),), code=frozenset({"Rule"})).html()
+    assert '<td style="text-align: left; font-family: monospace">must</td>' in page
+    assert '<td style="text-align: left">so</td>' in page

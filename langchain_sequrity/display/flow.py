@@ -3,19 +3,16 @@
 Names come from graphs, policies, models and servers, so they are escaped wherever they are shown.
 """
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
 
 from langchain_sequrity.display import enumeration, plain, svg
+from langchain_sequrity.display.shapes import MAX_NAME, Arrow, Figure, Shape, Vertex
 from langchain_sequrity.display.tables import Tone
-
-Shape = Literal["call", "router", "source", "value", "step"]
 
 _MOST_VERTICES, _MOST_ARROWS = 60, 120
 _MOST_RULES = 3
-_MAX_NAME = 120
 _REST = "\N{HORIZONTAL ELLIPSIS}"
 _VALUE = "value"
 _RESERVED_PREFIX = "__"
@@ -23,58 +20,9 @@ _ALL = ["*"]
 _TIMES = "\N{MULTIPLICATION SIGN}"
 _NOT_RUN: frozenset[Tone] = frozenset({"bad", "doubtful"})
 
-
-@dataclass(frozen=True, slots=True)
-class Vertex:
-    """A vertex of a flow.
-
-    Attributes:
-        key: Its name in arrows.
-        title: Its first line.
-        lines: Further lines.
-        shape: What it is.
-        tone: The meaning of its colour. Its text has the same meaning.
-        description: The whole text for a tooltip and for screen readers; by default its lines.
-    """
-
-    key: str
-    title: str
-    lines: tuple[str, ...] = ()
-    shape: Shape = "call"
-    tone: Tone = ""
-    description: str = ""
-
-    def text(self) -> str:
-        """All of it in a sentence."""
-        words = self.description or ", ".join(self.lines)
-        name = f"{self.shape} `{plain(self.title, limit=_MAX_NAME)}`"
-        return f"{name}: {plain(words)}." if words else f"{name}."
-
-
-@dataclass(frozen=True, slots=True)
-class Arrow:
-    """An arrow of a flow.
-
-    Attributes:
-        source: Key of the vertex where it begins.
-        target: Key of the vertex where it ends.
-        text: The text on it.
-        names: The labels that it carries. They decide its colour and are shown below the text.
-        tone: The meaning of its colour, for an arrow without labels.
-        description: The whole text for a tooltip; by default the text and the labels.
-    """
-
-    source: str
-    target: str
-    text: str = ""
-    names: tuple[str, ...] = ()
-    tone: Tone = ""
-    description: str = ""
-
-    def words(self) -> str:
-        """All of it in words."""
-        labels = f"[{', '.join(self.names)}]" if self.names else ""
-        return plain(self.description or f"{self.text} {labels}".strip())
+__all__ = [
+    "Arrow", "Flow", "FlowCall", "Shape", "Vertex", "flow_of_calls", "label_text", "outcome_tone",
+]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,19 +46,24 @@ class Flow:
             standalone: Whether it is a whole file, with colours and a legend. Otherwise it is an
                 element for a page that has `display.svg.FLOW_CSS`.
         """
-        return svg.drawn((self,), standalone=standalone)
+        return svg.drawn((self.figure(),), standalone=standalone)
+
+    def figure(self) -> Figure:
+        """What is drawn of it, with its text alternative."""
+        flow = self._bounded()
+        return Figure(self.title, flow.vertices, flow.arrows, self.text())
 
     def text(self) -> str:
         """The same in sentences: a line for each vertex and arrow."""
-        flow = self.bounded()
-        titles = {v.key: f"`{plain(v.title, limit=_MAX_NAME)}`" for v in flow.vertices}
+        flow = self._bounded()
+        titles = {v.key: f"`{plain(v.title, limit=MAX_NAME)}`" for v in flow.vertices}
         arrows = (
             f"{titles[arrow.source]} → {titles[arrow.target]}{_end(arrow.words())}"
             for arrow in flow.arrows
         )
         return "\n".join([plain(self.title), *(v.text() for v in flow.vertices), *arrows])
 
-    def bounded(self) -> "Flow":
+    def _bounded(self) -> "Flow":
         """What is shown of it; denied calls are left out last."""
         omitted = len(self.vertices) - _MOST_VERTICES
         vertices = self.vertices
@@ -188,6 +141,23 @@ def flow_of_calls(
     return flow.drawable(title, value)
 
 
+def outcome_tone(outcome: str) -> Tone:
+    """The colour of a policy's or a human's decision."""
+    if outcome in {"allowed", "approved"}:
+        return "good"
+    return "bad" if outcome in {"denied", "rejected"} else "doubtful"
+
+
+def label_text(labels: Mapping[str, Sequence[str]]) -> str:
+    """Labels in one line, to follow a name: producers, tags, consumers; without empty parts."""
+    tags = _names(labels, "tags")
+    parts = [f" ← {', '.join(labels['producers'])}"] if labels.get("producers") else []
+    parts += [f" [{', '.join(tags)}]"] if tags else []
+    if [*labels.get("consumers", _ALL)] != _ALL:
+        parts.append(f" → {', '.join(labels['consumers']) or 'nobody'}")
+    return "".join(parts)
+
+
 @dataclass(slots=True)
 class _CallFlow:
     """The vertices and arrows of calls so far."""
@@ -241,7 +211,7 @@ class _CallFlow:
     def _source(self, label_kind: str, *names: str) -> str:
         title = names[0] if label_kind == "producers" else f"[{', '.join(names)}]"
         lines = () if label_kind == "producers" else ("data with this label",)
-        key = f"{label_kind}:{', '.join(names)}"
+        key = f"{label_kind}:{names[0] if label_kind == 'producers' else names!r}"
         self.sources.setdefault(key, Vertex(key, title, lines, "source"))
         self.labels[key] = (label_kind, names)
         return key
@@ -283,7 +253,7 @@ class _Group:
     key: str
     first: FlowCall
     calls: int = 0
-    rules: Counter[str] = field(default_factory=Counter)
+    rules: dict[str, None] = field(default_factory=dict)
     arguments: list[tuple[str, Mapping[str, Sequence[str]]]] = field(default_factory=list)
     seen: set[object] = field(default_factory=set)
     notes: dict[str, None] = field(default_factory=dict)
@@ -294,7 +264,8 @@ class _Group:
         """Add a call. Equal labels of an argument are kept once."""
         self.calls += call.calls
         if call.rule and call.tone != "good":
-            self.rules[call.rule if call.line is None else f"{call.rule} (line {call.line})"] += 1
+            rule = " ".join(call.rule.split()).removesuffix(";")
+            self.rules[rule if call.line is None else f"{rule} (line {call.line})"] = None
         if call.labels is None:
             self.notes["labels not reported"] = None
         for name, labels in (call.labels or {}).items():
@@ -308,7 +279,7 @@ class _Group:
         self.added |= _pairs([call.result or {}]) - _pairs((call.labels or {}).values())
 
     def vertex(self) -> Vertex:
-        rules = [" ".join(rule.split()) for rule in self.rules]
+        rules = tuple(self.rules)
         rest = len(rules) - _MOST_RULES
         lines = (self.first.verdict, *rules[:_MOST_RULES])
         lines += (f"and {rest} more rule{'' if rest == 1 else 's'}",) if rest > 0 else ()

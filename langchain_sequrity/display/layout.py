@@ -24,7 +24,8 @@ _LOOP_HEIGHT, _LOOP_REACH = 34.0, 26.0
 _WORK = 160_000
 """Vertices that all sweeps together may visit, so that large graphs take less than a second."""
 _MOST_SWEEPS = 16
-_PLACING_SWEEPS = 8
+_PLACING_SWEEPS, _SETTLING_SWEEPS = 6, 10
+"""Sweeps towards the neighbours on one side, and then towards those on both."""
 _COMPONENTS_RATIO = 1.8
 # Long edges become straight rather than short ones (Gansner et al., 1993, section 4.2).
 _STRAIGHTNESS = {0: 1.0, 1: 2.0, 2: 8.0}
@@ -323,9 +324,9 @@ class _Component:
         self.x = [0.0] * len(self.widths)
         for layer in self.layers:
             self._spread(layer, [0.0] * len(layer), [1.0] * len(layer))
-        for sweep in range(_PLACING_SWEEPS):
+        for sweep in range(_PLACING_SWEEPS + _SETTLING_SWEEPS):
             down = sweep % 2 == 0
-            is_last = sweep >= _PLACING_SWEEPS - 2
+            is_last = sweep >= _PLACING_SWEEPS
             for layer in self.layers if down else reversed(self.layers):
                 self._attract(layer, above=down or is_last, below=not down or is_last)
 

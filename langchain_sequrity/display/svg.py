@@ -9,7 +9,6 @@ import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 from xml.etree.ElementTree import Element, SubElement, tostring
 
 from langchain_sequrity.display import plain
@@ -22,12 +21,10 @@ from langchain_sequrity.display.layout import (
     layout,
     loops_height,
 )
+from langchain_sequrity.display.shapes import Arrow, Figure, Vertex
 from langchain_sequrity.display.tables import Tone
 
-if TYPE_CHECKING:
-    from langchain_sequrity.display.flow import Arrow, Flow, Vertex
-
-_HUES = 6
+_HUES, _DASHES = 6, 2
 _LIGHT = {
     "page": "#ffffff", "ink": "#1f2328", "quiet": "#57606a", "box": "#f6f8fa", "edge": "#6e7781",
     "good": "#1a7f37", "good-box": "#f0faf2", "bad": "#b3261e", "bad-box": "#fff1f0",
@@ -67,6 +64,8 @@ _RULES = "\n".join([
         f".flow .hue{hue} .head,.flow .hue{hue} text{{fill:var(--hue{hue})}}"
         for hue in range(_HUES)
     ),
+    ".flow .dashes1 .line{stroke-dasharray:8 3}",
+    ".flow .dashes2 .line{stroke-dasharray:2 3}",
     ".flow .vertex:focus{outline:2px solid var(--hue0);outline-offset:2px}",
 ])  # fmt: skip
 _DARK_MEDIA = "@media (prefers-color-scheme:dark)"
@@ -87,8 +86,8 @@ FLOW_CSS = f"{_variables(_LIGHT)}\n{_DARK_MEDIA}{{{_variables(_DARK)}}}\n{_RULES
 _FILE_CSS = f"{_with_colours(_LIGHT)}\n{_DARK_MEDIA}{{\n{_with_colours(_DARK)}\n}}\n"
 
 _MARGIN, _PAD, _ROUTER_PAD = 20.0, 11.0, 16.0
-_LINE, _HEADING = 16.0, 30.0
-_MOST_FLOWS = 12
+_LINE, _HEADING_LINE, _HEADING_GAP = 16.0, 19.0, 11.0
+_MOST_FIGURES = 12
 _CHARACTER = 7.5
 """The width of a character of the font in pixels, at most; a wide one has two."""
 _UNUSUAL = 12.5
@@ -96,20 +95,20 @@ _UNUSUAL = 12.5
 _TITLE_COLUMNS, _LINE_COLUMNS, _ARROW_COLUMNS, _HEADING_COLUMNS = 36, 42, 30, 90
 _LINES_OF_A_TEXT = 3
 _MAX_TEXT, _MAX_DESCRIPTION = 300, 2_000
-_TONE_WORDS: dict[Tone, str] = {"good": "allowed", "bad": "✕ denied", "doubtful": "? in doubt"}
+_TONE_WORDS: dict[Tone, str] = {"good": "allowed", "bad": "✕ denied", "doubtful": "? undecided"}
 _MARKS: dict[Tone, str] = {"bad": "✕ ", "doubtful": "? "}
 _HEAD_LENGTH, _HEAD_WIDTH = 9.0, 3.8
 
 
-def drawn(flows: Sequence["Flow"], *, standalone: bool = True) -> str:
-    """Draw flows below each other.
+def drawn(figures: Sequence[Figure], *, standalone: bool = True) -> str:
+    """Draw figures below each other.
 
     Args:
-        flows: The flows.
+        figures: The figures.
         standalone: Whether the result is a whole file, with colours and a legend. Otherwise it is
             an element for a page that has `FLOW_CSS`.
     """
-    return _Drawing(standalone=standalone).document(flows)
+    return _Drawing(standalone=standalone).document(figures)
 
 
 # Texts
@@ -199,7 +198,7 @@ class _Text:
             _write(parent, x, y + (number + 0.5) * _LINE, text, css, text_anchor="middle")
 
 
-def _vertex_text(vertex: "Vertex") -> _Text:
+def _vertex_text(vertex: Vertex) -> _Text:
     title = f"{_MARKS.get(vertex.tone, '')}{_cut(vertex.title, _TITLE_COLUMNS)}"
     lines = [(title, "name")]
     for number, text in enumerate(vertex.lines):
@@ -208,7 +207,7 @@ def _vertex_text(vertex: "Vertex") -> _Text:
     return _Text(lines)
 
 
-def _arrow_text(arrow: "Arrow") -> _Text:
+def _arrow_text(arrow: Arrow) -> _Text:
     labels = f"[{', '.join(arrow.names)}]" if arrow.names else ""
     texts = [_cut(text, _ARROW_COLUMNS) for text in (arrow.text, labels) if text]
     return _Text([(text, "") for text in texts])
@@ -225,25 +224,26 @@ class _Drawing:
     width: float = 0.0
     height: float = _MARGIN
 
-    def document(self, flows: Sequence["Flow"]) -> str:
+    def document(self, figures: Sequence[Figure]) -> str:
         """The document."""
-        drawable = [flow.bounded() for flow in flows[:_MOST_FLOWS]]
+        drawable = figures[:_MOST_FIGURES]
         hues = _hues(drawable)
         title = (
-            "; ".join(plain(flow.title, limit=_MAX_TEXT) for flow in drawable) or "nothing to draw"
+            "; ".join(plain(figure.title, limit=_MAX_TEXT) for figure in drawable)
+            or "nothing to draw"
         )
         root = Element("svg", {"class": "flow", "role": "img" if self.standalone else "group"})
         if self.standalone:
             root.set("xmlns", "http://www.w3.org/2000/svg")
         _describe(root, title)
-        text = "\n\n".join(flow.text() for flow in flows[:_MOST_FLOWS])
+        text = "\n\n".join(figure.text for figure in drawable)
         _add(root, "desc").text = plain(text, limit=10 * _MAX_DESCRIPTION, lines=True)
         if self.standalone:
             _add(root, "style").text = _FILE_CSS
         page = _add(root, "rect", "page", x=0.0, y=0.0)
-        for flow in drawable:
-            self._add_flow(root, flow, hues)
-        if rest := len(flows) - len(drawable):
+        for figure in drawable:
+            self._add_figure(root, figure, hues)
+        if rest := len(figures) - len(drawable):
             self._add_heading(root, f"and {rest:,} more, not drawn")
         if self.standalone:
             self._add_legend(root, drawable, hues)
@@ -256,29 +256,30 @@ class _Drawing:
         return tostring(root, encoding="unicode")
 
     def _add_heading(self, root: Element, title: str) -> None:
-        text = _cut(title, _HEADING_COLUMNS)
-        _write(root, _MARGIN, self.height + _LINE / 2, text, "heading")
-        self.width = max(self.width, text_width(text) * 14 / 12)
-        self.height += _HEADING
+        for line in _wrapped(title, _HEADING_COLUMNS):
+            _write(root, _MARGIN, self.height + _LINE / 2, line, "heading")
+            self.width = max(self.width, text_width(line) * 14 / 12)
+            self.height += _HEADING_LINE
+        self.height += _HEADING_GAP
 
-    def _add_flow(self, root: Element, flow: "Flow", hues: dict[tuple[str, ...], int]) -> None:
-        if flow.title:
-            self._add_heading(root, flow.title)
-        if not flow.vertices:
+    def _add_figure(self, root: Element, figure: Figure, hues: dict[tuple[str, ...], int]) -> None:
+        if figure.title:
+            self._add_heading(root, figure.title)
+        if not figure.vertices:
             return
-        vertex_texts = {vertex.key: _vertex_text(vertex) for vertex in flow.vertices}
-        arrow_texts = [_arrow_text(arrow) for arrow in flow.arrows]
-        places = _layout(flow, vertex_texts, arrow_texts)
+        vertex_texts = {vertex.key: _vertex_text(vertex) for vertex in figure.vertices}
+        arrow_texts = [_arrow_text(arrow) for arrow in figure.arrows]
+        places = _layout(figure, vertex_texts, arrow_texts)
         group = _add(root, "g", transform=f"translate({_MARGIN:g} {_number(self.height)})")
-        texts = zip(flow.arrows, places.routes, arrow_texts, strict=True)
+        texts = zip(figure.arrows, places.routes, arrow_texts, strict=True)
         for arrow, route, text in texts:
             self._add_arrow(group, arrow, route, text, hues)
-        for vertex in flow.vertices:
+        for vertex in figure.vertices:
             self._add_vertex(group, vertex, places.boxes[vertex.key], vertex_texts[vertex.key])
         self.width = max(self.width, places.width)
         self.height += places.height + _MARGIN
 
-    def _add_vertex(self, parent: Element, vertex: "Vertex", box: Box, text: _Text) -> None:
+    def _add_vertex(self, parent: Element, vertex: Vertex, box: Box, text: _Text) -> None:
         css = f"vertex {vertex.shape} {vertex.tone}".rstrip()
         description = vertex.text()
         group = _add(parent, "g", css, data_key=vertex.key)
@@ -291,12 +292,12 @@ class _Drawing:
     def _add_arrow(
         self,
         parent: Element,
-        arrow: "Arrow",
+        arrow: Arrow,
         route: Route,
         text: _Text,
         hues: dict[tuple[str, ...], int],
     ) -> None:
-        colour = f"hue{hues[arrow.names]}" if arrow.names else arrow.tone
+        colour = _hue(hues[arrow.names]) if arrow.names else arrow.tone
         ends = {"data_source": arrow.source, "data_target": arrow.target}
         group = _add(parent, "g", f"arrow {colour}".rstrip(), **ends)
         if words := arrow.words():
@@ -309,11 +310,11 @@ class _Drawing:
             text.add_to(group, middle, box.y + (box.height - text.height) / 2)
 
     def _add_legend(
-        self, root: Element, flows: list["Flow"], hues: dict[tuple[str, ...], int]
+        self, root: Element, figures: Sequence[Figure], hues: dict[tuple[str, ...], int]
     ) -> None:
         """Which colour is which label, and what the tones mean, in as many lines as needed."""
         x, least = 0.0, max(self.width, 60 * _CHARACTER)
-        for css, words in _legend(flows, hues):
+        for css, words in _legend(figures, hues):
             width = 34 + text_width(words) + 24
             if x and x + width > least:
                 x, self.height = 0.0, self.height + _LINE + 4
@@ -330,33 +331,43 @@ class _Drawing:
         self.height += _LINE + _MARGIN if x else 0
 
 
-def _hues(flows: Iterable["Flow"]) -> dict[tuple[str, ...], int]:
-    """A colour for each set of labels. After the last colour they begin again."""
-    names = dict.fromkeys(arrow.names for flow in flows for arrow in flow.arrows if arrow.names)
-    return {labels: index % _HUES for index, labels in enumerate(names)}
+def _hues(figures: Iterable[Figure]) -> dict[tuple[str, ...], int]:
+    """A number for each set of labels, which decides its colour."""
+    names = dict.fromkeys(
+        arrow.names for figure in figures for arrow in figure.arrows if arrow.names
+    )
+    return {labels: index for index, labels in enumerate(names)}
 
 
-def _legend(flows: Sequence["Flow"], hues: dict[tuple[str, ...], int]) -> Iterator[tuple[str, str]]:
-    tones = {vertex.tone for flow in flows for vertex in flow.vertices}
+def _hue(number: int) -> str:
+    """The classes of a colour. After the last colour they begin again, with dashed lines."""
+    dashes = min(number // _HUES, _DASHES)
+    return f"hue{number % _HUES}{f' dashes{dashes}' if dashes else ''}"
+
+
+def _legend(
+    figures: Sequence[Figure], hues: dict[tuple[str, ...], int]
+) -> Iterator[tuple[str, str]]:
+    tones = {vertex.tone for figure in figures for vertex in figure.vertices}
     for tone, words in _TONE_WORDS.items():
         if tone in tones:
             yield f"vertex {tone}", words
-    if any(not arrow.names for flow in flows for arrow in flow.arrows) and hues:
+    if any(not arrow.names for figure in figures for arrow in figure.arrows) and hues:
         yield "arrow", "no tags"
     for labels, hue in hues.items():
-        yield f"arrow hue{hue}", _cut(f"[{', '.join(labels)}]", _LINE_COLUMNS)
+        yield f"arrow {_hue(hue)}", _cut(f"[{', '.join(labels)}]", _LINE_COLUMNS)
 
 
-def _layout(flow: "Flow", vertex_texts: dict[str, _Text], arrow_texts: list[_Text]) -> Layout:
-    sizes, loops = {}, [arrow.source for arrow in flow.arrows if arrow.source == arrow.target]
-    for vertex in flow.vertices:
+def _layout(figure: Figure, vertex_texts: dict[str, _Text], arrow_texts: list[_Text]) -> Layout:
+    sizes, loops = {}, [arrow.source for arrow in figure.arrows if arrow.source == arrow.target]
+    for vertex in figure.vertices:
         text = vertex_texts[vertex.key]
         side = _ROUTER_PAD if vertex.shape in {"router", "source", "step"} else _PAD
         height = max(text.height + 2 * _PAD - 4, loops_height(loops.count(vertex.key)))
         sizes[vertex.key] = (text.width + 2 * side, height)
     edges = [
         Edge(arrow.source, arrow.target, text.width + 8 if text.lines else 0.0, text.height)
-        for arrow, text in zip(flow.arrows, arrow_texts, strict=True)
+        for arrow, text in zip(figure.arrows, arrow_texts, strict=True)
     ]
     return layout(sizes, edges)
 

@@ -99,6 +99,7 @@ class GraphExplanation(PictureMixin):
             columns=("node", "tool", "reads", "writes", "then"),
             rows=tuple(_row(tool) for tool in self.tools),
             notes=tuple(notes),
+            code=frozenset({"node", "tool", "reads", "writes", "then"}),
         )
 
     def __repr__(self) -> str:

@@ -18,10 +18,16 @@ from typing_extensions import override
 
 from langchain_sequrity.denials import NOT_REPORTED
 from langchain_sequrity.display import plain
-from langchain_sequrity.display.flow import Flow, FlowCall, flow_of_calls
+from langchain_sequrity.display.flow import (
+    Flow,
+    FlowCall,
+    flow_of_calls,
+    label_text,
+    outcome_tone,
+)
 from langchain_sequrity.display.tables import Cell, Row, Table, TableMixin, Tone
 from langchain_sequrity.graph.runtime.events import RunEvent
-from langchain_sequrity.labels import ALL, RESERVED_PREFIX, WireLabels
+from langchain_sequrity.labels import WireLabels
 from langchain_sequrity.pictures import PictureMixin
 
 if TYPE_CHECKING:
@@ -184,8 +190,9 @@ class TracedRun(TableMixin, PictureMixin):
         )
         return Table(
             title=f"{self._ending}, {self.mode}, {session}",
-            columns=("#", "node", "tool", "arguments", "verdict", "rule", "node", "request"),
+            columns=("#", "call", "arguments", "verdict", "why", "ran", "request"),
             rows=tuple(_row(number, call) for number, call in enumerate(self.calls, 1)),
+            code=frozenset({"call", "arguments", "why"}),
         )
 
     @property
@@ -199,11 +206,6 @@ class TracedRun(TableMixin, PictureMixin):
         return (flow_of_calls(self._ending, map(_flow_call, self.calls)),)
 
 
-_TONES: dict[str, Tone] = {
-    "allowed": "good", "approved": "good", "denied": "bad", "rejected": "bad",
-}  # fmt: skip
-
-
 def verdict_words(call: TracedCall) -> str:
     """The verdict on a call, and what is remarkable about it."""
     words = call.verdict if call.is_certain is not False else f"{call.verdict} (in doubt)"
@@ -212,7 +214,7 @@ def verdict_words(call: TracedCall) -> str:
 
 def call_tone(call: TracedCall) -> Tone:
     """The colour of a call."""
-    return _TONES.get(call.verdict, "doubtful")
+    return outcome_tone(call.verdict)
 
 
 def rule_or_reason(call: TracedCall) -> str:
@@ -234,19 +236,32 @@ def _flow_call(call: TracedCall) -> FlowCall:
 
 
 def _row(number: int, call: TracedCall) -> Row:
-    node = call.node or "(none)"
     verdict = call.verdict if call.is_certain is not False else f"{call.verdict} (in doubt)"
-    why = dict.fromkeys((call.rule, call.reason))
     return (
         (str(number),),
-        (f"router after {node}" if call.role == "router" else node,),
-        (call.tool,),
+        _call_cell(call),
         _arguments(call),
         (verdict,),
-        tuple(why),
+        _reasons(call),
         (_time(call.node_seconds), *((call.error,) if call.error else ())),
         (_time(call.request_seconds),),
     )
+
+
+def _call_cell(call: TracedCall) -> Cell:
+    """The tool; also the node, if it has another name."""
+    if call.role == "router":
+        return call.tool, f"router after {call.node}"
+    if call.node is None:
+        return call.tool, "no node"
+    return (call.tool,) if call.tool == call.node else (call.tool, f"node {call.node}")
+
+
+def _reasons(call: TracedCall) -> Cell:
+    """The rule and the reason, without a rule that the reason quotes."""
+    rule, reason = (" ".join(text.split()) for text in (call.rule, call.reason))
+    rule = rule.removesuffix(";")
+    return (reason,) if rule in reason else (rule, reason)
 
 
 def _arguments(call: TracedCall) -> Cell:
@@ -258,17 +273,7 @@ def _arguments(call: TracedCall) -> Cell:
 def _argument(name: str, call: TracedCall) -> str:
     values, labels = call.values or {}, call.labels or {}
     value = f" = {_shortened(values[name])}" if name in values else ""
-    return f"{name}{value}{_labels(labels[name]) if name in labels else ''}"
-
-
-def _labels(labels: WireLabels) -> str:
-    """Labels in one line: producers, tags, consumers; empty parts are left out."""
-    tags = [tag for tag in labels["tags"] if not tag.startswith(RESERVED_PREFIX)]
-    parts = [f" ← {', '.join(labels['producers'])}"] if labels["producers"] else []
-    parts += [f" [{', '.join(tags)}]"] if tags else []
-    if labels["consumers"] != [ALL]:
-        parts.append(f" → {', '.join(labels['consumers']) or 'nobody'}")
-    return "".join(parts)
+    return f"{name}{value}{label_text(labels[name]) if name in labels else ''}"
 
 
 def _shortened(value: Any) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from langchain_sequrity.display import plain, rich_text
 from langchain_sequrity.display.tables import Row, Table
-from langchain_sequrity.sqrt.highlighter import highlight, highlighted
+from langchain_sequrity.sqrt.highlighter import PRE, highlight, highlighted
 
 if TYPE_CHECKING:
     from rich.console import Group, RenderableType
@@ -22,7 +22,7 @@ def policy_html(fields: dict[str, Any]) -> str:
         fields: The fields as `to_wire` gives them.
     """
     code, is_sqrt, table = _parts(fields)
-    code_html = highlight(code) if is_sqrt else f"<pre>{html.escape(_plain(code))}</pre>"
+    code_html = highlight(code) if is_sqrt else f"{PRE}{html.escape(_plain(code))}</pre>"
     return f"{code_html if code else ''}{table.html() if table else ''}"
 
 
@@ -50,6 +50,9 @@ def _plain(code: str) -> str:
     return plain(code, limit=_LONGEST, lines=True)
 
 
+_CODE = frozenset({"Field", "Value"})
+
+
 def _parts(fields: dict[str, Any]) -> tuple[str, bool, Table | None]:
     """The text, whether it is SQRT, and a table if there are other fields or there is no text."""
     codes = dict(fields.get("codes") or {})
@@ -58,7 +61,7 @@ def _parts(fields: dict[str, Any]) -> tuple[str, bool, Table | None]:
         del codes["language"]
     rest = {name: value for name, value in fields.items() if name != "codes"}
     rows = tuple(_rows("", {**({"codes": codes} if codes else {}), **rest}))
-    table = Table("X-Policy", ("Field", "Value"), rows) if rows or not code else None
+    table = Table("X-Policy", ("Field", "Value"), rows, code=_CODE) if rows or not code else None
     return code, language != "cedar", table
 
 

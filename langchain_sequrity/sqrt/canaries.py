@@ -167,6 +167,7 @@ class CanaryReport(TableMixin):
             tuple(canary.row() for canary in self.canaries),
             tuple(self._notes()),
             tuple(canary.tone for canary in self.canaries),
+            frozenset({"Planted in", "Returned by", "Labels", "Accepted by"}),
         )
 
     def _notes(self) -> Iterator[str]:

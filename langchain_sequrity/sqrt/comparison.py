@@ -110,6 +110,7 @@ class Difference(TableMixin):
             tuple(rows),
             tuple(self._notes()),
             (*(verdict_tone(call.new.verdict) for call in self.changed), *_NO_TONE * rules),
+            frozenset({"What", "Old", "New"}),
         )
 
     def _notes(self) -> Iterator[str]:

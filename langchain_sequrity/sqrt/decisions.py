@@ -21,6 +21,7 @@ from langchain_sequrity.sqrt.verdict import Reason, Verdict
 NOT_REACHED = "not reached"
 _MOST_LINES = 3
 _COLUMNS = ("Call", "Verdict", "Certain", "Because of", "Why")
+_CODE = frozenset({"Call", "Because of"})
 
 
 def verdict_word(verdict: Verdict | None) -> str:
@@ -298,7 +299,7 @@ class Simulation(Sequence[Decision], TableMixin, PictureMixin):
             rows = tuple(decision.row() for decision in self)
             columns = ("#", *_COLUMNS)
         tones = tuple(verdict_tone(group.first.verdict) for group in self.grouped())
-        return Table(self._title(), columns, rows, tuple(self._notes()), tones)
+        return Table(self._title(), columns, rows, tuple(self._notes()), tones, _CODE)
 
     @override
     def flows(self) -> tuple[Flow, ...]:
@@ -324,12 +325,15 @@ class Simulation(Sequence[Decision], TableMixin, PictureMixin):
 def _flow_call(group: DecisionGroup) -> FlowCall:
     call, verdict = group.first.call, group.first.verdict
     reason = verdict.reasons[0] if verdict and verdict.reasons else None
+    policy = f"{reason.policy}: " if reason and reason.policy else ""
+    unmet = "not met: " if reason and reason.unmet else ""
     return FlowCall(
         call.tool,
         verdict_word(verdict),
         verdict_tone(verdict),
         {name: argument.labels.to_wire() for name, argument in call.arguments.items()},
-        _rule(reason) if reason else "",
+        f"{policy}{unmet}{reason.rule}" if reason else "",
+        reason.at.line if reason and reason.at else None,
         result=None if group.first.result_labels is None else group.first.result_labels.to_wire(),
         calls=group.calls,
     )

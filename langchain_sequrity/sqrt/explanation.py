@@ -557,6 +557,7 @@ class Explanation(TableMixin):
             ),
             self.notes,
             tuple(_TONES.get(rule.kind, "") for rule in rules),
+            frozenset({"Tool"}),
         )
 
     def _title(self) -> str:

@@ -35,6 +35,8 @@ _COLOURS: dict[Tone, str] = {
     "comment": "#808080",
     "mistake": "#e5484d",
 }
+PRE = '<pre dir="ltr" style="font-family: monospace; text-align: left">'
+"""The beginning of a policy in HTML: some viewers of notebooks have another font for `pre`."""
 _LABEL_FIELDS = {"tags", "producers", "consumers"}  # `nodes`, which shows policies in colour
 _WORDS: dict[str, Tone] = {
     **dict.fromkeys([
@@ -68,9 +70,8 @@ def highlight(text: str) -> str:
         assert "<b>" not in highlight("// <b>bold</b>")
         ```
     """
-    return (
-        f'<pre dir="ltr">{"".join(_span(tone, piece) for tone, piece in toned_pieces(text))}</pre>'
-    )
+    spans = "".join(_span(tone, piece) for tone, piece in toned_pieces(text))
+    return f"{PRE}{spans}</pre>"
 
 
 def highlighted(text: str) -> "rich.text.Text":

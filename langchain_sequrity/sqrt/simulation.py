@@ -210,6 +210,7 @@ class Coverage(TableMixin, PictureMixin):
             tuple(map(_row, self.rules)),
             tuple(self._notes()),
             tuple(_TONES[rule.status] for rule in self.rules),
+            frozenset({"Tool", "Rule"}),
         )
 
     @override

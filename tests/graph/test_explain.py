@@ -239,7 +239,7 @@ def test_a_table_fits_the_terminal_unless_it_is_very_narrow(width: int) -> None:
 def test_the_cells_of_an_html_table_are_escaped() -> None:
     table = Table("T", ("a",), ((("<b>", "&"),),))
     assert_plain_html(table.html())
-    assert "<td>&lt;b&gt;<br>&amp;</td>" in table.html()
+    assert ">&lt;b&gt;<br>&amp;</td>" in table.html()
 
 
 def test_a_row_with_a_tone_is_coloured_in_html() -> None:
