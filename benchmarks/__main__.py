@@ -114,8 +114,9 @@ def main() -> int:
     with raw_server() as base_url:
         check_alike(base_url)
     rows: list[Row] = []
-    for case in arguments.cases or _CASES:
-        print(f"{case} …", file=sys.stderr, flush=True)
+    cases = arguments.cases or list(_CASES)
+    for number, case in enumerate(cases, 1):
+        print(f"{case} ({number} of {len(cases)}) …", file=sys.stderr, flush=True)
         measured = _measure(case, arguments.effort)
         print(table(measured), flush=True)
         rows += measured

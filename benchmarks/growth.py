@@ -13,6 +13,7 @@ from benchmarks.formats import CHAT_COMPLETIONS, OPENAI, UNSET
 from benchmarks.measure import Effort
 from benchmarks.peers import PROMPT
 from benchmarks.report import Goal, Row
+from langchain_sequrity.display.progress import tracked
 
 _STATM = Path("/proc/self/statm")
 _WARM_UPS = 5
@@ -58,7 +59,7 @@ def _growth(action: Callable[[], object], times: int) -> _Size:
 
 
 def _after(action: Callable[[], object], times: int) -> _Size:
-    for _ in range(times):
+    for _ in tracked(range(times), "Measuring", unit="calls"):
         action()
     return _Size.now()
 

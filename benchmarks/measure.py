@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from statistics import median
 from typing import TypeVar
 
+from langchain_sequrity.display.progress import tracked
+
 K = TypeVar("K", bound=Hashable)
 Samples = Mapping[K, Sequence[float]]
 """The figures of each peer. Figures at the same index are of the same round."""
@@ -90,7 +92,8 @@ def interleaved(work: Mapping[K, Callable[[], float]], effort: Effort) -> dict[K
     order = list(work)
     for run in work.values():
         run()
-    for count in range(1, effort.most + 1):
+    # Without a thread, whose time would be a part of the figures.
+    for count in tracked(range(1, effort.most + 1), "Measuring", unit="rounds at most"):
         random.shuffle(order)
         for name in order:
             gc.collect()  # so that no peer pays for another's garbage

@@ -10,6 +10,7 @@ from typing import Any
 
 from langchain_core.tools import BaseTool
 
+from langchain_sequrity.display.progress import tracked
 from langchain_sequrity.dry_run import called_tool, runnable_tool
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.labels import NO_LABELS, read_artifact
@@ -85,7 +86,8 @@ def plant_canaries(
     trials = _calls_without_arguments(runnable) if calls is None else _checked(calls, by_name)
     for name, plant in places.items():
         plant(planted[name])
-    results = [_called(trial, by_name[trial.tool]) for trial in trials]
+    calling = tracked(trials, "Calling tools", unit="calls", waits=True)
+    results = [_called(trial, by_name[trial.tool]) for trial in calling]
     return find_canaries(results, planted, policy, tools=runnable)
 
 

@@ -40,6 +40,7 @@ from langchain_sequrity.chat_models.run_config import joined_arguments, session_
 from langchain_sequrity.chat_models.tools import not_a_tool, write_tools
 from langchain_sequrity.connection import take_json_headers
 from langchain_sequrity.display import plain
+from langchain_sequrity.display.progress import progress
 from langchain_sequrity.errors import (
     BadReply,
     ContextTooLong,
@@ -84,6 +85,7 @@ __all__ = [
 ]
 
 _MATCHING_SECONDS = 2.0
+_WAITING = "Waiting for a policy"
 
 
 def split_policy(policy: Policy, tools: Sequence[str], limit: int) -> "tuple[PolicyPart, ...]":
@@ -558,13 +560,13 @@ class PolicyGenTool(BaseTool):
             ServiceError: If the request failed.
         """
         request = self._request(description)
-        with converted_refusals():
+        with converted_refusals(), progress(_WAITING, waits=True):
             return self.model.sender().send(self._call(request), partial(self._read, request))
 
     async def apropose(self, description: str) -> PolicyProposal:
         """Write a policy; see `propose`."""
         request = self._request(description)
-        with converted_refusals():
+        with converted_refusals(), progress(_WAITING, waits=True):
             return await self.model.sender().asend(
                 self._call(request), partial(self._read, request)
             )

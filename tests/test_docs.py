@@ -2,6 +2,7 @@
 
 import ast
 import builtins
+import os
 import re
 import tomllib
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ import yaml
 from nbclient import NotebookClient
 
 from langchain_sequrity.cli.policy import policy
+from langchain_sequrity.display.progress import SWITCH
 from langchain_sequrity.local.interpreter.modules import MODULES
 
 ROOT = Path(__file__).parent.parent
@@ -155,7 +157,8 @@ def test_a_notebook_runs_and_is_saved_with_outputs(path: Path) -> None:
     code = [cell for cell in saved.cells if cell.cell_type == "code"]
     assert all(cell.execution_count for cell in code)
     assert any(cell.outputs for cell in code)
-    NotebookClient(saved, timeout=120, kernel_name="python3").execute()
+    client = NotebookClient(saved, timeout=120, kernel_name="python3")
+    client.execute(env={**os.environ, SWITCH: "off"})
 
 
 def test_every_module_is_on_the_architecture_page() -> None:

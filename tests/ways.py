@@ -30,6 +30,7 @@ from langchain_sequrity import (
     labeled_tool_result,
     with_labels,
 )
+from langchain_sequrity.display.progress import hide, progress
 from langchain_sequrity.errors import PolicyDenied, PolicyMismatch
 from langchain_sequrity.headers import PolicyHeader
 from langchain_sequrity.labels import Labels
@@ -605,13 +606,15 @@ def oracle(count: int, seed: int = 0, *, is_declared: bool = False) -> Counter[s
         cannot act) and "false" (a rule of which it is said that it cannot act acts).
     """
     rng, figures = random.Random(seed), Counter[str]()  # noqa: S311 - not for secrets
-    with Ways() as ways:
+    with Ways() as ways, progress("Judging", total=count, unit="policies") as judging:
         while figures["policies"] < count:
+            judging.update(figures["policies"])
             policy, line = random_policy(rng)
             if not decides_somewhere(policy):
                 continue
             figures["policies"] += 1
             if figures["policies"] % 100 == 0:
+                hide()
                 print(dict(figures), flush=True)  # noqa: T201 - a command
             is_labelling = rng.random() < 0.4
             for way in get_args(Way):
@@ -623,6 +626,7 @@ def oracle(count: int, seed: int = 0, *, is_declared: bool = False) -> Counter[s
                 if outcome in {"silent", "false"}:
                     code = policy.codes and policy.codes.code
                     shown = f"{outcome} {way} labelling={is_labelling}\n{policy.presets}\n{code}\n"
+                    hide()
                     print(shown, flush=True)  # noqa: T201 - a command
     return figures
 

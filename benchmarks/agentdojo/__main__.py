@@ -9,13 +9,11 @@ from importlib.util import find_spec
 from itertools import chain
 from pathlib import Path
 
-from rich.console import Console
-from rich.progress import track
-
 from benchmarks.agentdojo import report, runs
 from benchmarks.agentdojo.classes import RunClass, classes_of
 from benchmarks.agentdojo.policies import FLOWS, POLICIES
 from benchmarks.agentdojo.worlds import SUITES
+from langchain_sequrity.display.progress import tracked
 
 _COLUMNS = (
     "none:standard",
@@ -40,7 +38,7 @@ def main() -> int:
     warnings.simplefilter("ignore")  # of AgentDojo's imports
     chosen = _classes(options.suite or SUITES, options.column or _COLUMNS, full=options.full)
     verdicts = runs.verdicts((item.run for item in chosen), options.jobs)
-    shown = track(verdicts, "Running", total=len(chosen), console=Console(stderr=True))
+    shown = tracked(verdicts, "Running", unit="runs", total=len(chosen))
     counted = [(verdict, item.weight) for verdict, item in zip(shown, chosen, strict=True)]
     if options.json:
         settings = {"full": options.full, "suites": options.suite or list(SUITES)}

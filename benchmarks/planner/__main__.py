@@ -24,6 +24,7 @@ from typing_extensions import override
 from benchmarks.planner.tasks import TASKS, Task
 from benchmarks.planner.weights import NoWeights, qwen, serving
 from langchain_sequrity import ChatSequrity, dual_llm_result
+from langchain_sequrity.display.progress import progress
 from langchain_sequrity.errors import SequrityError
 from langchain_sequrity.local import LocalServer
 
@@ -155,7 +156,8 @@ def _run_all(address: str, options: argparse.Namespace) -> None:
         )
         for name, task in tasks.items():
             began = time.monotonic()
-            outcome = run(task, model, prompt)
+            with progress(name, waits=True):
+                outcome = run(task, model, prompt)
             kinds[outcome.kind] += 1
             ran += len(outcome.programs) == 1 and not outcome.has_failed
             took = time.monotonic() - began

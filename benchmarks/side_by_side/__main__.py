@@ -10,13 +10,11 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
-from rich.console import Console
-from rich.progress import track
-
 from benchmarks.agentdojo.worlds import SUITES
 from benchmarks.measure import FULL
 from benchmarks.side_by_side import cost, report, tasks
 from benchmarks.side_by_side.guards import GUARDS
+from langchain_sequrity.display.progress import tracked
 
 
 def main() -> int:
@@ -52,7 +50,7 @@ def _silence() -> None:
 def _judge(rows: Sequence[report.Row], suites: Sequence[str]) -> None:
     pairs = [*tasks.tasks(suites), *tasks.attacks(suites)]
     for row in rows:
-        shown = track(pairs, row.guard.name, console=Console(stderr=True))
+        shown = tracked(pairs, row.guard.name, unit="tasks and attacks")
         row.verdicts = [verdict for pair in shown for verdict in tasks.verdicts(row.guard, pair)]
 
 

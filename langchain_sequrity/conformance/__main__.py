@@ -13,6 +13,7 @@ from langchain_sequrity.conformance.probes import Outcome, Probe
 from langchain_sequrity.conformance.suite import Report, cost_of, dumps, run, select_probes
 from langchain_sequrity.connection import LOOPBACK_KEY
 from langchain_sequrity.display import plain
+from langchain_sequrity.display.progress import hide
 from langchain_sequrity.errors import SequrityError, UsageError
 from langchain_sequrity.wire.routes import PROVIDERS
 
@@ -193,6 +194,7 @@ def _show(outcome: Outcome) -> None:
 
 
 def _print(text: str) -> None:
+    hide()
     sys.stderr.write(f"{text}\n")
 
 

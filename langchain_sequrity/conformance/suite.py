@@ -24,6 +24,7 @@ from langchain_sequrity.conformance.probes import (
     load_probes,
 )
 from langchain_sequrity.display import plain
+from langchain_sequrity.display.progress import progress
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.suggestions import suggest
 from langchain_sequrity.transport import HttpClient, RetryPolicy
@@ -288,17 +289,19 @@ def run(
     probes = select_probes(only)
     client = Client(target, http_client=http_client)
     outcomes: list[Outcome] = []
-    stopped, unusable = _why_unusable(client), 0
-    for probe in probes:
-        outcome = Outcome(probe, "no answer", _NOT_ASKED)
-        if not stopped:
-            outcome, is_usable = _run_probe(probe, client)
-            unusable = 0 if is_usable else unusable + 1
-        if unusable == _MAX_UNUSABLE:
-            stopped, unusable = _why_unusable(client), 0
-        outcomes.append(AccountMasker(target, client.sessions).outcome(outcome))
-        if on_outcome is not None:
-            on_outcome(outcomes[-1])
+    with progress("Asking probes", total=len(probes), unit="probes", waits=True) as asking:
+        stopped, unusable = _why_unusable(client), 0
+        for probe in probes:
+            asking.update(len(outcomes), note=probe.id)
+            outcome = Outcome(probe, "no answer", _NOT_ASKED)
+            if not stopped:
+                outcome, is_usable = _run_probe(probe, client)
+                unusable = 0 if is_usable else unusable + 1
+            if unusable == _MAX_UNUSABLE:
+                stopped, unusable = _why_unusable(client), 0
+            outcomes.append(AccountMasker(target, client.sessions).outcome(outcome))
+            if on_outcome is not None:
+                on_outcome(outcomes[-1])
     stopped = AccountMasker(target, client.sessions).text(stopped)
     return Report(target, tuple(outcomes), client.requests, title, stopped)
 

@@ -6,12 +6,14 @@ of each. So the service gets a result later than usual, and from another tool. I
 difference for the policy, the nodes run one after the other.
 """
 
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import aclosing
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import aclosing, contextmanager
 from dataclasses import replace
+from threading import Lock
 from typing import Any, NoReturn, Self, Unpack, get_args
 
-from langchain_core.runnables import RunnableConfig
+from langchain_core.runnables import Runnable, RunnableConfig
 from langgraph.cache.base import BaseCache
 from langgraph.channels import BinaryOperatorAggregate, UntrackedValue
 from langgraph.graph import StateGraph
@@ -29,7 +31,8 @@ from langchain_sequrity.chat_models.parameters import capabilities_of
 from langchain_sequrity.chat_models.run_config import refuse_setting_names, refuse_settings
 from langchain_sequrity.chat_models.turn import TurnSettings
 from langchain_sequrity.connection import Connection
-from langchain_sequrity.errors import PolicySyntaxError, UsageError
+from langchain_sequrity.display.progress import WorkProgress, hide, number_of, progress
+from langchain_sequrity.errors import PolicyDenied, PolicySyntaxError, UsageError
 from langchain_sequrity.graph.analysis.spec import GraphSpec, read_graph
 from langchain_sequrity.graph.approval import DenialHandler, check_field
 from langchain_sequrity.graph.codegen.compiler import WhyNotSplit, compile_graph
@@ -303,6 +306,59 @@ class LangGraphExecutor(PassesDenials[Any, Any], CompiledStateGraph[Any, Any, An
         return {**run_config, "configurable": configurable}
 
     @override
+    def batch(
+        self,
+        inputs: list[Any],
+        config: RunnableConfig | list[RunnableConfig] | None = None,
+        **options: Any,
+    ) -> list[Any]:
+        with self._counted_runs(inputs) as runs:
+            return Runnable.batch(runs, inputs, config, **options)
+
+    @override
+    async def abatch(
+        self,
+        inputs: list[Any],
+        config: RunnableConfig | list[RunnableConfig] | None = None,
+        **options: Any,
+    ) -> list[Any]:
+        with self._counted_runs(inputs) as runs:
+            return await Runnable.abatch(runs, inputs, config, **options)
+
+    @override
+    def batch_as_completed(
+        self,
+        inputs: Sequence[Any],
+        config: Any = None,
+        **options: Any,
+    ) -> Iterator[tuple[int, Any]]:
+        with self._counted_runs(inputs) as runs:
+            for numbered in Runnable.batch_as_completed(runs, inputs, config, **options):
+                hide()  # the caller's loop may print
+                yield numbered
+
+    @override
+    async def abatch_as_completed(
+        self,
+        inputs: Sequence[Any],
+        config: Any = None,
+        **options: Any,
+    ) -> AsyncIterator[tuple[int, Any]]:
+        with self._counted_runs(inputs) as runs:
+            completed = Runnable.abatch_as_completed(runs, inputs, config, **options)
+            async for numbered in completed:
+                hide()  # as above
+                yield numbered
+
+    @contextmanager
+    def _counted_runs(self, inputs: Sequence[Any]) -> Iterator[Runnable[Any, Any]]:
+        """What runs the graph for a batch; it counts the runs if somebody watches."""
+        name, total = self.get_name(), number_of(inputs)
+        with progress(name, total=total, unit="runs", waits=True) as batch:
+            field = self._parts.denials.field
+            yield _CountedRuns(self, batch, field) if batch.is_watched else self
+
+    @override
     def bind(self, **kwargs: Any) -> Any:
         """Bind options of each run, such as `stream_mode`.
 
@@ -383,6 +439,47 @@ class LangGraphExecutor(PassesDenials[Any, Any], CompiledStateGraph[Any, Any, An
 LangGraphExecutor.__signature__ = executor_signature(  # type: ignore[attr-defined]
     LangGraphExecutor.__init__, NamedModelArguments, ChatSequrity
 )
+
+
+class _CountedRuns(Runnable[Any, Any]):
+    """The runs of a batch, with their progress."""
+
+    def __init__(self, executor: LangGraphExecutor, batch: WorkProgress, field: str) -> None:
+        self._executor, self._batch, self._field = executor, batch, field
+        self._outcomes = Counter[str]()
+        self._counting = Lock()
+
+    @override
+    def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
+        with self._failures():
+            return self._counted(self._executor.invoke(input, config, **kwargs))
+
+    @override
+    async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
+        with self._failures():
+            return self._counted(await self._executor.ainvoke(input, config, **kwargs))
+
+    def _counted(self, result: Any) -> Any:
+        is_denied = isinstance(result, dict) and self._field and result.get(self._field)
+        self._count("denied" if is_denied else "finished")
+        return result
+
+    @contextmanager
+    def _failures(self) -> Iterator[None]:
+        try:
+            yield
+        except PolicyDenied:
+            self._count("denied")
+            raise
+        except Exception:
+            self._count("failed")
+            raise
+
+    def _count(self, outcome: str) -> None:
+        with self._counting:
+            self._outcomes[outcome] += 1
+            parts = [f"{self._outcomes[o]} {o}" for o in ("denied", "failed") if self._outcomes[o]]
+            self._batch.update(self._outcomes.total(), note=", ".join(parts))
 
 
 # Arguments of a model's call, which a run of a graph does not have.

@@ -25,6 +25,7 @@ from langchain_sequrity.display.flow import (
     label_text,
     outcome_tone,
 )
+from langchain_sequrity.display.progress import is_active
 from langchain_sequrity.display.tables import Cell, Row, Table, TableMixin, Tone
 from langchain_sequrity.graph.runtime.events import RunEvent
 from langchain_sequrity.labels import WireLabels
@@ -64,7 +65,8 @@ class Progress(Listener):
     """Shows in a terminal the current call of each run of a `LangGraphExecutor`.
 
     It is a callback handler: `executor.invoke(state, config={"callbacks": [Progress()]})`. It
-    rewrites one line. Nothing is shown if standard error is not a terminal.
+    rewrites one line. Nothing is shown if standard error is not a terminal, or in a `batch`, which
+    has one line for all its runs.
 
     Args:
         stream: Where to write; standard error by default.
@@ -80,7 +82,7 @@ class Progress(Listener):
     @override
     def heard(self, event: RunEvent) -> None:
         stream = self._stream or sys.stderr
-        if not (stream.isatty() or self._force):
+        if not (stream.isatty() or self._force) or (stream.isatty() and is_active()):
             return
         with self._lock:
             line = self._line(event)

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from typing_extensions import override
 
+from langchain_sequrity.display.progress import WorkProgress, tracked
 from langchain_sequrity.display.tables import Row, Table, TableMixin, Tone
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.labels import KINDS, NO_LABELS, FieldLabels, Labels
@@ -24,6 +25,7 @@ from langchain_sequrity.sqrt.policy_forms import AnyPolicy
 from langchain_sequrity.sqrt.traces import (
     CallReader,
     TracedTrial,
+    calls_progress,
     observed_tools,
     with_traced_calls,
 )
@@ -36,7 +38,6 @@ AnyResult = AnyTrial | tuple[str, Any]
 
 Acceptance = Literal["accepted", "depends", "denied"]
 _MOST_ARGUMENTS = 12
-_PROGRESS = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +189,6 @@ def find_canaries(
     *,
     tools: Iterable[AnyTool] | None = None,
     on_invalid: Callable[[str], None] | None = None,
-    on_progress: Callable[[int], None] = lambda _: None,
 ) -> CanaryReport:
     """Find planted texts in results of tools, and ask a policy what may be made from them.
 
@@ -203,7 +203,6 @@ def find_canaries(
         tools: All tools, as for `check`. By default those of `results`, with the arguments that
             they have there.
         on_invalid: Gets the reason why a call is invalid, which is then left out.
-        on_progress: Gets the number of calls, or of parts of traces, read so far, now and then.
 
     Returns:
         The fields in which the texts were found. Labels of single fields
@@ -233,14 +232,15 @@ def find_canaries(
         ```
     """
     check_planted(planted)
-    trials = [*_trials(results, on_invalid, on_progress)]
+    with calls_progress("Reading results", results) as reading:
+        trials = [*_trials(results, on_invalid, reading)]
     if tools is None:
         tools, _ = observed_tools(trials)
     arguments = arguments_of(tools, service_tools=False)
     gate = Gate((engine_of(policy),), arguments)
     judge = _Judge(gate, arguments)
     canaries: dict[tuple[str, str, str], FoundCanary] = {}
-    for trial in trials:
+    for trial in tracked(trials, "Looking for planted texts", unit="calls"):
         for canary in _found_in(trial, planted, gate):
             key = canary.planted_in, canary.tool, canary.path
             if key not in canaries or (canary.is_open and not canaries[key].is_open):
@@ -279,13 +279,12 @@ def check_planted(planted: object) -> None:
 def _trials(
     results: Iterable[AnyResult],
     on_invalid: Callable[[str], None] | None,
-    on_progress: Callable[[int], None],
+    reading: WorkProgress,
 ) -> Iterator[Trial]:
     """The calls that returned something."""
     calls = (_call_of_pair(result) for result in results)
-    for number, call in with_traced_calls(calls, on_progress):
-        if number % _PROGRESS == 0:
-            on_progress(number)
+    for number, call in with_traced_calls(calls, reading):
+        reading.update(number)
         try:
             trial = CallReader(number, call).read()
         except UsageError as error:

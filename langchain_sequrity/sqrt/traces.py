@@ -10,12 +10,14 @@ The runs of a trace may be in any order, so all of them are read before the firs
 
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from heapq import heappop, heappush
 from itertools import count
 from typing import Any, Self
 
 from langchain_sequrity.display import plain
+from langchain_sequrity.display.progress import WorkProgress, number_of, progress
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.labels import NO_LABELS, Labels
 from langchain_sequrity.sqrt.audited_calls import AuditedTrial, AuditReader
@@ -36,7 +38,6 @@ from langchain_sequrity.sqrt.trials import (
     not_json,
 )
 
-_PROGRESS = 1_000
 _NOT_READABLE = "its arguments are not in the trace, or cannot be read"
 _WAITS = "it did not run, and waits for an earlier call of its message, which changes the session"
 
@@ -280,14 +281,21 @@ def _judged(trial: TracedTrial, arguments: dict[str, Any] | None) -> TracedTrial
     return replace(trial, arguments=arguments)
 
 
+def calls_progress(
+    title: str, calls: Iterable[Any], *, waits: bool = False
+) -> AbstractContextManager[WorkProgress]:
+    """The progress of work on calls; the arguments are those of `display.progress.progress`."""
+    return progress(title, total=number_of(calls), unit="calls", waits=waits)
+
+
 def with_traced_calls(
-    calls: Iterable[AnyTrial], on_runs: Callable[[int], None] = lambda _: None
+    calls: Iterable[AnyTrial], reading: WorkProgress
 ) -> Iterator[tuple[int, Any]]:
     """The calls with their numbers; runs of traces among them become calls at the end.
 
     Args:
         calls: The calls. Blank lines are left out.
-        on_runs: Gets the number of calls or lines with runs, now and then.
+        reading: Gets the number of calls or lines with runs, before their calls.
     """
     trace, last, parts = _Trace(), 0, 0
     for number, call in enumerate(calls, 1):
@@ -295,13 +303,11 @@ def with_traced_calls(
             continue
         if trace.take(number, call):
             parts += 1
-            if parts % _PROGRESS == 0:
-                on_runs(parts)
+            reading.update(parts, unit="parts of traces")
             continue
         last = number
         yield number, call
     if parts:
-        on_runs(parts)
         yield from zip(count(last + 1), [*trace.unreadable, *trace.trials()], strict=False)
 
 
@@ -346,15 +352,16 @@ def traced_calls(runs: Iterable[Mapping[str, Any] | bytes]) -> list[TracedTrial]
     """
     check_is_list_of_calls(runs)
     calls: list[TracedTrial] = []
-    for number, item in with_traced_calls(runs):
-        call = CallReader(number, item).read()
-        if not isinstance(call, TracedTrial):
-            msg = (
-                f"Call {number} is not a part of a trace. Pass runs of LangSmith, or spans of "
-                "OpenTelemetry."
-            )
-            raise UsageError(msg)
-        calls.append(call)
+    with calls_progress("Reading traces", runs) as reading:
+        for number, item in with_traced_calls(runs, reading):
+            call = CallReader(number, item).read()
+            if not isinstance(call, TracedTrial):
+                msg = (
+                    f"Call {number} is not a part of a trace. Pass runs of LangSmith, or spans of "
+                    "OpenTelemetry."
+                )
+                raise UsageError(msg)
+            calls.append(call)
     return calls
 
 
@@ -362,16 +369,12 @@ def observed_tools(
     calls: Iterable[AnyTrial],
     *,
     on_invalid: Callable[[str], None] | None = None,
-    on_progress: Callable[[int], None] = lambda _: None,
-    on_runs: Callable[[int], None] = lambda _: None,
 ) -> tuple[list[dict[str, Any]], int]:
     """Definitions of the tools that some calls name, with the arguments that they have.
 
     Args:
         calls: The calls, as for `simulate`.
         on_invalid: Gets the reason why a call is invalid, which is then left out.
-        on_progress: Gets the number of calls read so far, now and then.
-        on_runs: Gets the number of lines of traces read so far.
 
     Returns:
         The definitions, and the number of calls.
@@ -382,19 +385,19 @@ def observed_tools(
     check_is_list_of_calls(calls)
     tools: dict[str, dict[str, None]] = {}
     read = 0
-    for number, call in with_traced_calls(calls, on_runs):
-        read += 1
-        if read % _PROGRESS == 0:
-            on_progress(read)
-        try:
-            trial = CallReader(number, call).read()
-        except UsageError as error:
-            if on_invalid is None:
-                raise
-            on_invalid(str(error))
-            continue
-        declared = trial.declared if isinstance(trial, AuditedTrial) else ()
-        tools.setdefault(trial.tool, {}).update(dict.fromkeys((*trial.arguments, *declared)))
+    with calls_progress("Reading calls", calls) as reading:
+        for number, call in with_traced_calls(calls, reading):
+            read += 1
+            reading.update(read)
+            try:
+                trial = CallReader(number, call).read()
+            except UsageError as error:
+                if on_invalid is None:
+                    raise
+                on_invalid(str(error))
+                continue
+            declared = trial.declared if isinstance(trial, AuditedTrial) else ()
+            tools.setdefault(trial.tool, {}).update(dict.fromkeys((*trial.arguments, *declared)))
     return [_definition(tool, names) for tool, names in tools.items()], read
 
 

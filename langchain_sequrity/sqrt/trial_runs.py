@@ -16,7 +16,7 @@ import signal
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, replace
 from heapq import merge
 from multiprocessing import get_context
@@ -27,6 +27,7 @@ from zlib import crc32
 
 import orjson
 
+from langchain_sequrity.display.progress import WorkProgress
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.labels import KINDS, NO_LABELS, Labels
 from langchain_sequrity.sqrt.audited_calls import AuditedTrial
@@ -39,6 +40,7 @@ from langchain_sequrity.sqrt.traces import (
     CallReader,
     Conversation,
     TracedTrial,
+    calls_progress,
     with_traced_calls,
 )
 from langchain_sequrity.sqrt.trials import (
@@ -119,8 +121,7 @@ def run_trials(
     jobs: int = 1,
     results: BinaryIO | None = None,
     on_invalid: Callable[[str], None] | None = None,
-    on_progress: Callable[[int], None] = lambda _: None,
-    on_runs: Callable[[int], None] = lambda _: None,
+    shows_progress: bool = True,
 ) -> int:
     """Try calls on policies.
 
@@ -134,8 +135,7 @@ def run_trials(
         jobs: The number of processes that try calls; with 1, this one does.
         results: A file that gets the decision of the first policy on each call as a line of JSON.
         on_invalid: Gets the reason why a call is invalid, which is then left out.
-        on_progress: Gets the number of calls read so far, now and then.
-        on_runs: Gets the number of lines of traces read so far, before their calls are tried.
+        shows_progress: Whether a person waits for it here, and not at the other end of a request.
 
     Returns:
         The number of calls that were read, with invalid ones and without blank lines.
@@ -161,21 +161,20 @@ def run_trials(
         tuple(tallies),
         writes_results=results is not None,
     )
-    numbered = with_traced_calls(calls, on_runs)
     try_all = _in_this_process if jobs == 1 else _in_processes
     count = 0
-    for read, outcomes in try_all(numbered, settings, jobs):
-        for outcome in outcomes:
-            if results is not None:
-                results.write(outcome.line)
-            if outcome.fault and on_invalid is None:
-                raise UsageError(outcome.fault)
-            if outcome.fault and on_invalid is not None:
-                on_invalid(outcome.fault)
-        count += read
-        if count % _BLOCK_CALLS < read:
-            on_progress(count)
-    on_progress(count)
+    calls_line = calls_progress("Trying calls", calls, waits=jobs > 1)
+    with calls_line if shows_progress else nullcontext(WorkProgress()) as trying:
+        for read, outcomes in try_all(with_traced_calls(calls, trying), settings, jobs):
+            for outcome in outcomes:
+                if results is not None:
+                    results.write(outcome.line)
+                if outcome.fault and on_invalid is None:
+                    raise UsageError(outcome.fault)
+                if outcome.fault and on_invalid is not None:
+                    on_invalid(outcome.fault)
+            count += read
+            trying.update(count)
     return count
 
 

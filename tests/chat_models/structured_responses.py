@@ -32,6 +32,7 @@ from langgraph.errors import GraphRecursionError
 from pydantic import BaseModel
 
 from langchain_sequrity import ChatSequrity, SequrityMessages
+from langchain_sequrity.display.progress import hide, tracked
 from langchain_sequrity.errors import SequrityError
 from langchain_sequrity.local import LocalServer
 from langchain_sequrity.wire.exchange import ChatRequest
@@ -238,7 +239,7 @@ def failures(numbers: range, kinds: Counter[str] | None = None) -> Iterator[str]
         LocalServer(script=script, fidelity="full") as full,
         LocalServer(script=script, fidelity="documented") as documented,
     ):
-        for number in numbers:
+        for number in tracked(numbers, "Trying", unit="agents"):
             case = case_of(number)
             try:
                 server = full if case.fidelity == "full" else documented
@@ -251,6 +252,7 @@ def failures(numbers: range, kinds: Counter[str] | None = None) -> Iterator[str]
             if (problem := problem_of(result)) is not None:
                 yield f"{number}: {case}\n    {problem}"
             if number % 500 == 499:
+                hide()
                 sys.stderr.write(f"{number + 1} tried\n")
 
 
@@ -266,6 +268,7 @@ def main() -> int:
     kinds: Counter[str] = Counter()
     for text in failures(range(options.seed, options.seed + options.count), kinds):
         found += 1
+        hide()
         sys.stdout.write(text + "\n")
         sys.stdout.flush()
     sys.stdout.write(f"{options.count} agents, {found} failures; ends: {dict(kinds)}\n")

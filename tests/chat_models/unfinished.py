@@ -24,6 +24,7 @@ from langchain_core.tools import tool
 from langchain_core.utils.json import parse_partial_json
 from pydantic import BaseModel
 
+from langchain_sequrity.display.progress import hide, tracked
 from langchain_sequrity.errors import SequrityError, StreamInterrupted
 from langchain_sequrity.wire.sse import write_event
 from tests.chat_models.formats import CHAT, MESSAGES, RESPONSES, ROWS, SESSION, Row
@@ -630,7 +631,7 @@ def failures(numbers: range) -> Iterator[str]:
     warnings.filterwarnings("ignore", category=UserWarning)
     service = Service()
     with service.running() as url:
-        for number in numbers:
+        for number in tracked(numbers, "Trying", unit="replies"):
             case = case_of(number)
             try:
                 problem = check(case, service, url)
@@ -639,6 +640,7 @@ def failures(numbers: range) -> Iterator[str]:
             if problem is not None:
                 yield f"{case}\n    {problem}"
             if number % 500 == 499:
+                hide()
                 sys.stderr.write(f"{number + 1} tried\n")
 
 
@@ -653,6 +655,7 @@ def main() -> int:
     found = 0
     for text in failures(range(options.seed, options.seed + options.count)):
         found += 1
+        hide()
         sys.stdout.write(text + "\n")
         sys.stdout.flush()
     sys.stdout.write(f"{options.count} replies, {found} failures\n")

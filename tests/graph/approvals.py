@@ -23,6 +23,7 @@ from langgraph.graph import END, START, StateGraph
 from langgraph.types import Command, Send, interrupt
 
 from langchain_sequrity import ChatSequrity
+from langchain_sequrity.display.progress import hide, tracked
 from langchain_sequrity.errors import PolicyDenied, UsageError
 from langchain_sequrity.local import LocalServer
 from tests.graph.ledger import thread
@@ -327,11 +328,13 @@ def main(arguments: list[str]) -> int:
     options = options_of("approvals", 1000).parse_args(arguments)
     seeds, wrong, approved, moves = range(options.seed, options.seed + options.count), 0, 0, 0
     with multiprocessing.get_context("spawn").Pool(options.jobs, initializer=_start) as pool:
-        for case in pool.imap_unordered(_look, seeds, chunksize=5):
+        cases = pool.imap_unordered(_look, seeds, chunksize=5)
+        for case in tracked(cases, "Approving", unit="threads", total=options.count):
             approved += case.approved.total()
             moves += len(case.moves)
             if case.wrong:
                 wrong += 1
+                hide()
                 sys.stdout.write(f"{case.seed} {'; '.join(case.moves)}: {case.wrong}\n")
                 sys.stdout.flush()
     sys.stdout.write(

@@ -16,6 +16,7 @@ from itertools import count
 from typing import Any
 
 from langchain_sequrity import ChatSequrity, LangGraphExecutor, NodeOptions
+from langchain_sequrity.display.progress import tracked
 from langchain_sequrity.local import LocalServer
 from tests.graph.graph_text import text_of
 from tests.graph.outcome import Outcome, outcome
@@ -164,7 +165,8 @@ def main(arguments: list[str]) -> int:
     wrong: list[Comparison] = []
     refused: list[Comparison] = []
     with multiprocessing.get_context("spawn").Pool(options.jobs, initializer=_start) as pool:
-        for found in pool.imap_unordered(_compare, cases_of(options), chunksize=20):
+        cases = pool.imap_unordered(_compare, cases_of(options), chunksize=20)
+        for found in tracked(cases, "Comparing", unit="graphs", total=options.count):
             verdicts[found.mix][found.verdict] += 1
             if found.verdict in ("DIFFERENT", "refused"):
                 (wrong if found.verdict == "DIFFERENT" else refused).append(found)

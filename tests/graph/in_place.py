@@ -34,6 +34,7 @@ from pydantic import BaseModel
 from typing_extensions import TypedDict
 
 from langchain_sequrity import ChatSequrity
+from langchain_sequrity.display.progress import hide, tracked
 from langchain_sequrity.errors import UnknownAccess
 from langchain_sequrity.local import LocalServer
 from langchain_sequrity.local.interpreter import ToolCall
@@ -492,12 +493,15 @@ def main(arguments: Sequence[str]) -> int:
     totals: Counter[str] = Counter()
     with LocalServer(isolated_programs=False) as server:
         model = ChatSequrity("any/model", base_url=server.base_url)
-        for seed in range(options.seed, options.seed + options.count):
+        for seed in tracked(
+            range(options.seed, options.seed + options.count), "Changing in place", unit="graphs"
+        ):
             case = look(seed, model)
             totals["names"] += case.names
             totals["lost"] += len(case.lost)
             totals[case.outcome.split()[0]] += 1
             if case.outcome != "equal" or case.lost:
+                hide()
                 sys.stdout.write(f"{seed}: {case.outcome[:400]} {case.lost}\n")
             sys.stdout.flush()
     sys.stdout.write(f"{json.dumps(totals)}\n")

@@ -19,6 +19,7 @@ from typing import Any
 from unittest import mock
 
 from langchain_sequrity import ChatSequrity
+from langchain_sequrity.display.progress import hide, tracked
 from langchain_sequrity.local import LocalServer
 from langchain_sequrity.local.interpreter import Run, ToolCall
 from tests.graph.journeys import travel
@@ -109,11 +110,13 @@ def main(arguments: list[str]) -> int:
     options = options_of("journey_labels", 2000).parse_args(arguments)
     totals: Counter[str] = Counter()
     with multiprocessing.get_context("spawn").Pool(options.jobs, initializer=_start) as pool:
-        for found in pool.imap_unordered(_look, cases_of(options), chunksize=5):
+        cases = pool.imap_unordered(_look, cases_of(options), chunksize=5)
+        for found in tracked(cases, "Following labels", unit="journeys", total=options.count):
             totals["journeys"] += 1
             totals["names"] += found.named
             totals["lost"] += len(found.lost)
             for one in found.lost[:3]:
+                hide()
                 sys.stdout.write(f"LOST {found.mix} {found.seed}: {one}\n")
                 sys.stdout.flush()
     sys.stdout.write(f"{dict(totals)}\n")

@@ -32,6 +32,7 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.types import Command, Send
 
 from langchain_sequrity import ChatSequrity, LangGraphExecutor, NodeOptions
+from langchain_sequrity.display.progress import hide, tracked
 from langchain_sequrity.errors import GraphNotSupported
 from langchain_sequrity.local import LocalServer
 from tests.graph.graph_text import text_of
@@ -440,11 +441,13 @@ def main(arguments: list[str]) -> int:
     verdicts: Counter[str] = Counter()
     moves: Counter[str] = Counter()
     with multiprocessing.get_context("spawn").Pool(options.jobs, initializer=_start) as pool:
-        for found in pool.imap_unordered(_travel, cases_of(options), chunksize=5):
+        cases = pool.imap_unordered(_travel, cases_of(options), chunksize=5)
+        for found in tracked(cases, "Travelling", unit="journeys", total=options.count):
             verdicts[found.verdict] += 1
             moves.update(one.split()[0] for one in found.moves)
             if found.verdict in ("DIFFERENT", "refused"):
                 told = "; ".join(found.moves)
+                hide()
                 sys.stdout.write(
                     f"{found.verdict} {found.mix} {found.seed}: {told}: {found.told}\n"
                 )

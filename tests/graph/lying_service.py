@@ -26,6 +26,7 @@ from langgraph.graph import END, START, StateGraph
 from langgraph.types import Command, Overwrite, Send
 
 from langchain_sequrity import ChatSequrity
+from langchain_sequrity.display.progress import hide, tracked
 from langchain_sequrity.local import LocalServer
 from tests.graph.ledger import thread
 from tests.graph.outcome import describe
@@ -408,9 +409,11 @@ def main(arguments: list[str]) -> int:
     ends: Counter[str] = Counter()
     with multiprocessing.get_context("spawn").Pool(options.jobs, initializer=_start) as pool:
         seeds = range(options.seed, options.seed + options.count)
-        for case in pool.imap_unordered(_tell, seeds, chunksize=5):
+        cases = pool.imap_unordered(_tell, seeds, chunksize=5)
+        for case in tracked(cases, "Lying", unit="runs", total=options.count):
             ends["WRONG" if case.wrong else case.ended] += 1
             if case.wrong:
+                hide()
                 sys.stdout.write(f"{case.seed} {case.told}: {case.wrong} {case.errors}\n")
                 sys.stdout.flush()
     sys.stdout.write(f"{dict(ends)}\n")

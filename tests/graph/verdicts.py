@@ -18,6 +18,7 @@ from typing import Any, ClassVar
 from unittest import mock
 
 from langchain_sequrity import ChatSequrity, LangGraphExecutor
+from langchain_sequrity.display.progress import hide, tracked
 from langchain_sequrity.errors import PolicyDenied, PolicySyntaxError
 from langchain_sequrity.graph import executor
 from langchain_sequrity.graph.codegen.compiler import compile_graph
@@ -196,13 +197,15 @@ def main(arguments: list[str]) -> int:
     options = options_of("verdicts", 2000, PARALLEL).parse_args(arguments)
     verdicts: Counter[str] = Counter()
     with multiprocessing.get_context("spawn").Pool(options.jobs, initializer=_start) as pool:
-        for found in pool.imap_unordered(_compare, cases_of(options, PARALLEL), chunksize=5):
+        cases = pool.imap_unordered(_compare, cases_of(options, PARALLEL), chunksize=5)
+        for found in tracked(cases, "Comparing", unit="graphs", total=options.count):
             verdicts[found.verdict] += 1
             if found.verdict == "DIFFERENT":
                 ended = " / ".join(
                     f"{one.error} {one.message[:200]!r} {one.seen}"
                     for one in (found.chosen, found.apart)
                 )
+                hide()
                 sys.stdout.write(f"DIFFERENT {found.mix} {found.seed}: {ended}\n{found.policy}\n")
                 sys.stdout.flush()
     sys.stdout.write("".join(f"{count:6} {name}\n" for name, count in sorted(verdicts.items())))

@@ -19,6 +19,7 @@ from typing import Any, Self
 
 import httpx
 
+from langchain_sequrity.display.progress import hide, tracked
 from langchain_sequrity.local import LocalServer
 from tests.local.api import CHAT, Speaker
 
@@ -335,10 +336,11 @@ def flood_all(flooded: Flooded, floods: Sequence[Flood]) -> tuple[int, int]:
     """Send floods to a server; returns how many went wrong, and its memory."""
     bad = before = 0
     with flooded as server:
-        for flood in floods:
+        for flood in tracked(floods, "Sending", unit="floods", waits=True):
             statuses, grown = set(server.stand(flood)), server.grown
             is_bad = not statuses <= FINE or before <= MOST < grown
             if is_bad or grown > before:
+                hide()
                 tell(f"{'BAD ' * is_bad}{grown / MB:5.0f} MB {sorted(statuses)} {flood.name}")
             bad, before = bad + is_bad, grown
     tell(f"{len(floods)} floods")

@@ -21,6 +21,7 @@ from typing import Any, Self
 
 import httpx
 
+from langchain_sequrity.display.progress import tracked
 from langchain_sequrity.headers import (
     ConfigHeader,
     FeaturesHeader,
@@ -316,7 +317,7 @@ def compare(seed: int, count: int) -> Outcome:
     """Compare random cases."""
     outcome = Outcome()
     with Servers() as servers:
-        for number in range(count):
+        for number in tracked(range(count), "Comparing", unit="keys"):
             servers.compare(Case((seed, number)), outcome)
     return outcome
 

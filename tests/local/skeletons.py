@@ -13,6 +13,7 @@ from typing import Any
 from sequrity.sqrt import parser as vendor  # type: ignore[import-untyped] # the package has no type information
 
 from langchain_sequrity import sqrt
+from langchain_sequrity.display.progress import hide, tracked
 from langchain_sequrity.errors import PolicySyntaxError
 from langchain_sequrity.local.policy_skeleton import skeleton
 from langchain_sequrity.sqrt import check, compile_policy, parse
@@ -160,11 +161,12 @@ def main() -> int:
     chosen = options.parse_args()
     tools = Tools(chosen.seed)
     wrong = number = 0
-    for index in range(chosen.count):
+    for index in tracked(range(chosen.count), "Drafting", unit="sets of tools"):
         made, description, internal = tools.some(), tools.text(), tools.internal()
         number += len(made)
         for problem in problems(made, description, internal, MODES[index % len(MODES)]):
             wrong += 1
+            hide()
             print(f"{problem}\n  for {made!r}", file=sys.stderr)  # noqa: T201 - a program's report
     print(f"{chosen.count} sets of {number} tools: {wrong} problems")  # noqa: T201 - as above
     return 1 if wrong else 0

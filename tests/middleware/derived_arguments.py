@@ -41,6 +41,7 @@ from pydantic import (
 )
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 
+from langchain_sequrity.display.progress import hide, tracked
 from langchain_sequrity.middleware import PolicyEvent, PolicyMiddleware
 from tests.middleware.agents import NO_RULES, ask, calling, kinds, turns
 
@@ -484,11 +485,14 @@ def main(arguments: list[str]) -> int:
     warnings.simplefilter("ignore")
     kinds_of_calls: Counter[str] = Counter()
     wrong = 0
-    for seed in range(options.first, options.first + options.count):
+    for seed in tracked(
+        range(options.first, options.first + options.count), "Trying", unit="schemas"
+    ):
         outcome = tried(seed)
         kinds_of_calls[outcome.kind] += 1
         wrong += bool(outcome.mistakes)
         for mistake in outcome.mistakes:
+            hide()
             sys.stdout.write(f"{seed} ({', '.join(sorted(outcome.traits))}): {mistake}\n")
             sys.stdout.flush()
     sys.stdout.write(f"{dict(kinds_of_calls)}\n{options.count} schemas, {wrong} wrong\n")

@@ -41,6 +41,7 @@ from langgraph_supervisor import create_supervisor
 from langgraph_swarm import SwarmState, create_handoff_tool, create_swarm
 from typing_extensions import override
 
+from langchain_sequrity.display.progress import tracked
 from langchain_sequrity.errors import PolicyDenied, SessionLost
 from langchain_sequrity.labels import Labels
 from langchain_sequrity.middleware import (
@@ -600,7 +601,9 @@ def main(arguments: list[str]) -> int:
     warnings.simplefilter("ignore")
     wrong: list[str] = []
     totals: dict[str, Counter[str]] = {}
-    for seed in range(options.first, options.first + options.count):
+    for seed in tracked(
+        range(options.first, options.first + options.count), "Playing", unit="conversations"
+    ):
         structure = options.structure or ALL_STRUCTURES[seed % len(ALL_STRUCTURES)]
         outcome = converse(seed, structure)
         total = totals.setdefault(structure, Counter())

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
+from langchain_sequrity.display.progress import hide, tracked
 from tests.session_oracle.cases import WAYS, Case, make_case
 from tests.session_oracle.play import LABEL_KEY, Outcome, open_stage, play, play_here, take_turn
 from tests.session_oracle.stage import Stage
@@ -25,6 +26,7 @@ def _report(outcome: Outcome, *, shows_all: bool) -> None:
             lines += [
                 f"{error} after {events[-3:]}: {text}" for error, events, text in outcome.losses
             ]
+        hide()
         sys.stdout.write("\n".join([str(outcome.case), *lines, ""]))
         sys.stdout.flush()
 
@@ -63,7 +65,8 @@ def main() -> int:
 def _play_all(cases: Iterable[Case], jobs: int) -> int:
     totals, losses, failures = Counter[str](), Counter[str](), Counter[str]()
     with multiprocessing.get_context("spawn").Pool(jobs, initializer=open_stage) as pool:
-        for outcome in pool.imap_unordered(play_here, cases, chunksize=5):
+        outcomes = pool.imap_unordered(play_here, cases, chunksize=5)
+        for outcome in tracked(outcomes, "Playing", unit="conversations"):
             place = f"{outcome.case.way}, {outcome.case.driver}"
             totals += outcome.counts
             totals["conversations"] += 1
@@ -74,6 +77,7 @@ def _play_all(cases: Iterable[Case], jobs: int) -> int:
                 failures[place] += 1
             _report(outcome, shows_all=False)
             if totals["conversations"] % _PROGRESS == 0:
+                hide()
                 sys.stderr.write(f"{totals['conversations']} played, {len(failures)} places fail\n")
     for title, counts in (("", totals), ("lost: ", losses), ("VIOLATIONS: ", failures)):
         for name, number in sorted(counts.items()):

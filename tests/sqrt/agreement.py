@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import httpx
 
+from langchain_sequrity.display.progress import progress
 from langchain_sequrity.errors import PolicySyntaxError
 from langchain_sequrity.headers import PolicyHeader
 from langchain_sequrity.labels import ALL, Combine, Labels
@@ -377,9 +378,11 @@ def compare(seed: int, count: int) -> Outcome:
     with (
         LocalServer(replacing_tools=TOOLS, script=[]) as server,
         httpx.Client(base_url=server.base_url, trust_env=False, timeout=60) as http,
+        progress("Comparing", total=count, unit="pairs") as comparing,
     ):
         number = 0
         while outcome.pairs < count:
+            comparing.update(outcome.pairs)
             scenario = Writer((seed, number)).scenario()
             outcome.add(scenario, offline(scenario), Session(http, scenario).run())
             number += 1

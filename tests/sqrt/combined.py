@@ -27,6 +27,7 @@ from itertools import product
 from typing import Any
 
 from langchain_sequrity.denials import Denial
+from langchain_sequrity.display.progress import tracked
 from langchain_sequrity.errors import PolicySyntaxError, UsageError
 from langchain_sequrity.headers import PolicyHeader, coerce
 from langchain_sequrity.headers.policy import engine_presets
@@ -503,7 +504,7 @@ def _checks(policy: PolicyHeader) -> list[CheckRule]:
 def compare(seed: int, count: int) -> Outcome:
     """Compare `count` scenarios of a seed."""
     outcome = Outcome()
-    for number in range(count):
+    for number in tracked(range(count), "Combining", unit="scenarios"):
         run(Scenario((seed, number)), outcome)
     return outcome
 

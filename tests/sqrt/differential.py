@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from sequrity.sqrt import parser as vendor  # type: ignore[import-untyped]
 
+from langchain_sequrity.display.progress import tracked
 from langchain_sequrity.errors import PolicySyntaxError
 from langchain_sequrity.sqrt import parse
 from tests.sqrt.generate import Generator
@@ -144,7 +145,8 @@ def main() -> int:
         for start in range(0, arguments.count, _CHUNK)
     ]
     with multiprocessing.get_context("spawn").Pool() as pool:
-        found = total(pool.imap_unordered(partial(compare, arguments.seed), chunks))
+        outcomes = pool.imap_unordered(partial(compare, arguments.seed), chunks)
+        found = total(tracked(outcomes, "Comparing", unit="parts", total=len(chunks)))
     rule, least = found.rules.most_common()[-1]
     sys.stdout.write(
         f"{found.texts} texts, {found.valid / found.texts:.0%} of them valid; least used rule of "

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import count
 
+from langchain_sequrity.display.progress import progress
 from tests.stores.redis_servers import wait_until
 from tests.stores.stage import Counts, Stage, stage
 from tests.stores.talks import Attempt, Ledger, talk_until
@@ -112,7 +113,8 @@ def main(arguments: Sequence[str]) -> int:
     """Be away; returns 1 for any problem."""
     parser = argparse.ArgumentParser(description="Stop Redis for a while, under load.")
     parser.add_argument("--seconds", type=float, default=30)
-    result = run(parser.parse_args(arguments).seconds)
+    with progress("Being away", waits=True):
+        result = run(parser.parse_args(arguments).seconds)
     for line in (*result.problems, str(result)):
         sys.stdout.write(line + "\n")
     return 1 if result.problems else 0

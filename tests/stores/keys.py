@@ -13,6 +13,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from langchain_sequrity.display.progress import hide, progress
 from tests.local.api import CHAT
 from tests.stores.stage import Counts, stage
 
@@ -164,11 +165,14 @@ def main(arguments: Sequence[str]) -> int:
     start = time.monotonic()
 
     def tell(number: int) -> None:
+        sending.update(number)
         if number % 5_000 == 0:
+            hide()
             sys.stdout.write(f"{number} keys, {time.monotonic() - start:.0f} s\n")
             sys.stdout.flush()
 
-    result = run(options.count, tell)
+    with progress("Sending", total=options.count, unit="keys", waits=True) as sending:
+        result = run(options.count, tell)
     for line in (*result.problems[:50], str(result)):
         sys.stdout.write(line + "\n")
     return 1 if result.problems else 0

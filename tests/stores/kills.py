@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from itertools import count
 
+from langchain_sequrity.display.progress import hide, tracked
 from tests.stores.stage import FAULTS, Counts, Faults, Stage, stage
 from tests.stores.talks import Ledger, talk_until
 from tests.transport.faults.calls import Case, Clients, case_of, talk, talk_in_thread
@@ -83,7 +84,7 @@ def _cause_faults(
     dice = random.Random(seed)  # noqa: S311 - moments, not secrets
     faults = Faults(stage_, result.ledger.counts)
     start, told = time.monotonic(), 0
-    for number in range(kills):
+    for number in tracked(range(kills), "Causing", unit="faults", waits=True):
         kind = kinds[number % len(kinds)]
         enough = result.ledger.counts["answered"] + dice.randint(*_REST)
         while result.ledger.counts["answered"] < enough:
@@ -92,8 +93,10 @@ def _cause_faults(
         result.faults[kind] += 1
         if tells:
             for problem in result.problems[told:]:
+                hide()
                 _say(problem)
             told = len(result.problems)
+            hide()
             _say(f"{time.monotonic() - start:.0f} s, {kind}: {result}")
 
 

@@ -14,7 +14,6 @@ from langchain_sequrity.cli.policy.files import (
     read_source,
     read_tools,
     shown_name,
-    shown_progress,
     tools_options,
 )
 from langchain_sequrity.errors import UsageError
@@ -61,7 +60,7 @@ def canaries_command(
     definitions = read_tools(tools, tools_from)
     source = read_source(policy_file)
     texts = {name: text or name for name, _, text in (entry.partition("=") for entry in planted)}
-    with open_calls(calls_file) as (calls, faults), shown_progress() as progress:
+    with open_calls(calls_file) as (calls, faults):
         try:
             with policy_errors(source, as_json=as_json):
                 report = find_canaries(
@@ -70,7 +69,6 @@ def canaries_command(
                     source.text,
                     tools=definitions,
                     on_invalid=None if faults is None else faults.add,
-                    on_progress=progress.calls,
                 )
         except UsageError as error:
             msg = f"{shown_name(calls_file)}: {error}"

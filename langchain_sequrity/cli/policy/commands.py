@@ -26,9 +26,9 @@ from langchain_sequrity.cli.policy.files import (
     read_tools,
     replace_file,
     shown_name,
-    shown_progress,
     tools_options,
 )
+from langchain_sequrity.display.progress import tracked
 from langchain_sequrity.errors import PolicySyntaxError, UsageError
 from langchain_sequrity.sqrt import check, combine, explain
 from langchain_sequrity.sqrt import format as format_policy
@@ -86,7 +86,7 @@ def check_command(
         definitions = _tools_in(calls_file)
     findings = [
         (source, finding)
-        for source in read_sources(files)
+        for source in tracked(read_sources(files), "Checking", unit="files", waits=True)
         for finding in check(source.text, definitions, mode=mode, labels=labels)
     ]
     errors = sum(finding.severity == "error" for _, finding in findings)
@@ -121,13 +121,11 @@ def _tools_in(path: str) -> list[Any]:
     Raises:
         InvalidInput: If a call is invalid. Its tools would be missing.
     """
-    with open_calls(path) as (calls, faults), shown_progress() as progress:
+    with open_calls(path) as (calls, faults):
         try:
             tools, read = observed_tools(
                 calls,
                 on_invalid=None if faults is None else faults.add,
-                on_progress=progress.calls,
-                on_runs=progress.runs,
             )
         except UsageError as error:
             msg = f"{shown_name(path)}: {error}"

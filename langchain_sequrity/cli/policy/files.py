@@ -12,15 +12,13 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stdout
 from dataclasses import asdict, dataclass
-from functools import partial
 from gzip import GzipFile
 from importlib import import_module
 from io import BufferedReader
 from operator import attrgetter
 from pathlib import Path
 from tempfile import NamedTemporaryFile
-from time import monotonic
-from typing import Any, BinaryIO, NamedTuple, NoReturn, TypeVar
+from typing import Any, BinaryIO, NoReturn, TypeVar
 
 import click
 import yaml
@@ -28,6 +26,7 @@ from rich.console import Console
 from rich.text import Text
 
 from langchain_sequrity.display import plain
+from langchain_sequrity.display.progress import progress
 from langchain_sequrity.display.tables import TableMixin
 from langchain_sequrity.errors import PolicySyntaxError, UsageError
 from langchain_sequrity.sqrt import Finding, check, combine, compile_policy, named
@@ -318,7 +317,9 @@ def open_lines_or_data(path: str) -> Iterator[Any]:
         if name.endswith(_LINES) or (begin.startswith(b"{") and not name.endswith(".json")):
             yield _lines(path, file)
         else:
-            yield _data(_read(path, file))
+            with progress(f"Reading {shown_name(path)}", waits=path != STDIN):
+                data = _data(_read(path, file))
+            yield data
 
 
 def _lines(path: str, file: BinaryIO) -> Iterator[bytes]:
@@ -426,34 +427,6 @@ def print_table(table: TableMixin) -> None:
         console.print(table)
     else:
         print_text(table.text())
-
-
-class Progress(NamedTuple):
-    """What shows how far a long command is, if standard error is a terminal.
-
-    Attributes:
-        calls: Gets a number of calls that were tried or read.
-        runs: Gets a number of lines with runs of traces, which are read before their calls.
-    """
-
-    calls: Callable[[int], None]
-    runs: Callable[[int], None]
-
-
-@contextmanager
-def shown_progress() -> Iterator[Progress]:
-    """Show numbers and rates, if standard error is a terminal."""
-    if not sys.stderr.isatty():
-        yield Progress(lambda _: None, lambda _: None)
-        return
-    began = monotonic()
-    with Console(stderr=True).status("0 calls") as status:
-
-        def show(unit: str, number: int) -> None:
-            rate = number / max(monotonic() - began, 0.001)
-            status.update(f"{number:,} {unit}, {rate:,.0f} per second")
-
-        yield Progress(partial(show, "calls"), partial(show, "parts of traces read"))
 
 
 # Findings

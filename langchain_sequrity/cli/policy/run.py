@@ -18,6 +18,7 @@ from langchain_sequrity.cli.policy.files import (
     shown_name,
     tools_options,
 )
+from langchain_sequrity.display.progress import progress
 from langchain_sequrity.errors import StatusError, UsageError
 
 
@@ -73,7 +74,7 @@ def run_command(
         msg = f"{shown_name(str(results))}: expected a list of results, got {json_type(canned)}."
         raise InvalidInput(msg)
     try:
-        with policy_errors(source, as_json=as_json):
+        with policy_errors(source, as_json=as_json), progress("Running the program", waits=True):
             run = run_program(
                 coerce(PolicyHeader, {**fields, "codes": {"code": source.text}}),
                 read_source(program).text,

@@ -24,7 +24,6 @@ from langchain_sequrity.cli.policy.files import (
     read_sources,
     read_tools,
     shown_name,
-    shown_progress,
     tools_options,
 )
 from langchain_sequrity.display import plain
@@ -137,7 +136,6 @@ def simulate_command(
         calls, faults = stack.enter_context(open_calls(calls_file))
         results_file = stack.enter_context(new_file(results))
         picture_file = stack.enter_context(new_file(svg))
-        progress = stack.enter_context(shown_progress())
         read = run_trials(
             calls,
             engines,
@@ -147,8 +145,6 @@ def simulate_command(
             jobs=jobs,
             results=results_file,
             on_invalid=None if faults is None else faults.add,
-            on_progress=progress.calls,
-            on_runs=progress.runs,
         )
         _draw(decided, picture_file)
     if not read:

@@ -131,7 +131,7 @@ def of_sessions(text: str, sessions: Iterable[RecordedSession]) -> Rerun:
             if engine is None:
                 return report
             engines[presets] = engine
-        run_trials(_trials(session), [engines[presets]], [report])
+        run_trials(_trials(session), [engines[presets]], [report], shows_progress=False)
     report.sort()
     return report
 
@@ -149,7 +149,7 @@ def of_audit_log(text: str, path: Path) -> Rerun:
         return report
     try:
         with path.open("rb") as file:
-            run_trials(lines_in(file), [engine], [report])
+            run_trials(lines_in(file), [engine], [report], shows_progress=False)
     except (OSError, UsageError) as error:
         report.problem = f"The audit log cannot be read: {error}"
     report.sort()

@@ -24,6 +24,7 @@ from urllib.parse import urlsplit
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.types import Command
 
+from langchain_sequrity.display.progress import progress
 from langchain_sequrity.graph.journal import add_entries
 from langchain_sequrity.graph.program import JOURNAL, OUTPUT
 from langchain_sequrity.local import LocalServer, RequestRecord
@@ -299,9 +300,11 @@ def _check_requests(run: Run, counts: dict[int, int]) -> None:
 def killed_runs(killer: Killer, kills: int) -> list[Run]:
     """Make and check runs until there were `kills` kills."""
     runs: list[Run] = []
-    while (left := kills - sum(len(run.kills) for run in runs)) > 0:
-        runs.append(killer.killed(min(left, killer.chance.randint(1, _MOST_KILLS_OF_A_RUN))))
-        check(runs[-1], forgets=killer.forgets)
+    with progress("Killing", total=kills, unit="kills", waits=True) as killing:
+        while (left := kills - sum(len(run.kills) for run in runs)) > 0:
+            killing.update(kills - left)
+            runs.append(killer.killed(min(left, killer.chance.randint(1, _MOST_KILLS_OF_A_RUN))))
+            check(runs[-1], forgets=killer.forgets)
     return runs
 
 

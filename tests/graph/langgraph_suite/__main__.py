@@ -17,9 +17,11 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+from langchain_sequrity.display.progress import progress
 from langchain_sequrity.local import LocalServer
 from tests.graph.langgraph_suite.fetching import CannotFetch, Suite, fetch, needed
 from tests.graph.langgraph_suite.judging import (
@@ -152,14 +154,15 @@ class _Runner:
         shown = "" if log is None else f", see {log.name}"
         sys.stdout.write(f"{self._suite.folder.name}: {name}{shown}\n")
         sys.stdout.flush()
-        subprocess.run(  # noqa: S603 - our own Python
-            command,
-            cwd=self._suite.folder,
-            env=self._environment,
-            stdout=log,
-            stderr=subprocess.STDOUT if log else None,
-            check=False,
-        )
+        with nullcontext() if log is None else progress(self._suite.folder.name, waits=True):
+            subprocess.run(  # noqa: S603 - our own Python
+                command,
+                cwd=self._suite.folder,
+                env=self._environment,
+                stdout=log,
+                stderr=subprocess.STDOUT if log else None,
+                check=False,
+            )
         return _tests(file)
 
     def _file(self, name: str) -> Path:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from itertools import islice
 
+from langchain_sequrity.display.progress import hide, tracked
 from tests.local.bombs import combined, crafted, operations, sources
 from tests.local.bombs.bomb import Bomb
 from tests.local.bombs.watching import MEGABYTES, Seen, Watched
@@ -51,12 +52,13 @@ def main() -> int:
     rows: list[tuple[Bomb, Seen]] = []
     bad, start = 0, time.monotonic()
     with Watched(in_process=options.in_process) as server:
-        for bomb in chosen(options):
+        for bomb in tracked(chosen(options), "Sending", unit="bombs", waits=True):
             seen = server.run(bomb)
             rows.append((bomb, seen))
             faults = seen.faults(bomb)
             bad += bool(faults)
             for fault in faults:
+                hide()
                 tell(f"{bomb.name}: {fault}")
         grown = server.grown
     for title, column in _COLUMNS:

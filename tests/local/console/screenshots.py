@@ -101,7 +101,7 @@ def _review(state: _State) -> dict[str, Any]:
     return {"draft": state["draft"].capitalize()}
 
 
-def _publish(_state: _State) -> dict[str, Any]:
+def _publish(state: _State) -> dict[str, Any]:  # noqa: ARG001 - LangGraph gives it
     return {}
 
 

@@ -21,6 +21,7 @@ from itertools import count, islice
 
 import httpx
 
+from langchain_sequrity.display.progress import hide, tracked
 from tests.local.api import Api
 from tests.local.dual_llm.conversation import Stage, Teller
 from tests.local.dual_llm.dialog import Dialog, calls, ended
@@ -323,10 +324,13 @@ def main(arguments: Sequence[str]) -> int:
     misread: Counter[str] = Counter()
     with Stage() as stage, httpx.Client() as http:
         reading = Reading(stage, http)
-        for number, one in enumerate(islice(answers(options.seed), options.count), options.seed):
+        chosen = islice(answers(options.seed), options.count)
+        tried = tracked(chosen, "Reading", unit="answers", total=options.count)
+        for number, one in enumerate(tried, options.seed):
             program = reading.program_of(one.text)
             if not is_same(program, one.program):
                 misread[one.forms[0]] += 1
+                hide()
                 sys.stdout.write(
                     f"# answer {number}: {one.forms}\n{one.text}\n# read:\n{program}\n\n"
                 )

@@ -23,6 +23,7 @@ from typing import Any
 from langchain_core.messages import HumanMessage, ToolMessage
 
 from langchain_sequrity import ChatSequrity, dual_llm_result
+from langchain_sequrity.display.progress import hide, tracked
 from langchain_sequrity.errors import SequrityError
 from langchain_sequrity.local import LocalServer
 from langchain_sequrity.local.conversation import text_of
@@ -491,14 +492,18 @@ def main() -> None:
     options = parser.parse_args()
     planner, wrong, early = Planner(), Counter[str](), 0
     with LocalServer(script=[{"when": {"role": "planner"}, "answer": planner}]) as server:
-        for number, broken in enumerate(islice(broken_programs(options.seed), options.count), 1):
+        programs = islice(broken_programs(options.seed), options.count)
+        breaking = tracked(programs, "Breaking", unit="programs", total=options.count)
+        for number, broken in enumerate(breaking, 1):
             fault = fault_of(planner, server.base_url, broken)
             if fault is not None:
                 wrong[broken.kind] += 1
                 early += "before" in fault
                 told = planner.outcome.feedback
+                hide()
                 print(f"-- {broken.kind}: {fault}\n{broken.answer}\n-- told:\n{told}\n")  # noqa: T201
             if number % 50 == 0:
+                hide()
                 print(f"{number}: {sum(wrong.values())} wrong", flush=True)  # noqa: T201
     right = options.count - sum(wrong.values())
     print(f"{right} of {options.count} right; wrong {dict(wrong)}; calls before: {early}")  # noqa: T201

@@ -17,6 +17,7 @@ from itertools import count, islice
 from typing import Any
 
 from langchain_sequrity import ChatSequrity
+from langchain_sequrity.display.progress import hide, tracked
 from langchain_sequrity.errors import PolicyDenied, ProgramFailed
 from langchain_sequrity.local.interpreter import ProgramRefused, parse
 from langchain_sequrity.local.interpreter.run import planned_run
@@ -144,10 +145,12 @@ def main(arguments: Sequence[str]) -> int:
     totals: Counter[str] = Counter()
     with Stage() as stage:
         laundry = Laundry(stage)
-        for wash in islice(washes(options.seed), options.count):
+        chosen = islice(washes(options.seed), options.count)
+        for wash in tracked(chosen, "Laundering", unit="programs", total=options.count):
             found = laundry.outcome(wash)
             totals[found] += 1
             if found != "denied" and totals.total() - totals["denied"] <= options.show:
+                hide()
                 sys.stdout.write(f"# {found}, fetched {wash.data!r}\n{wash.source}\n\n")
     sys.stdout.write(f"programs: {options.count}, {dict(totals)}\n")
     return 0 if set(totals) == {"denied"} else 1

@@ -21,6 +21,7 @@ from typing import Any
 
 import httpx
 
+from langchain_sequrity.display.progress import hide, tracked
 from langchain_sequrity.local.interpreter.worker_pool import shared_pool
 from tests.local.api import Api, Message, result, said, tool
 from tests.local.dual_llm.conversation import SCHEMA, Stage, Teller
@@ -589,13 +590,16 @@ def main(arguments: Sequence[str]) -> int:
     totals: Counter[str] = Counter()
     with Stage() as stage, httpx.Client(timeout=60) as http:
         rehearsal = Rehearsal(stage, http)
-        for number, session in enumerate(trials(options.seed), options.seed):
+        for number, session in enumerate(
+            tracked(trials(options.seed), "Running", unit="sessions"), options.seed
+        ):
             totals["sessions"] += 1
             totals["turns"] += session.turns
             totals["programs"] += len(session.programs)
             if problem := judge(session, rehearsal):
                 totals["broken"] += 1
                 shrunk = smaller(session, rehearsal)
+                hide()
                 sys.stdout.write(f"# session {number}: {problem}\n")
                 sys.stdout.write(f"{shrunk.programs[-2]}\n{shrunk}\n\n")
             if totals["turns"] >= options.count:

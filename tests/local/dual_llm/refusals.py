@@ -37,6 +37,7 @@ from langchain_core.tools import BaseTool, InjectedToolCallId, StructuredTool, T
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.types import Command
 
+from langchain_sequrity.display.progress import hide, tracked
 from langchain_sequrity.errors import SequrityError
 from langchain_sequrity.middleware import PolicyMiddleware
 from tests.local.dual_llm.conversation import Stage, Teller
@@ -327,10 +328,13 @@ def main() -> int:
     logging.disable(logging.WARNING)
     wrong, kinds = 0, Counter[str]()
     with Stage() as stage:
-        for number in range(options.seed, options.seed + options.count):
+        for number in tracked(
+            range(options.seed, options.seed + options.count), "Playing", unit="turns"
+        ):
             turn = Turn(number)
             if problem := turn.played(stage):
                 wrong += 1
+                hide()
                 sys.stdout.write(f"turn {number}: {problem}\n")
             kinds.update(turn.kinds)
     sys.stdout.write(f"{options.count} turns, {wrong} of them with a problem; {dict(kinds)}\n")

@@ -20,6 +20,7 @@ from typing import Any
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
 
 from langchain_sequrity import ChatSequrity, SequrityMessages, dual_llm_result
+from langchain_sequrity.display.progress import hide, tracked
 from tests.local.dual_llm.conversation import Stage, Teller
 
 CLIENTS: list[tuple[Callable[..., Any], dict[str, Any]]] = [
@@ -155,11 +156,14 @@ def main() -> int:
     logging.disable(logging.WARNING)
     wrong, kinds = 0, Counter[str]()
     with Stage() as stage:
-        for number in range(options.seed, options.seed + options.count):
+        for number in tracked(
+            range(options.seed, options.seed + options.count), "Playing", unit="turns"
+        ):
             turn = Turn(number)
             kinds.update(turn.kinds)
             if told := turn.played(stage):
                 wrong += 1
+                hide()
                 sys.stdout.write(f"turn {number}: {told}\n")
     sys.stdout.write(f"{options.count} turns, {wrong} of them with a call repeated or lost; ")
     sys.stdout.write(f"{dict(kinds)}\n")

@@ -20,6 +20,7 @@ from typing import Any
 
 import httpx
 
+from langchain_sequrity.display.progress import hide, tracked
 from tests.local.api import Api, Message, result, said, tool
 from tests.local.dual_llm.conversation import Stage, Teller, with_answer
 from tests.local.dual_llm.dialog import Dialog, Json, words
@@ -363,11 +364,14 @@ def main(arguments: Sequence[str]) -> int:
     broken = 0
     with Stage() as stage, httpx.Client() as http:
         rehearsal = Rehearsal(stage, http)
-        for number, one in enumerate(islice(trials(options.seed), options.count), options.seed):
+        chosen = islice(trials(options.seed), options.count)
+        shown = tracked(chosen, "Showing", unit="trials", total=options.count)
+        for number, one in enumerate(shown, options.seed):
             what, problem = judge(one, rehearsal)
             totals[f"{one.way}: {what}"] += 1
             if problem:
                 broken += 1
+                hide()
                 sys.stdout.write(f"# trial {number}: {problem}\n{one}\n\n")
     sys.stdout.write(f"trials: {options.count}, broken: {broken}, {dict(sorted(totals.items()))}\n")
     return bool(broken)

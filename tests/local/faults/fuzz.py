@@ -24,6 +24,7 @@ from langchain_core.messages import HumanMessage, ToolMessage
 from langgraph.graph import START, StateGraph
 
 from langchain_sequrity import ChatSequrity, LangGraphExecutor, SequrityMessages
+from langchain_sequrity.display.progress import hide, tracked
 from langchain_sequrity.local import LocalServer
 from langchain_sequrity.policy_generation import PolicyGenTool
 from langchain_sequrity.wire.routes import (
@@ -394,14 +395,17 @@ def main(arguments: Sequence[str]) -> int:
     def tell(totals: Totals) -> None:
         nonlocal told
         for problem in totals.problems[told:]:
+            hide()
             sys.stdout.write(problem + "\n")
         told = len(totals.problems)
         if totals.statuses.total() % 1_000 == 0:
             speed = totals.statuses.total() / (time.monotonic() - start)
+            hide()
             sys.stdout.write(f"{dict(totals.statuses)}, {speed:.0f} a second\n")
             sys.stdout.flush()
 
-    totals = run(iter(range(options.first, options.first + options.count)), tell)
+    numbers = range(options.first, options.first + options.count)
+    totals = run(tracked(numbers, "Sending", unit="requests"), tell)
     sys.stdout.write(
         f"{options.count} requests, replies {dict(sorted(totals.statuses.items()))}, "
         f"{time.monotonic() - start:.0f} s, {len(totals.problems)} problems\n"

@@ -27,6 +27,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from langchain_sequrity.display.progress import hide, tracked
 from langchain_sequrity.local import LocalServer
 from tests.local.api import CHAT, tool
 from tests.local.floods import MB, MOST, PATIENCE, SHAPES, chat, headers
@@ -527,12 +528,13 @@ def main() -> int:
 def _send_all(count: int, seed: int) -> int:
     bad, most, slowest = 0, 0, 0.0
     with Served() as server:
-        for number in range(seed, seed + count):
+        for number in tracked(range(seed, seed + count), "Sending", unit="loads", waits=True):
             load = Load.chosen(random.Random(number))  # noqa: S311 - no secret
             watch = load.send_to(server, number)
             is_bad = watch.grown > MOST or watch.health > HEALTH_SECONDS
             bad, most, slowest = bad + is_bad, max(most, watch.grown), max(slowest, watch.health)
             mark = "BAD " * is_bad
+            hide()
             tell(f"{mark}{number}: {watch.grown / MB:.0f} MB, {watch.health:.2f} s: {load.name}")
         if "Traceback" in server.log:
             bad += 1

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from langchain_sequrity.display.progress import tracked
 from langchain_sequrity.labels import Labels
 from langchain_sequrity.local.interpreter import (
     Labeled,
@@ -457,7 +458,9 @@ def main(arguments: Sequence[str]) -> int:
     options = parser.parse_args(arguments)
     found: list[Passed] = []
     totals: Counter[str] = Counter()
-    for number in range(options.seed, options.seed + options.count):
+    for number in tracked(
+        range(options.seed, options.seed + options.count), "Running", unit="programs"
+    ):
         one = sample(number)
         wrong = passed(one)
         totals["plain" if one.decider is None else "deciding"] += 1

@@ -21,6 +21,7 @@ from typing import Any
 import pydantic
 import regex
 
+from langchain_sequrity.display.progress import tracked
 from langchain_sequrity.local.interpreter import ProgramRaised, Run, ToolCall, parse
 from langchain_sequrity.local.interpreter.syntax import ALLOWED
 from langchain_sequrity.local.interpreter.values import (
@@ -199,7 +200,8 @@ def main(arguments: list[str]) -> int:
     covered: Counter[tuple[str, ...]] = Counter()
     nodes: Counter[str] = Counter()
     wrong: list[Disagreement] = []
-    for case in cases(options.count, options.seed):
+    programs = cases(options.count, options.seed)
+    for case in tracked(programs, "Comparing", unit="programs", total=options.count):
         covered.update(case.keys)
         nodes += node_kinds([case.source])
         if (disagreement := compare(case.source)) is not None:

@@ -10,6 +10,7 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
+from langchain_sequrity.display.progress import hide, tracked
 from langchain_sequrity.local.interpreter import Limits
 from tests.local.interpreter.corpus import FAMILIES
 from tests.local.interpreter.corpus.case import with_any_limits
@@ -38,7 +39,7 @@ def main() -> int:
     rows: list[tuple[Case, Seen]] = []
     bad, start = 0, time.monotonic()
     with Observer() as observer:
-        for family in options.family or FAMILIES:
+        for family in tracked(options.family or FAMILIES, "Running", unit="families", waits=True):
             for case in FAMILIES[family]:
                 if options.name not in case.name:
                     continue
@@ -47,6 +48,7 @@ def main() -> int:
                 faults = observer.judge(with_any_limits(case) if in_use else case, seen)
                 bad += bool(faults)
                 for fault in faults:
+                    hide()
                     tell(f"{family}: {case.name}: {fault}")
     rows.sort(key=lambda row: row[1].seconds, reverse=True)
     for case, seen in rows[: options.slowest]:

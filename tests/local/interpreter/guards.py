@@ -25,6 +25,7 @@ from typing import Any
 from unittest import mock
 
 import langchain_sequrity
+from langchain_sequrity.display.progress import hide, tracked
 from langchain_sequrity.local.interpreter.faults import OutOfBudget, ProgramRefused, Raised
 from tests.local.interpreter.corpus import CORPUS
 from tests.local.interpreter.corpus.case import Case
@@ -233,13 +234,14 @@ def main() -> int:
     known, tries = recorded(), candidates(chosen) if options.search else {}
     unnoticed = 0
     with Observer() as intact:
-        for guard in chosen:
+        for guard in tracked(chosen, "Removing", unit="guards", waits=True):
             found = witness(guard, [known[guard.name]] if guard.name in known else [], intact)
             if found is None and options.search:
                 found = witness(guard, tries[guard.name][:_TRIES], intact)
                 known |= {guard.name: found} if found is not None else {}
             unnoticed += found is None
             if found is None or options.search:
+                hide()
                 sys.stdout.write(f"{guard.name}: {found.name if found else 'NOTHING NOTICES'}\n")
                 sys.stdout.flush()
     if options.search:

@@ -22,6 +22,7 @@ from types import ModuleType
 from typing import Any
 
 import langchain_sequrity
+from langchain_sequrity.display.progress import tracked
 
 PACKAGE = "langchain_sequrity.local.interpreter"
 FOLDER = Path(langchain_sequrity.__file__).parent / "local" / "interpreter"
@@ -307,7 +308,7 @@ def main() -> int:
     if options.verbose:
         for place in chosen:
             sys.stdout.write(f"{place}: {next(programs.noticing(place), 'nothing')}\n")
-    missing = list(unnoticed(programs, chosen))
+    missing = list(unnoticed(programs, tracked(chosen, "Removing", unit="places", waits=True)))
     for place in missing:
         sys.stdout.write(
             f"{place}: NOTHING NOTICES ({len(programs.passing.get(place, ()))} pass)\n"

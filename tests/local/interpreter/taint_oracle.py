@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from langchain_sequrity.display.progress import tracked
 from langchain_sequrity.labels import FieldLabels, Labels
 from langchain_sequrity.local.interpreter import (
     Labeled,
@@ -699,7 +700,9 @@ def main(arguments: Sequence[str]) -> int:
     options = parser.parse_args(arguments)
     totals: Counter[str] = Counter()
     lost: list[Loss] = []
-    for number in range(options.seed, options.seed + options.count):
+    for number in tracked(
+        range(options.seed, options.seed + options.count), "Running", unit="programs"
+    ):
         for trial in (branching if options.strict else trials)(number):
             found = examine(trial)
             totals["pairs of runs"] += 1

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import pytest
 
+from langchain_sequrity.display.progress import hide, tracked
 from langchain_sequrity.local.interpreter import Labeled, Limits, Run, ToolCall, parse
 from tests.local.bombs.operations import OPERATIONS, needed
 
@@ -112,11 +113,12 @@ NAMES = sorted(OPERATIONS.keys() - NOT_KEPT)
 def main() -> int:
     """Check all operations, which takes half an hour, and return 1 if one takes too much."""
     wrong = 0
-    for name in NAMES:
+    for name in tracked(NAMES, "Checking", unit="operations", waits=True):
         try:
             check(name)
         except AssertionError as error:
             wrong += 1
+            hide()
             sys.stdout.write(f"{name}: {error}\n")
         sys.stdout.flush()
     sys.stdout.write(f"{len(NAMES)} operations, {wrong} wrong\n")

@@ -17,6 +17,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
+from langchain_sequrity.display.progress import hide, tracked
 from langchain_sequrity.local import LocalServer
 from langchain_sequrity.local.openapi import document
 
@@ -89,11 +90,13 @@ def main() -> int:
         ThreadPoolExecutor(arguments.jobs) as pool,
     ):
         total, problems = 0, 0
-        for sent, problem in pool.map(
+        runs = pool.map(
             lambda paths: fuzz(arguments.command, server.base_url, paths, options), parts
-        ):
+        )
+        for sent, problem in tracked(runs, "Sending", unit="parts", total=len(parts), waits=True):
             total, problems = total + sent, problems + bool(problem)
             seconds = time.monotonic() - began
+            hide()
             sys.stdout.write(f"{problem}{total} requests after {seconds:.0f} s\n")
             sys.stdout.flush()
     for message in failures.messages[:5]:

@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from itertools import count, takewhile
 
+from langchain_sequrity.display.progress import hide, tracked
 from tests.transport.faults.calls import case_of
 from tests.transport.faults.replies import FAULTS
 from tests.transport.faults.running import Totals, most_memory, run
@@ -16,6 +17,7 @@ _MOST_MEMORY = 700
 
 
 def _say(line: str) -> None:
+    hide()
     sys.stdout.write(line + "\n")
     sys.stdout.flush()
 
@@ -59,7 +61,8 @@ def main(arguments: Sequence[str]) -> int:
     start = time.monotonic()
     totals = Totals()
     numbers = takewhile(lambda _: totals.calls < options.count, count(options.first))
-    run((case_of(number, options.fault) for number in numbers), totals=totals, tell=progress)
+    cases = (case_of(number, options.fault) for number in tracked(numbers, "Calling", unit="cases"))
+    run(cases, totals=totals, tell=progress)
     if most_memory() > _MOST_MEMORY:
         totals.problems.append(f"the process had more than {_MOST_MEMORY} MB")
     progress(totals)

@@ -16,6 +16,7 @@ from dataclasses import replace
 from itertools import count
 from typing import Self
 
+from langchain_sequrity.display.progress import tracked
 from tests.transport.faults.calls import Case, Clients, case_of, talk, talk_in_thread
 from tests.transport.faults.running import Totals
 
@@ -92,7 +93,7 @@ async def _run(
             finished.release()
 
     working = [loop.create_task(work()) for _ in range(_AT_ONCE)]
-    for left in reversed(range(kills + 1)):
+    for left in tracked(range(kills, -1, -1), "Killing", unit="servers", waits=True):
         for _ in range(dice.randint(_AT_ONCE, 3 * _AT_ONCE)):
             await finished.acquire()
         if left:
