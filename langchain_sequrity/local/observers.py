@@ -41,6 +41,8 @@ class CurrentRequest:
         is_cancelled: Whether it was answered with 503 while a thread still works on it, because the
             server stops.
         questions: What its models were asked, if an observer gathers it.
+        question_bytes: The bytes of all questions and answers.
+        omitted_questions: The number of questions that are not among them.
     """
 
     id: str = ""
@@ -49,6 +51,8 @@ class CurrentRequest:
     denials: int = 0
     is_cancelled: bool = False
     questions: "list[AskedModel]" = field(default_factory=list, repr=False)
+    question_bytes: int = 0
+    omitted_questions: int = 0
 
     @property
     def key(self) -> str:

@@ -1,8 +1,9 @@
 """What the console shows: the last sessions of a server with their turns, calls and models.
 
-Events only append references here; what a page shows of them is made when somebody opens it. So a
-turn costs some microseconds more. Texts are counted, and the oldest sessions are dropped when the
-limit is reached (`ServerLimits.console_bytes`).
+Events only append references here; what a page shows of them is made when somebody opens it.
+Clients choose what is kept, so all of it is counted. When it reaches the limit
+(`ServerLimits.console_bytes`), the oldest sessions are dropped; of the last session its oldest
+turns, and at last the parts of its last turn.
 """
 
 import threading
@@ -16,10 +17,12 @@ from langchain_core.messages import BaseMessage, SystemMessage
 from typing_extensions import override
 
 from langchain_sequrity.labels import Labeled
+from langchain_sequrity.local.console.memory import Holding, Holdings
 from langchain_sequrity.local.conversation import last_user, this_turn
 from langchain_sequrity.local.observers import (
     AskedModel,
     CheckedCall,
+    CurrentRequest,
     EndedTurn,
     LabeledResult,
     Observer,
@@ -27,10 +30,11 @@ from langchain_sequrity.local.observers import (
     ProgramOutcome,
     RequestRecord,
 )
-from langchain_sequrity.sqrt import Engine
+from langchain_sequrity.sizes import of_value
+from langchain_sequrity.sqrt.verdict import Presets
 
-_SESSION, _TURN, _CALL, _MESSAGE, _PART = 2_000, 2_000, 2_000, 600, 60  # bytes without texts
-_MOST_PROMPTS = 64
+_SESSION, _TURN, _CALL, _MODEL = 2_000, 2_000, 2_000, 600  # bytes of what is not counted
+_PART_OF_REQUEST = 4  # what a request may hold of the limit before it ends
 _MOST_CALLS = 2_000
 _MOST_SECONDS = 3_600
 
@@ -70,12 +74,6 @@ class RecordedModel:
     earlier: int
     answer: str
 
-    @property
-    def size(self) -> int:
-        """Its estimated bytes. System prompts are shared."""
-        own = [m for m in self.messages if not isinstance(m, SystemMessage)]
-        return _MESSAGE + len(self.answer) + sum(_MESSAGE + _size(m.content) for m in own)
-
 
 @dataclass(slots=True)
 class RecordedTurn:
@@ -87,13 +85,17 @@ class RecordedTurn:
         changed: When its last event came.
         calls: Its checked calls, of which only the first are kept.
         omitted_calls: The number of other calls.
+        omitted_denials: How many of these were denied.
         models: What its models were told and answered, in order.
+        omitted_models: The number of other questions to models.
         program: Its programs, in a dual-LLM session.
         messages: The user's last message, and those after it.
         reply: Its last reply.
         outcome: How its last request ended; `None` while one runs.
         requests: The number of its requests.
-        size: Its estimated bytes.
+        is_cut: Whether it was too large to be kept whole.
+        holdings: Its parts that stay, as they are counted.
+        replaced: The count of the parts that its next request replaces.
     """
 
     number: int
@@ -101,13 +103,26 @@ class RecordedTurn:
     changed: float
     calls: list[RecordedCall] = field(default_factory=list)
     omitted_calls: int = 0
+    omitted_denials: int = 0
     models: list[RecordedModel] = field(default_factory=list)
+    omitted_models: int = 0
     program: ProgramOutcome | None = None
     messages: Sequence[BaseMessage] = ()
     reply: BaseMessage | None = None
     outcome: Outcome | None = None
     requests: int = 0
-    size: int = _TURN
+    is_cut: bool = False
+    holdings: list[Holding] = field(default_factory=list, repr=False)
+    replaced: Holding | None = field(default=None, repr=False)
+
+    def cut(self) -> None:
+        """Drop everything that a client chooses."""
+        self.is_cut = True
+        self.omitted_calls += len(self.calls)
+        self.omitted_denials += sum(not call.check.is_allowed for call in self.calls)
+        self.omitted_models += len(self.models)
+        self.calls, self.models, self.messages = [], [], ()
+        self.program = self.reply = None
 
 
 @dataclass(slots=True)
@@ -121,10 +136,11 @@ class RecordedSession:
         architecture: `single-llm` or `dual-llm`.
         model: The model of its last request.
         policy: Its `X-Policy`, or an empty text.
-        engine: Its compiled policy; `None` before the end of its first request.
+        presets: The built-in policies that it has; `None` before the end of its first request.
         tools: The tools of the caller.
         turns: Its turns by number.
         changed: When its last event came, in seconds since the epoch.
+        holding: The count of what it has besides its turns.
     """
 
     id: str
@@ -133,15 +149,11 @@ class RecordedSession:
     architecture: str = ""
     model: str = ""
     policy: str = ""
-    engine: Engine | None = None
+    presets: Presets | None = None
     tools: Sequence[Mapping[str, Any]] = ()
     turns: dict[int, RecordedTurn] = field(default_factory=dict)
     changed: float = 0.0
-
-    @property
-    def size(self) -> int:
-        """Its estimated bytes."""
-        return _SESSION + len(self.policy) + sum(turn.size for turn in self.turns.values())
+    holding: Holding | None = field(default=None, repr=False)
 
 
 @dataclass(slots=True)
@@ -171,7 +183,7 @@ class Recorder(Observer):
     """Keeps what the console shows.
 
     Args:
-        most_bytes: Bytes of all that is kept, as estimated.
+        most_bytes: Bytes of all that is kept.
 
     Attributes:
         version: Grows with each event, so that pages know when to look again.
@@ -182,10 +194,9 @@ class Recorder(Observer):
     def __init__(self, most_bytes: int) -> None:
         self.version = 0
         self._most_bytes = most_bytes
-        self._size = 0
+        self._held = Holdings()
         self._lock = threading.Lock()
         self._sessions: OrderedDict[str, RecordedSession] = OrderedDict()
-        self._prompts: dict[str, str] = {}
         self._minutes: OrderedDict[int, Minute] = OrderedDict()
         self._denials: dict[tuple[str, str], int] = {}
 
@@ -227,25 +238,35 @@ class Recorder(Observer):
             else:
                 minute.denied += 1
                 self._count_denial(checked)
-            if len(turn.calls) >= _MOST_CALLS:
+            if len(turn.calls) >= _MOST_CALLS or turn.is_cut:
                 turn.omitted_calls += 1
+                turn.omitted_denials += not checked.is_allowed
                 return
-            self._grow(turn, _CALL + sum(_size(a.value) for a in checked.call.arguments.values()))
+            kept = checked.call, checked.session, checked.verdict, checked.finding
+            turn.holdings.append(self._held.add(kept, _CALL))
             turn.calls.append(RecordedCall(checked, now))
+            self._drop_oldest(checked.session_id, turn)
 
     @override
     def result_labeled(self, labeled: LabeledResult, /) -> None:
         now = time.time()
         with self._lock:
             turn = self._turn(labeled.session_id, labeled.turn, now)
-            if turn.calls and turn.calls[-1].result is None:
-                self._grow(turn, _size(labeled.result.value))
+            is_of_last = turn.calls and not turn.omitted_calls
+            if is_of_last and turn.calls[-1].result is None:
+                turn.holdings.append(self._held.add(labeled.result))
                 turn.calls[-1].result = labeled.result
                 turn.calls[-1].is_error = labeled.is_error
+                self._drop_oldest(labeled.session_id, turn)
 
     @override
     def model_asked(self, question: AskedModel, /) -> None:
-        question.request.questions.append(question)
+        request = question.request
+        request.question_bytes += _MODEL + of_value([question.messages, question.answer])
+        if request.question_bytes > self._most_bytes // _PART_OF_REQUEST:
+            request.omitted_questions += 1
+        else:
+            request.questions.append(question)
 
     @override
     def tokens_used(self, model: str, input_tokens: int, output_tokens: int, /) -> None:
@@ -263,19 +284,17 @@ class Recorder(Observer):
             session.key, session.path = ended.request.key, ended.path
             session.architecture, session.model = ended.architecture, ended.model
             session.policy, session.tools = ended.policy, ended.tools or session.tools
-            session.engine = ended.engine or session.engine
+            session.presets = ended.engine.presets if ended.engine else session.presets
+            self._recount_session(session)
             turn.outcome = ended.outcome
             turn.requests += 1
+            self._add_models(turn, ended.request)
             turn.program = ended.program or turn.program
             turn.messages, turn.reply = _of_last_user(ended.messages), ended.reply
-            questions = [*map(self._recorded_model, ended.request.questions)]
-            ended.request.questions.clear()
-            turn.models += questions
-            replies = [] if ended.reply is None else [ended.reply]
-            new_messages = [*turn.messages[-1:], *replies]
-            texts = sum(_MESSAGE + _size(message.content) for message in new_messages)
-            self._grow(turn, texts + sum(question.size for question in questions))
-            self._drop_oldest(ended.session_id)
+            if turn.is_cut:
+                turn.cut()
+            self._recount_turn(turn)
+            self._drop_oldest(ended.session_id, turn)
 
     @override
     def request_ended(self, record: RequestRecord, /) -> None:
@@ -295,28 +314,65 @@ class Recorder(Observer):
         session = self._sessions.get(session_id)
         if session is None:
             session = self._sessions[session_id] = RecordedSession(session_id)
-            self._size += session.size
+            self._recount_session(session)
         else:
             self._sessions.move_to_end(session_id)
         session.changed = now
         turn = session.turns.get(number)
         if turn is None:
             turn = session.turns[number] = RecordedTurn(number, now, now)
-            self._size += turn.size
+            self._recount_turn(turn)
         turn.changed = now
         return turn
 
-    def _grow(self, turn: RecordedTurn, size: int) -> None:
-        turn.size += size
-        self._size += size
+    def _add_models(self, turn: RecordedTurn, request: CurrentRequest) -> None:
+        models = [*map(self._recorded_model, request.questions)]
+        turn.omitted_models += request.omitted_questions
+        request.questions.clear()
+        turn.models += models
+        turn.holdings += [
+            self._held.add([model.messages, model.answer, model.model], _MODEL) for model in models
+        ]
 
-    def _drop_oldest(self, current_id: str) -> None:
-        while self._size > self._most_bytes and len(self._sessions) > 1:
-            session_id, session = next(iter(self._sessions.items()))
-            if session_id == current_id:
-                break
-            del self._sessions[session_id]
-            self._size -= session.size
+    def _recount_session(self, session: RecordedSession) -> None:
+        if session.holding is not None:
+            self._held.remove(session.holding)
+        texts = session.key, session.path, session.model, session.policy
+        session.holding = self._held.add([*texts, session.tools], _SESSION)
+
+    def _recount_turn(self, turn: RecordedTurn) -> None:
+        if turn.replaced is not None:
+            self._held.remove(turn.replaced)
+        turn.replaced = self._held.add([turn.messages, turn.reply, turn.program], _TURN)
+
+    def _drop_oldest(self, current_id: str, current: RecordedTurn) -> None:
+        session = self._sessions[current_id]  # the last one
+        while self._held.size > self._most_bytes and len(self._sessions) > 1:
+            _, oldest = self._sessions.popitem(last=False)
+            for number in [*oldest.turns]:
+                self._release(oldest.turns.pop(number))
+            if oldest.holding is not None:
+                self._held.remove(oldest.holding)
+        for number in [*session.turns]:
+            if self._held.size <= self._most_bytes:
+                return
+            if number != current.number:
+                self._release(session.turns.pop(number))
+        if self._held.size > self._most_bytes:
+            self._release(current)
+            current.cut()
+            self._recount_turn(current)
+        if self._held.size > self._most_bytes:
+            session.policy, session.tools = "", ()
+            self._recount_session(session)
+
+    def _release(self, turn: RecordedTurn) -> None:
+        for holding in turn.holdings:
+            self._held.remove(holding)
+        turn.holdings.clear()
+        if turn.replaced is not None:
+            self._held.remove(turn.replaced)
+            turn.replaced = None
 
     def _minute(self, now: float) -> Minute:
         number = int(now // 60)
@@ -348,10 +404,7 @@ class Recorder(Observer):
             messages = [*system, *_of_last_user(messages)]
         for index, message in enumerate(messages):
             if isinstance(message, SystemMessage) and isinstance(message.content, str):
-                if len(self._prompts) >= _MOST_PROMPTS:
-                    self._prompts.clear()
-                text = self._prompts.setdefault(message.content, message.content)
-                messages[index] = SystemMessage(text)
+                messages[index] = SystemMessage(self._held.shared(message.content))
         earlier = len(question.messages) - len(messages)
         return RecordedModel(question.role, question.model, messages, earlier, question.answer)
 
@@ -361,19 +414,3 @@ def _of_last_user(messages: Sequence[BaseMessage]) -> list[BaseMessage]:
     last = last_user(messages)
     after = this_turn(messages)
     return after if last is None else [last, *after]
-
-
-def _size(value: Any) -> int:
-    """Estimated bytes of JSON data."""
-    size, waiting = 0, [value]
-    while waiting:
-        part = waiting.pop()
-        size += _PART
-        if isinstance(part, str):
-            size += len(part)
-        elif isinstance(part, Mapping):
-            waiting += part.values()
-            size += sum(map(len, part))
-        elif isinstance(part, list | tuple):
-            waiting += part
-    return size

@@ -125,7 +125,7 @@ def of_sessions(text: str, sessions: Iterable[RecordedSession]) -> Rerun:
     report = Rerun()
     engines: dict[Presets, Engine] = {}
     for session in sessions:
-        presets = session.engine.presets if session.engine is not None else _DEFAULTS
+        presets = session.presets or _DEFAULTS
         if presets not in engines:
             engine = _compiled(text, presets, report)
             if engine is None:

@@ -183,6 +183,9 @@ class TurnView:
         seconds: How long it has taken.
         calls: Its calls.
         omitted_calls: The number of other calls.
+        omitted_denials: How many of these were denied.
+        omitted_models: The number of questions to models that are not kept.
+        is_cut: Whether the turn was too large to be kept whole.
         programs: Its programs.
         is_planned: Whether a planner wrote them.
         variables: Its variables at the end.
@@ -201,6 +204,9 @@ class TurnView:
     seconds: float
     calls: tuple[CallView, ...] = ()
     omitted_calls: int = 0
+    omitted_denials: int = 0
+    omitted_models: int = 0
+    is_cut: bool = False
     programs: tuple[ProgramView, ...] = ()
     is_planned: bool = False
     variables: tuple[ValueView, ...] = ()
@@ -271,6 +277,8 @@ def session_row(session: RecordedSession) -> SessionRow:
     calls = [call for turn in turns for call in turn.calls]
     denied = [call for call in calls if not call.check.is_allowed]
     tools = dict.fromkeys(call.check.call.tool for call in (*denied, *calls))
+    omitted = sum(turn.omitted_calls for turn in turns)
+    omitted_denials = sum(turn.omitted_denials for turn in turns)
     last = turns[-1] if turns else None
     outcome, tone = _OUTCOMES[last.outcome if last else None]
     return SessionRow(
@@ -280,8 +288,8 @@ def session_row(session: RecordedSession) -> SessionRow:
         "" if last is None else request_of(last)[:_SHORT_TEXT],
         way_of(session),
         tuple(tools),
-        len(calls) - len(denied),
-        len(denied),
+        len(calls) - len(denied) + omitted - omitted_denials,
+        len(denied) + omitted_denials,
         len(turns),
         outcome,
         tone,
@@ -331,6 +339,9 @@ def turn_view(turn: RecordedTurn, policy: ShownPolicy) -> TurnView:
         turn.changed - turn.began,
         calls,
         turn.omitted_calls,
+        turn.omitted_denials,
+        turn.omitted_models,
+        turn.is_cut,
         () if program is None else tuple(_programs(program, turn.calls, calls)),
         program is not None and program.is_planned,
         () if program is None else _variables(program),
