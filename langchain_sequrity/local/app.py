@@ -5,7 +5,7 @@ import logging
 import re
 import time
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from langchain_sequrity.errors import StatusError
 from langchain_sequrity.headers import validate_header
 from langchain_sequrity.local import auth, http
+from langchain_sequrity.local.console.access import PATH as CONSOLE_PATH
+from langchain_sequrity.local.console.access import SECURITY_HEADERS
 from langchain_sequrity.local.console.pages import console_paths
 from langchain_sequrity.local.endpoints import Endpoints, ModelsEndpoint
 from langchain_sequrity.local.forwarded import is_trusted, read_forwarded
@@ -45,6 +47,7 @@ from langchain_sequrity.wire.routes import (
 if TYPE_CHECKING:
     from langchain_sequrity.local.connections import Connection
 
+_OF_CONSOLE = [(k.lower().encode(), value.encode()) for k, value in SECURITY_HEADERS.items()]
 _FOR_ANY_HOST = {"/health", "/control/health"}  # probes of orchestrators do not know the name
 _CLIENT_CLOSED_REQUEST = 499  # what web servers log if a client does not wait for its reply
 _NOBODY = "-"  # one owner for all requests that need no key
@@ -124,7 +127,10 @@ class EdgeMiddleware:
         began = time.perf_counter()
         # `None` behind another server than `LocalServer`
         connection: Connection | None = scope.get("state", {}).get("connection")
-        facts, send_with_id = request.facts, self._with_headers(send, request, connection)
+        is_console = f"{scope['path']}/".startswith(f"{CONSOLE_PATH}/")
+        of_path = _OF_CONSOLE if is_console else []  # also of errors
+        facts = request.facts
+        send_with_id = self._with_headers(send, request, connection, of_path)
         charge = Charge(self._services.budget)
         # With "app" Starlette raises `HTTPException`, instead of answering itself.
         scope.update(app=self, facts=facts, charge=charge)
@@ -166,7 +172,11 @@ class EdgeMiddleware:
         return {"client": client, "scheme": forwarded.scheme or scope["scheme"]}
 
     def _with_headers(
-        self, send: Send, request: CurrentRequest, connection: "Connection | None"
+        self,
+        send: Send,
+        request: CurrentRequest,
+        connection: "Connection | None",
+        of_path: Sequence[tuple[bytes, bytes]],
     ) -> Send:
         """`send`, with the headers that all replies have."""
         facts, trace = request.facts, request.trace
@@ -174,7 +184,9 @@ class EdgeMiddleware:
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 facts["status"] = message["status"]
-                added = [(b"x-request-id", request.id.encode())]
+                names = {name for name, _ in message["headers"]}
+                added = [header for header in of_path if header[0] not in names]
+                added.append((b"x-request-id", request.id.encode()))
                 if trace is not None and trace.is_continued:
                     added.append((b"traceresponse", trace.parent.encode()))
                 should_close = connection is not None and connection.should_close

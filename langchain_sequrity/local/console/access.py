@@ -22,12 +22,13 @@ from langchain_sequrity.local.keys import Keyring
 from langchain_sequrity.local.refusals import refuse
 
 PATH = "/console"
-_COOKIE = "sequrity_console"
+_COOKIE = "sequrity_console"  # and the port: browsers share cookies among the ports of a host
 _SECONDS = 12 * 3600
 _MOST_LOGINS = 1_000
 _SAME_ORIGIN = ("same-origin", "none")
 # Nothing is loaded from elsewhere, and no text of a page can become a script or a style.
 SECURITY_HEADERS: Mapping[str, str] = {
+    "Cache-Control": "no-store",
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
         "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
@@ -46,14 +47,16 @@ class Access:
 
     Args:
         keys: The keys of the server.
+        seconds: How long a login lasts.
 
     Attributes:
         token: Opens the console. It is new for each server object.
     """
 
-    def __init__(self, keys: Keyring) -> None:
+    def __init__(self, keys: Keyring, seconds: float = _SECONDS) -> None:
         self.token = secrets.token_urlsafe(24)
         self._keys = keys
+        self._seconds = seconds
         self._lock = threading.Lock()
         # Of each login: when it ends, and the digest of its key, or an empty text.
         self._logins: OrderedDict[bytes, tuple[float, str]] = OrderedDict()
@@ -93,7 +96,7 @@ class Access:
             return ""
         cookie = secrets.token_urlsafe(32)
         with self._lock:
-            self._logins[_digest(cookie)] = (time.monotonic() + _SECONDS, digest)
+            self._logins[_digest(cookie)] = (time.monotonic() + self._seconds, digest)
             while len(self._logins) > _MOST_LOGINS:
                 self._logins.popitem(last=False)
         return cookie
@@ -115,10 +118,11 @@ class Access:
         return login if login is not None and login[0] > time.monotonic() else None
 
 
-def cookie_header(cookie: str, *, is_secure: bool) -> str:
-    """The value of `Set-Cookie`; an empty cookie removes it."""
+def cookie_header(request: Request, cookie: str) -> str:
+    """The value of `Set-Cookie` for who sent a request; an empty cookie removes it."""
+    is_secure = request.scope["scheme"] == "https"
     # Not `Strict`: a link in a notebook or a terminal is another site's.
-    parts = [f"{_COOKIE}={cookie}", f"Path={PATH}", "HttpOnly", "SameSite=Lax"]
+    parts = [f"{_cookie_name(request)}={cookie}", f"Path={PATH}", "HttpOnly", "SameSite=Lax"]
     parts.append(f"Max-Age={_SECONDS if cookie else 0}")
     return "; ".join([*parts, *(["Secure"] if is_secure else [])])
 
@@ -148,11 +152,16 @@ def _digest(cookie: str) -> bytes:
     return hashlib.sha256(cookie.encode()).digest()
 
 
+def _cookie_name(request: Request) -> str:
+    _, _, port = request.scope["by_name"].get("host", "").rpartition(":")
+    return f"{_COOKIE}_{port}" if port.isdecimal() else _COOKIE
+
+
 def _cookie_of(request: Request) -> str:
     cookies = SimpleCookie()
     try:
         cookies.load(request.scope["by_name"].get("cookie", ""))
     except CookieError:
         return ""
-    morsel = cookies.get(_COOKIE)
+    morsel = cookies.get(_cookie_name(request))
     return morsel.value if morsel is not None else ""

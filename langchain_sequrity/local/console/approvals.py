@@ -14,10 +14,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from langchain_sequrity.local.limits import MIB
 from langchain_sequrity.local.refusals import refuse
+from langchain_sequrity.sizes import of_value
 
 Decided = Literal["approve", "reject"]
 _MOST = 500
+_MOST_BYTES = 16 * MIB
 _ABANDONED_SECONDS = 60.0
 
 
@@ -39,6 +42,7 @@ class Question:
         decision: The decision; `None` while it waits.
         message: What the person said.
         seen: When its program last waited for it, by the monotonic clock.
+        size: Its bytes.
     """
 
     id: str
@@ -54,6 +58,7 @@ class Question:
     decision: Decided | None = None
     message: str = ""
     seen: float = field(default_factory=time.monotonic)
+    size: int = 0
 
     @property
     def is_waiting(self) -> bool:
@@ -84,13 +89,18 @@ class Approvals:
             StatusError: 422 for another form, 429 if too many questions wait.
         """
         fields = _fields(body)
+        size = of_value(fields)
         with self._lock:
             ended = [q.id for q in self._questions.values() if not q.is_waiting]
-            for question_id in ended[: max(0, len(self._questions) - _MOST // 2)]:
+            for question_id in ended:
+                total = sum(question.size for question in self._questions.values())
+                if len(self._questions) <= _MOST // 2 and total + size <= _MOST_BYTES // 2:
+                    break
                 del self._questions[question_id]
-            if len(self._questions) >= _MOST:
-                refuse(429, f"{_MOST} questions wait already. Decide about some.", retry_after=5)
-            question = Question(secrets.token_hex(8), time.time(), **fields)
+            sizes = sum(question.size for question in self._questions.values())
+            if len(self._questions) >= _MOST or sizes + size > _MOST_BYTES:
+                refuse(429, "Too many questions wait already. Decide about some.", retry_after=5)
+            question = Question(secrets.token_hex(8), time.time(), size=size, **fields)
             self._questions[question.id] = question
             self.version += 1
         return question
@@ -142,7 +152,7 @@ _TEXTS = ("rule", "reason", "source", "session_id")
 def _fields(body: Any) -> dict[str, Any]:
     if not isinstance(body, dict) or not isinstance(body.get("tool"), str):
         refuse(422, "A question is an object with the text `tool` and the object `arguments`.")
-    fields: dict[str, Any] = {"tool": body["tool"]}
+    fields: dict[str, Any] = {"tool": body["tool"][:2_000]}
     for name in ("arguments", "labels"):
         value = body.get(name) or {}
         if not isinstance(value, dict):

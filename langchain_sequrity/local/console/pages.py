@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from urllib.parse import parse_qsl, quote, urlencode
 import orjson
 from anyio.to_thread import run_sync
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
@@ -24,7 +25,6 @@ from langchain_sequrity.local import http
 from langchain_sequrity.local.console import editor, rerun, views
 from langchain_sequrity.local.console.access import (
     PATH,
-    SECURITY_HEADERS,
     Access,
     check_origin,
     cookie_header,
@@ -41,17 +41,21 @@ from langchain_sequrity.local.services import Services
 
 _ROWS = 50
 _MOST_TEXT = 20_000
-_MOST_FORM = 1_000_000
+_MOST_STREAMS = 100
 _LOOK_SECONDS = 0.5
 _COMMENT_SECONDS = 15.0
 _MOST_WAIT = 30.0
 _STATIC = Path(__file__).parent / "static"
-_STYLE_OF_DRAWINGS = "flow.css"
 _MEDIA_TYPES = {
     ".css": "text/css; charset=utf-8",
     ".js": "text/javascript; charset=utf-8",
     ".svg": "image/svg+xml",
 }
+_STYLE_OF_DRAWINGS = "flow.css"
+# Names of URLs are compared with these, and are never paths of the file system.
+_FILES = {path.name: path for path in _STATIC.iterdir() if path.suffix in _MEDIA_TYPES}
+
+_OWN_URL = re.compile(rf"{PATH}(/[\w-]+)*(\?[\x21-\x7e]*)?", re.ASCII)
 
 Page = Callable[[Request], Awaitable[Response]]
 
@@ -103,29 +107,19 @@ def console_paths(services: Services) -> list[Route]:
         ("/login", pages.log_in, post),
         ("/static/{name}", _static, get),
     ]
-    routes += [Route(f"{PATH}{path}", _secured(page), methods=m) for path, page, m in open_paths]
+    routes += [Route(f"{PATH}{path}", page, methods=m) for path, page, m in open_paths]
     return routes
 
 
-def _secured(page: Page) -> Page:
-    async def answer(request: Request) -> Response:
-        response = await page(request)
-        response.headers.update(SECURITY_HEADERS)
-        response.headers.setdefault("Cache-Control", "no-store")
-        return response
-
-    return answer
-
-
 async def _static(request: Request) -> Response:
-    path = _STATIC / request.path_params["name"]
-    if path.name == _STYLE_OF_DRAWINGS:
+    name = request.path_params["name"]
+    if name == _STYLE_OF_DRAWINGS:
         body = FLOW_CSS.encode()
-    elif path.parent != _STATIC or path.suffix not in _MEDIA_TYPES or not path.is_file():
-        refuse(404, "The console has no such file.")
+    elif name in _FILES:
+        body = await run_sync(_FILES[name].read_bytes)
     else:
-        body = await run_sync(path.read_bytes)
-    headers = {"Content-Type": _MEDIA_TYPES[path.suffix]}
+        refuse(404, "The console has no such file.")
+    headers = {"Content-Type": _MEDIA_TYPES[Path(name).suffix]}
     return Response(body, headers={**headers, "Cache-Control": "max-age=300"})
 
 
@@ -142,6 +136,7 @@ class _Pages:
         self._recorder = console.recorder
         self._services = services
         self._templates = _environment()
+        self._streams = 0
 
     def guarded(self, page: Page) -> Page:
         """A page for those who may see the console; others can log in."""
@@ -157,14 +152,14 @@ class _Pages:
                 self._console.access.check(request)
             return await page(request)
 
-        return _secured(answer)
+        return answer
 
     # Logins
 
     async def log_in(self, request: Request) -> Response:
         """Take the token or a key from a form."""
         check_origin(request)
-        form = await self._form(request)
+        form = await self._form(request, owner="login", limit="checked_body_bytes")
         target = form.get("next", PATH)
         return self._logged_in(request, form.get("secret", ""), target)
 
@@ -172,22 +167,18 @@ class _Pages:
         cookie = self._console.access.log_in(secret)
         if not cookie:
             return self._page("login.html", 401, next=PATH, is_wrong=True)
-        if not target.startswith(PATH) or target.startswith("//"):
+        if not _OWN_URL.fullmatch(target):
             target = PATH
-        is_secure = request.scope["scheme"] == "https"
-        return Response(
-            status_code=303,
-            headers={
-                "Location": quote(target, safe="/?=&%"),
-                "Set-Cookie": cookie_header(cookie, is_secure=is_secure),
-            },
-        )
+        headers = {
+            "Location": quote(target, safe="/?=&%"),
+            "Set-Cookie": cookie_header(request, cookie),
+        }
+        return Response(status_code=303, headers=headers)
 
     async def log_out(self, request: Request) -> Response:
         """End the login."""
         self._console.access.log_out(request)
-        is_secure = request.scope["scheme"] == "https"
-        headers = {"Location": PATH, "Set-Cookie": cookie_header("", is_secure=is_secure)}
+        headers = {"Location": PATH, "Set-Cookie": cookie_header(request, "")}
         return Response(status_code=303, headers=headers)
 
     # Sessions
@@ -267,7 +258,7 @@ class _Pages:
         session_id = request.query_params.get("session", "")
         session = self._recorder.session(session_id)
         text = "" if session is None else shown_policy(session).text
-        return self._page(
+        return await self._page_in_thread(
             "policy.html",
             text=text,
             session=session,
@@ -281,7 +272,7 @@ class _Pages:
         form = await self._form(request)
         session = self._recorder.session(form.get("session", ""))
         checked = await run_sync(editor.checked, form.get("text", ""), session)
-        return self._page("policy_check.html", checked=checked)
+        return await self._page_in_thread("policy_check.html", checked=checked)
 
     async def policy_words(self, request: Request) -> Response:
         """Words for completions."""
@@ -302,7 +293,7 @@ class _Pages:
             is_one = scope == "session" and session is not None
             sessions = [session] if is_one and session else self._recorder.sessions()
             report = await run_sync(rerun.of_sessions, text, sessions)
-        return self._page("rerun.html", report=report)
+        return await self._page_in_thread("rerun.html", report=report)
 
     async def policy_file(self, request: Request) -> Response:
         """The text as a file."""
@@ -316,12 +307,14 @@ class _Pages:
     async def approvals(self, request: Request) -> Response:
         """The questions that wait."""
         template = "approval_list.html" if _is_part(request) else "approvals.html"
-        return self._approvals(template)
+        return await self._approvals(template)
 
-    def _approvals(self, template: str) -> Response:
+    async def _approvals(self, template: str) -> Response:
         waiting, decided = self._console.approvals.waiting(), self._console.approvals.decided()
         is_part = template == "approval_list.html"
-        return self._page(template, waiting=waiting, decided=decided, is_part=is_part)
+        return await self._page_in_thread(
+            template, waiting=waiting, decided=decided, is_part=is_part
+        )
 
     async def decide(self, request: Request) -> Response:
         """A person's decision."""
@@ -329,7 +322,7 @@ class _Pages:
         self._console.approvals.decide(
             request.path_params["id"], form.get("decision", ""), form.get("message", "")
         )
-        return self._approvals("approval_list.html")
+        return await self._approvals("approval_list.html")
 
     async def ask(self, request: Request) -> Response:
         """A question of a program, as JSON."""
@@ -358,16 +351,28 @@ class _Pages:
         drawn = await run_sync(plots, self._recorder.minutes())
         return self._page(template, plots=drawn, denials=self._recorder.denials()[:20])
 
-    async def events(self, _request: Request) -> Response:
+    async def events(self, request: Request) -> Response:
         """Server-sent events: `changed` when sessions changed, `asked` when questions did."""
-        return StreamingResponse(self._events(), media_type="text/event-stream")
+        if self._streams >= _MOST_STREAMS:
+            refuse(429, f"The console is open {_MOST_STREAMS} times. Close some.", retry_after=30)
+        return StreamingResponse(self._counted_events(request), media_type="text/event-stream")
 
-    async def _events(self) -> AsyncIterator[bytes]:
+    async def _counted_events(self, request: Request) -> AsyncIterator[bytes]:
+        self._streams += 1
+        try:
+            async for event in self._events(request):
+                yield event
+        finally:
+            self._streams -= 1
+
+    async def _events(self, request: Request) -> AsyncIterator[bytes]:
         yield b"retry: 2000\n\n"
         versions = self._versions()
         silent = 0.0
         while not self._services.operation.is_draining:
             await asyncio.sleep(_LOOK_SECONDS)
+            if not self._console.access.is_allowed(request):
+                return  # logged out meanwhile, or the key was removed
             silent += _LOOK_SECONDS
             for name, version in self._versions().items():
                 if versions[name] != version:
@@ -382,21 +387,27 @@ class _Pages:
 
     # Parts
 
+    async def _page_in_thread(self, template: str, **facts: Any) -> Response:
+        """A page of clients' texts, which may be large, without keeping others waiting."""
+        return await run_sync(partial(self._page, template, **facts))
+
     def _page(self, template: str, status: int = 200, **facts: Any) -> Response:
         waiting = len(self._console.approvals.waiting()) if status == 200 else 0  # noqa: PLR2004
         html = self._templates.get_template(template).render(**facts, waiting_count=waiting)
         body = html.encode("utf-8", "replace")
         return Response(body, status, media_type="text/html; charset=utf-8")
 
-    async def _body(self, request: Request) -> bytearray:
+    async def _body(
+        self, request: Request, owner: str = "console", limit: str = "policy_body_bytes"
+    ) -> bytearray:
         headers, charge = request.scope["by_name"], request.scope["charge"]
-        charge.owner = "console"
+        charge.owner = owner
         return await http.read_body(
-            request.stream(), headers, charge, self._services.limits, limit="policy_body_bytes"
+            request.stream(), headers, charge, self._services.limits, limit=limit
         )
 
-    async def _form(self, request: Request) -> Mapping[str, str]:
-        body = await self._body(request)
+    async def _form(self, request: Request, **options: str) -> Mapping[str, str]:
+        body = await self._body(request, **options)
         try:
             fields = parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=20)
         except ValueError:
@@ -441,6 +452,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {
+        "whole": lambda text: escape(plain(text, limit=len(text), lines=True)),
         "clock": views.clock,
         "duration": views.duration,
         "json": lambda value: orjson.dumps(value, default=str).decode("utf-8", "replace"),

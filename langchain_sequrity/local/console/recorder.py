@@ -242,8 +242,8 @@ class Recorder(Observer):
                 turn.omitted_calls += 1
                 turn.omitted_denials += not checked.is_allowed
                 return
-            kept = checked.call, checked.session, checked.verdict, checked.finding
-            turn.holdings.append(self._held.add(kept, _CALL))
+            parts = checked.call, checked.session, checked.verdict, checked.finding
+            turn.holdings.append(self._held.add(parts, _CALL))
             turn.calls.append(RecordedCall(checked, now))
             self._drop_oldest(checked.session_id, turn)
 
