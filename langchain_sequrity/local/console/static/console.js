@@ -19,7 +19,13 @@ function placeTip(event) {
 document.addEventListener("mouseover", placeTip);
 document.addEventListener("focusin", placeTip);
 document.addEventListener("keydown", (event) => {
-  if (event.key === "Escape" && document.activeElement?.classList.contains("variable")) document.activeElement.blur();
+  if (event.key === "Escape") {
+    if (document.activeElement?.classList.contains("variable")) document.activeElement.blur();
+    document.querySelectorAll(".variable:hover").forEach((word) => {
+      word.classList.add("closed");
+      word.addEventListener("mouseleave", () => word.classList.remove("closed"), { once: true });
+    });
+  }
   if (event.key === "/" && !/^(INPUT|TEXTAREA|SELECT)$/.test(document.activeElement?.tagName ?? "")) {
     const search = document.getElementById("search-text");
     if (search) {
