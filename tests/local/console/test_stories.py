@@ -275,7 +275,8 @@ def test_a_failed_program_is_followed_by_the_next_one(server: LocalServer, visit
     programs = section(page, "Program")
     expect(programs.get_by_role("heading", name="Program 1 (failed)")).to_be_visible()
     expect(programs.get_by_text("The planner was told:")).to_contain_text("IndexError")
-    expect(programs.get_by_role("list", name="Program 2")).to_contain_text('mails[0]["euros"]')
+    second = programs.get_by_role("list", name="Program 2")
+    expect(second).to_contain_text('mails[0]["euros"]', use_inner_text=True)
     expect(section(page, "Reply")).to_contain_text("70")
 
 
@@ -316,7 +317,7 @@ def test_a_run_of_a_graph_is_walked_through_step_by_step(
     button.click()
     expect(page.get_by_role("status")).to_have_text("Step 2 of 3: summarize")
     run.get_by_role("link", name="summarize").click()
-    expect(open_call(page, "summarize")).to_contain_text("Water the beds.")
+    expect(section(page, "Calls").get_by_text("Water the beds.").filter(visible=True)).to_have_count(1)
 
 
 # The editor
@@ -446,6 +447,7 @@ def test_the_calls_of_an_earlier_server_run_again_from_its_audit_log(
         page.get_by_role("button", name="Run them again").click()
         result = section(page, "Run earlier calls again under this policy")
         expect(result).to_contain_text("1 of 2 calls would end differently")
+        page.close()  # before its server stops
 
 
 def test_a_policy_with_a_mistake_runs_nothing(server: LocalServer, visit: Visit) -> None:
@@ -473,7 +475,7 @@ def test_a_policy_is_saved_as_the_file_that_i_see(server: LocalServer, visit: Vi
 PYTHON = [
     SAVED,
     POLICY,
-    'let x = r"^[a-z\\d]+[.]example$";',
+    'tool "a" { must deny when to.value in {str matching r"^[a-z\\d]+[.]example$"}; }',
     'tool "a" { must deny always; } // """',
     '// ends with a quote "',
     "// ends with a backslash \\",
