@@ -495,3 +495,243 @@ def test_a_policy_is_copied_as_python(text: str, server: LocalServer, visit: Vis
     exec(page.evaluate("navigator.clipboard.readText()"), names)  # noqa: S102 - what a person does
     assert names["policy"].rstrip("\n") == text.rstrip("\n")
     assert parse(names["policy"]) == parse(text)
+
+
+# Approvals
+
+
+def pay(to: str, text: str) -> str:
+    """Pay a person."""
+    return f"paid {to}: {text}"
+
+
+def read_inbox(folder: str) -> list[dict[str, Any]]:
+    """Read a folder."""
+    return [{"sender": f"eve@{folder}.example"}]
+
+
+PAY_SCRIPT = [
+    {
+        "when": {"role": "planner"},
+        "program": 'mail = read_inbox(folder="new")[0]\n'
+        'final_return_value = pay(to=mail["sender"], text="rent")',
+    }
+]
+PAY_POLICY = """tool "read_inbox" -> @tags |= {"mail"};
+tool "pay" {
+    /// an account out of a mail
+    should deny when to.tags overlaps {"mail"};
+}"""
+
+
+@pytest.fixture
+def paying_server() -> Iterator[LocalServer]:
+    with LocalServer(script=PAY_SCRIPT) as running:
+        yield running
+
+
+def agent(server: LocalServer) -> Any:
+    """An agent whose denied calls a person decides about."""
+    chat = ChatSequrity(
+        "any/model",
+        base_url=server.base_url,
+        features={"agent_arch": "dual-llm"},
+        policy=PAY_POLICY,
+        on_denied="interrupt",
+    )
+    return create_agent(chat, [read_inbox, pay], checkpointer=InMemorySaver())
+
+
+@contextmanager
+def waiting_chats(server: LocalServer, *sources: str) -> Iterator[list[Future[str]]]:
+    """Chats that ask in the console, and the last message of each."""
+
+    def chat(source: str) -> str:
+        review = ConsoleReview(server.console_url, source=source, timeout=60)
+        config: Any = {"configurable": {"thread_id": source}}
+        request = {"messages": [("user", f"Pay for {source}")]}
+        return str(review.invoke(agent(server), request, config)["messages"][-1].text)
+
+    with ThreadPoolExecutor() as threads:
+        yield [threads.submit(chat, source) for source in sources]
+
+
+def question(page: Page, source: str) -> Locator:
+    return page.get_by_role("article").filter(has_text=source)
+
+
+@pytest.mark.long(sample=1)
+@pytest.mark.parametrize("_", [""])
+def test_i_approve_and_the_waiting_chat_goes_on(
+    _: str, paying_server: LocalServer, visit: Visit
+) -> None:
+    page = visit(paying_server, "Approvals")
+    with waiting_chats(paying_server, "the landlord") as (chat,):
+        asked = question(page, "the landlord")
+        expect(asked.get_by_role("heading")).to_have_text("pay")
+        expect(asked).to_contain_text("an account out of a mail")
+        expect(asked.get_by_role("row", name="to")).to_contain_text("eve@new.example")
+        expect(asked.get_by_role("row", name="to")).to_contain_text("tag mail")
+        expect(page.get_by_role("link", name="Approvals 1 waiting")).to_be_visible()
+        asked.get_by_role("button", name="Approve").click()
+        assert chat.result() == "paid eve@new.example: rent"
+    expect(page.get_by_role("heading", name="Nothing waits for a decision")).to_be_visible()
+    expect(page.get_by_role("listitem").filter(has_text="pay")).to_contain_text("approved")
+
+
+def test_i_reject_with_a_message_and_the_agent_gets_it(
+    paying_server: LocalServer, visit: Visit
+) -> None:
+    page = visit(paying_server, "Approvals")
+    with waiting_chats(paying_server, "the landlord") as (chat,):
+        asked = question(page, "the landlord")
+        asked.get_by_label("Message for the agent").fill("Ask her by telephone.")
+        asked.get_by_role("button", name="Reject").click()
+        assert "Ask her by telephone." in chat.result()
+    expect(page.get_by_role("listitem").filter(has_text="pay")).to_contain_text("rejected")
+
+
+def test_enter_in_the_message_rejects_and_never_approves(
+    paying_server: LocalServer, visit: Visit
+) -> None:
+    page = visit(paying_server, "Approvals")
+    with waiting_chats(paying_server, "the landlord") as (chat,):
+        message = question(page, "the landlord").get_by_label("Message for the agent")
+        message.fill("No.")
+        message.press("Enter")
+        assert "No." in chat.result()
+
+
+def test_two_questions_at_once_are_decided_one_by_one(
+    paying_server: LocalServer, visit: Visit
+) -> None:
+    page = visit(paying_server, "Approvals")
+    with waiting_chats(paying_server, "the landlord", "the plumber") as (landlord, plumber):
+        expect(page.get_by_role("article")).to_have_count(2)
+        question(page, "the plumber").get_by_role("button", name="Reject").click()
+        expect(page.get_by_role("article")).to_have_count(1)
+        question(page, "the landlord").get_by_role("button", name="Approve").click()
+        assert landlord.result() == "paid eve@new.example: rent"
+        assert not plumber.result().startswith("paid")
+
+
+def test_a_message_that_i_write_stays_when_another_question_comes(
+    paying_server: LocalServer, visit: Visit
+) -> None:
+    page = visit(paying_server, "Approvals")
+    with waiting_chats(paying_server, "the landlord") as (landlord,):
+        message = question(page, "the landlord").get_by_label("Message for the agent")
+        message.fill("Too much.")
+        with waiting_chats(paying_server, "the plumber") as (plumber,):
+            expect(page.get_by_role("link", name="Approvals 2 waiting")).to_be_visible()
+            expect(message).to_have_value("Too much.")
+            question(page, "the landlord").get_by_role("button", name="Reject").click()
+            assert "Too much." in landlord.result()
+            question(page, "the plumber").get_by_role("button", name="Approve").click()
+            assert plumber.result().startswith("paid")
+
+
+def test_a_question_goes_when_its_program_has_gone(
+    paying_server: LocalServer, visit: Visit
+) -> None:
+    page = visit(paying_server, "Approvals")
+    request = {"action_requests": [{"name": "pay", "args": {"to": "eve"}}]}
+
+    async def ask_and_go() -> None:
+        review = ConsoleReview(paying_server.console_url, source="the landlord")
+        asking = asyncio.create_task(review.adecide(request))
+        while not is_asked.done():
+            await asyncio.sleep(0.01)
+        asking.cancel()
+        await asyncio.gather(asking, return_exceptions=True)
+
+    is_asked: Future[None] = Future()
+    with ThreadPoolExecutor() as threads:
+        program = threads.submit(asyncio.run, ask_and_go())
+        expect(question(page, "the landlord")).to_be_visible()
+        is_asked.set_result(None)
+        program.result()
+    expect(page.get_by_role("heading", name="Nothing waits for a decision")).to_be_visible()
+
+
+# Counts, logins, and the server
+
+
+def test_activity_counts_calls_and_leads_to_the_denied_ones(
+    server: LocalServer, visit: Visit
+) -> None:
+    converse(server, "Sum the invoices")
+    page = visit(server, "Activity")
+    expect(page.get_by_role("img", name="Checked calls: 2, 0 denied")).to_be_visible()
+    converse(server, "Reply to the first mail")
+    expect(page.get_by_role("img", name="Checked calls: 4, 1 denied")).to_be_visible()
+    denial = section(page, "Denials by rule").get_by_role("row", name="should deny when")
+    expect(denial.get_by_role("cell", name="1", exact=True)).to_be_visible()
+    denial.get_by_role("link", name="send_mail").click()
+    expect(page.get_by_role("list", name="Sessions").get_by_role("link")).to_have_count(1)
+    expect(page.get_by_label("Verdict")).to_have_value("denied")
+
+
+def forget_refusal(page: Page) -> None:
+    """Forget that the browser reports a page that was refused."""
+    assert {incident.kind for incident in incidents(page)} == {"console error"}
+    assert "401" in incidents(page)[0].text
+    incidents(page).clear()
+
+
+def test_i_log_out_and_going_back_shows_nothing(server: LocalServer, visit: Visit) -> None:
+    converse(server, "Sum the invoices")
+    page = visit(server)
+    page.get_by_role("button", name="Log out").click()
+    expect(page.get_by_role("heading", name="sequrity console")).to_be_visible()
+    page.go_back()
+    expect(page.get_by_role("button", name="Log in")).to_be_visible()
+    expect(page.get_by_text("Sum the invoices")).to_have_count(0)
+    forget_refusal(page)
+
+
+def test_a_wrong_token_is_refused_and_the_right_one_opens(
+    server: LocalServer, visit: Visit
+) -> None:
+    token = server.console_url.partition("token=")[2]
+    page = visit(server)
+    page.get_by_role("button", name="Log out").click()
+    for secret in ("wrong", token):
+        page.get_by_label("Token or key").fill(secret)
+        page.get_by_role("button", name="Log in").click()
+        if secret == "wrong":
+            expect(page.get_by_role("alert")).to_contain_text("neither the token")
+    expect(page.get_by_role("heading", name="Sessions")).to_be_visible()
+    forget_refusal(page)
+
+
+def test_a_key_opens_the_page_that_i_wanted(busy_server: LocalServer, visit: Visit) -> None:
+    page = visit(busy_server)
+    page.get_by_role("button", name="Log out").click()
+    page.goto("/console/activity")
+    page.get_by_label("Token or key").fill(busy_server.secret)  # type: ignore[attr-defined]
+    page.get_by_role("button", name="Log in").click()
+    expect(page.get_by_role("heading", name="Activity of the last hour")).to_be_visible()
+    forget_refusal(page)
+
+
+def test_the_token_of_the_link_does_not_stay_in_the_address(
+    server: LocalServer, visit: Visit
+) -> None:
+    page = visit(server)
+    assert "token" in server.console_url
+    assert page.url == f"{server.base_url}/console"
+    assert "token" not in page.evaluate("JSON.stringify([document.cookie, document.referrer])")
+
+
+def test_a_page_says_that_the_server_has_stopped_and_when_it_is_back(visit: Visit) -> None:
+    server = LocalServer(script=traffic.SCRIPT).start()
+    port = urlsplit(server.base_url).port
+    assert port is not None
+    page = visit(server)
+    server.stop()
+    expect(page.get_by_role("status")).to_contain_text("The server cannot be reached.")
+    with LocalServer(script=traffic.SCRIPT, port=port):
+        expect(page.get_by_role("status")).to_contain_text("Log in again")
+        page.close()
+    incidents(page).clear()
