@@ -112,7 +112,9 @@ class ObservedBackend:
         try:
             for chunk in self._backend.stream(request, context):
                 if is_observed:
-                    parts.append(str(chunk.text))
+                    parts.append(
+                        chunk.content if isinstance(chunk.content, str) else str(chunk.text)
+                    )
                 if (usage := chunk.usage_metadata) is not None:
                     tokens = usage["input_tokens"], usage["output_tokens"]
                     self._observers.tokens_used(request.model, *tokens)

@@ -40,7 +40,7 @@ class CurrentRequest:
         denials: How many of its calls were denied.
         is_cancelled: Whether it was answered with 503 while a thread still works on it, because the
             server stops.
-        questions: What its models were asked, if an observer gathers it.
+        questions: What its models were asked, in the form in which an observer gathers it.
         question_bytes: The bytes of all questions and answers.
         omitted_questions: The number of questions that are not among them.
     """
@@ -50,7 +50,7 @@ class CurrentRequest:
     trace: TraceContext | None = None
     denials: int = 0
     is_cancelled: bool = False
-    questions: "list[AskedModel]" = field(default_factory=list, repr=False)
+    questions: list[Any] = field(default_factory=list, repr=False)
     question_bytes: int = 0
     omitted_questions: int = 0
 

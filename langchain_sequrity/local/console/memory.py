@@ -1,12 +1,13 @@
 """The memory of what the console keeps. Its parts share long texts, which count once."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from sys import getsizeof
 from typing import Any
 
 from langchain_sequrity.sizes import SizeCount
 
-_HOLDING = 400
+_HOLDING, _HOLDING_OF_TEXTS = 400, 150
 _LONG = 1_000  # characters; a shorter text has no count of its own
 
 
@@ -48,13 +49,25 @@ class Holdings:
         """
         count = SizeCount()
         count.add(value)
-        holding = Holding(count.size + fixed + _HOLDING, count.texts)
+        return self._added(Holding(count.size + fixed + _HOLDING, count.texts))
+
+    def _added(self, holding: Holding) -> Holding:
         self.size += holding.size
         for text_id, text in holding.texts.items():
             uses = self._uses.get(text_id, 0)
             self._uses[text_id] = uses + 1
             self.size += 0 if uses else getsizeof(text)
         return holding
+
+    def add_texts(self, texts: Iterable[str], fixed: int = 0) -> Holding:
+        """Count texts, until `remove`; as `add`, in less time."""
+        size, long_texts = fixed + _HOLDING_OF_TEXTS, {}
+        for text in texts:
+            if len(text) > _LONG:
+                long_texts[id(text)] = text
+            else:
+                size += getsizeof(text)
+        return self._added(Holding(size, long_texts))
 
     def remove(self, holding: Holding) -> None:
         """Do not count an object any more."""

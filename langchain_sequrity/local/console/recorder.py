@@ -1,6 +1,7 @@
 """What the console shows: the last sessions of a server with their turns, calls and models.
 
-Events only append references here; what a page shows of them is made when somebody opens it.
+Events only append texts and references here; what a page shows of them is made when somebody opens
+it. Messages are kept as their texts: an object of LangChain takes more time to count, and memory.
 Clients choose what is kept, so all of it is counted. When it reaches the limit
 (`ServerLimits.console_bytes`), the oldest sessions are dropped; of the last session its oldest
 turns, and at last the parts of its last turn.
@@ -11,14 +12,15 @@ import time
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from sys import getsizeof
 from typing import Any
 
-from langchain_core.messages import BaseMessage, SystemMessage
+from langchain_core.messages import AIMessage, BaseMessage, SystemMessage, ToolMessage
 from typing_extensions import override
 
 from langchain_sequrity.labels import Labeled
 from langchain_sequrity.local.console.memory import Holding, Holdings
-from langchain_sequrity.local.conversation import last_user, this_turn
+from langchain_sequrity.local.conversation import last_user, text_of, this_turn
 from langchain_sequrity.local.observers import (
     AskedModel,
     CheckedCall,
@@ -30,13 +32,17 @@ from langchain_sequrity.local.observers import (
     ProgramOutcome,
     RequestRecord,
 )
-from langchain_sequrity.sizes import of_value
 from langchain_sequrity.sqrt.verdict import Presets
+from langchain_sequrity.strict_json import dumps
 
-_SESSION, _TURN, _CALL, _MODEL = 2_000, 2_000, 2_000, 600  # bytes of what is not counted
+_SESSION, _TURN, _CALL, _MODEL, _MESSAGE = 500, 450, 1_500, 200, 100  # bytes without texts
 _PART_OF_REQUEST = 4  # what a request may hold of the limit before it ends
 _MOST_CALLS = 2_000
 _MOST_SECONDS = 3_600
+
+
+MessageText = tuple[str, str]
+"""The role and the text of a message."""
 
 
 @dataclass(slots=True)
@@ -70,7 +76,7 @@ class RecordedModel:
 
     role: str
     model: str
-    messages: Sequence[BaseMessage]
+    messages: Sequence[MessageText]
     earlier: int
     answer: str
 
@@ -89,8 +95,10 @@ class RecordedTurn:
         models: What its models were told and answered, in order.
         omitted_models: The number of other questions to models.
         program: Its programs, in a dual-LLM session.
-        messages: The user's last message, and those after it.
-        reply: Its last reply.
+        messages: The user's last message, and those after it; none in a dual-LLM session, whose
+            program has the request.
+        reply: The text of its last reply.
+        problem: Why a dual-LLM turn has no value.
         outcome: How its last request ended; `None` while one runs.
         requests: The number of its requests.
         is_cut: Whether it was too large to be kept whole.
@@ -107,8 +115,9 @@ class RecordedTurn:
     models: list[RecordedModel] = field(default_factory=list)
     omitted_models: int = 0
     program: ProgramOutcome | None = None
-    messages: Sequence[BaseMessage] = ()
-    reply: BaseMessage | None = None
+    messages: Sequence[MessageText] = ()
+    reply: str = ""
+    problem: str = ""
     outcome: Outcome | None = None
     requests: int = 0
     is_cut: bool = False
@@ -122,7 +131,7 @@ class RecordedTurn:
         self.omitted_denials += sum(not call.check.is_allowed for call in self.calls)
         self.omitted_models += len(self.models)
         self.calls, self.models, self.messages = [], [], ()
-        self.program = self.reply = None
+        self.program, self.reply, self.problem = None, "", ""
 
 
 @dataclass(slots=True)
@@ -261,12 +270,12 @@ class Recorder(Observer):
 
     @override
     def model_asked(self, question: AskedModel, /) -> None:
-        request = question.request
-        request.question_bytes += _MODEL + of_value([question.messages, question.answer])
+        request, model = question.request, self._recorded_model(question)
+        request.question_bytes += _MODEL + sum(map(getsizeof, _texts_of(model)))
         if request.question_bytes > self._most_bytes // _PART_OF_REQUEST:
             request.omitted_questions += 1
         else:
-            request.questions.append(question)
+            request.questions.append(model)
 
     @override
     def tokens_used(self, model: str, input_tokens: int, output_tokens: int, /) -> None:
@@ -283,14 +292,17 @@ class Recorder(Observer):
             session = self._sessions[ended.session_id]
             session.key, session.path = ended.request.key, ended.path
             session.architecture, session.model = ended.architecture, ended.model
-            session.policy, session.tools = ended.policy, ended.tools or session.tools
             session.presets = ended.engine.presets if ended.engine else session.presets
-            self._recount_session(session)
+            if session.policy != ended.policy or not session.tools:
+                session.policy, session.tools = ended.policy, ended.tools
+                self._recount_session(session)
             turn.outcome = ended.outcome
             turn.requests += 1
             self._add_models(turn, ended.request)
+            if ended.program is None:
+                turn.messages = [*map(_message_text, _of_last_user(ended.messages))]
             turn.program = ended.program or turn.program
-            turn.messages, turn.reply = _of_last_user(ended.messages), ended.reply
+            turn.reply, turn.problem = _reply_texts(ended.reply)
             if turn.is_cut:
                 turn.cut()
             self._recount_turn(turn)
@@ -314,36 +326,43 @@ class Recorder(Observer):
         session = self._sessions.get(session_id)
         if session is None:
             session = self._sessions[session_id] = RecordedSession(session_id)
-            self._recount_session(session)
+            session.holding = self._held.add_texts((), _SESSION)
         else:
             self._sessions.move_to_end(session_id)
         session.changed = now
         turn = session.turns.get(number)
         if turn is None:
             turn = session.turns[number] = RecordedTurn(number, now, now)
-            self._recount_turn(turn)
+            turn.replaced = self._held.add_texts((), _TURN)
         turn.changed = now
         return turn
 
     def _add_models(self, turn: RecordedTurn, request: CurrentRequest) -> None:
-        models = [*map(self._recorded_model, request.questions)]
         turn.omitted_models += request.omitted_questions
-        request.questions.clear()
-        turn.models += models
+        turn.models += request.questions
         turn.holdings += [
-            self._held.add([model.messages, model.answer, model.model], _MODEL) for model in models
+            self._held.add_texts(_texts_of(model), _MODEL) for model in request.questions
         ]
+        request.questions.clear()
 
     def _recount_session(self, session: RecordedSession) -> None:
         if session.holding is not None:
             self._held.remove(session.holding)
-        texts = session.key, session.path, session.model, session.policy
-        session.holding = self._held.add([*texts, session.tools], _SESSION)
+        texts = session.key, session.model, session.policy
+        if session.tools:
+            session.holding = self._held.add([*texts, session.tools], _SESSION)
+        else:
+            session.holding = self._held.add_texts(texts, _SESSION)
 
     def _recount_turn(self, turn: RecordedTurn) -> None:
         if turn.replaced is not None:
             self._held.remove(turn.replaced)
-        turn.replaced = self._held.add([turn.messages, turn.reply, turn.program], _TURN)
+        texts = [turn.reply, turn.problem, *(text for _, text in turn.messages)]
+        size = _TURN + _MESSAGE * len(turn.messages)
+        if turn.program is None:
+            turn.replaced = self._held.add_texts(texts, size)
+        else:
+            turn.replaced = self._held.add([*texts, turn.program], size)
 
     def _drop_oldest(self, current_id: str, current: RecordedTurn) -> None:
         session = self._sessions[current_id]  # the last one
@@ -398,15 +417,50 @@ class Recorder(Observer):
                 return
 
     def _recorded_model(self, question: AskedModel) -> RecordedModel:
-        messages = [*question.messages]
+        messages = question.messages
         if question.role == "chat":  # it gets the whole conversation each time
             system = [message for message in messages if isinstance(message, SystemMessage)]
             messages = [*system, *_of_last_user(messages)]
-        for index, message in enumerate(messages):
-            if isinstance(message, SystemMessage) and isinstance(message.content, str):
-                messages[index] = SystemMessage(self._held.shared(message.content))
-        earlier = len(question.messages) - len(messages)
-        return RecordedModel(question.role, question.model, messages, earlier, question.answer)
+        texts = [
+            (role, self._held.shared(text) if role == "system" else text)
+            for role, text in map(_message_text, messages)
+        ]
+        earlier = len(question.messages) - len(texts)
+        return RecordedModel(question.role, question.model, texts, earlier, question.answer)
+
+
+_ROLES = {"human": "user", "ai": "model"}
+
+
+def _message_text(message: BaseMessage) -> MessageText:
+    """The role and the text of a message, with the calls in it."""
+    text = text_of(message)
+    if isinstance(message, AIMessage) and message.tool_calls:
+        calls = ", ".join(f"{call['name']}({_json(call['args'])})" for call in message.tool_calls)
+        text = f"{text}\n{calls}".strip()
+    if isinstance(message, ToolMessage):
+        return f"tool {message.name or ''}".strip(), text
+    return _ROLES.get(message.type, message.type), text
+
+
+def _reply_texts(reply: AIMessage | None) -> tuple[str, str]:
+    """The text of a reply, and why there is no value."""
+    if reply is None:
+        return "", ""
+    _, text = _message_text(reply)
+    text = text or str(reply.additional_kwargs.get("refusal", ""))
+    return text, str(reply.response_metadata.get("failure", ""))
+
+
+def _texts_of(model: RecordedModel) -> list[str]:
+    return [model.answer, model.model, *(text for _, text in model.messages)]
+
+
+def _json(value: Any) -> str:
+    try:
+        return dumps(value)
+    except (ValueError, TypeError, RecursionError):
+        return "…"
 
 
 def _of_last_user(messages: Sequence[BaseMessage]) -> list[BaseMessage]:

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from langchain_sequrity.labels import KINDS
 from langchain_sequrity.local.console.recorder import RecordedCall, RecordedSession, RecordedTurn
 from langchain_sequrity.local.console.views import request_of
-from langchain_sequrity.local.conversation import text_of
 
 VERDICTS = ("allowed", "denied", "soft denied", "hard denied", "approved", "rejected")
 _LONGEST = 200
@@ -83,8 +82,7 @@ def _has_verdict(recorded: RecordedCall, verdict: str) -> bool:
 
 def _texts(turn: RecordedTurn) -> Iterator[str]:
     yield request_of(turn)
-    if turn.reply is not None:
-        yield text_of(turn.reply)
+    yield turn.reply
     for call in [*turn.calls]:
         for argument in call.check.call.arguments.values():
             yield from _texts_in(argument.value)

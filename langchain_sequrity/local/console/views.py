@@ -9,8 +9,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
-
 from langchain_sequrity.labels import ALL, KINDS, NO_LABELS, RESERVED_PREFIX, Labeled, Labels
 from langchain_sequrity.local.console.policies import ShownPolicy
 from langchain_sequrity.local.console.recorder import (
@@ -19,7 +17,6 @@ from langchain_sequrity.local.console.recorder import (
     RecordedSession,
     RecordedTurn,
 )
-from langchain_sequrity.local.conversation import text_of
 from langchain_sequrity.local.observers import ProgramOutcome
 from langchain_sequrity.sqrt.context import AllBut
 from langchain_sequrity.strict_json import dumps
@@ -310,7 +307,7 @@ def request_of(turn: RecordedTurn) -> str:
         return program.programs[0].partition("\n")[0].strip("# ")
     if program is not None and program.query:
         return program.query
-    return next((text_of(m) for m in turn.messages if isinstance(m, HumanMessage)), "")
+    return next((text for role, text in turn.messages if role == "user"), "")
 
 
 # Turns
@@ -319,11 +316,11 @@ def request_of(turn: RecordedTurn) -> str:
 def turn_view(turn: RecordedTurn, policy: ShownPolicy) -> TurnView:
     """A whole turn, under a policy."""
     told = [
-        text_of(message)
+        text
         for question in turn.models
         if question.role in {"planner", "chat"}
-        for message in question.messages
-        if not isinstance(message, SystemMessage)
+        for role, text in question.messages
+        if role != "system"
     ]
     outcome, tone = _OUTCOMES[turn.outcome]
     calls = tuple(call_view(n, call, policy, told) for n, call in enumerate(turn.calls, 1))
@@ -346,17 +343,11 @@ def turn_view(turn: RecordedTurn, policy: ShownPolicy) -> TurnView:
         program is not None and program.is_planned,
         () if program is None else _variables(program),
         value,
-        str(turn.reply.response_metadata.get("failure", "")) if turn.reply else "",
-        _reply_text(turn.reply),
+        turn.problem,
+        turn.reply,
         tuple(map(_model_view, turn.models)),
-        () if program is not None else tuple(map(_message_text, turn.messages)),
+        tuple(turn.messages),
     )
-
-
-def _reply_text(reply: BaseMessage | None) -> str:
-    if not isinstance(reply, AIMessage):
-        return ""
-    return text_of(reply) or str(reply.additional_kwargs.get("refusal", ""))
 
 
 def _variables(program: ProgramOutcome) -> tuple[ValueView, ...]:
@@ -414,23 +405,10 @@ def _model_view(question: RecordedModel) -> ModelView:
     return ModelView(
         _ROLES.get(question.role, question.role),
         question.model,
-        tuple(map(_message_text, question.messages)),
+        tuple(question.messages),
         question.earlier,
         question.answer,
     )
-
-
-def _message_text(message: BaseMessage) -> tuple[str, str]:
-    text = text_of(message)
-    if isinstance(message, AIMessage) and message.tool_calls:
-        calls = ", ".join(f"{call['name']}({_json(call['args'])})" for call in message.tool_calls)
-        text = f"{text}\n{calls}".strip()
-    roles = {"human": "user", "ai": "model", "tool": f"tool {_tool_name(message)}".strip()}
-    return roles.get(message.type, message.type), text
-
-
-def _tool_name(message: BaseMessage) -> str:
-    return (message.name or "") if isinstance(message, ToolMessage) else ""
 
 
 # Values and labels
