@@ -19,7 +19,7 @@ QUIET := $(if $(MAKE_TERMOUT),,--quiet)
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help agentdojo side-by-side demo conformance console-tests deployment serve test test-all test-redis long llm fuzz lint format cov notebooks bench lowest newest clean clients langgraph-suite
+.PHONY: help agentdojo side-by-side demo conformance console-tests screenshots first-paint deployment serve test test-all test-redis long llm fuzz lint format cov notebooks bench lowest newest clean clients langgraph-suite
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -60,6 +60,12 @@ $(CONSOLE)/.ready: tests/local/console/package.json
 
 console-tests: $(READY) $(CONSOLE)/.ready  ## Run all tests of the console in a browser (needs chromium; ARGS="-k …")
 	$(BIN)/python -m pytest -rs tests/local/console $(ARGS)
+
+screenshots: $(READY)  ## Make the pictures of the console in docs/images anew (needs chromium)
+	$(BIN)/python -m tests.local.console.screenshots
+
+first-paint: $(READY)  ## Measure how fast pages of the console with much data are painted (needs chromium)
+	$(BIN)/python -m tests.local.console.first_paint
 
 test-all: $(READY) $(CONSOLE)/.ready  ## Run all tests, as .ci/run does
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)

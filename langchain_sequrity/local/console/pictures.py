@@ -119,7 +119,7 @@ def _graph_flow(session: RecordedSession, steps: Sequence[Step]) -> Flow:
     last = {step.key: step.call for step in steps}
     names = [str(tool.get("function", {}).get("name", "")) for tool in session.tools]
     vertices = [Vertex(_START, "START", shape="step")]
-    for name in dict.fromkeys(filter(None, [*names, *numbers])):
+    for name in dict.fromkeys(filter(None, [*numbers, *names])):
         shape: Shape = "router" if _ROUTER in name else "call"
         call, ran = last.get(name), numbers.get(name, [])
         lines = [f"step {_listed(ran)}" if ran else "did not run"]

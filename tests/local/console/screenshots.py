@@ -118,7 +118,7 @@ def run_agents(server: LocalServer) -> None:
             base_url=server.base_url,
             features={"agent_arch": "dual-llm"},
             policy=POLICY,
-        ).bind_tools([read_inbox, send_mail])
+        ).bind_tools([read_inbox, send_mail, pay])
         messages: list[Any] = [HumanMessage(request)]
         with suppress(PolicyDenied):
             while (message := model.invoke(messages)).tool_calls:
@@ -137,7 +137,7 @@ def run_agents(server: LocalServer) -> None:
     graph.add_edge("write", "review")
     graph.add_conditional_edges("review", _next, ["write", "publish"])
     model = ChatSequrity("any/model", base_url=server.base_url)
-    LangGraphExecutor(graph, model, name="newsletter").invoke({"draft": "news", "rounds": 0})
+    LangGraphExecutor(graph, model).invoke({"draft": "news", "rounds": 0})
     model.invoke("How is the weather in Aachen?")
 
 
@@ -176,8 +176,7 @@ def main() -> None:
             page.goto("/console/approvals")
             page.get_by_role("button", name="Approve").wait_for()
             page.screenshot(path=FOLDER / "console-approvals.png")
-            page.get_by_label("Message for the agent").fill("Ask Carl first.")
-            page.get_by_role("button", name="Reject").click()
+            page.get_by_role("button", name="Approve").click()
             page.get_by_text("Nothing waits").wait_for()
             page.goto("/console")
             page.screenshot(path=FOLDER / "console-sessions.png")
@@ -186,17 +185,19 @@ def main() -> None:
             page.screenshot(path=FOLDER / "console-turn.png", full_page=True)
             page.get_by_role("link", name="Edit its policy").click()
             editor = page.get_by_label("Text in SQRT")
-            editor.fill(editor.input_value().replace("must deny when to", "should deny when to"))
-            page.get_by_text("line").first.wait_for()
-            page.get_by_label("Calls of").select_option(label="this session")
+            rule = 'must deny when to.tags overlaps {"mail"}'
+            stricter = f'{rule} or text.tags overlaps {{"mail"}}'
+            editor.fill(editor.input_value().replace(rule, stricter))
+            page.locator(".paper.coloured").wait_for()
+            page.get_by_label("Calls of").select_option("all")
             page.get_by_role("button", name="Run them again").click()
             page.get_by_text("calls would").wait_for()
             page.screenshot(path=FOLDER / "console-policy.png", full_page=True)
             page.goto("/console")
-            page.get_by_role("link", name="Graph 'newsletter'").click()
+            page.get_by_role("link", name="Graph 'LangGraph'").click()
             page.get_by_role("button", name="Next step").click()
             page.get_by_role("button", name="Next step").click()
-            page.screenshot(path=FOLDER / "console-graph.png")
+            page.screenshot(path=FOLDER / "console-graph.png", full_page=True)
 
 
 if __name__ == "__main__":

@@ -305,9 +305,7 @@ def test_a_single_llm_session_shows_its_denial_and_no_program(
     expect(page.get_by_text("What the planner was not told")).to_have_count(0)
 
 
-def test_a_run_of_a_graph_is_walked_through_step_by_step(
-    server: LocalServer, visit: Visit
-) -> None:
+def test_a_run_of_a_graph_is_walked_through_step_by_step(server: LocalServer, visit: Visit) -> None:
     traffic.run_graph(server)
     page = visit(server, "Graph")
     run = section(page, "Run of the graph")
@@ -317,7 +315,9 @@ def test_a_run_of_a_graph_is_walked_through_step_by_step(
     button.click()
     expect(page.get_by_role("status")).to_have_text("Step 2 of 3: summarize")
     run.get_by_role("link", name="summarize").click()
-    expect(section(page, "Calls").get_by_text("Water the beds.").filter(visible=True)).to_have_count(1)
+    expect(
+        section(page, "Calls").get_by_text("Water the beds.").filter(visible=True)
+    ).to_have_count(1)
 
 
 # The editor
