@@ -24,9 +24,9 @@ _POLICY = """\
 tool "list_boxes" -> @tags |= {"plan"};
 tool "move" { must deny when box.value in {int 900..}; }
 """
-_TOOLS = [
+_TOOLS: list[dict[str, Any]] = [
     {"name": name, "description": name, "parameters": {"type": "object", "properties": properties}}
-    for name, properties in (("list_boxes", {}), ("move", {"box": {}, "to": {}}))
+    for name, properties in [("list_boxes", dict[str, Any]()), ("move", {"box": {}, "to": {}})]
 ]
 
 
@@ -73,7 +73,7 @@ def main() -> None:
             turn = page.locator("a.row").first.get_attribute("href") or ""
             for name, path in ((f"{_SESSIONS:,} sessions", "/console"), (f"{_CALLS} calls", turn)):
                 times = sorted(first_paint(page, path) for _ in range(_TIMES))
-                print(f"{name}: {median(times):.0f} ms (at most {times[-1]:.0f})")
+                print(f"{name}: {median(times):.0f} ms (at most {times[-1]:.0f})")  # noqa: T201 - a command
 
 
 if __name__ == "__main__":

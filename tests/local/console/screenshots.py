@@ -151,7 +151,7 @@ def payment_waiting(server: LocalServer) -> Iterator[None]:
         policy=POLICY,
         on_denied="interrupt",
     )
-    agent = create_agent(model, [read_inbox, pay], checkpointer=InMemorySaver())
+    agent = create_agent(model, [read_inbox, send_mail, pay], checkpointer=InMemorySaver())
     review = ConsoleReview(server.console_url, source="payments", timeout=20)
     config: Any = {"configurable": {"thread_id": "1"}}
     task = {"messages": [("user", "Please pay the invoice of Carl")]}
