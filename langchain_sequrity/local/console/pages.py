@@ -4,6 +4,7 @@ import asyncio
 import math
 import re
 import time
+import unicodedata
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import cache, partial
@@ -41,6 +42,7 @@ from langchain_sequrity.local.services import Services
 
 _ROWS = 50
 _MOST_TEXT = 20_000
+_MOST_MARKS = 8
 _MOST_STREAMS = 100
 _LOOK_SECONDS = 0.5
 _COMMENT_SECONDS = 15.0
@@ -221,13 +223,14 @@ class _Pages:
         if recorded is None:
             refuse(404, "The console does not keep this turn.")
         policy = shown_policy(session)
-        turn = views.turn_view(recorded, policy)
+        turn = views.turn_view(recorded, policy, views.told_in(session))
         return self._page(
             "turn_parts.html" if is_part else "turn.html",
             session=session,
             row=views.session_row(session),
             turn=turn,
             turns=sorted(session.turns),
+            knows_models=views.knows_models(session),
             policy=views.policy_lines(policy, turn.calls),
             flow=turn_flow(turn) if turn.calls else None,
             run=graph_run(session, turn),
@@ -467,5 +470,16 @@ def _environment() -> Environment:
 def _safe(value: object) -> object:
     """Text without characters that reorder or fake the text around it."""
     if isinstance(value, str) and not isinstance(value, Markup):
-        return plain(value, limit=_MOST_TEXT, lines=True)
+        return _without_towers(plain(value, limit=_MOST_TEXT, lines=True))
     return value
+
+
+def _without_towers(text: str) -> str:
+    """Escape marks of a letter with many: they cover other lines, and the letter never wraps."""
+    if text.isascii():
+        return text
+    parts, marks = list[str](), 0
+    for char in text:
+        marks = marks + 1 if unicodedata.category(char).startswith("M") else 0
+        parts.append(char if marks <= _MOST_MARKS else f"\\u{ord(char):04x}")
+    return "".join(parts)

@@ -17,6 +17,8 @@ from langchain_sequrity.local.console.recorder import (
     RecordedSession,
     RecordedTurn,
 )
+from langchain_sequrity.local.console.told import is_told, readings
+from langchain_sequrity.local.dual_llm.prompts import PLANNER_PROMPT
 from langchain_sequrity.local.observers import ProgramOutcome
 from langchain_sequrity.sqrt.context import AllBut
 from langchain_sequrity.strict_json import dumps
@@ -26,7 +28,7 @@ _MOST_CHIPS = 12
 _MOST_TEXT = 2_000
 _SHORT_TEXT = 160
 _MOST_LINES = 2_000
-_LEAST_EVIDENCE = 4
+_INSTRUCTIONS = frozenset(PLANNER_PROMPT.split("\n"))
 _ROLES = {"quarantined": "reader"}
 _OF_GRAPHS = frozenset(r.path for r in CHAT_ROUTES if r.endpoint_type == "lang-graph")
 
@@ -51,12 +53,14 @@ class ValueView:
     Attributes:
         name: The argument or variable.
         text: The value as JSON, cut.
+        length: The number of characters of its JSON.
         chips: Its labels, of which only the first are shown.
         more: The number of other labels.
     """
 
     name: str
     text: str
+    length: int = 0
     chips: tuple[Chip, ...] = ()
     more: int = 0
 
@@ -81,7 +85,7 @@ class CallView:
         rules: The rules that decided: text, line in the policy, and reason of each.
         result: Its result; `None` without one.
         is_error: Whether the tool failed.
-        is_told: Whether the planner was shown the result.
+        is_told: Whether the planner was told the result, or a part of it.
     """
 
     number: int
@@ -313,15 +317,14 @@ def request_of(turn: RecordedTurn) -> str:
 # Turns
 
 
-def turn_view(turn: RecordedTurn, policy: ShownPolicy) -> TurnView:
-    """A whole turn, under a policy."""
-    told = [
-        text
-        for question in turn.models
-        if question.role in {"planner", "chat"}
-        for role, text in question.messages
-        if role != "system"
-    ]
+def turn_view(turn: RecordedTurn, policy: ShownPolicy, told: Sequence[str] = ()) -> TurnView:
+    """A whole turn, under a policy.
+
+    Args:
+        turn: The turn.
+        policy: The policy of its session.
+        told: What the planner was told in the session, as `told_in`.
+    """
     outcome, tone = _OUTCOMES[turn.outcome]
     calls = tuple(call_view(n, call, policy, told) for n, call in enumerate(turn.calls, 1))
     program, value = turn.program, None
@@ -350,6 +353,27 @@ def turn_view(turn: RecordedTurn, policy: ShownPolicy) -> TurnView:
     )
 
 
+def told_in(session: RecordedSession) -> tuple[str, ...]:
+    """What the planner was told in all turns of a session: also later turns may have a result."""
+    return readings(
+        _without_instructions(text) if role == "system" else text
+        for turn in [*session.turns.values()]
+        for question in [*turn.models]
+        if question.role == "planner"
+        for role, text in question.messages
+    )
+
+
+def _without_instructions(text: str) -> str:
+    """A system prompt, which may have values of variables, without its fixed lines."""
+    return "\n".join(line for line in text.split("\n") if line not in _INSTRUCTIONS)
+
+
+def knows_models(session: RecordedSession) -> bool:
+    """Whether all questions to models are kept, of the turns that are kept."""
+    return not any(turn.omitted_models for turn in [*session.turns.values()])
+
+
 def _variables(program: ProgramOutcome) -> tuple[ValueView, ...]:
     return tuple(value_view(name, value) for name, value in program.variables.items())
 
@@ -363,7 +387,7 @@ def call_view(
         number: Its number in the turn.
         call: The call.
         policy: The policy of its session.
-        told: The texts that the planner was shown.
+        told: What the planner was told, as `told_in`.
     """
     check, verdict = call.check, call.check.verdict
     word: str = check.decision or ("allowed" if check.is_allowed else "denied")
@@ -380,7 +404,7 @@ def call_view(
         tuple(_rules(call, policy)),
         result,
         call.is_error,
-        call.result is not None and _is_told(call.result.value, told),
+        call.result is not None and is_told(call.result.value, told),
     )
 
 
@@ -393,12 +417,6 @@ def _rules(call: RecordedCall, policy: ShownPolicy) -> Iterator[RuleView]:
         why = reason.description or reason.doubt
         line = reason.at and reason.at.line if reason.policy else policy.line_of(reason.at)
         yield RuleView(f"not met: {text}" if reason.unmet else text, line, why, reason.policy or "")
-
-
-def _is_told(value: Any, told: Sequence[str]) -> bool:
-    """Whether a value is part of a text; short values say nothing."""
-    text = value if isinstance(value, str) else _json(value)
-    return len(text) >= _LEAST_EVIDENCE and any(text in message for message in told)
 
 
 def _model_view(question: RecordedModel) -> ModelView:
@@ -418,7 +436,8 @@ def value_view(name: str, value: Labeled) -> ValueView:
     """A value with its labels."""
     chips = [*label_chips(value.labels)]
     shown = tuple(chips[:_MOST_CHIPS])
-    return ValueView(name, _json(value.value)[:_MOST_TEXT], shown, len(chips) - len(shown))
+    text = _json(value.value)
+    return ValueView(name, _cut(text), len(text), shown, len(chips) - len(shown))
 
 
 def label_chips(labels: Labels) -> Iterator[Chip]:
@@ -440,7 +459,12 @@ def label_chips(labels: Labels) -> Iterator[Chip]:
 
 def value_text(value: Any) -> str:
     """A value as JSON, cut."""
-    return _json(value)[:_MOST_TEXT]
+    return _cut(_json(value))
+
+
+def _cut(text: str) -> str:
+    excess = len(text) - _MOST_TEXT
+    return f"{text[:_MOST_TEXT]}… ({excess} more characters)" if excess > 0 else text
 
 
 def wire_chips(labels: Any) -> list[Chip]:
@@ -458,7 +482,7 @@ def _json(value: Any) -> str:
     try:
         return dumps(value)
     except (ValueError, TypeError, RecursionError):
-        return repr(value)[:_MOST_TEXT]
+        return repr(value)
 
 
 # Programs

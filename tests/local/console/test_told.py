@@ -1,0 +1,80 @@
+"""The console says that a planner was not told a result only if that is true."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from langchain_sequrity.local import LocalServer
+from langchain_sequrity.local.console.told import is_told, readings
+from tests.local.api import Api, call_ids, result, session_of, tool
+from tests.local.dual_llm.dialog import headers
+
+ENCODINGS: dict[str, Callable[[str], str]] = {
+    "as it is": lambda text: text,
+    "JSON": json.dumps,
+    "JSON in characters": lambda text: json.dumps(text, ensure_ascii=False),
+    "Python": repr,
+    "ASCII of Python": ascii,
+    "JSON in JSON": lambda text: json.dumps(json.dumps(text)),
+    "indented JSON": lambda text: json.dumps({"value": [text]}, indent=2),
+}
+SECRET = 'The "code" is:\n\t42\\7, \u00fcber \U0001f600'
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+@given(text=st.text(min_size=1, max_size=60))
+def test_a_text_that_is_in_a_message_was_told(encoding: str, text: str) -> None:
+    assert is_told(text, readings([f"Before: {ENCODINGS[encoding](text)} after"]))
+
+
+@given(text=st.text(min_size=23), data=st.data())
+def test_23_characters_of_a_text_are_a_part_of_it(text: str, data: st.DataObject) -> None:
+    begin = data.draw(st.integers(0, len(text) - 23))
+    assert is_told({"key": [text]}, readings([f"It begins: {text[begin : begin + 23]}…"]))
+
+
+@pytest.mark.parametrize("value", [4711, {"amount": 4711}, ["x", 4711], {"4711": None}, 4711.5])
+def test_numbers_and_keys_inside_a_value_are_parts_of_it(value: Any) -> None:
+    assert is_told(value, readings(["amount = 4711.5"]))
+    assert not is_told(value, readings(["nothing of it"]))
+
+
+def test_nothing_of_a_value_was_told_if_no_message_has_it() -> None:
+    assert not is_told(SECRET, readings(["Variables: found: str of length 30"]))
+    assert not is_told([None, True, "", {}], readings(["None, True and nothing"]))
+
+
+def _page(answer: str, config: dict[str, Any]) -> str:
+    programs = iter(
+        ["found = look_up(word='a')\n1 / 0", "found = look_up(word='a')\nfinal_return_value = 1"]
+    )
+    script = [
+        {"when": {"role": "planner"}, "answer": lambda _: next(programs, "final_return_value = 2")}
+    ]
+    with (
+        LocalServer(script=script, isolated_programs=False) as server,
+        httpx.Client(timeout=10, trust_env=False) as http,
+    ):
+        api = Api(server, http, "sq-test")
+        tools = [tool()]
+        first = api.chat("Go", tools=tools, headers=headers(config=config))
+        session = session_of(first)
+        ended = api.chat(result(call_ids(first)[0], answer), tools=tools, session=session)
+        assert ended.status_code == 200, ended.text
+        assert api.chat("On", tools=tools, session=session).status_code == 200
+        url, _, secret = server.console_url.partition("?token=")
+        path = f"{url}/sessions/{session}/turns/1"
+        return http.get(path, headers={"Authorization": f"Bearer {secret}"}).text
+
+
+def test_a_result_that_a_later_planner_is_shown_is_not_called_untold() -> None:
+    shown = {"prompt": {"pllm": {"context_var_visibility": "all"}}}
+    hidden = {"prompt": {"pllm": {"context_var_visibility": "none"}}}
+    pages = {True: _page(SECRET, hidden), False: _page(SECRET, shown)}
+    for is_untold, page in pages.items():
+        assert ("the result of <a" in page) is is_untold
