@@ -170,8 +170,8 @@ class ConsoleReview:
         """Requests for the decision, until the time is over."""
         end = None if self._timeout is None else time.monotonic() + self._timeout
         while end is None or time.monotonic() < end:
-            left = _WAIT_SECONDS if end is None else min(_WAIT_SECONDS, end - time.monotonic())
-            path = f"{_QUESTIONS}/{question_id}?wait={max(left, 0):.1f}"
+            seconds = _WAIT_SECONDS if end is None else min(_WAIT_SECONDS, end - time.monotonic())
+            path = f"{_QUESTIONS}/{question_id}?wait={max(seconds, 0):.1f}"
             yield ServiceCall(path, self._headers, b"", method="GET")
 
     def _nobody(self) -> TimeoutError:

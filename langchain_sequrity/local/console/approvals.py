@@ -30,7 +30,7 @@ class Question:
 
     Attributes:
         id: Its id.
-        asked: When it was asked, in seconds since the epoch.
+        time_asked: When it was asked, in seconds since the epoch.
         tool: The tool.
         arguments: The values of its arguments.
         labels: The labels of each argument, as the protocol has them.
@@ -46,7 +46,7 @@ class Question:
     """
 
     id: str
-    asked: float
+    time_asked: float
     tool: str
     arguments: Mapping[str, Any]
     labels: Mapping[str, Any] = field(default_factory=dict)

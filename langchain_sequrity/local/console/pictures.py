@@ -23,18 +23,18 @@ _KINDS = {"producer": "producers", "tag": "tags", "consumer": "consumers"}
 
 def turn_flow(turn: TurnView) -> Flow:
     """The flow of data in a turn: which tools the values of each call come from."""
-    given = _given_labels(turn)
+    tools_by_tag = _given_labels(turn)
     calls = (
         FlowCall(
             call.tool,
             call.verdict,
             call.tone,  # type: ignore[arg-type] # one of three words
-            {value.name: _labels(value, given) for value in call.values},
+            {value.name: _labels(value, tools_by_tag) for value in call.values},
             call.rules[0].text if call.rules and call.tone == "bad" else "",
         )
         for call in turn.calls
     )
-    value = None if turn.value is None else _labels(turn.value, given)
+    value = None if turn.value is None else _labels(turn.value, tools_by_tag)
     return flow_of_calls("By the labels of values", calls, value)
 
 
@@ -44,19 +44,19 @@ def _given_labels(turn: TurnView) -> dict[str, list[str]]:
     for call in turn.calls:
         received = {chip for value in call.values for chip in value.chips}
         for chip in call.result.chips if call.result else ():
-            is_given = chip.kind == "tag" and chip not in received
+            is_given = chip.label_kind == "tag" and chip not in received
             if is_given and call.tool not in tools.setdefault(chip.name, []):
                 tools[chip.name].append(call.tool)
     return tools
 
 
-def _labels(value: ValueView, given: Mapping[str, list[str]]) -> dict[str, list[str]]:
+def _labels(value: ValueView, tools_by_tag: Mapping[str, list[str]]) -> dict[str, list[str]]:
     """The labels of a value; if they name no producer, the tools that gave it its tags."""
     labels: dict[str, list[str]] = {"producers": [], "consumers": [], "tags": []}
     for chip in value.chips:
-        labels[_KINDS[chip.kind]].append(chip.name)
+        labels[_KINDS[chip.label_kind]].append(chip.name)
     if not labels["producers"]:
-        tools = (tool for tag in labels["tags"] for tool in given.get(tag, ()))
+        tools = (tool for tag in labels["tags"] for tool in tools_by_tag.get(tag, ()))
         labels["producers"] = [*dict.fromkeys(tools)]
     labels["consumers"] = labels["consumers"] or ["*"]
     return labels
@@ -132,5 +132,7 @@ def _graph_flow(session: RecordedSession, steps: Sequence[Step]) -> Flow:
 
 
 def _listed(numbers: Sequence[int]) -> str:
-    shown = ", ".join(map(str, numbers[:_MOST_STEPS]))
-    return f"{shown} and {len(numbers) - _MOST_STEPS} more" if len(numbers) > _MOST_STEPS else shown
+    listed = ", ".join(map(str, numbers[:_MOST_STEPS]))
+    return (
+        f"{listed} and {len(numbers) - _MOST_STEPS} more" if len(numbers) > _MOST_STEPS else listed
+    )

@@ -24,9 +24,9 @@ class ShownPolicy:
     text: str = ""
     lines: Mapping[Position, int] = field(default_factory=dict)
 
-    def line_of(self, at: Position | None) -> int | None:
+    def line_of(self, position: Position | None) -> int | None:
         """The line of a rule in the shown text."""
-        return None if at is None else self.lines.get(at, at.line)
+        return None if position is None else self.lines.get(position, position.line)
 
 
 def shown_policy(session: RecordedSession) -> ShownPolicy:
@@ -50,4 +50,7 @@ def _formatted(text: str) -> ShownPolicy:
         )
     except (PolicySyntaxError, UsageError):
         return ShownPolicy(text)
-    return ShownPolicy(formatted, {at: shown.line for at, shown in zip(places, lines, strict=True)})
+    return ShownPolicy(
+        formatted,
+        {sent: formatted_at.line for sent, formatted_at in zip(places, lines, strict=True)},
+    )

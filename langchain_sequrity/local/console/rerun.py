@@ -193,7 +193,7 @@ def _changed(decision: Decision, was: str, *, is_other: bool) -> ChangedVerdict:
         decision.trial.session,
         call.tool,
         tuple(
-            (name, _shown(value), tuple(label_chips(call.arguments[name].labels)))
+            (name, _argument_text(value), tuple(label_chips(call.arguments[name].labels)))
             for name, value in decision.trial.arguments.items()
         ),
         was.replace("_", " "),
@@ -205,5 +205,5 @@ def _changed(decision: Decision, was: str, *, is_other: bool) -> ChangedVerdict:
     )
 
 
-def _shown(value: Any) -> str:
+def _argument_text(value: Any) -> str:
     return "(not in the log)" if is_hidden(value) else value_text(value)

@@ -18,25 +18,25 @@ _ESCAPE = re.compile(
 _CONTROLS = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f"}
 
 
-def readings(messages: Iterable[str]) -> tuple[str, ...]:
+def readings_of(messages: Iterable[str]) -> tuple[str, ...]:
     """Messages as they are, and without one and two levels of escapes."""
     text = "\n".join(messages)
     once = _unescaped(text)
     return tuple(dict.fromkeys((text, once, _unescaped(once))))
 
 
-def is_told(value: Any, told: Iterable[str]) -> bool:
+def is_told(value: Any, readings: Iterable[str]) -> bool:
     """Whether a part of a value is in one of these readings of messages."""
-    return any(piece in reading for reading in told for piece in _pieces(value))
+    return any(piece in reading for reading in readings for piece in _pieces(value))
 
 
 def _pieces(value: Any) -> Iterator[str]:
-    left = _MOST_CHARACTERS
+    characters = _MOST_CHARACTERS
     for text in _texts(value):
-        begins = range(0, max(1, min(len(text), left) - _PIECE + 1), _PIECE)
+        begins = range(0, max(1, min(len(text), characters) - _PIECE + 1), _PIECE)
         yield from (text[begin : begin + _PIECE] for begin in begins)
-        left -= len(text)
-        if left <= 0:
+        characters -= len(text)
+        if characters <= 0:
             return
 
 

@@ -17,7 +17,7 @@ from langchain_sequrity.local.console.recorder import (
     RecordedSession,
     RecordedTurn,
 )
-from langchain_sequrity.local.console.told import is_told, readings
+from langchain_sequrity.local.console.told import is_told, readings_of
 from langchain_sequrity.local.dual_llm.prompts import PLANNER_PROMPT
 from langchain_sequrity.local.observers import ProgramOutcome
 from langchain_sequrity.sqrt.context import AllBut
@@ -38,11 +38,11 @@ class Chip:
     """A label of a value.
 
     Attributes:
-        kind: `producer`, `tag` or `consumer`.
+        label_kind: `producer`, `tag` or `consumer`.
         name: Its name.
     """
 
-    kind: str
+    label_kind: str
     name: str
 
 
@@ -67,7 +67,7 @@ class ValueView:
     @property
     def labels_text(self) -> str:
         """The labels in words."""
-        return ", ".join(f"{chip.kind} {chip.name}" for chip in self.chips) or "no labels"
+        return ", ".join(f"{chip.label_kind} {chip.name}" for chip in self.chips) or "no labels"
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,12 +124,12 @@ class Piece:
 
     Attributes:
         text: The text.
-        kind: `name`, `keyword`, `string`, `comment`, `number`, `tool`, or an empty text.
+        tone: `name`, `keyword`, `string`, `comment`, `number`, `tool`, or an empty text.
         value: The variable of this name with its labels.
     """
 
     text: str
-    kind: str = ""
+    tone: str = ""
     value: ValueView | None = None
 
 
@@ -238,7 +238,7 @@ class SessionRow:
         key: The name of its key.
         time: When something last happened in it.
         request: The user's last request.
-        way: `dual-LLM`, `single-LLM` or `graph`.
+        mode: `dual-LLM`, `single-LLM` or `graph`.
         tools: The tools that it called, first those that were denied.
         allowed: How many calls were allowed.
         denied: How many calls were denied.
@@ -251,7 +251,7 @@ class SessionRow:
     key: str
     time: float
     request: str
-    way: str
+    mode: str
     tools: tuple[str, ...]
     allowed: int
     denied: int
@@ -317,16 +317,16 @@ def request_of(turn: RecordedTurn) -> str:
 # Turns
 
 
-def turn_view(turn: RecordedTurn, policy: ShownPolicy, told: Sequence[str] = ()) -> TurnView:
+def turn_view(turn: RecordedTurn, policy: ShownPolicy, readings: Sequence[str] = ()) -> TurnView:
     """A whole turn, under a policy.
 
     Args:
         turn: The turn.
         policy: The policy of its session.
-        told: What the planner was told in the session, as `told_in`.
+        readings: What the planner was told in the session, as `told_in`.
     """
     outcome, tone = _OUTCOMES[turn.outcome]
-    calls = tuple(call_view(n, call, policy, told) for n, call in enumerate(turn.calls, 1))
+    calls = tuple(call_view(n, call, policy, readings) for n, call in enumerate(turn.calls, 1))
     program, value = turn.program, None
     if program is not None and program.value is not None:
         value = value_view("final value", program.value)
@@ -355,7 +355,7 @@ def turn_view(turn: RecordedTurn, policy: ShownPolicy, told: Sequence[str] = ())
 
 def told_in(session: RecordedSession) -> tuple[str, ...]:
     """What the planner was told in all turns of a session: also later turns may have a result."""
-    return readings(
+    return readings_of(
         _without_instructions(text) if role == "system" else text
         for turn in [*session.turns.values()]
         for question in [*turn.models]
@@ -379,7 +379,7 @@ def _variables(program: ProgramOutcome) -> tuple[ValueView, ...]:
 
 
 def call_view(
-    number: int, call: RecordedCall, policy: ShownPolicy, told: Sequence[str] = ()
+    number: int, call: RecordedCall, policy: ShownPolicy, readings: Sequence[str] = ()
 ) -> CallView:
     """A checked call.
 
@@ -387,7 +387,7 @@ def call_view(
         number: Its number in the turn.
         call: The call.
         policy: The policy of its session.
-        told: What the planner was told, as `told_in`.
+        readings: What the planner was told, as `told_in`.
     """
     check, verdict = call.check, call.check.verdict
     word: str = check.decision or ("allowed" if check.is_allowed else "denied")
@@ -404,7 +404,7 @@ def call_view(
         tuple(_rules(call, policy)),
         result,
         call.is_error,
-        call.result is not None and is_told(call.result.value, told),
+        call.result is not None and is_told(call.result.value, readings),
     )
 
 
@@ -435,9 +435,9 @@ def _model_view(question: RecordedModel) -> ModelView:
 def value_view(name: str, value: Labeled) -> ValueView:
     """A value with its labels."""
     chips = [*label_chips(value.labels)]
-    shown = tuple(chips[:_MOST_CHIPS])
+    first_chips = tuple(chips[:_MOST_CHIPS])
     text = _json(value.value)
-    return ValueView(name, _cut(text), len(text), shown, len(chips) - len(shown))
+    return ValueView(name, _cut(text), len(text), first_chips, len(chips) - len(first_chips))
 
 
 def label_chips(labels: Labels) -> Iterator[Chip]:

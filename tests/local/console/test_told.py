@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from langchain_sequrity.local import LocalServer
-from langchain_sequrity.local.console.told import is_told, readings
+from langchain_sequrity.local.console.told import is_told, readings_of
 from tests.local.api import Api, call_ids, result, session_of, tool
 from tests.local.dual_llm.dialog import headers
 
@@ -29,24 +29,24 @@ SECRET = 'The "code" is:\n\t42\\7, \u00fcber \U0001f600'
 @pytest.mark.parametrize("encoding", ENCODINGS)
 @given(text=st.text(min_size=1, max_size=60))
 def test_a_text_that_is_in_a_message_was_told(encoding: str, text: str) -> None:
-    assert is_told(text, readings([f"Before: {ENCODINGS[encoding](text)} after"]))
+    assert is_told(text, readings_of([f"Before: {ENCODINGS[encoding](text)} after"]))
 
 
 @given(text=st.text(min_size=23), data=st.data())
 def test_23_characters_of_a_text_are_a_part_of_it(text: str, data: st.DataObject) -> None:
     begin = data.draw(st.integers(0, len(text) - 23))
-    assert is_told({"key": [text]}, readings([f"It begins: {text[begin : begin + 23]}…"]))
+    assert is_told({"key": [text]}, readings_of([f"It begins: {text[begin : begin + 23]}…"]))
 
 
 @pytest.mark.parametrize("value", [4711, {"amount": 4711}, ["x", 4711], {"4711": None}, 4711.5])
 def test_numbers_and_keys_inside_a_value_are_parts_of_it(value: Any) -> None:
-    assert is_told(value, readings(["amount = 4711.5"]))
-    assert not is_told(value, readings(["nothing of it"]))
+    assert is_told(value, readings_of(["amount = 4711.5"]))
+    assert not is_told(value, readings_of(["nothing of it"]))
 
 
 def test_nothing_of_a_value_was_told_if_no_message_has_it() -> None:
-    assert not is_told(SECRET, readings(["Variables: found: str of length 30"]))
-    assert not is_told([None, True, "", {}], readings(["None, True and nothing"]))
+    assert not is_told(SECRET, readings_of(["Variables: found: str of length 30"]))
+    assert not is_told([None, True, "", {}], readings_of(["None, True and nothing"]))
 
 
 def _page(answer: str, config: dict[str, Any]) -> str:
