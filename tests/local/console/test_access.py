@@ -344,7 +344,7 @@ def test_each_reply_has_the_security_headers_also_errors(visitor: Visitor) -> No
         assert headers["content-security-policy"].startswith("default-src 'none'"), reply
         assert headers["x-content-type-options"] == "nosniff"
         assert headers["cross-origin-resource-policy"] == "same-origin"
-        assert headers["referrer-policy"] == "no-referrer"
+        assert headers["referrer-policy"] == "same-origin"
         assert headers["x-frame-options"] == "DENY"
         is_file = reply.status_code == 200 and "/static/" in str(reply.url)
         assert headers["cache-control"] == ("max-age=300" if is_file else "no-store")
