@@ -212,6 +212,10 @@ class Keyring:
         """Whether a key with this digest exists that opens the console."""
         return any(key.digest == digest and key.console for _, key in self._keys or ())
 
+    def settings_of(self, name: str) -> KeySettings | None:
+        """The settings of the key with this name; `None` without one."""
+        return next((key.settings for _, key in self._keys or () if key.name == name), None)
+
     def find(self, secret: str) -> ApiKey | None:
         """The key that a client sent; `None` if it is unknown.
 

@@ -295,7 +295,9 @@ class _Pages:
         else:
             is_one = scope == "session" and session is not None
             sessions = [session] if is_one and session else self._recorder.sessions()
-            report = await run_sync(rerun.of_sessions, text, sessions)
+            report = await run_sync(
+                rerun.of_sessions, text, sessions, self._services.keys.settings_of
+            )
         return await self._page_in_thread("rerun.html", report=report)
 
     async def policy_file(self, request: Request) -> Response:

@@ -5,20 +5,23 @@ Each call is judged by itself, with the labels of its arguments and of its sessi
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from langchain_sequrity.errors import PolicySyntaxError, UsageError
+from langchain_sequrity.errors import PolicySyntaxError, StatusError, UsageError
+from langchain_sequrity.headers import PolicyHeader, from_wire
 from langchain_sequrity.local.console.recorder import RecordedCall, RecordedSession
 from langchain_sequrity.local.console.views import Chip, label_chips, value_text
+from langchain_sequrity.local.key_settings import KeySettings
 from langchain_sequrity.sqrt.audited_calls import AuditedTrial, is_hidden
 from langchain_sequrity.sqrt.decisions import Decision
 from langchain_sequrity.sqrt.engine import Engine, compile_policy
 from langchain_sequrity.sqrt.trial_runs import run_trials
 from langchain_sequrity.sqrt.trials import lines_in
 from langchain_sequrity.sqrt.verdict import Presets
+from langchain_sequrity.strict_json import dumps, loads
 
 _MOST_SHOWN = 200
 _DEFAULTS = Presets()
@@ -115,25 +118,55 @@ class Rerun:
         del self.changed[_MOST_SHOWN:]
 
 
-def of_sessions(text: str, sessions: Iterable[RecordedSession]) -> Rerun:
+SettingsOfKey = Callable[[str], KeySettings | None]
+
+
+def of_sessions(
+    text: str, sessions: Iterable[RecordedSession], settings_of: SettingsOfKey = lambda _: None
+) -> Rerun:
     """Run the recorded calls of sessions again, each under its own presets.
 
     Args:
-        text: The new policy.
+        text: The new policy of the client.
         sessions: The sessions.
+        settings_of: The settings of a key by its name: its policy is added, as the server does.
     """
     report = Rerun()
-    engines: dict[Presets, Engine] = {}
+    engines: dict[tuple[object, ...], Engine] = {}
     for session in sessions:
-        presets = session.presets or _DEFAULTS
-        if presets not in engines:
-            engine = _compiled(text, presets, report)
+        settings = settings_of(session.key) if session.key else None
+        setting: tuple[object, ...] = (session.presets,)
+        if settings is not None and settings.policy is not None:
+            setting = settings, session.architecture, dumps(_without_code(session))
+        if setting not in engines:
+            engine = _engine_of(text, session, settings, report)
             if engine is None:
                 return report
-            engines[presets] = engine
-        run_trials(_trials(session), [engines[presets]], [report], shows_progress=False)
+            engines[setting] = engine
+        run_trials(_trials(session), [engines[setting]], [report], shows_progress=False)
     report.sort()
     return report
+
+
+def _engine_of(
+    text: str, session: RecordedSession, settings: KeySettings | None, report: Rerun
+) -> Engine | None:
+    engine = _compiled(text, session.presets or _DEFAULTS, report)
+    if engine is None or settings is None or settings.policy is None:
+        return engine
+    codes = {"code": text.replace("\r\n", "\n"), "language": "sqrt"}
+    try:
+        header = from_wire(PolicyHeader, {**_without_code(session), "codes": codes})
+        _, compiled = settings.with_client_policy(header)
+    except (StatusError, UsageError) as error:
+        report.problem = f"With the policy of the key `{session.key}`: {error}"
+        return None
+    return compiled(dual_llm=session.architecture == "dual-llm") if compiled else engine
+
+
+def _without_code(session: RecordedSession) -> dict[str, Any]:
+    header = loads(session.policy) if session.policy else {}
+    return {name: value for name, value in header.items() if name != "codes"}
 
 
 def of_audit_log(text: str, path: Path) -> Rerun:

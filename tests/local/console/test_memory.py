@@ -1,8 +1,10 @@
 """What clients choose cannot make the console hold more than its limit."""
 
 import gc
+import sys
 import tracemalloc
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
@@ -10,7 +12,10 @@ import pytest
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage
 
 from langchain_sequrity.labels import NO_LABELS, Labels
+from langchain_sequrity.local.console import views
+from langchain_sequrity.local.console.policies import ShownPolicy
 from langchain_sequrity.local.console.recorder import Recorder
+from langchain_sequrity.local.console.search import Search
 from langchain_sequrity.local.observers import (
     AskedModel,
     CheckedCall,
@@ -177,3 +182,37 @@ def test_calls_that_are_not_kept_are_counted_with_their_denials_and_have_no_resu
     assert (turn.omitted_calls, turn.omitted_denials) == (2_005 - len(turn.calls),) * 2
     assert turn.omitted_calls >= 5
     assert all(call.result is None for call in turn.calls)
+
+
+def _write(recorder: Recorder, first: int) -> None:
+    for number in range(first, first + 300):
+        _calls(recorder, "one", f"{number}" * 100)
+        _ends(recorder, "one", number, messages=[HumanMessage("x" * 10_000)])
+        _asked(recorder, number, _text(number)[:20_000])
+
+
+def _read(recorder: Recorder) -> None:
+    for session in Search(text="x", tool="pay").matching(recorder.sessions()):
+        views.session_row(session)
+        views.told_in(session)
+        for turn in [*session.turns.values()][-3:]:
+            views.turn_view(turn, ShownPolicy())
+
+
+@pytest.fixture
+def switching() -> Iterator[None]:
+    """Threads take turns as often as they can."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    yield
+    sys.setswitchinterval(interval)
+
+
+@pytest.mark.usefixtures("switching")
+def test_pages_are_made_while_threads_record_and_drop_sessions_and_turns() -> None:
+    recorder = Recorder(LIMIT // 4)
+    with ThreadPoolExecutor() as threads:
+        writers = [threads.submit(_write, recorder, first) for first in (1, 301, 601)]
+        while not all(writer.done() for writer in writers):
+            _read(recorder)
+    assert [writer.result() for writer in writers] == [None] * 3

@@ -181,3 +181,32 @@ def test_the_policy_of_a_key_has_no_lines_in_the_policy_of_the_client() -> None:
     assert "of alice" in page
     assert 'href="#policy-' not in page
     assert "denied" not in policy
+
+
+def test_a_rerun_adds_the_policy_of_the_key_as_the_server_does() -> None:
+    key, secret = ApiKey.new(
+        "alice",
+        policy='tool "look_up" { must deny when word.value == "a"; }',
+        features={"agent_arch": "single-llm"},
+    )
+    script = [
+        {"when": {"user": word}, "tool_calls": [{"name": "look_up", "arguments": {"word": word}}]}
+        for word in ("a", "b")
+    ]
+    denies = 'tool "look_up" { must deny always; }'
+    with (
+        LocalServer(script=script, api_keys=[key]) as server,
+        httpx.Client(timeout=10, trust_env=False) as client,
+    ):
+        api = Api(server, client, secret)
+        headers = {"X-Policy": json.dumps({"codes": {"code": denies, "language": "sqrt"}})}
+        for word in ("a", "b"):
+            assert api.chat(word, tools=[tool()], headers=headers).status_code == 200
+        sessions, settings_of = _recorder(server).sessions(), server._services.keys.settings_of
+        allows = 'tool "look_up" { must allow always; }'
+        alone = rerun.of_sessions(allows, sessions)
+        combined = rerun.of_sessions(allows, sessions, settings_of)
+        wrong = rerun.of_sessions("tool", sessions, settings_of)
+    assert (alone.calls, alone.now_allowed) == (2, 2)
+    assert (combined.problem, combined.calls, combined.now_allowed) == ("", 2, 1)
+    assert wrong.problem
