@@ -134,6 +134,12 @@ class Approvals:
             self.version += 1
         return question
 
+    def abandon(self, question: Question) -> None:
+        """Its program has gone; if it comes back, the question waits again."""
+        with self._lock:
+            question.seen = -_ABANDONED_SECONDS
+            self.version += 1
+
     def waiting(self) -> list[Question]:
         """The questions that wait, the oldest first."""
         with self._lock:

@@ -343,6 +343,9 @@ class _Pages:
         while question.decision is None and time.monotonic() < end:
             if self._services.operation.is_draining:
                 break
+            if await request.is_disconnected():
+                self._console.approvals.abandon(question)
+                return Response(status_code=499)
             question.seen = time.monotonic()
             await asyncio.sleep(_LOOK_SECONDS / 2)
         question.seen = time.monotonic()
@@ -371,8 +374,8 @@ class _Pages:
             self._streams -= 1
 
     async def _events(self, request: Request) -> AsyncIterator[bytes]:
+        versions = self._versions()  # before the page knows that the stream is open
         yield b"retry: 2000\n\n"
-        versions = self._versions()
         silent = 0.0
         while not self._services.operation.is_draining:
             await asyncio.sleep(_LOOK_SECONDS)

@@ -93,15 +93,13 @@ function openTarget() {
 window.addEventListener("hashchange", openTarget);
 openTarget();
 
-// A list that is looked at must not move: it is loaded again when the keyboard and the pointer leave it,
-// or when nothing of it has the focus.
+// Text that is selected stays as it is. Fields that are typed in are preserved (`hx-preserve`).
 
 document.addEventListener("htmx:beforeRequest", (event) => {
   const part = event.target;
   const isNews = event.detail.requestConfig?.triggeringEvent?.type?.startsWith("sse:");
   if (!isNews) return;
   if (window.getSelection()?.type === "Range" && part.contains(window.getSelection().anchorNode)) event.preventDefault();
-  if (part.contains(document.activeElement) && /^(INPUT|TEXTAREA|SELECT)$/.test(document.activeElement.tagName)) event.preventDefault();
 });
 
 // Open parts stay open when a page is loaded again.
@@ -132,13 +130,35 @@ document.addEventListener("htmx:responseError", (event) => {
 });
 document.addEventListener("htmx:sendError", () => tell("The server cannot be reached.", true));
 
-function tell(message, isProblem = false) {
+// The stream of events ends when the server stops, or when the login does.
+
+let isAway = false;
+let isAwayTold = false;
+
+document.addEventListener("htmx:sseError", async () => {
+  isAway = true;
+  const reply = await fetch("/console/approvals", { headers: { "HX-Request": "true" } }).catch(() => null);
+  if (!isAway || reply?.ok) return;
+  isAwayTold = true;
+  tell(reply ? "You are logged out, or the server was started again. Open the console again." : "The server cannot be reached. The page shows what it knew before.", true, true);
+});
+document.addEventListener("htmx:sseOpen", () => {
+  isAway = false;
+  if (isAwayTold) tell("The server is back.");
+  isAwayTold = false;
+  // What happened between the page and the stream, or while the server was away, was not told.
+  for (const part of document.querySelectorAll("[hx-trigger^='sse:']")) {
+    htmx.trigger(part, /sse:\w+/.exec(part.getAttribute("hx-trigger"))[0]);
+  }
+});
+
+function tell(message, isProblem = false, stays = false) {
   const status = document.getElementById("status");
   if (!status) return;
   status.textContent = message;
   status.className = isProblem ? "problem told" : "told";
   clearTimeout(tell.timer);
-  tell.timer = setTimeout(() => { status.className = "unseen"; }, 6000);
+  if (!stays) tell.timer = setTimeout(() => { status.className = "unseen"; }, 6000);
 }
 
 // The policy editor
