@@ -513,8 +513,11 @@ def read_inbox(folder: str) -> list[dict[str, Any]]:
 PAY_SCRIPT = [
     {
         "when": {"role": "planner"},
-        "program": 'mail = read_inbox(folder="new")[0]\n'
-        'final_return_value = pay(to=mail["sender"], text="rent")',
+        "program": """mail = read_inbox(folder="new")[0]
+try:
+    final_return_value = pay(to=mail["sender"], text="rent")
+except Exception as error:
+    final_return_value = str(error)""",
     }
 ]
 PAY_POLICY = """tool "read_inbox" -> @tags |= {"mail"};
@@ -724,14 +727,34 @@ def test_the_token_of_the_link_does_not_stay_in_the_address(
     assert "token" not in page.evaluate("JSON.stringify([document.cookie, document.referrer])")
 
 
-def test_a_page_says_that_the_server_has_stopped_and_when_it_is_back(visit: Visit) -> None:
-    server = LocalServer(script=traffic.SCRIPT).start()
-    port = urlsplit(server.base_url).port
-    assert port is not None
-    page = visit(server)
-    server.stop()
-    expect(page.get_by_role("status")).to_contain_text("The server cannot be reached.")
-    with LocalServer(script=traffic.SCRIPT, port=port):
-        expect(page.get_by_role("status")).to_contain_text("Log in again")
+@pytest.fixture
+def port() -> int:
+    """A port on which a server can start again."""
+    with LocalServer() as server:
+        return urlsplit(server.base_url).port or 0
+
+
+def test_a_page_says_that_the_server_has_stopped_and_shows_its_news_when_it_is_back(
+    port: int, visit: Visit
+) -> None:
+    server = LocalServer(script=traffic.SCRIPT, port=port)
+    with server:
+        page = visit(server)
+    status = page.get_by_role("status")
+    expect(status).to_contain_text("The server cannot be reached.")
+    with server:
+        converse(server, "Sum the invoices")
+        expect(status).to_have_text("The server is back.")
+        expect(row(page, "Sum the invoices")).to_be_visible()
+        incidents(page).clear()
+        assert_clean(page)
+        page.close()
+
+
+def test_a_page_says_that_a_new_server_does_not_know_its_login(port: int, visit: Visit) -> None:
+    with LocalServer(port=port) as server:
+        page = visit(server)
+    with LocalServer(port=port):
+        expect(page.get_by_role("status")).to_contain_text("Open the console again.")
         page.close()
     incidents(page).clear()
