@@ -413,3 +413,18 @@ def test_the_token_is_nowhere_but_in_the_url_of_the_console(
     texts += [reply.text + str(reply.headers) for reply in replies]
     assert [record.path for record in records][:2] == ["/console", "/console/sessions/x"]
     assert not [text for text in texts if visitor.token in text]
+
+
+def test_a_long_policy_is_whole_in_the_editor(visitor: Visitor) -> None:
+    lines = [f'tool "tool_{number}" {{ must deny always; }}' for number in range(1_000)]
+    headers = {"X-Policy": json.dumps({"codes": {"code": "\n".join(lines), "language": "sqrt"}})}
+    reply = visitor.http.post(
+        f"{visitor.server.base_url}/control/chat/v1/chat/completions",
+        json={"model": "any/model", "messages": [{"role": "user", "content": "Hi"}]},
+        headers={**headers, "Authorization": "Bearer sq-client"},
+    )
+    assert reply.status_code == 200, reply.text
+    page = visitor.trusted("GET", f"/policy?session={reply.headers['x-session-id']}").text
+    text = page.partition("<textarea")[2].partition("</textarea>")[0]
+    assert "tool_999" in text
+    assert "more characters" not in text

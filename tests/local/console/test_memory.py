@@ -111,8 +111,8 @@ EVENTS: dict[str, Event] = {
     "sessions without a reply": lambda recorder, n: _calls(recorder, f"s{n}", _text(n)),
     "results": _result,
     "tags": _tags,
-    "keys": lambda recorder, n: _calls(recorder, f"s{n}", {f"{n}-{i}": i for i in range(9_000)}),
-    "nested lists": lambda recorder, n: _calls(recorder, f"s{n}", [[[]] for _ in range(9_000)]),
+    "keys": lambda recorder, n: _calls(recorder, f"s{n}", {f"{n}-{i}": i for i in range(4_000)}),
+    "nested lists": lambda recorder, n: _calls(recorder, f"s{n}", [[[]] for _ in range(4_000)]),
     "empty sessions": lambda recorder, n: _ends(recorder, f"s{n}"),
 }
 
@@ -126,12 +126,12 @@ def traced() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("traced")
-@pytest.mark.long(sample=10)
+@pytest.mark.long(sample=6)
 @pytest.mark.parametrize("event", EVENTS)
 def test_no_part_of_a_session_makes_the_console_hold_more_than_its_limit(event: str) -> None:
     recorder = Recorder(LIMIT)
     before = tracemalloc.get_traced_memory()[0]
-    count = 6_000 if event in {"empty sessions", "short system prompts"} else 40
+    count = 6_000 if event in {"empty sessions", "short system prompts"} else 30
     for number in range(count):
         EVENTS[event](recorder, number)
     gc.collect()
