@@ -643,8 +643,7 @@ def test_a_question_goes_when_its_program_has_gone(
     async def ask_and_go() -> None:
         review = ConsoleReview(paying_server.console_url, source="the landlord")
         asking = asyncio.create_task(review.adecide(request))
-        while not is_asked.done():
-            await asyncio.sleep(0.01)
+        await asyncio.wrap_future(is_asked)
         asking.cancel()
         await asyncio.gather(asking, return_exceptions=True)
 
