@@ -1,7 +1,5 @@
 """Something that is shown as a picture: in files, in notebooks, and as text."""
 
-import base64
-import html
 from abc import ABC, abstractmethod
 from collections.abc import Collection
 from os import PathLike
@@ -9,10 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from langchain_sequrity.display import plain, svg
-from langchain_sequrity.display.flow import Flow
+from langchain_sequrity.display.flow import Flow, notebook_forms
 from langchain_sequrity.errors import UsageError
 
-_ALTERNATIVE = 1_500
 _SUFFIX = ".svg"
 
 
@@ -58,27 +55,12 @@ class PictureMixin(ABC):
     def _repr_mimebundle_(
         self, include: Collection[str] | None = None, exclude: Collection[str] | None = None
     ) -> dict[str, Any]:
-        """The forms for notebooks: HTML with the picture as an image, SVG and text.
-
-        Nothing in an image can run, also if the notebook trusts its HTML.
-        """
-        picture = self.svg()
-        forms = {
-            "text/plain": str(self),
-            "text/html": f"{_image(picture, self.flows())}{self._repr_html_()}",
-            "image/svg+xml": picture,
-        }
-        return {
-            name: form
-            for name, form in forms.items()
-            if (not include or name in include) and name not in (exclude or ())
-        }
-
-
-def _image(picture: str, flows: tuple[Flow, ...]) -> str:
-    text = plain("\n".join(flow.text() for flow in flows), limit=_ALTERNATIVE, lines=True)
-    data = base64.b64encode(picture.encode()).decode()
-    return (
-        f'<img alt="{html.escape(text)}" style="max-width: 100%" '
-        f'src="data:image/svg+xml;base64,{data}">'
-    )
+        """The forms for notebooks: HTML with the picture above the table, SVG and text."""
+        return notebook_forms(
+            self.svg(),
+            self.flows(),
+            text=str(self),
+            table=self._repr_html_(),
+            include=include,
+            exclude=exclude,
+        )

@@ -161,6 +161,55 @@ def test_a_notebook_runs_and_is_saved_with_outputs(path: Path) -> None:
     client.execute(env={**os.environ, SWITCH: "off"})
 
 
+MACHINE = re.compile(
+    r"127\.0\.0\.1|localhost|token=|ipykernel|(?<![\w.])/(?:home|root|tmp|usr)/|\d ms\b"
+)
+
+
+def code_cells(path: Path) -> list[nbformat.NotebookNode]:
+    notebook = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def outputs(path: Path) -> Iterator[tuple[str, str]]:
+    """The stored texts of a notebook, each with its MIME type or the name of its stream."""
+    for output in (output for cell in code_cells(path) for output in cell.outputs):
+        yield from output.get("data", {}).items()
+        if output.output_type == "stream":
+            yield output.name, output.text
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
+def test_a_notebook_stores_pictures_that_show_without_trust_and_nothing_of_a_machine(
+    path: Path,
+) -> None:
+    stored = list(outputs(path))
+    assert any('<img alt="' in text for mime, text in stored if mime == "text/html")
+    assert "stderr" not in dict(stored)
+    assert [found[0] for _, text in stored if (found := MACHINE.search(text))] == []
+    assert path.stat().st_size < 500_000
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
+def test_a_notebook_uses_only_public_names(path: Path) -> None:
+    private = re.compile(r"__\w+__$")
+    for tree in (ast.parse(cell.source) for cell in code_cells(path)):
+        for node in ast.walk(tree):
+            names = [node.attr] if isinstance(node, ast.Attribute) else []
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                names += [part for alias in node.names for part in alias.name.split(".")]
+                names += (getattr(node, "module", None) or "").split(".")
+            assert "tests" not in names
+            assert [n for n in names if n.startswith("_") and not private.match(n)] == []
+
+
+def test_the_quickstart_shows_an_attack_and_its_denial_in_its_first_five_cells() -> None:
+    notebook = nbformat.read(NOTEBOOKS[0], as_version=4)  # type: ignore[no-untyped-call]
+    shown = [str(output) for cell in notebook.cells[:5] for output in cell.get("outputs", [])]
+    assert any("[('mallory@evil.example'" in text for text in shown)  # what was sent, no policy
+    assert any("The policy denied the call of `send_mail`" in text for text in shown)
+
+
 def test_every_module_is_on_the_architecture_page() -> None:
     page = (ROOT / "docs" / "architecture.md").read_text()
     modules = {path.stem for path in PACKAGE.rglob("*.py")} - {"__init__", "__main__"}

@@ -403,6 +403,17 @@ def test_a_notebook_gets_the_picture_as_an_image_above_the_table(trace: Trace) -
         assert list(shown._repr_mimebundle_(include={"text/plain"})) == ["text/plain"]
 
 
+def test_a_notebook_gets_the_picture_of_a_graph_with_a_run_as_an_image(
+    executor: LangGraphExecutor, trace: Trace
+) -> None:
+    flow = executor.explain().flow(trace.runs[0])
+    forms = flow._repr_mimebundle_()
+    data = re.search(r'src="data:image/svg\+xml;base64,([^"]+)">$', forms["text/html"])
+    assert data
+    assert base64.b64decode(data[1]).decode() == forms["image/svg+xml"] == flow.svg()
+    assert forms["text/plain"] == flow.text()
+
+
 def test_a_graph_is_drawn_with_its_routers_and_with_what_a_run_did(
     executor: LangGraphExecutor, trace: Trace
 ) -> None:

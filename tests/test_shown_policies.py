@@ -33,6 +33,7 @@ BROUGHT = {
         "lent",
         "scanner",
     },
+    "notebooks/02_secure_tool_use.ipynb": {"mail"},
     "notebooks/03_langgraph_executor.ipynb": {"private"},
     "notebooks/05_agentdojo.ipynb": {"foreign"},
     **{

@@ -3,9 +3,12 @@
 Names come from graphs, policies, models and servers, so they are escaped wherever they are shown.
 """
 
+import base64
+import html
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from langchain_sequrity.display import enumeration, plain, svg
 from langchain_sequrity.display.shapes import MAX_NAME, Arrow, Figure, Shape, Vertex
@@ -13,6 +16,7 @@ from langchain_sequrity.display.tables import Tone
 
 _MOST_VERTICES, _MOST_ARROWS = 60, 120
 _MOST_RULES = 3
+_ALTERNATIVE = 1_500
 _REST = "\N{HORIZONTAL ELLIPSIS}"
 _VALUE = "value"
 _RESERVED_PREFIX = "__"
@@ -21,7 +25,8 @@ _TIMES = "\N{MULTIPLICATION SIGN}"
 _NOT_RUN: frozenset[Tone] = frozenset({"bad", "doubtful"})
 
 __all__ = [
-    "Arrow", "Flow", "FlowCall", "Shape", "Vertex", "flow_of_calls", "label_text", "outcome_tone",
+    "Arrow", "Flow", "FlowCall", "Shape", "Vertex", "flow_of_calls", "label_text", "notebook_forms",
+    "outcome_tone",
 ]  # fmt: skip
 
 
@@ -63,6 +68,14 @@ class Flow:
         )
         return "\n".join([plain(self.title), *(v.text() for v in flow.vertices), *arrows])
 
+    def _repr_mimebundle_(
+        self, include: Collection[str] | None = None, exclude: Collection[str] | None = None
+    ) -> dict[str, Any]:
+        """The forms for notebooks: HTML with the drawing as an image, SVG and text."""
+        return notebook_forms(
+            self.svg(), (self,), text=self.text(), include=include, exclude=exclude
+        )
+
     def _bounded(self) -> "Flow":
         """What is shown of it; denied calls are left out last."""
         omitted = len(self.vertices) - _MOST_VERTICES
@@ -83,6 +96,41 @@ class Flow:
 
 def _end(text: str) -> str:
     return f": {text}." if text else "."
+
+
+def notebook_forms(
+    drawing: str,
+    flows: Iterable[Flow],
+    *,
+    text: str,
+    table: str = "",
+    include: Collection[str] | None,
+    exclude: Collection[str] | None,
+) -> dict[str, Any]:
+    """What a notebook may show of a drawing.
+
+    Nothing in an image can run, also if the notebook trusts its HTML.
+
+    Args:
+        drawing: The SVG.
+        flows: What is drawn, for the text alternative.
+        text: The form for terminals.
+        table: HTML below the image.
+        include: MIME types to return; empty for all.
+        exclude: MIME types to leave out.
+    """
+    alternative = plain("\n".join(flow.text() for flow in flows), limit=_ALTERNATIVE, lines=True)
+    data = base64.b64encode(drawing.encode()).decode()
+    image = (
+        f'<img alt="{html.escape(alternative)}" style="max-width: 100%" '
+        f'src="data:image/svg+xml;base64,{data}">'
+    )
+    forms = {"text/plain": text, "text/html": f"{image}{table}", "image/svg+xml": drawing}
+    return {
+        name: form
+        for name, form in forms.items()
+        if (not include or name in include) and name not in (exclude or ())
+    }
 
 
 # Checked calls
