@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from langchain.agents import create_agent
-from langchain_core.messages import HumanMessage
+from langchain_core.messages import BaseMessage, HumanMessage
 from langgraph.checkpoint.memory import InMemorySaver
 from playwright.sync_api import Locator, Page, expect
 
@@ -21,8 +21,6 @@ from langchain_sequrity.sqrt import parse
 from tests.local.console import traffic
 from tests.local.console.chromium import OpenPage, assert_clean, incidents
 from tests.local.console.traffic import POLICY, converse
-
-pytestmark = pytest.mark.long
 
 _MILLISECONDS = 20_000
 """How long a page may take until it shows what it has to show."""
@@ -79,15 +77,14 @@ def open_call(page: Page, tool: str) -> Locator:
 # Sessions
 
 
-@pytest.mark.long(sample=1)
-@pytest.mark.parametrize("_", [""])
-def test_a_denial_appears_while_i_watch_the_list(_: str, server: LocalServer, visit: Visit) -> None:
+def test_a_denial_appears_while_i_watch_the_list(server: LocalServer, visit: Visit) -> None:
     page = visit(server)
     expect(page.get_by_role("heading", name="No session yet")).to_be_visible()
     converse(server, "Reply to the first mail")
     expect(row(page, "Reply to the first mail")).to_contain_text("1 denied")
 
 
+@pytest.mark.long
 def test_an_empty_console_says_how_sessions_come(server: LocalServer, visit: Visit) -> None:
     page = visit(server)
     expect(page.get_by_role("main")).to_contain_text("as soon as a client calls the server")
@@ -99,8 +96,10 @@ def test_an_empty_console_says_how_sessions_come(server: LocalServer, visit: Vis
         expect(page.get_by_role("main")).to_contain_text(text)
 
 
+@pytest.mark.long
 def test_a_running_turn_shows_its_calls_as_they_come(server: LocalServer, visit: Visit) -> None:
-    chat, history = traffic.model(server), [HumanMessage("Sum the invoices")]
+    chat = traffic.model(server)
+    history: list[BaseMessage] = [HumanMessage("Sum the invoices")]
     first = traffic.answer(chat, history).tool_calls
     page = visit(server, "Sum the invoices")
     calls = section(page, "Calls")
@@ -166,6 +165,7 @@ def test_i_find_sessions_by(name: str, busy_server: LocalServer, visit: Visit) -
         expect(page.get_by_role("heading", name="Nothing matches")).to_be_visible()
 
 
+@pytest.mark.long
 def test_back_and_forward_keep_the_search(busy_server: LocalServer, visit: Visit) -> None:
     page = visit(busy_server)
     search(page, {"Verdict": "denied"})
@@ -184,6 +184,7 @@ def test_back_and_forward_keep_the_search(busy_server: LocalServer, visit: Visit
     expect(page.get_by_label("Verdict")).to_have_value("denied")
 
 
+@pytest.mark.long
 def test_a_session_of_another_key_has_its_name(busy_server: LocalServer, visit: Visit) -> None:
     page = visit(busy_server)
     expect(row(page, "Hello")).to_contain_text("key bob")
@@ -218,6 +219,7 @@ def test_a_variable_shows_its_value_and_labels(
     expect(tip).to_be_hidden()
 
 
+@pytest.mark.long
 def test_the_rule_of_a_denied_call_leads_to_its_line(server: LocalServer, visit: Visit) -> None:
     converse(server, "Reply to the first mail")
     page = visit(server, "Reply to the first mail", height=500)
@@ -230,6 +232,7 @@ def test_the_rule_of_a_denied_call_leads_to_its_line(server: LocalServer, visit:
     assert line.evaluate("line => line.matches(':target')")
 
 
+@pytest.mark.long
 def test_the_flow_names_calls_and_labels_also_in_its_text(
     server: LocalServer, visit: Visit
 ) -> None:
@@ -245,6 +248,7 @@ def test_the_flow_names_calls_and_labels_also_in_its_text(
     expect(drawing.locator("> desc")).to_contain_text("[mail]")
 
 
+@pytest.mark.long
 def test_the_planner_was_not_told_what_a_mail_says(server: LocalServer, visit: Visit) -> None:
     converse(server, "Sum the invoices")
     page = visit(server, "Sum the invoices")
@@ -258,6 +262,7 @@ def test_the_planner_was_not_told_what_a_mail_says(server: LocalServer, visit: V
     expect(section(page, "Calls").get_by_text(traffic.INJECTED)).to_be_visible()
 
 
+@pytest.mark.long
 def test_a_second_turn_has_a_page_of_its_own(server: LocalServer, visit: Visit) -> None:
     converse(server, "Sum the invoices", "Reply to the first mail")
     page = visit(server)
@@ -269,6 +274,7 @@ def test_a_second_turn_has_a_page_of_its_own(server: LocalServer, visit: Visit) 
     expect(page.get_by_role("heading", name="Sum the invoices")).to_be_visible()
 
 
+@pytest.mark.long
 def test_a_failed_program_is_followed_by_the_next_one(server: LocalServer, visit: Visit) -> None:
     converse(server, "Archive please")
     page = visit(server, "Archive please")
@@ -280,6 +286,7 @@ def test_a_failed_program_is_followed_by_the_next_one(server: LocalServer, visit
     expect(section(page, "Reply")).to_contain_text("70")
 
 
+@pytest.mark.long
 def test_a_tool_that_failed_is_marked_with_its_error(server: LocalServer, visit: Visit) -> None:
     converse(server, "Sum the invoices", run=traffic.fail_tool)
     page = visit(server, "Sum the invoices")
@@ -288,6 +295,7 @@ def test_a_tool_that_failed_is_marked_with_its_error(server: LocalServer, visit:
     expect(call.get_by_role("row", name="error")).to_contain_text("The mail server is down.")
 
 
+@pytest.mark.long
 def test_a_single_llm_session_shows_its_denial_and_no_program(
     server: LocalServer, visit: Visit
 ) -> None:
@@ -305,6 +313,7 @@ def test_a_single_llm_session_shows_its_denial_and_no_program(
     expect(page.get_by_text("What the planner was not told")).to_have_count(0)
 
 
+@pytest.mark.long
 def test_a_run_of_a_graph_is_walked_through_step_by_step(server: LocalServer, visit: Visit) -> None:
     traffic.run_graph(server)
     page = visit(server, "Graph")
@@ -339,11 +348,7 @@ def place_caret(text: Locator, before: str) -> None:
     )
 
 
-@pytest.mark.long(sample=1)
-@pytest.mark.parametrize("_", [""])
-def test_a_mistake_is_shown_with_its_line_while_i_type(
-    _: str, server: LocalServer, visit: Visit
-) -> None:
+def test_a_mistake_is_shown_with_its_line_while_i_type(server: LocalServer, visit: Visit) -> None:
     converse(server, "Reply to the first mail")
     page = visit(server, "Reply to the first mail")
     text = open_editor(page)
@@ -387,6 +392,7 @@ def test_the_keyboard_completes(name: str, server: LocalServer, visit: Visit) ->
     expect(page.get_by_role("listbox")).to_be_hidden()
 
 
+@pytest.mark.long
 def test_escape_closes_the_completions_and_tab_leaves_the_text(
     server: LocalServer, visit: Visit
 ) -> None:
@@ -401,11 +407,7 @@ def test_escape_closes_the_completions_and_tab_leaves_the_text(
     expect(text).not_to_be_focused()
 
 
-@pytest.mark.long(sample=1)
-@pytest.mark.parametrize("_", [""])
-def test_i_mend_a_rule_and_see_first_what_it_changes(
-    _: str, server: LocalServer, visit: Visit
-) -> None:
+def test_i_mend_a_rule_and_see_first_what_it_changes(server: LocalServer, visit: Visit) -> None:
     converse(server, "Reply to the first mail")
     page = visit(server, "Reply to the first mail")
     text = open_editor(page)
@@ -421,6 +423,7 @@ def test_i_mend_a_rule_and_see_first_what_it_changes(
     expect(changed).to_contain_text("eve@example.net")
 
 
+@pytest.mark.long
 def test_the_calls_of_all_sessions_run_again(server: LocalServer, visit: Visit) -> None:
     converse(server, "Reply to the first mail")
     converse(server, "Sum the invoices")
@@ -434,6 +437,7 @@ def test_the_calls_of_all_sessions_run_again(server: LocalServer, visit: Visit) 
     expect(result).to_contain_text("1 would have another strength")
 
 
+@pytest.mark.long
 def test_the_calls_of_an_earlier_server_run_again_from_its_audit_log(
     tmp_path: Path, visit: Visit
 ) -> None:
@@ -450,6 +454,7 @@ def test_the_calls_of_an_earlier_server_run_again_from_its_audit_log(
         page.close()  # before its server stops
 
 
+@pytest.mark.long
 def test_a_policy_with_a_mistake_runs_nothing(server: LocalServer, visit: Visit) -> None:
     converse(server, "Reply to the first mail")
     page = visit(server, "Reply to the first mail")
@@ -461,6 +466,7 @@ def test_a_policy_with_a_mistake_runs_nothing(server: LocalServer, visit: Visit)
 SAVED = 'tool "mail" {\n    /// "quotes", \\n, and ünïcode: \'\'\'\n    must deny always;\n}\n'
 
 
+@pytest.mark.long
 def test_a_policy_is_saved_as_the_file_that_i_see(server: LocalServer, visit: Visit) -> None:
     page = visit(server, "Policy")
     page.get_by_label("Text in SQRT").fill(SAVED)
@@ -484,6 +490,7 @@ PYTHON = [
 ]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("text", PYTHON)
 def test_a_policy_is_copied_as_python(text: str, server: LocalServer, visit: Visit) -> None:
     page = visit(server, "Policy")
@@ -563,11 +570,7 @@ def question(page: Page, source: str) -> Locator:
     return page.get_by_role("article").filter(has_text=source)
 
 
-@pytest.mark.long(sample=1)
-@pytest.mark.parametrize("_", [""])
-def test_i_approve_and_the_waiting_chat_goes_on(
-    _: str, paying_server: LocalServer, visit: Visit
-) -> None:
+def test_i_approve_and_the_waiting_chat_goes_on(paying_server: LocalServer, visit: Visit) -> None:
     page = visit(paying_server, "Approvals")
     with waiting_chats(paying_server, "the landlord") as (chat,):
         asked = question(page, "the landlord")
@@ -582,6 +585,7 @@ def test_i_approve_and_the_waiting_chat_goes_on(
     expect(page.get_by_role("listitem").filter(has_text="pay")).to_contain_text("approved")
 
 
+@pytest.mark.long
 def test_i_reject_with_a_message_and_the_agent_gets_it(
     paying_server: LocalServer, visit: Visit
 ) -> None:
@@ -594,6 +598,7 @@ def test_i_reject_with_a_message_and_the_agent_gets_it(
     expect(page.get_by_role("listitem").filter(has_text="pay")).to_contain_text("rejected")
 
 
+@pytest.mark.long
 def test_enter_in_the_message_rejects_and_never_approves(
     paying_server: LocalServer, visit: Visit
 ) -> None:
@@ -605,6 +610,7 @@ def test_enter_in_the_message_rejects_and_never_approves(
         assert "No." in chat.result()
 
 
+@pytest.mark.long
 def test_two_questions_at_once_are_decided_one_by_one(
     paying_server: LocalServer, visit: Visit
 ) -> None:
@@ -618,6 +624,7 @@ def test_two_questions_at_once_are_decided_one_by_one(
         assert not plumber.result().startswith("paid")
 
 
+@pytest.mark.long
 def test_a_message_that_i_write_stays_when_another_question_comes(
     paying_server: LocalServer, visit: Visit
 ) -> None:
@@ -634,6 +641,7 @@ def test_a_message_that_i_write_stays_when_another_question_comes(
             assert plumber.result().startswith("paid")
 
 
+@pytest.mark.long
 def test_a_question_goes_when_its_program_has_gone(
     paying_server: LocalServer, visit: Visit
 ) -> None:
@@ -659,6 +667,7 @@ def test_a_question_goes_when_its_program_has_gone(
 # Counts, logins, and the server
 
 
+@pytest.mark.long
 def test_activity_counts_calls_and_leads_to_the_denied_ones(
     server: LocalServer, visit: Visit
 ) -> None:
@@ -681,6 +690,7 @@ def forget_refusal(page: Page) -> None:
     incidents(page).clear()
 
 
+@pytest.mark.long
 def test_i_log_out_and_going_back_shows_nothing(server: LocalServer, visit: Visit) -> None:
     converse(server, "Sum the invoices")
     page = visit(server)
@@ -692,6 +702,7 @@ def test_i_log_out_and_going_back_shows_nothing(server: LocalServer, visit: Visi
     forget_refusal(page)
 
 
+@pytest.mark.long
 def test_a_wrong_token_is_refused_and_the_right_one_opens(
     server: LocalServer, visit: Visit
 ) -> None:
@@ -707,6 +718,7 @@ def test_a_wrong_token_is_refused_and_the_right_one_opens(
     forget_refusal(page)
 
 
+@pytest.mark.long
 def test_a_key_opens_the_page_that_i_wanted(busy_server: LocalServer, visit: Visit) -> None:
     page = visit(busy_server)
     page.get_by_role("button", name="Log out").click()
@@ -717,6 +729,7 @@ def test_a_key_opens_the_page_that_i_wanted(busy_server: LocalServer, visit: Vis
     forget_refusal(page)
 
 
+@pytest.mark.long
 def test_the_token_of_the_link_does_not_stay_in_the_address(
     server: LocalServer, visit: Visit
 ) -> None:
@@ -733,6 +746,7 @@ def port() -> int:
         return urlsplit(server.base_url).port or 0
 
 
+@pytest.mark.long
 def test_a_page_says_that_the_server_has_stopped_and_shows_its_news_when_it_is_back(
     port: int, visit: Visit
 ) -> None:
@@ -750,6 +764,7 @@ def test_a_page_says_that_the_server_has_stopped_and_shows_its_news_when_it_is_b
         page.close()
 
 
+@pytest.mark.long
 def test_a_page_says_that_a_new_server_does_not_know_its_login(port: int, visit: Visit) -> None:
     with LocalServer(port=port) as server:
         page = visit(server)

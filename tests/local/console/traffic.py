@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypedDict
 
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolCall, ToolMessage
-from langgraph.graph import StateGraph
+from langgraph.graph import START, StateGraph
 
 from langchain_sequrity import ChatSequrity, LangGraphExecutor
 from langchain_sequrity.errors import TurnFailed
@@ -96,12 +96,13 @@ def converse(
     server: LocalServer, *requests: str, run: RunTool = run_tool, **options: Any
 ) -> list[BaseMessage]:
     """Ask in one session, and run the tools until each request is answered, or fails."""
-    chat, history = model(server, **options), []
+    chat = model(server, **options)
+    history: list[BaseMessage] = []
     for request in requests:
         history.append(HumanMessage(request))
         try:
-            while answer(chat, history).tool_calls:
-                history += map(run, history[-1].tool_calls)
+            while calls := answer(chat, history).tool_calls:
+                history += map(run, calls)
         except TurnFailed:
             break
     return history
@@ -133,8 +134,10 @@ def run_graph(server: LocalServer) -> Mapping[str, Any]:
     def archive(state: Letters) -> Letters:
         return {"summary": state["summary"] + "!"}
 
-    graph = StateGraph(Letters).add_sequence([read_letters, summarize, archive])
-    graph.set_entry_point("read_letters")
+    graph = StateGraph(Letters)
+    graph.add_node(read_letters).add_node(summarize).add_node(archive)
+    graph.add_edge(START, "read_letters").add_edge("read_letters", "summarize")
+    graph.add_edge("summarize", "archive")
     chat = ChatSequrity(
         "any/model",
         base_url=server.base_url,
