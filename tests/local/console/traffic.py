@@ -125,7 +125,7 @@ class Letters(TypedDict, total=False):
 def run_graph(server: LocalServer) -> Mapping[str, Any]:
     """Run a graph of three nodes under a policy."""
 
-    def read_letters(_state: Letters) -> Letters:
+    def read_letters(state: Letters) -> Letters:  # noqa: ARG001 - LangGraph gives it
         return {"inbox": "Water the beds."}
 
     def summarize(state: Letters) -> Letters:
