@@ -171,7 +171,7 @@ def visit(request: pytest.FixtureRequest, open_page: OpenPage) -> Iterator[Calla
         assert_clean(page)
 
 
-@pytest.mark.long(sample=3)
+@pytest.mark.long(sample=1)
 def test_tab_reaches_every_control_in_order_and_shows_the_focus(
     visit: Callable[..., Page],
 ) -> None:
@@ -198,7 +198,7 @@ def test_tab_reaches_every_control_in_order_and_shows_the_focus(
     assert [controls[index] for index in reached] == controls
 
 
-@pytest.mark.long(sample=3)
+@pytest.mark.long(sample=2)
 @pytest.mark.parametrize("width", [375, 1440])
 def test_nothing_is_cut_and_the_page_does_not_scroll_sideways(
     visit: Callable[..., Page], width: int
@@ -211,7 +211,7 @@ def test_nothing_is_cut_and_the_page_does_not_scroll_sideways(
 @pytest.mark.skipif(
     bool(accessibility.why_unavailable()), reason=accessibility.why_unavailable() or "available"
 )
-@pytest.mark.long(sample=2)
+@pytest.mark.long(sample=1)
 @pytest.mark.parametrize("color_scheme", ["light", "dark"])
 def test_axe_finds_no_fault(
     visit: Callable[..., Page], color_scheme: Literal["light", "dark"]

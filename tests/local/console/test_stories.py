@@ -151,7 +151,7 @@ def search(page: Page, fields: dict[str, str]) -> None:
             field.fill(value)
 
 
-@pytest.mark.long(sample=2)
+@pytest.mark.long(sample=1)
 @pytest.mark.parametrize("name", SEARCHES)
 def test_i_find_sessions_by(name: str, busy_server: LocalServer, visit: Visit) -> None:
     fields, requests = SEARCHES[name]
@@ -374,7 +374,7 @@ COMPLETIONS = {
 }
 
 
-@pytest.mark.long(sample=1)
+@pytest.mark.long
 @pytest.mark.parametrize("name", COMPLETIONS)
 def test_the_keyboard_completes(name: str, server: LocalServer, visit: Visit) -> None:
     typed, word = COMPLETIONS[name]
