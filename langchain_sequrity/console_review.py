@@ -142,7 +142,11 @@ class ConsoleReview:
             TimeoutError: If nobody has decided in time.
         """
         ids = [self._transport.send(self._asking(body), _read_id) for body in self._bodies(request)]
-        return {"decisions": [self._wait(question_id) for question_id in ids]}
+        decisions: dict[str, Any] = {}
+        for question_id, call in self._polls(ids, decisions):
+            if (decision := self._transport.send(call, _read_decision)) is not None:
+                decisions[question_id] = decision
+        return self._all_of(ids, decisions)
 
     async def adecide(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """Show a question and wait for the decision; see `decide`."""
@@ -150,29 +154,35 @@ class ConsoleReview:
             await self._transport.asend(self._asking(body), _read_id)
             for body in self._bodies(request)
         ]
-        return {"decisions": [await self._await(question_id) for question_id in ids]}
+        decisions: dict[str, Any] = {}
+        for question_id, call in self._polls(ids, decisions):
+            if (decision := await self._transport.asend(call, _read_decision)) is not None:
+                decisions[question_id] = decision
+        return self._all_of(ids, decisions)
 
-    def _wait(self, question_id: str) -> dict[str, Any]:
-        for call in self._polls(question_id):
-            decision = self._transport.send(call, _read_decision)
-            if decision is not None:
-                return decision
-        raise self._nobody()
+    def _polls(
+        self, ids: Sequence[str], decisions: Mapping[str, Any]
+    ) -> Iterator[tuple[str, ServiceCall]]:
+        """Requests for the decisions that are missing, until the time is over.
 
-    async def _await(self, question_id: str) -> dict[str, Any]:
-        for call in self._polls(question_id):
-            decision = await self._transport.asend(call, _read_decision)
-            if decision is not None:
-                return decision
-        raise self._nobody()
-
-    def _polls(self, question_id: str) -> Iterator[ServiceCall]:
-        """Requests for the decision, until the time is over."""
+        Each open question is asked about in each round: the console drops those for which nobody
+        waits.
+        """
         end = None if self._timeout is None else time.monotonic() + self._timeout
         while end is None or time.monotonic() < end:
             seconds = _WAIT_SECONDS if end is None else min(_WAIT_SECONDS, end - time.monotonic())
-            path = f"{_QUESTIONS}/{question_id}?wait={max(seconds, 0):.1f}"
-            yield ServiceCall(path, self._headers, b"", method="GET")
+            open_ids = [question_id for question_id in ids if question_id not in decisions]
+            if not open_ids:
+                return
+            for question_id in open_ids:
+                wait = max(seconds, 0) if question_id == open_ids[0] else 0
+                path = f"{_QUESTIONS}/{question_id}?wait={wait:.1f}"
+                yield question_id, ServiceCall(path, self._headers, b"", method="GET")
+
+    def _all_of(self, ids: Sequence[str], decisions: Mapping[str, Any]) -> dict[str, Any]:
+        if decisions.keys() < set(ids):
+            raise self._nobody()
+        return {"decisions": [decisions[question_id] for question_id in ids]}
 
     def _nobody(self) -> TimeoutError:
         return TimeoutError(

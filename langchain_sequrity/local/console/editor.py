@@ -6,11 +6,11 @@ from typing import Any
 
 from langchain_sequrity.errors import UsageError
 from langchain_sequrity.labels import ALL, KINDS, RESERVED_PREFIX
+from langchain_sequrity.local.console.policies import colourable_pieces
 from langchain_sequrity.local.console.recorder import RecordedSession
 from langchain_sequrity.local.console.views import way_of
 from langchain_sequrity.sqrt import Finding, check
 from langchain_sequrity.sqrt.coerce import INTERNAL_TOOLS
-from langchain_sequrity.sqrt.highlighter import toned_pieces
 
 _MOST_CHARACTERS = 64 * 1024
 _MOST_NAMES = 500
@@ -50,8 +50,7 @@ def checked(text: str, session: RecordedSession | None) -> CheckedText:
         return CheckedText((("", text[:_MOST_CHARACTERS]),), (finding,), 1)
     findings = _findings(text, session)
     errors = sum(finding.severity == "error" for finding in findings)
-    # A text without colours begins with why; the findings say it here.
-    pieces = tuple(piece for piece in toned_pieces(text) if piece[0] != "mistake")
+    pieces = tuple(colourable_pieces(text))
     return CheckedText(pieces, tuple(findings), errors)
 
 

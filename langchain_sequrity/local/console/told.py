@@ -7,7 +7,8 @@ escapes of Python or JSON.
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Self
 
 _PIECE = 12  # characters; a shorter text has to be in a message as a whole
 _MOST_CHARACTERS = 50_000
@@ -18,16 +19,45 @@ _ESCAPE = re.compile(
 _CONTROLS = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f"}
 
 
-def readings_of(messages: Iterable[str]) -> tuple[str, ...]:
-    """Messages as they are, and without one and two levels of escapes."""
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What a model was told.
+
+    Attributes:
+        readings: Its messages as they are, and without one and two levels of escapes.
+        before: The same of what it was told before there was any result. Its words may be in a
+            result, too.
+    """
+
+    readings: tuple[str, ...] = ()
+    before: tuple[str, ...] = ()
+
+    @classmethod
+    def of_messages(cls, messages: Iterable[str], before: Iterable[str] = ()) -> Self:
+        """What these messages say, of which some came before any result."""
+        return cls(_readings(messages), _readings(before))
+
+    def has_part_of(self, value: Any) -> bool:
+        """Whether it was told a part of a value.
+
+        A short text counts only if it came later than the first messages: a result with the word
+        "invoice" is not told by a request that has this word.
+        """
+        return any(
+            _is_in(piece, self.readings)
+            and (len(piece) >= _PIECE or not _is_in(piece, self.before))
+            for piece in _pieces(value)
+        )
+
+
+def _is_in(piece: str, readings: Iterable[str]) -> bool:
+    return any(piece in reading for reading in readings)
+
+
+def _readings(messages: Iterable[str]) -> tuple[str, ...]:
     text = "\n".join(messages)
     once = _unescaped(text)
     return tuple(dict.fromkeys((text, once, _unescaped(once))))
-
-
-def is_told(value: Any, readings: Iterable[str]) -> bool:
-    """Whether a part of a value is in one of these readings of messages."""
-    return any(piece in reading for reading in readings for piece in _pieces(value))
 
 
 def _pieces(value: Any) -> Iterator[str]:

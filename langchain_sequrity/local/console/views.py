@@ -17,13 +17,14 @@ from langchain_sequrity.local.console.recorder import (
     RecordedSession,
     RecordedTurn,
 )
-from langchain_sequrity.local.console.told import is_told, readings_of
+from langchain_sequrity.local.console.told import Told
 from langchain_sequrity.local.dual_llm.prompts import PLANNER_PROMPT
 from langchain_sequrity.local.observers import ProgramOutcome
 from langchain_sequrity.sqrt.context import AllBut
 from langchain_sequrity.strict_json import dumps
 from langchain_sequrity.wire.routes import CHAT_ROUTES
 
+_NOTHING_TOLD = Told()
 _MOST_CHIPS = 12
 _MOST_TEXT = 2_000
 _SHORT_TEXT = 160
@@ -317,16 +318,18 @@ def request_of(turn: RecordedTurn) -> str:
 # Turns
 
 
-def turn_view(turn: RecordedTurn, policy: ShownPolicy, readings: Sequence[str] = ()) -> TurnView:
+def turn_view(
+    turn: RecordedTurn, policy: ShownPolicy, told_texts: Told = _NOTHING_TOLD
+) -> TurnView:
     """A whole turn, under a policy.
 
     Args:
         turn: The turn.
         policy: The policy of its session.
-        readings: What the planner was told in the session, as `told_in`.
+        told_texts: What the planner was told in the session, as `told_in`.
     """
     outcome, tone = _OUTCOMES[turn.outcome]
-    calls = tuple(call_view(n, call, policy, readings) for n, call in enumerate(turn.calls, 1))
+    calls = tuple(call_view(n, call, policy, told_texts) for n, call in enumerate(turn.calls, 1))
     program, value = turn.program, None
     if program is not None and program.value is not None:
         value = value_view("final value", program.value)
@@ -353,15 +356,16 @@ def turn_view(turn: RecordedTurn, policy: ShownPolicy, readings: Sequence[str] =
     )
 
 
-def told_in(session: RecordedSession) -> tuple[str, ...]:
+def told_in(session: RecordedSession) -> Told:
     """What the planner was told in all turns of a session: also later turns may have a result."""
-    return readings_of(
-        _without_instructions(text) if role == "system" else text
+    questions = [
+        [_without_instructions(text) if role == "system" else text for role, text in q.messages]
         for turn in [*session.turns.values()]
-        for question in [*turn.models]
-        if question.role == "planner"
-        for role, text in question.messages
-    )
+        for q in [*turn.models]
+        if q.role == "planner"
+    ]
+    texts = (text for question in questions for text in question)
+    return Told.of_messages(texts, questions[0] if questions else ())
 
 
 def _without_instructions(text: str) -> str:
@@ -379,7 +383,7 @@ def _variables(program: ProgramOutcome) -> tuple[ValueView, ...]:
 
 
 def call_view(
-    number: int, call: RecordedCall, policy: ShownPolicy, readings: Sequence[str] = ()
+    number: int, call: RecordedCall, policy: ShownPolicy, told_texts: Told = _NOTHING_TOLD
 ) -> CallView:
     """A checked call.
 
@@ -387,7 +391,7 @@ def call_view(
         number: Its number in the turn.
         call: The call.
         policy: The policy of its session.
-        readings: What the planner was told, as `told_in`.
+        told_texts: What the planner was told, as `told_in`.
     """
     check, verdict = call.check, call.check.verdict
     word: str = check.decision or ("allowed" if check.is_allowed else "denied")
@@ -404,7 +408,7 @@ def call_view(
         tuple(_rules(call, policy)),
         result,
         call.is_error,
-        call.result is not None and is_told(call.result.value, readings),
+        call.result is not None and told_texts.has_part_of(call.result.value),
     )
 
 
@@ -551,13 +555,13 @@ class PolicyLine:
 
     Attributes:
         number: Its number, from 1.
-        text: The text.
+        pieces: Tone and text of its parts.
         allowed: How many calls of the turn it decided, and allowed.
         denied: How many calls of the turn it decided, and denied.
     """
 
     number: int
-    text: str
+    pieces: tuple[tuple[str, str], ...]
     allowed: int = 0
     denied: int = 0
 
@@ -572,7 +576,7 @@ def policy_lines(policy: ShownPolicy, calls: Iterable[CallView]) -> list[PolicyL
         counted.update(rule.line for rule in call.rules if rule.line and not rule.policy)
     return [
         PolicyLine(number, line, allowed[number], denied[number])
-        for number, line in enumerate(policy.text.split("\n"), 1)
+        for number, line in enumerate(policy.toned_lines, 1)
     ]
 
 

@@ -158,6 +158,16 @@ def test_the_call_of_an_error_is_decided_too(server: LocalServer) -> None:
     assert decision == {"decisions": [{"type": "reject", "message": "No."}]}
 
 
+def test_each_call_of_a_question_has_a_decision_of_its_own(server: LocalServer) -> None:
+    actions = [{"name": "pay", "args": {"euros": number}} for number in range(3)]
+    with a_person(server, "approve") as pages:
+        decision = ConsoleReview(server.console_url, timeout=30).decide(
+            {"action_requests": actions}
+        )
+    assert decision == {"decisions": [{"type": "approve"}] * 3}
+    assert len(pages) == len(actions)
+
+
 def test_nobody_decides_in_time_and_the_run_can_be_resumed(server: LocalServer) -> None:
     payments = Payments()
     agent, task = chat(server, payments)
