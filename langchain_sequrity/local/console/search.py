@@ -19,7 +19,7 @@ class Search:
         text: A part of a request, an answer, an argument or a result; case does not count.
         tool: A part of the name of a called tool.
         verdict: A verdict of a call, one of `VERDICTS`.
-        label: A part of a producer, tag or consumer of an argument.
+        label: A part of a producer, tag or consumer of an argument or of the result.
         key: A part of the name of the key.
     """
 
@@ -59,11 +59,14 @@ class Search:
             return False
         if self.verdict and not _has_verdict(recorded, self.verdict):
             return False
+        values = [*check.call.arguments.values()]
+        if recorded.result is not None:
+            values.append(recorded.result)
         return not self.label or any(
             self.label.lower() in name.lower()
-            for argument in check.call.arguments.values()
+            for value in values
             for label_kind in KINDS
-            for name in getattr(argument.labels, label_kind)
+            for name in getattr(value.labels, label_kind)
         )
 
     def _is_in(self, text: str) -> bool:

@@ -121,6 +121,10 @@ SEARCHES: dict[str, tuple[dict[str, str], list[str]]] = {
     "a tool": ({"Tool": "send"}, ["Reply to Eve", "Sum the invoices"]),
     "a verdict": ({"Verdict": "soft denied"}, ["Reply to Eve"]),
     "a label": ({"Label": "mail"}, ["Reply to Eve", "Sum the invoices"]),
+    "a label of a result": (
+        {"Tool": "read_inbox", "Label": "mail"},
+        ["Reply to Eve", "Sum the invoices"],
+    ),
     "a key": ({"Key": "bob"}, ["Hello"]),
     "several": ({"Text": "eve", "Tool": "send_mail", "Verdict": "denied"}, ["Reply to Eve"]),
     "several of different calls": ({"Tool": "read_inbox", "Verdict": "denied"}, []),
