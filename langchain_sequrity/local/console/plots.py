@@ -73,7 +73,7 @@ def plots(minutes: Sequence[Minute]) -> list[Plot]:
             lambda m: m.tokens, lambda _: 0,
         ),
         _plot(
-            "Milliseconds until the end of a reply (median)",
+            "Milliseconds of a reply",
             f"median {_quantile(seconds, _HALF):.1f}, 95% below {_quantile(seconds, _MOST):.1f}",
             "", recent, now, lambda m: _quantile(sorted(m.milliseconds), _HALF), lambda _: 0,
         ),
