@@ -9,7 +9,7 @@ import asyncio
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NoReturn
 from urllib.parse import parse_qs, urlsplit
 
 from langchain_core.runnables import Runnable, RunnableConfig
@@ -81,6 +81,11 @@ class ConsoleReview:
     def __repr__(self) -> str:
         """The server, without the token."""
         return f"ConsoleReview({self._base_url!r})"
+
+    def __reduce__(self) -> NoReturn:
+        """Refuse to be pickled, because it holds the token of a console."""
+        msg = "A `ConsoleReview` holds the token of a console. Make a new one instead of a copy."
+        raise TypeError(msg)
 
     # Whole runs
 

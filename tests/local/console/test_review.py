@@ -1,6 +1,7 @@
 """`ConsoleReview`: runs of every way go on with the decision of a person in the console."""
 
 import asyncio
+import pickle
 import re
 import threading
 import time
@@ -190,3 +191,5 @@ def test_another_question_and_a_missing_token_are_refused_with_what_was_expected
         ConsoleReview(server.base_url, api_key="wrong").decide(request)
     review = ConsoleReview(server.console_url)
     assert server.console_url.partition("token=")[2] not in repr(review)
+    with pytest.raises(TypeError, match="token"):
+        pickle.dumps(review)
