@@ -2,10 +2,6 @@
 
 import gzip
 import json
-import os
-import pty
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -324,21 +320,3 @@ def test_tools_may_be_lines_of_json(folder: Path) -> None:
     broken = run("check", "good.sqrt", "--tools", "broken.jsonl")
     assert broken.exit_code == 2
     assert broken.stderr == "Error: broken.jsonl:3:9: not valid JSON: Expecting value.\n"
-
-
-@pytest.mark.long
-def test_progress_is_shown_on_a_terminal_only(folder: Path) -> None:
-    (folder / "many.jsonl").write_bytes(as_lines([PAY] * 3_000))
-    line = ["simulate", "good.sqrt", "--calls", "many.jsonl"]
-    command = [sys.executable, "-m", "langchain_sequrity.cli", "policy", *line]
-    screen, terminal = pty.openpty()
-    environment = {**os.environ, "TERM": "xterm"}
-    done = subprocess.run(  # noqa: S603 - our own code
-        command, stdout=subprocess.PIPE, stderr=terminal, env=environment, check=False
-    )
-    os.close(terminal)
-    assert done.returncode == 0
-    assert b"3,000 calls, " in os.read(screen, 10**6)
-    os.close(screen)
-    piped = subprocess.run(command, capture_output=True, check=False)  # noqa: S603 - our own code
-    assert (piped.stderr, piped.stdout) == (b"", done.stdout)

@@ -66,10 +66,10 @@ def test_the_counts_of_a_rule_are_numbers_of_calls() -> None:
 def test_a_rule_that_is_not_evaluated_because_of_an_earlier_denial_is_passed_over() -> None:
     found = coverage(PAY, [pay(amount=200, to="eve")])
     assert statuses(found)[:5] == ["decided", *["passed over"] * 4]
-    assert "was not evaluated" in str(found)
+    assert "was not evaluated" in " ".join(str(found).split())
     slow = coverage(PolicyHeader.from_sqrt(PAY, fail_fast=False), [pay(amount=200, to="eve")])
     assert statuses(slow)[:3] == ["decided", "decided", "held"]
-    assert "was not evaluated" not in str(slow)
+    assert "was not evaluated" not in " ".join(str(slow).split())
 
 
 def test_a_rule_is_passed_over_if_a_preset_denies_first() -> None:

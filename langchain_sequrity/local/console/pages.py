@@ -44,7 +44,8 @@ _ROWS = 50
 _MOST_TEXT = 20_000
 _MOST_MARKS = 8
 _MOST_STREAMS = 100
-_LOOK_SECONDS = 0.5
+_LOOK_SECONDS = 1.0  # an open page loads its parts again at most so often
+_DECISION_SECONDS = 0.25
 _COMMENT_SECONDS = 15.0
 _MOST_WAIT = 30.0
 _STATIC = Path(__file__).parent / "static"
@@ -347,7 +348,7 @@ class _Pages:
                 self._console.approvals.abandon(question)
                 return Response(status_code=499)
             question.seen = time.monotonic()
-            await asyncio.sleep(_LOOK_SECONDS / 2)
+            await asyncio.sleep(_DECISION_SECONDS)
         question.seen = time.monotonic()
         return json_response({"decision": question.decision, "message": question.message})
 
