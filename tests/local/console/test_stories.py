@@ -85,6 +85,22 @@ def test_a_denial_appears_while_i_watch_the_list(server: LocalServer, visit: Vis
 
 
 @pytest.mark.long
+def test_a_click_is_not_lost_when_news_come_meanwhile(server: LocalServer, visit: Visit) -> None:
+    converse(server, "Sum the invoices")
+    page = visit(server)
+    link = row(page, "Sum the invoices")
+    box = link.bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + 20, box["y"] + 10)
+    page.mouse.down()
+    with page.expect_response(lambda reply: reply.url.endswith("/console")):
+        converse(server, "Reply to the first mail")
+    page.wait_for_timeout(100)  # the reply would have replaced the list
+    page.mouse.up()
+    expect(page.get_by_role("heading", name="Sum the invoices")).to_be_visible()
+
+
+@pytest.mark.long
 def test_an_empty_console_says_how_sessions_come(server: LocalServer, visit: Visit) -> None:
     page = visit(server)
     expect(page.get_by_role("main")).to_contain_text("as soon as a client calls the server")

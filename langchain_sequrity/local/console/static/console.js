@@ -102,6 +102,31 @@ document.addEventListener("htmx:beforeRequest", (event) => {
   if (window.getSelection()?.type === "Range" && part.contains(window.getSelection().anchorNode)) event.preventDefault();
 });
 
+// Nothing is replaced under a pressed pointer, because its click would be lost.
+
+let isPressed = false;
+let lateParts = new Set();
+for (const name of ["pointerdown", "pointermove", "pointerup", "pointercancel"]) {
+  window.addEventListener(name, (event) => {
+    isPressed = event.buttons > 0 && name !== "pointercancel";
+    if (!isPressed && lateParts.size) setTimeout(loadLateParts);
+  }, true);
+}
+
+function loadLateParts() {
+  const parts = [...lateParts].filter((part) => part.isConnected);
+  lateParts = new Set();
+  for (const part of parts) htmx.trigger(part, /sse:\w+/.exec(part.getAttribute("hx-trigger"))[0]);
+}
+
+document.addEventListener("htmx:beforeSwap", (event) => {
+  const { elt, triggeringEvent } = event.detail.requestConfig;
+  if (isPressed && triggeringEvent?.type?.startsWith("sse:")) {
+    event.detail.shouldSwap = false;
+    lateParts.add(elt);
+  }
+});
+
 // Open parts stay open when a page is loaded again.
 
 let openParts = new Set();
