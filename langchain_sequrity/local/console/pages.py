@@ -41,6 +41,7 @@ from langchain_sequrity.local.refusals import refuse
 from langchain_sequrity.local.services import Services
 
 _ROWS = 50
+_MOST_DIGITS = 8
 _MOST_TEXT = 20_000
 _MOST_MARKS = 8
 _MOST_STREAMS = 100
@@ -217,23 +218,24 @@ class _Pages:
         """A turn of a session; the last one by default."""
         session = self._session(request)
         number = request.path_params.get("turn", max(session.turns, default=0))
-        return await run_sync(self._turn_page, session, number, _is_part(request))
+        template = "turn_parts.html" if _is_part(request) else "turn.html"
+        return await run_sync(self._turn_page, template, session, number)
 
-    def _turn_page(self, session: RecordedSession, number: int, is_part: bool) -> Response:  # noqa: FBT001
+    def _turn_page(self, template: str, session: RecordedSession, number: int) -> Response:
         recorded = session.turns.get(number)
         if recorded is None:
             refuse(404, "The console does not keep this turn.")
         policy = shown_policy(session)
         turn = views.turn_view(recorded, policy, views.told_in(session))
         return self._page(
-            "turn_parts.html" if is_part else "turn.html",
+            template,
             session=session,
             row=views.session_row(session),
             turn=turn,
             turns=sorted(session.turns),
             knows_models=views.knows_models(session),
             policy=views.policy_lines(policy, turn.calls),
-            flow=turn_flow(turn) if turn.calls else None,
+            flow=turn_flow(recorded, turn) if turn.calls else None,
             run=graph_run(session, turn),
             is_running=recorded.outcome in {None, "tool_calls"},
         )
@@ -401,7 +403,7 @@ class _Pages:
         return await run_sync(partial(self._page, template, **facts))
 
     def _page(self, template: str, status: int = 200, **facts: Any) -> Response:
-        waiting = len(self._console.approvals.waiting()) if status == 200 else 0  # noqa: PLR2004
+        waiting = len(self._console.approvals.waiting())
         html = self._templates.get_template(template).render(**facts, waiting_count=waiting)
         body = html.encode("utf-8", "replace")
         return Response(body, status, media_type="text/html; charset=utf-8")
@@ -435,7 +437,7 @@ def _own_path(request: Request) -> str:
 
 
 def _number(text: str) -> int:
-    return int(text) if text.isdecimal() and len(text) < 9 else 0  # noqa: PLR2004 - digits
+    return int(text) if text.isdecimal() and len(text) <= _MOST_DIGITS else 0
 
 
 def _seconds(text: str) -> float:

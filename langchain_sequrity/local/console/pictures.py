@@ -1,8 +1,9 @@
 """Drawings of a turn: the flow of its data, and a graph's run."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from langchain_sequrity.display.flow import (
     Arrow,
@@ -12,54 +13,38 @@ from langchain_sequrity.display.flow import (
     Vertex,
     flow_of_calls,
 )
-from langchain_sequrity.local.console.recorder import RecordedSession
-from langchain_sequrity.local.console.views import CallView, TurnView, ValueView, way_of
+from langchain_sequrity.local.console.recorder import RecordedSession, RecordedTurn
+from langchain_sequrity.local.console.views import CallView, TurnView, way_of
+
+if TYPE_CHECKING:
+    from langchain_sequrity.display.tables import Tone
 
 _START = "START"
 _ROUTER = "__from__"  # in the names of routers' tools
 _MOST_STEPS = 6
-_KINDS = {"producer": "producers", "tag": "tags", "consumer": "consumers"}
 
 
-def turn_flow(turn: TurnView) -> Flow:
-    """The flow of data in a turn: which tools the values of each call come from."""
-    tools_by_tag = _given_labels(turn)
+def turn_flow(recorded: RecordedTurn, turn: TurnView) -> Flow:
+    """The flow of data in a turn: which tools the values of each call come from.
+
+    Args:
+        recorded: The turn.
+        turn: The same as its page shows it.
+    """
     calls = (
         FlowCall(
-            call.tool,
-            call.verdict,
-            call.tone,  # type: ignore[arg-type] # one of three words
-            {value.name: _labels(value, tools_by_tag) for value in call.values},
-            call.rules[0].text if call.rules and call.tone == "bad" else "",
+            view.tool,
+            view.verdict,
+            view.tone,
+            {name: value.labels.to_wire() for name, value in call.check.call.arguments.items()},
+            view.rules[0].text if view.rules and view.tone == "bad" else "",
+            result=None if call.result is None else call.result.labels.to_wire(),
         )
-        for call in turn.calls
+        for call, view in zip(recorded.calls, turn.calls, strict=False)  # new calls may come
     )
-    value = None if turn.value is None else _labels(turn.value, tools_by_tag)
-    return flow_of_calls("By the labels of values", calls, value)
-
-
-def _given_labels(turn: TurnView) -> dict[str, list[str]]:
-    """For each tag, the tools whose results have it, although no argument of theirs did."""
-    tools: dict[str, list[str]] = {}
-    for call in turn.calls:
-        received = {chip for value in call.values for chip in value.chips}
-        for chip in call.result.chips if call.result else ():
-            is_given = chip.label_kind == "tag" and chip not in received
-            if is_given and call.tool not in tools.setdefault(chip.name, []):
-                tools[chip.name].append(call.tool)
-    return tools
-
-
-def _labels(value: ValueView, tools_by_tag: Mapping[str, list[str]]) -> dict[str, list[str]]:
-    """The labels of a value; if they name no producer, the tools that gave it its tags."""
-    labels: dict[str, list[str]] = {"producers": [], "consumers": [], "tags": []}
-    for chip in value.chips:
-        labels[_KINDS[chip.label_kind]].append(chip.name)
-    if not labels["producers"]:
-        tools = (tool for tag in labels["tags"] for tool in tools_by_tag.get(tag, ()))
-        labels["producers"] = [*dict.fromkeys(tools)]
-    labels["consumers"] = labels["consumers"] or ["*"]
-    return labels
+    value = recorded.program.value if recorded.program is not None else None
+    labels = None if value is None else value.labels.to_wire()
+    return flow_of_calls("By the labels of values", calls, labels)
 
 
 # Graphs
@@ -125,8 +110,8 @@ def _graph_flow(session: RecordedSession, steps: Sequence[Step]) -> Flow:
         lines = [f"step {_listed(ran)}" if ran else "did not run"]
         if call is not None and call.tone == "bad":
             lines.append(call.verdict)
-        tone = "" if call is None else call.tone
-        vertices.append(Vertex(name, name, tuple(lines), shape, tone))  # type: ignore[arg-type] # one of three words
+        tone: Tone = "" if call is None else call.tone
+        vertices.append(Vertex(name, name, tuple(lines), shape, tone))
     arrows = [Arrow(*ends, _listed(ran)) for ends, ran in moves.items()]
     return Flow("Steps", tuple(vertices), tuple(arrows))
 

@@ -39,6 +39,8 @@ _SESSION, _TURN, _CALL, _MODEL, _MESSAGE = 500, 450, 1_500, 200, 100  # bytes wi
 _PART_OF_REQUEST = 4  # what a request may hold of the limit before it ends
 _MOST_CALLS = 2_000
 _MOST_SECONDS = 3_600
+_MOST_COUNTED = 1_000
+_FIRST_ERROR = 400  # of HTTP
 
 
 MessageText = tuple[str, str]
@@ -315,8 +317,8 @@ class Recorder(Observer):
         with self._lock:
             minute = self._minute(time.time())
             minute.requests += 1
-            minute.errors += record.status >= 400  # noqa: PLR2004 - errors of HTTP
-            if len(minute.milliseconds) < 1_000:  # noqa: PLR2004
+            minute.errors += record.status >= _FIRST_ERROR
+            if len(minute.milliseconds) < _MOST_COUNTED:
                 minute.milliseconds.append(record.milliseconds)
 
     # Parts; the lock is held
@@ -406,7 +408,7 @@ class Recorder(Observer):
         reasons = checked.verdict.reasons if checked.verdict else ()
         rule = " ".join(reasons[0].rule.split()) if reasons else checked.finding
         key = (checked.call.tool[:100], rule[:300])
-        if key in self._denials or len(self._denials) < 1_000:  # noqa: PLR2004 - clients choose them
+        if key in self._denials or len(self._denials) < _MOST_COUNTED:  # clients choose them
             self._denials[key] = self._denials.get(key, 0) + 1
 
     @staticmethod

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from langchain_sequrity.display.tables import Tone
 from langchain_sequrity.labels import ALL, KINDS, NO_LABELS, RESERVED_PREFIX, Labeled, Labels
 from langchain_sequrity.local.console.policies import ShownPolicy
 from langchain_sequrity.local.console.recorder import (
@@ -92,7 +93,7 @@ class CallView:
     number: int
     tool: str
     verdict: str
-    tone: str
+    tone: Tone
     is_soft: bool
     is_certain: bool
     values: tuple[ValueView, ...]
@@ -395,7 +396,7 @@ def call_view(
     """
     check, verdict = call.check, call.check.verdict
     word: str = check.decision or ("allowed" if check.is_allowed else "denied")
-    tone = "good" if word in {"allowed", "approved"} else "bad"
+    tone: Tone = "good" if word in {"allowed", "approved"} else "bad"
     result = None if call.result is None else value_view("result", call.result)
     return CallView(
         number,

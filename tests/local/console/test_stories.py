@@ -264,8 +264,8 @@ def test_the_flow_names_calls_and_labels_also_in_its_text(
     )
     drawing = flow.locator("svg")
     expect(drawing).to_contain_text("[mail]")
-    expect(drawing.locator("> desc")).to_contain_text("`read_inbox` → `send_mail`")
-    expect(drawing.locator("> desc")).to_contain_text("[mail]")
+    expect(drawing.locator("> desc")).to_contain_text("`read_inbox` → `[mail]`")
+    expect(drawing.locator("> desc")).to_contain_text("`[mail]` → `send_mail`")
 
 
 @pytest.mark.long
