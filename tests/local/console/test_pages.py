@@ -106,6 +106,11 @@ def _question(page: Page) -> None:
     expect(page.get_by_role("article").first).to_be_visible()
 
 
+def _no_match(page: Page) -> None:
+    page.get_by_label("Tool").fill("nothing")
+    expect(page.get_by_role("heading", name="Nothing matches")).to_be_visible()
+
+
 def _log_out(page: Page) -> None:
     page.get_by_role("button", name="Log out").click()
     expect(page.get_by_label("Token or key")).to_be_visible()
@@ -131,7 +136,7 @@ def _link(name: str) -> Callable[[Page], None]:
 PAGES: dict[str, tuple[str, Callable[[Page], None]]] = {
     "sessions": ("busy", lambda _: None),
     "no sessions": ("empty", lambda _: None),
-    "no match": ("busy", lambda page: page.get_by_label("Tool").fill("nothing")),
+    "no match": ("busy", _no_match),
     "denied turn": ("busy", _turn("Reply to the first mail")),
     "long request": ("busy", _turn("very polite")),
     "failed program": ("busy", _turn("Archive please")),
