@@ -157,9 +157,6 @@ def test_a_simple_graph_is_a_short_program() -> None:
 
 MAIL_PROGRAM = """\
 # Graph 'LangGraph': each node is a tool.
-# Edges: __start__ -> read_inbox; archive -> done; read_inbox -> summarize; send -> done;
-#   summarize -> pick__from__summarize; pick__from__summarize -> archive;
-#   pick__from__summarize -> send
 s_user = in_user
 s_inbox = in_inbox
 s_summary = in_summary

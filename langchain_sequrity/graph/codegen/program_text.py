@@ -49,7 +49,6 @@ from langchain_sequrity.graph.program import (
     Join,
     ToolSpec,
 )
-from langchain_sequrity.wire.graph_edges import edges_comment
 
 
 class CodeWriter:
@@ -148,7 +147,6 @@ class _ProgramWriter:
     def start(self) -> None:
         """The start of a program: the state."""
         self.text.add(f"# Graph {for_comment(self.graph.spec.name)}: each node is a tool.")
-        self.text.add(*edges_comment(self.graph.edges()))
         for field, state in self.fields.state.items():
             self.text.add(f"{state} = {self.fields.variables[field]}")
 

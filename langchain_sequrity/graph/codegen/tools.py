@@ -25,7 +25,7 @@ from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 from uuid import UUID
 
-from langgraph.graph import END, START
+from langgraph.graph import END
 from pydantic import BaseModel
 from typing_extensions import is_typeddict
 
@@ -54,7 +54,6 @@ from langchain_sequrity.graph.program import (
     ToolSpec,
 )
 from langchain_sequrity.sqrt.coerce import INTERNAL_TOOLS
-from langchain_sequrity.wire.graph_edges import ANY_NODE, GRAPH_END, GRAPH_START, GraphEdge
 
 KEYWORDS = frozenset(keyword.kwlist) | frozenset(keyword.softkwlist)
 
@@ -633,24 +632,6 @@ class TaskGraph:
             successors[task.node] = self.in_order(targets)
         return successors
 
-    def edges(self) -> Iterator[GraphEdge]:
-        """What may follow what, between tools; a router without a call of its own is none."""
-        names = {node: task.tool.name for node, task in self.tasks.items()}
-        names |= {START: GRAPH_START, END: GRAPH_END}
-        for task in self.start_and_tasks:
-            source, node_ends = names[task.node], (task.node, END) in self.spec.edges
-            targets = [*task.edges, *(j.target for j in self.joins if task.node in j.sources)]
-            targets += [node for router in task.routers for node in router.values]
-            targets += [END] if node_ends else []
-            yield from (GraphEdge(source, names[target]) for target in targets)
-            for tool in (task.tool, *(router.tool for router in task.fused)):
-                if tool is not None:
-                    yield from _edges_of_answers(source, tool, names)
-            for router in task.routers:
-                if router.tool is not None:
-                    yield GraphEdge(source, router.tool.name)
-                    yield from _edges_of_answers(router.tool.name, router.tool, names)
-
     def longest_run(self) -> int | None:
         """The highest number of steps of a run; `None` without a simple bound.
 
@@ -667,13 +648,3 @@ class TaskGraph:
         for node in order:  # successors come first
             longest[node] = 1 + max(map(longest.__getitem__, self.successors[node]), default=0)
         return max(longest.values()) if self.is_wide else longest[self.start.node] - 1
-
-
-def _edges_of_answers(source: str, tool: ToolSpec, names: Mapping[str, str]) -> Iterator[GraphEdge]:
-    """The edges to what a tool's answer may start."""
-    if tool.targets is None or tool.sends is None:
-        yield GraphEdge(source, ANY_NODE)
-    targets = (tool.targets or frozenset()) | (tool.sends or frozenset())
-    yield from (GraphEdge(source, name) for node, name in names.items() if node in targets)
-    if tool.role == "router" and tool.may_end:
-        yield GraphEdge(source, GRAPH_END)

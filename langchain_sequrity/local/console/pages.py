@@ -236,7 +236,7 @@ class _Pages:
             knows_models=views.knows_models(session),
             policy=views.policy_lines(policy, turn.calls),
             flow=turn_flow(recorded, turn) if turn.calls else None,
-            run=graph_run(session, recorded, turn),
+            run=graph_run(session, turn),
             is_running=recorded.outcome in {None, "tool_calls"},
         )
 

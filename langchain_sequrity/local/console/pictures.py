@@ -15,17 +15,11 @@ from langchain_sequrity.display.flow import (
 )
 from langchain_sequrity.local.console.recorder import RecordedSession, RecordedTurn
 from langchain_sequrity.local.console.views import CallView, TurnView, way_of
-from langchain_sequrity.wire.graph_edges import (
-    ANY_NODE,
-    GRAPH_END,
-    GRAPH_START,
-    GraphEdge,
-    edges_in,
-)
 
 if TYPE_CHECKING:
     from langchain_sequrity.display.tables import Tone
 
+_START = "START"
 _ROUTER = "__from__"  # in the names of routers' tools
 _MOST_STEPS = 6
 
@@ -76,7 +70,7 @@ class GraphRun:
     """A run of a graph.
 
     Attributes:
-        flow: The graph, with the steps in which its nodes ran, and those that did not run.
+        flow: The nodes, and from which to which the run went; nodes that did not run, too.
         steps: Its calls in order.
     """
 
@@ -84,22 +78,12 @@ class GraphRun:
     steps: tuple[Step, ...]
 
 
-def graph_run(session: RecordedSession, recorded: RecordedTurn, turn: TurnView) -> GraphRun | None:
-    """The run of a graph; `None` if the session has another program.
-
-    Args:
-        session: The session.
-        recorded: Its turn.
-        turn: The same as its page shows it.
-    """
+def graph_run(session: RecordedSession, turn: TurnView) -> GraphRun | None:
+    """The run of a graph; `None` for a chat."""
     if way_of(session) != "graph":
         return None
     steps = tuple(_steps(turn))
-    program = recorded.program
-    edges = () if program is None else edges_in(program.programs[0])
-    tools = (str(tool.get("function", {}).get("name", "")) for tool in session.tools)
-    names = dict.fromkeys([*(step.key for step in steps), *filter(None, tools)])
-    return GraphRun(_graph_flow(tuple(names), edges, steps), steps)
+    return GraphRun(_graph_flow(session, steps), steps)
 
 
 def _steps(turn: TurnView) -> Iterator[Step]:
@@ -109,52 +93,27 @@ def _steps(turn: TurnView) -> Iterator[Step]:
         yield Step(call.tool, call, times[call.tool])
 
 
-def _graph_flow(names: Sequence[str], edges: Sequence[GraphEdge], steps: Sequence[Step]) -> Flow:
-    vertex_keys = {*names, GRAPH_START, GRAPH_END}
-    moves: dict[tuple[str, str], list[int]] = {
-        edge: [] for edge in edges if vertex_keys.issuperset(edge)
-    }
-    for number, move in _moves(edges, steps):
-        moves.setdefault(move, []).append(number)
-    open_ended = {edge.source for edge in edges if edge.target == ANY_NODE}
-    vertices = [Vertex(GRAPH_START, "START", shape="step")]
-    for name in names:
-        ran = [number for number, step in enumerate(steps, 1) if step.key == name]
-        last = steps[ran[-1] - 1].call if ran else None
-        lines = [f"step{'s' if len(ran) > 1 else ''} {_listed(ran)}" if ran else "did not run"]
-        tone: Tone = last.tone if last else ""
-        lines += [last.verdict] if last and tone == "bad" else []
-        lines += ["any node may follow"] if name in open_ended else []
-        shape: Shape = "router" if _ROUTER in name else "call"
-        vertices.append(Vertex(name, name, tuple(lines), shape, tone))
-    if any(target == GRAPH_END for _, target in moves):
-        vertices.append(Vertex(GRAPH_END, "END", shape="step"))
-    arrows = (
-        Arrow(*ends, _listed(ran), tone=steps[ran[-1] - 1].call.tone if ran else "")
-        for ends, ran in moves.items()
-    )
-    return Flow("Steps", tuple(vertices), tuple(arrows))
-
-
-def _moves(
-    edges: Sequence[GraphEdge], steps: Sequence[Step]
-) -> Iterator[tuple[int, tuple[str, str]]]:
-    """For each step: from where an edge led to it; without such an edge, from the step before.
-
-    A tool that no edge names, such as that for results of parallel nodes, is not moved to.
-    """
-    sources: dict[str, set[str]] = {}
-    for edge in edges:
-        sources.setdefault(edge.target, set()).add(edge.source)
-    named = {end for edge in edges for end in edge}
-    last = {GRAPH_START: 0}
-    before = GRAPH_START
+def _graph_flow(session: RecordedSession, steps: Sequence[Step]) -> Flow:
+    numbers: dict[str, list[int]] = {}
+    moves: dict[tuple[str, str], list[int]] = {}
+    before = _START
     for number, step in enumerate(steps, 1):
-        if edges and step.key not in named:
-            continue
-        ran = last.keys() & sources.get(step.key, frozenset())
-        yield number, (max(ran, key=last.__getitem__, default=before), step.key)
-        last[step.key], before = number, step.key
+        numbers.setdefault(step.key, []).append(number)
+        moves.setdefault((before, step.key), []).append(number)
+        before = step.key
+    last = {step.key: step.call for step in steps}
+    names = [str(tool.get("function", {}).get("name", "")) for tool in session.tools]
+    vertices = [Vertex(_START, "START", shape="step")]
+    for name in dict.fromkeys(filter(None, [*numbers, *names])):
+        shape: Shape = "router" if _ROUTER in name else "call"
+        call, ran = last.get(name), numbers.get(name, [])
+        lines = [f"step {_listed(ran)}" if ran else "did not run"]
+        if call is not None and call.tone == "bad":
+            lines.append(call.verdict)
+        tone: Tone = "" if call is None else call.tone
+        vertices.append(Vertex(name, name, tuple(lines), shape, tone))
+    arrows = [Arrow(*ends, _listed(ran)) for ends, ran in moves.items()]
+    return Flow("Steps", tuple(vertices), tuple(arrows))
 
 
 def _listed(numbers: Sequence[int]) -> str:

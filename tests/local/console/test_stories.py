@@ -338,14 +338,12 @@ def test_a_run_of_a_graph_is_walked_through_step_by_step(server: LocalServer, vi
     traffic.run_graph(server)
     page = visit(server, "Graph")
     run = section(page, "Run of the graph")
-    expect(run.get_by_role("listitem")).to_have_text(
-        ["read_letters", "summarize", "fate__from__summarize", "archive"]
-    )
+    expect(run.get_by_role("listitem")).to_have_text(["read_letters", "summarize", "archive"])
     button = run.get_by_role("button", name="Next step")
     button.click()
     button.click()
-    expect(page.get_by_role("status")).to_have_text("Step 2 of 4: summarize")
-    run.get_by_role("link", name="summarize", exact=True).click()
+    expect(page.get_by_role("status")).to_have_text("Step 2 of 3: summarize")
+    run.get_by_role("link", name="summarize").click()
     expect(
         section(page, "Calls").get_by_text("Water the beds.").filter(visible=True)
     ).to_have_count(1)

@@ -5,7 +5,7 @@ for.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, TypedDict
+from typing import Any, TypedDict
 
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolCall, ToolMessage
 from langgraph.graph import START, StateGraph
@@ -123,7 +123,7 @@ class Letters(TypedDict, total=False):
 
 
 def run_graph(server: LocalServer) -> Mapping[str, Any]:
-    """Run a graph of four nodes under a policy, of which three run."""
+    """Run a graph of three nodes under a policy."""
 
     def read_letters(state: Letters) -> Letters:  # noqa: ARG001 - LangGraph gives it
         return {"inbox": "Water the beds."}
@@ -134,16 +134,10 @@ def run_graph(server: LocalServer) -> Mapping[str, Any]:
     def archive(state: Letters) -> Letters:
         return {"summary": state["summary"] + "!"}
 
-    def burn(state: Letters) -> Letters:
-        raise AssertionError(state["summary"])
-
-    def fate(state: Letters) -> Literal["archive", "burn"]:
-        return "archive" if state["summary"] else "burn"
-
     graph = StateGraph(Letters)
-    graph.add_node(read_letters).add_node(summarize).add_node(archive).add_node(burn)
+    graph.add_node(read_letters).add_node(summarize).add_node(archive)
     graph.add_edge(START, "read_letters").add_edge("read_letters", "summarize")
-    graph.add_conditional_edges("summarize", fate)
+    graph.add_edge("summarize", "archive")
     chat = ChatSequrity(
         "any/model",
         base_url=server.base_url,
