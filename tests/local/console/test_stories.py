@@ -19,7 +19,7 @@ from langchain_sequrity import ChatSequrity, ConsoleReview
 from langchain_sequrity.local import ApiKey, LocalServer
 from langchain_sequrity.sqrt import parse
 from tests.local.console import traffic
-from tests.local.console.chromium import OpenPage, assert_clean, incidents
+from tests.local.console.chromium import OpenPage, assert_clean, incidents, settle
 from tests.local.console.traffic import POLICY, converse
 
 _MILLISECONDS = 20_000
@@ -98,6 +98,24 @@ def test_a_click_is_not_lost_when_news_come_meanwhile(server: LocalServer, visit
     page.wait_for_timeout(100)  # the reply would have replaced the list
     page.mouse.up()
     expect(page.get_by_role("heading", name="Sum the invoices")).to_be_visible()
+
+
+def test_leaving_a_field_of_the_search_does_not_load_the_list_again(
+    server: LocalServer, visit: Visit
+) -> None:
+    converse(server, "Sum the invoices")
+    page = visit(server)
+    page.get_by_label("Verdict").select_option("denied")
+    expect(page.get_by_role("heading", name="Nothing matches")).to_be_visible()
+    page.get_by_label("Verdict").select_option("")
+    expect(row(page, "Sum the invoices")).to_be_visible()
+    page.get_by_label("Tool").fill("nothing")
+    expect(page.get_by_role("heading", name="Nothing matches")).to_be_visible()
+    requests: list[str] = []
+    page.on("request", lambda request: requests.append(request.url))
+    page.keyboard.press("Tab")
+    settle(page)
+    assert not [url for url in requests if "tool=nothing" in url]  # the icon may come late
 
 
 @pytest.mark.long
