@@ -246,7 +246,9 @@ while monotonic() < began + 1:  # this machine is fast
 
 
 def test_an_interrupt_leaves_a_clean_line() -> None:
-    screen = Screen("-c", f"{BEGIN}\nsimulate(policy, calls_until_told(), keep=0)")
+    # What a shell starts in the background ignores interrupts, and so would all that it starts.
+    hears = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    screen = Screen("-c", f"{hears}\n{BEGIN}\nsimulate(policy, calls_until_told(), keep=0)")
     screen.wait_for(b"Trying calls: ")
     screen.process.send_signal(signal.SIGINT)
     screen.end()
